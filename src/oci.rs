@@ -1,0 +1,3 @@
+//! Names and documents of the OCI specifications, as types that cannot be malformed.
+
+pub mod digest;

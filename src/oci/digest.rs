@@ -1,0 +1,211 @@
+//! Content digests: `sha256:…` and `sha512:…` (OCI image specification, descriptor.md, "Digests").
+
+use std::{fmt, str::FromStr};
+
+use sha2::{Digest as _, Sha256, Sha512};
+
+/// A hash algorithm that the image specification registers.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum Algorithm {
+    /// SHA-256, which every implementation must support.
+    Sha256,
+    /// SHA-512.
+    Sha512,
+}
+
+impl Algorithm {
+    /// Its name as it stands before the colon.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    fn hex_length(self) -> usize {
+        match self {
+            Self::Sha256 => 64,
+            Self::Sha512 => 128,
+        }
+    }
+}
+
+/// The digest of some content: an algorithm and its value in lower-case hexadecimal.
+///
+/// ```
+/// use layerslayer::Digest;
+///
+/// let empty: Digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".parse()?;
+/// assert_eq!(empty, Digest::sha256(b""));
+/// assert!("sha256:E3B0".parse::<Digest>().is_err());
+/// # Ok::<(), layerslayer::DigestError>(())
+/// ```
+#[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Digest {
+    algorithm: Algorithm,
+    hex: Box<str>,
+}
+
+impl Digest {
+    /// The SHA-256 of `content`.
+    #[must_use]
+    pub fn sha256(content: &[u8]) -> Self {
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        hasher.update(content);
+        hasher.finish()
+    }
+
+    /// The algorithm.
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The value in lower-case hexadecimal, without the algorithm.
+    #[must_use]
+    pub fn hex(&self) -> &str {
+        &self.hex
+    }
+
+    /// Whether `content` has this digest.
+    #[must_use]
+    pub fn matches(&self, content: &[u8]) -> bool {
+        let mut hasher = Hasher::new(self.algorithm);
+        hasher.update(content);
+        hasher.finish() == *self
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.algorithm.as_str(), self.hex)
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = DigestError;
+
+    fn from_str(text: &str) -> Result<Self, DigestError> {
+        let (name, hex) = text.split_once(':').ok_or(DigestError::NoColon)?;
+        let algorithm = match name {
+            "sha256" => Algorithm::Sha256,
+            "sha512" => Algorithm::Sha512,
+            _ => return Err(DigestError::Algorithm),
+        };
+        if hex.len() != algorithm.hex_length() {
+            return Err(DigestError::Length { expected: algorithm.hex_length(), found: hex.len() });
+        }
+        match hex.bytes().position(|byte| !matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            Some(at) => Err(DigestError::Character { at: name.len() + 1 + at }),
+            None => Ok(Self { algorithm, hex: hex.into() }),
+        }
+    }
+}
+
+/// Why a text is not a digest.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DigestError {
+    /// The algorithm is none of the registered ones.
+    #[error("unknown digest algorithm (sha256 and sha512 are known)")]
+    Algorithm,
+    /// A character other than `0-9a-f`.
+    #[error("character {at} of the digest is not a lower-case hexadecimal digit")]
+    Character {
+        /// Byte offset from the start of the digest.
+        at: usize,
+    },
+    /// Too few or too many digits.
+    #[error("a digest of this algorithm has {expected} hexadecimal digits, not {found}")]
+    Length {
+        /// Digits that the algorithm has.
+        expected: usize,
+        /// Digits that were given.
+        found: usize,
+    },
+    /// No `algorithm:` in front.
+    #[error("a digest looks like sha256:… (no colon found)")]
+    NoColon,
+}
+
+/// Computes a [`Digest`] of content that comes in pieces.
+#[derive(Clone, Debug)]
+pub(crate) enum Hasher {
+    /// SHA-256.
+    Sha256(Sha256),
+    /// SHA-512.
+    Sha512(Sha512),
+}
+
+impl Hasher {
+    /// A hasher that has seen nothing.
+    pub(crate) fn new(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Sha256 => Self::Sha256(Sha256::new()),
+            Algorithm::Sha512 => Self::Sha512(Sha512::new()),
+        }
+    }
+
+    /// Takes the next piece.
+    pub(crate) fn update(&mut self, content: &[u8]) {
+        match self {
+            Self::Sha256(hasher) => hasher.update(content),
+            Self::Sha512(hasher) => hasher.update(content),
+        }
+    }
+
+    /// The digest of all pieces.
+    pub(crate) fn finish(self) -> Digest {
+        let (algorithm, bytes) = match self {
+            Self::Sha256(hasher) => (Algorithm::Sha256, hasher.finalize().to_vec()),
+            Self::Sha512(hasher) => (Algorithm::Sha512, hasher.finalize().to_vec()),
+        };
+        let mut hex = String::with_capacity(bytes.len() * 2);
+        for byte in bytes {
+            for nibble in [byte >> 4, byte & 0xf] {
+                hex.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
+            }
+        }
+        Self::digest(algorithm, hex)
+    }
+
+    fn digest(algorithm: Algorithm, hex: String) -> Digest {
+        Digest { algorithm, hex: hex.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_printed_as_it_was_read() {
+        let text = format!("sha512:{}", "0a".repeat(64));
+        assert_eq!(text.parse::<Digest>().unwrap().to_string(), text);
+    }
+
+    #[test]
+    fn what_is_no_digest_is_refused_with_the_place() {
+        let refused = |text: &str| text.parse::<Digest>().unwrap_err();
+        assert_eq!(refused("garbage"), DigestError::NoColon);
+        assert_eq!(refused("md5:00"), DigestError::Algorithm);
+        assert_eq!(refused("sha256:00"), DigestError::Length { expected: 64, found: 2 });
+        let upper = format!("sha256:{}F", "0".repeat(63));
+        assert_eq!(refused(&upper), DigestError::Character { at: 70 });
+    }
+
+    #[test]
+    fn content_matches_its_digest_alone() {
+        let digest = Digest::sha256(b"content");
+        assert!(digest.matches(b"content"));
+        assert!(!digest.matches(b"Content"));
+    }
+}

@@ -1,0 +1,23 @@
+//! Offsets of the two streams of a layer, as types that cannot be mixed up.
+
+use std::fmt;
+
+/// A byte offset in a layer's blob as it is stored and transferred.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Compressed(pub u64);
+
+/// A byte offset in a layer's tar stream, after decompression.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Uncompressed(pub u64);
+
+impl fmt::Display for Compressed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "byte {} of the blob", self.0)
+    }
+}
+
+impl fmt::Display for Uncompressed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "byte {} of the unpacked layer", self.0)
+    }
+}

@@ -1,0 +1,40 @@
+//! Ranges of a blob, wherever it lies.
+
+use std::{fmt, ops::Range};
+
+use bytes::Bytes;
+use futures_util::{future::BoxFuture, stream::BoxStream};
+
+use crate::{offset::Compressed, registry};
+
+pub(crate) mod file;
+pub(crate) mod registry_blob;
+
+/// The bytes of one range, in order, in pieces of the transport's choosing.
+pub(crate) type ByteStream = BoxStream<'static, Result<Bytes, Error>>;
+
+/// A blob of known size that can be read by range.
+pub(crate) trait Source: fmt::Debug + Send + Sync {
+    /// The blob's size in bytes, compressed.
+    fn size(&self) -> u64;
+
+    /// Opens the bytes of `range`, which lies within `0..size`. The stream yields exactly that many bytes or an error; dropping
+    /// it ends the transfer.
+    fn open(&self, range: Range<Compressed>) -> BoxFuture<'_, Result<ByteStream, Error>>;
+}
+
+/// Why bytes of a blob could not be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A local file failed.
+    #[error("reading {path}")]
+    Io {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A registry failed.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+}

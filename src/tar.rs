@@ -1,0 +1,3 @@
+//! The tar format: bytes in, entries out.
+
+pub mod entry;

@@ -1,0 +1,77 @@
+//! One entry of a tar archive, as plain data.
+
+use std::collections::BTreeMap;
+
+use crate::offset::Uncompressed;
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum EntryKind {
+    /// A block device.
+    Block,
+    /// A character device.
+    Char,
+    /// A directory.
+    Directory,
+    /// A named pipe.
+    Fifo,
+    /// A regular file.
+    File,
+    /// Another name for an entry of the same archive.
+    Hardlink,
+    /// An opaque marker (`.wh..wh..opq`): hides what lower layers hold in this directory.
+    Opaque,
+    /// A type of entry that the formats do not define.
+    Other,
+    /// A symbolic link.
+    Symlink,
+    /// A whiteout (`.wh.NAME`): hides this path in lower layers.
+    Whiteout,
+}
+
+/// A point in time: seconds and nanoseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Timestamp {
+    /// Whole seconds, negative before 1970.
+    pub seconds: i64,
+    /// Nanoseconds after `seconds`, `0..1_000_000_000`.
+    pub nanoseconds: u32,
+}
+
+/// One entry of a layer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Entry {
+    /// Path from the root: no leading `./` or `/`, no trailing `/`, no `.` or `..` components; empty for the root itself.
+    /// For a whiteout the path that it removes, for an opaque marker its directory.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Size of the content in bytes, holes of sparse files included; 0 for all but files.
+    pub size: u64,
+    /// Permission bits, set-user-ID, set-group-ID and sticky bit: `0..=0o7777`.
+    pub mode: u32,
+    /// Numeric owner.
+    pub uid: u64,
+    /// Numeric group.
+    pub gid: u64,
+    /// Owner's name, where the archive gives one.
+    pub uname: Vec<u8>,
+    /// Group's name, where the archive gives one.
+    pub gname: Vec<u8>,
+    /// Time of last modification.
+    pub mtime: Timestamp,
+    /// A symbolic link's target, verbatim; a hard link's target as a path like `path`. Empty for all else.
+    pub link: Vec<u8>,
+    /// Major and minor number of a device.
+    pub device: Option<(u32, u32)>,
+    /// Extended attributes (PAX `SCHILY.xattr.*` and `LIBARCHIVE.xattr.*`).
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Where the entry's first header block lies, extension headers included.
+    pub header_offset: Uncompressed,
+    /// Where the entry's stored content begins.
+    pub data_offset: Uncompressed,
+    /// Bytes of content stored in the archive: less than `size` for a sparse file.
+    pub stored_size: u64,
+}
