@@ -1,6 +1,7 @@
 //! Look inside container images without pulling them.
 #![allow(dead_code)]
 
+mod decompress;
 pub mod limits;
 pub mod oci;
 mod offset;
