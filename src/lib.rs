@@ -4,7 +4,18 @@
 mod decompress;
 pub mod limits;
 pub mod oci;
-mod offset;
-mod tar;
+pub mod offset;
+pub mod tar;
 
-pub use oci::digest::{Digest, DigestError};
+pub use oci::{
+    digest::{Digest, DigestError},
+    manifest::{
+        Descriptor, FieldProblem, HistoryEntry, ImageConfig, ImageIndex, ImageManifest, Manifest,
+        ManifestError,
+    },
+    media_type::{MediaType, MediaTypeError},
+    platform::{Platform, PlatformError, PlatformErrorKind},
+    reference::{
+        ArchiveImage, ImageReference, LayoutImage, Part, Reference, ReferenceError, ReferenceErrorKind,
+    },
+};

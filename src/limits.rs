@@ -47,3 +47,9 @@ pub const SKIP_BYTES: u64 = 64 << 20;
 
 /// Redirects followed for one request.
 pub const REDIRECTS: usize = 5;
+
+/// Most entries accepted in one image index.
+pub const MANIFESTS: usize = 16_384;
+
+/// Most items in any other list or map of a manifest or configuration.
+pub const DOCUMENT_ITEMS: usize = 16_384;
