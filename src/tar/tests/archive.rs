@@ -1,0 +1,1 @@
+//! Archives written by hand, block by block.
