@@ -2,10 +2,12 @@
 #![allow(dead_code)]
 
 mod decompress;
+mod image;
 pub mod limits;
 pub mod oci;
 pub mod offset;
 pub mod tar;
+mod toc;
 
 pub use oci::{
     digest::{Digest, DigestError},
