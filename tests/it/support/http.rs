@@ -67,6 +67,10 @@ pub(crate) struct Head {
 impl Head {
     /// The next head of a connection; `None` if it ended before one.
     pub(crate) fn read(reader: &mut impl BufRead) -> io::Result<Option<Self>> {
+        if reader.fill_buf()?.first().is_some_and(|byte| !byte.is_ascii_uppercase()) {
+            // A client that tries TLS first would wait for its answer until it times out.
+            return Err(io::Error::other("this is not HTTP"));
+        }
         let mut raw = Vec::new();
         let mut lines = Vec::new();
         loop {
