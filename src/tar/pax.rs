@@ -188,3 +188,98 @@ fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
     }
     Some(decoded)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(key: &str, value: &[u8]) -> Vec<u8> {
+        let text = [b" ", key.as_bytes(), b"=", value, b"\n"].concat();
+        let length = (text.len()..).find(|length| text.len() + length.to_string().len() == *length).unwrap();
+        [length.to_string().as_bytes(), &text].concat()
+    }
+
+    #[test]
+    fn a_record_ends_where_its_length_says() {
+        let content = [
+            record("SCHILY.xattr.user.a", b"x\n15 path=smuggle\n\0"),
+            record("path", b"name with\nnewline = and equals"),
+            record("comment", b""),
+            record("unknown.key", b"anything"),
+        ]
+        .concat();
+        let records = Records::parse(&content).unwrap();
+        assert_eq!(records.path.unwrap(), b"name with\nnewline = and equals");
+        assert_eq!(records.xattrs[&b"user.a"[..]], b"x\n15 path=smuggle\n\0");
+    }
+
+    #[test]
+    fn the_last_of_equal_keys_counts_and_an_empty_value_stays_to_be_seen() {
+        let content =
+            [record("path", b"a"), record("path", b"b"), record("uid", b"1"), record("uid", b"")].concat();
+        let records = Records::parse(&content).unwrap();
+        assert_eq!((records.path.unwrap(), records.uid.unwrap()), (b"b".to_vec(), Vec::new()));
+    }
+
+    #[test]
+    fn a_malformed_record_is_told_by_its_place() {
+        let good = record("uid", b"1");
+        for bad in [
+            &b"6 k=v"[..],
+            b"7 k=v\n",
+            b"5 k=v\n",
+            b"6 k=v\0",
+            b"7 kkkv\n",
+            b"5 =v\n",
+            b"0 k=v\n",
+            b"-6 k=v\n",
+            b"+6 k=v\n",
+            b" 6 k=v\n",
+            b"x k=v\n",
+            b"99999999999999999999 k=v\n",
+            b"2 ",
+            b"1 k=v\n",
+            b"6",
+            b"\n",
+            b"\0\0\0\0",
+            b"7 k\0=v\n",
+            b"11 path=a\0\n",
+            b"16 linkpath=a\0\n",
+            b"22 GNU.sparse.name=\0\n",
+            b"25 GNU.sparse.numbytes=1\n",
+            b"25 GNU.sparse.offset=1,2\n",
+        ] {
+            let content = [&good[..], bad].concat();
+            assert_eq!(
+                Records::parse(&content).err(),
+                Some(good.len()),
+                "{:?}",
+                bad.escape_ascii().to_string()
+            );
+        }
+    }
+
+    #[test]
+    fn attributes_of_libarchive_are_decoded_and_those_of_star_go_first() {
+        let content = [
+            record("LIBARCHIVE.xattr.user.%41%3d%0a", b"AAEC"),
+            record("LIBARCHIVE.xattr.user.padded", b"AA=="),
+            record("LIBARCHIVE.xattr.user.bare", b"AA"),
+            record("LIBARCHIVE.xattr.user.both", b"AA"),
+            record("SCHILY.xattr.user.both", b"star"),
+            record("LIBARCHIVE.xattr.user.%4", b"AA"),
+            record("LIBARCHIVE.xattr.user.bad", b"A A"),
+            record("SCHILY.xattr.user.empty", b""),
+        ]
+        .concat();
+        let expected: [(&[u8], &[u8]); 5] = [
+            (b"user.A=\n", &[0, 1, 2]),
+            (b"user.bare", &[0]),
+            (b"user.both", b"star"),
+            (b"user.empty", b""),
+            (b"user.padded", &[0]),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_vec(), value.to_vec()));
+        assert_eq!(Records::parse(&content).unwrap().xattrs, BTreeMap::from(expected));
+    }
+}
