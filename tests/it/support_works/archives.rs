@@ -1,6 +1,6 @@
 //! Archives and images, as GNU tar, skopeo and umoci see them.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
@@ -180,6 +180,17 @@ fn skopeo_writes_archives_of_both_kinds() {
     transport::save_oci_archive(&layout, "latest", &oci);
     assert!(tar_list(&fs::read(docker).unwrap(), &[]).contains("manifest.json\n"));
     assert!(tar_list(&fs::read(oci).unwrap(), &[]).contains("index.json\n"));
+}
+
+#[test]
+fn the_demo_image_unpacks_to_what_its_readme_says() {
+    let found = unpack(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/demo"), "latest");
+    let names: Vec<_> = found.keys().map(|path| String::from_utf8_lossy(path)).collect();
+    let expected =
+        "app app/app.conf bin etc etc/app.conf etc/os-release etc/passwd usr usr/bin usr/bin/hello"
+            .split(' ');
+    assert!(names.iter().eq(expected), "{names:?}");
+    assert_eq!(found[b"etc/passwd".as_slice()].size, 63);
 }
 
 #[test]

@@ -9,7 +9,8 @@ use std::{
 
 use super::{
     super::tools,
-    layout::{Compression, Image, Layer, Layout},
+    layer::{Compression, Layer},
+    layout::{Image, Layout},
     oracle::{self, Unpacked},
 };
 
