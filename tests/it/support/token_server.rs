@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::{
     certificate::Certificate,
-    http::{Head, Listener},
+    http::{Head, Listener, form_pairs},
 };
 
 const SERVICE: &str = "layerslayer test registry";
@@ -169,7 +169,7 @@ fn answer(connection: &TcpStream, state: &Mutex<State>) -> io::Result<()> {
     if let Some(length) = head.field("content-length").and_then(|length| length.parse().ok()) {
         reader.take(FORM_BYTES.min(length)).read_to_string(&mut form)?;
     }
-    let parameters = if head.word(0) == "POST" { decode(&form) } else { decode(query) };
+    let parameters = if head.word(0) == "POST" { form_pairs(&form) } else { form_pairs(query) };
     let (status, body) = if path == "/token" {
         respond(&head, parameters, &mut state.lock().unwrap())
     } else {
@@ -275,28 +275,4 @@ fn basic(head: &Head) -> Option<(String, String)> {
     let text = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;
     let (user, password) = text.split_once(':')?;
     Some((user.to_owned(), password.to_owned()))
-}
-
-/// The pairs of a query or a form.
-fn decode(text: &str) -> Vec<(String, String)> {
-    text.split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .map(|(key, value)| (unescape(key), unescape(value)))
-        .collect()
-}
-
-fn unescape(text: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        let escaped = tail.get(..2).filter(|_| first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
-        if let Some(byte) = escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            bytes.push(byte);
-            rest = &tail[2..];
-        } else {
-            bytes.push(if first == b'+' { b' ' } else { first });
-            rest = tail;
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }

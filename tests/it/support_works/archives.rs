@@ -1,6 +1,6 @@
 //! Archives and images, as GNU tar, skopeo and umoci see them.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::support::{
         layout::architecture,
         oracle::{Kind, unpack},
         tar::LongNames,
-        transport,
+        transport::{self, Insertion},
     },
     tools,
 };
@@ -139,6 +139,23 @@ fn umoci_builds_the_same_image_from_the_same_archives() {
 }
 
 #[test]
+fn umoci_makes_whiteouts_and_opaque_directories_itself() {
+    let folder = tools::temporary_folder();
+    let [built, inserted] = ["umoci", "inserted"].map(|name| folder.path().join(name));
+    let base =
+        Tar::new().directory("d").file("d/x", "").directory("e").file("e/x", "").file("f", "").finish();
+    transport::umoci_build(&built, "latest", &[base]);
+    fs::create_dir(&inserted).unwrap();
+    fs::write(inserted.join("y"), "").unwrap();
+    transport::umoci_insert(&built, "latest", Insertion::Content(&inserted, "/d"));
+    transport::umoci_insert(&built, "latest", Insertion::Opaque(&inserted, "/e"));
+    transport::umoci_insert(&built, "latest", Insertion::Whiteout("/f"));
+    let found = unpack(&built, "latest");
+    let names: Vec<_> = found.keys().map(|path| String::from_utf8_lossy(path)).collect();
+    assert_eq!(names, ["d", "d/x", "d/y", "e", "e/y"]);
+}
+
+#[test]
 fn skopeo_chooses_a_platform_out_of_a_nested_index_with_attestations() {
     let mut layout = Layout::new();
     let archive = Tar::new().file("f", "").finish();
@@ -166,8 +183,19 @@ fn skopeo_writes_archives_of_both_kinds() {
 }
 
 #[test]
+fn the_demo_image_unpacks_to_what_its_readme_says() {
+    let found = unpack(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/demo"), "latest");
+    let names: Vec<_> = found.keys().map(|path| String::from_utf8_lossy(path)).collect();
+    let expected =
+        "app app/app.conf bin etc etc/app.conf etc/os-release etc/passwd usr usr/bin usr/bin/hello"
+            .split(' ');
+    assert!(names.iter().eq(expected), "{names:?}");
+    assert_eq!(found[b"etc/passwd".as_slice()].size, 63);
+}
+
+#[test]
 fn debian_is_a_real_root_file_system_in_three_encodings() {
-    let found = unpack(debian::layout(), "gzip");
+    let found = debian::unpacked();
     assert!(found.len() > 5_000);
     assert_eq!(found[b"bin".as_slice()].link, b"usr/bin");
     assert_eq!(found[b"usr/bin/perl".as_slice()].kind, Kind::File);

@@ -1,14 +1,17 @@
 //! A real Debian root file system, made once per target folder by mmdebstrap and stored in each encoding.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::LazyLock,
 };
 
 use super::{
     super::tools,
-    layout::{Compression, Image, Layer, Layout},
+    layer::{Compression, Layer},
+    layout::{Image, Layout},
+    oracle::{self, Unpacked},
 };
 
 /// The Debian release.
@@ -17,19 +20,26 @@ const SUITE: &str = "bookworm";
 /// The layout with the images `gzip`, `none` and `zstd`: one layer each, the same 170 MB archive. Needs Debian's mirror the first
 /// time (about 30 s), nothing later.
 pub(crate) fn layout() -> &'static Path {
-    static LAYOUT: OnceLock<PathBuf> = OnceLock::new();
-    LAYOUT.get_or_init(|| {
+    static LAYOUT: LazyLock<PathBuf> = LazyLock::new(|| {
         let finished = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("debian-{SUITE}-1"));
         if !finished.exists() {
             build(&finished);
         }
         finished
-    })
+    });
+    &LAYOUT
 }
 
 /// `oci:FOLDER:TAG` of one of the images.
 pub(crate) fn reference(tag: &str) -> String {
     format!("oci:{}:{tag}", tools::text(layout()))
+}
+
+/// What a container of any of the images would see. Unpacked once per run (some 15 s).
+pub(crate) fn unpacked() -> &'static BTreeMap<Vec<u8>, Unpacked> {
+    static UNPACKED: LazyLock<BTreeMap<Vec<u8>, Unpacked>> =
+        LazyLock::new(|| oracle::unpack(layout(), "gzip"));
+    &UNPACKED
 }
 
 /// Builds beside and moves into place, so that a run that was cut short leaves nothing that looks finished.

@@ -81,6 +81,29 @@ pub(crate) fn save_oci_archive(layout: &Layout, tag: &str, file: &Path) {
     tools::run(tools::command("skopeo").args(["copy", "--quiet", &layout.reference(tag), &destination]));
 }
 
+/// What umoci adds as a new layer, made by itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Insertion<'a> {
+    /// A file or folder of this machine, under this path of the image.
+    Content(&'a Path, &'a str),
+    /// The same, as an opaque directory.
+    Opaque(&'a Path, &'a str),
+    /// A whiteout of this path.
+    Whiteout(&'a str),
+}
+
+/// Has umoci make a layer of its own on top of image `tag`.
+pub(crate) fn umoci_insert(folder: &Path, tag: &str, insertion: Insertion<'_>) {
+    let mut command = tools::command("umoci");
+    command.args(["insert", "--image", &format!("{}:{tag}", tools::text(folder))]);
+    match insertion {
+        Insertion::Content(source, target) => command.args([tools::text(source), target]),
+        Insertion::Opaque(source, target) => command.args(["--opaque", tools::text(source), target]),
+        Insertion::Whiteout(target) => command.args(["--whiteout", target]),
+    };
+    tools::run(&mut command);
+}
+
 /// Has umoci build a layout at `folder` with one image `tag` of these archives, base first.
 pub(crate) fn umoci_build(folder: &Path, tag: &str, archives: &[Vec<u8>]) {
     let image = format!("{}:{tag}", tools::text(folder));
