@@ -1,0 +1,1 @@
+//! A blob in a local file.
