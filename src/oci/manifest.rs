@@ -17,7 +17,7 @@ pub use error::{FieldProblem, ManifestError};
 use self::{
     descriptor::descriptors,
     error::{Place, too_many},
-    wire::{Pairs, WireManifest},
+    wire::{Object, Pairs, Scalar, WireDescriptor, WireManifest},
 };
 use crate::{limits, oci::media_type::MediaType};
 
@@ -149,7 +149,7 @@ impl ImageManifest {
         if wire.manifests.is_some_and(|manifests| manifests.is_some()) {
             return Err(ManifestError::Ambiguous);
         }
-        let config = wire.config.flatten().ok_or_else(|| Place::field("config").absent())?;
+        let Object(config) = wire.config.flatten().ok_or_else(|| Place::field("config").absent())?;
         Ok(Self {
             media_type,
             config: Descriptor::of_config(config)?,
@@ -251,7 +251,7 @@ fn media_type(wire: &WireManifest, content_type: Option<&str>) -> Result<MediaTy
     }
     let stated = body.or(header);
     let schema1 = stated.as_ref().is_some_and(MediaType::is_docker_schema1);
-    match wire.schema_version.as_ref().map(wire::Scalar::number) {
+    match wire.schema_version.as_ref().map(Scalar::number) {
         Some(Some(1)) => return Err(ManifestError::Schema1),
         _ if schema1 || wire.fs_layers.is_some() => return Err(ManifestError::Schema1),
         None | Some(Some(2)) => {}
@@ -272,10 +272,10 @@ fn annotations(wire: Option<Pairs>) -> Result<BTreeMap<String, String>, Manifest
     if wire.more { Err(too_many("annotations", limits::DOCUMENT_ITEMS)) } else { Ok(wire.items) }
 }
 
-fn subject(wire: Option<wire::WireDescriptor>) -> Result<Option<Descriptor>, ManifestError> {
-    wire.map(|wire| Descriptor::from_wire(wire, Place::field("subject"))).transpose()
+fn subject(wire: Option<Object<WireDescriptor>>) -> Result<Option<Descriptor>, ManifestError> {
+    wire.map(|Object(wire)| Descriptor::from_wire(wire, Place::field("subject"))).transpose()
 }
 
-fn artifact_type(wire: Option<wire::Scalar>) -> Result<Option<MediaType>, ManifestError> {
+fn artifact_type(wire: Option<Scalar>) -> Result<Option<MediaType>, ManifestError> {
     Ok(wire.map(|text| Place::field("artifactType").media_type(&text)).transpose()?.flatten())
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     descriptor::{digest, platform},
     error::{ManifestError, Place, too_many},
-    wire::{self, Keys, List, WireConfig, WireExecution, WireHistory, WirePlatform, Words},
+    wire::{self, Keys, List, Object, Scalar, WireConfig, WireExecution, WireHistory, WirePlatform, Words},
 };
 use crate::{
     limits,
@@ -57,7 +57,7 @@ impl ImageConfig {
             os_version: wire.os_version,
             variant: wire.variant,
         };
-        let execution = wire.config.unwrap_or_default();
+        let execution = wire.config.map_or_else(WireExecution::default, |Object(execution)| execution);
         let WireExecution { cmd, entrypoint, env, exposed_ports, labels, volumes, .. } = execution;
         let labels = labels.unwrap_or_default();
         if labels.more {
@@ -67,8 +67,11 @@ impl ImageConfig {
             platform: platform(&stated, Place::field("architecture"))?,
             created: wire.created.filter(|text| !text.is_empty()),
             author: wire.author.filter(|text| !text.is_empty()),
-            diff_ids: diff_ids(wire.rootfs.and_then(|rootfs| rootfs.diff_ids).unwrap_or_default())?,
-            history: list("history", wire.history)?.into_iter().map(HistoryEntry::from_wire).collect(),
+            diff_ids: diff_ids(wire.rootfs.and_then(|Object(rootfs)| rootfs.diff_ids).unwrap_or_default())?,
+            history: list("history", wire.history)?
+                .into_iter()
+                .map(|Object(step)| HistoryEntry::from_wire(step))
+                .collect(),
             user: execution.user.filter(|text| !text.is_empty()),
             entrypoint: list("config.Entrypoint", entrypoint.map(|Words(words)| words))?,
             cmd: list("config.Cmd", cmd.map(|Words(words)| words))?,
@@ -232,7 +235,7 @@ impl HistoryEntry {
     }
 }
 
-fn diff_ids(wire: List<wire::Scalar, { limits::LAYERS }>) -> Result<Vec<Digest>, ManifestError> {
+fn diff_ids(wire: List<Scalar, { limits::LAYERS }>) -> Result<Vec<Digest>, ManifestError> {
     if wire.more {
         return Err(too_many("rootfs.diff_ids", limits::LAYERS));
     }

@@ -232,26 +232,24 @@ fn a_malformed_field_is_named() {
 
 #[test]
 fn what_is_no_json_of_this_shape_is_refused_with_line_and_column() {
-    for (text, line, column) in [
-        ("", 1, 0),
-        ("<html>", 1, 1),
-        ("{\"config\":\n 5}", 2, 2),
-        (r#"{"config": CONFIG} trailing"#, 1, 0),
-        ("null", 1, 4),
-        ("\"text\"", 1, 6),
-        (r#"{"layers": {}}"#, 1, 11),
-        (r#"{"layers": [null]}"#, 1, 16),
-        (r#"{"annotations": {"a": 5}}"#, 1, 23),
-        (r#"{"layers": [], "layers": []}"#, 1, 24),
-        ("\u{0}\u{1}", 1, 1),
+    for (text, place) in [
+        ("", (1, 0)),
+        ("<html>", (1, 1)),
+        ("{\"config\":\n 5}", (2, 2)),
+        (r#"{"config": null} trailing"#, (1, 18)),
+        ("null", (1, 4)),
+        ("\"text\"", (1, 6)),
+        (r#"{"layers": {}}"#, (1, 11)),
+        (r#"{"layers": [null]}"#, (1, 16)),
+        (r#"{"annotations": {"a": 5}}"#, (1, 23)),
+        (r#"{"layers": [], "layers": []}"#, (1, 23)),
+        ("\u{0}\u{1}", (1, 1)),
+        // Lists in the place of objects.
+        ("[null, null, null, null, null, null, null, null, null]", (1, 0)),
+        (r#"{"config": [null, null, null, null, null, null, null]}"#, (1, 11)),
     ] {
         match Manifest::parse(text.as_bytes(), None) {
-            Err(ManifestError::Json { line: at_line, column: at_column, .. }) => {
-                assert!(
-                    at_line == line && (column == 0 || at_column == column),
-                    "{text:?}: {at_line}:{at_column}"
-                );
-            }
+            Err(ManifestError::Json { line, column, .. }) => assert_eq!((line, column), place, "{text:?}"),
             other => panic!("{text:?}: {other:?}"),
         }
     }
@@ -291,7 +289,10 @@ fn more_than_the_limit_is_refused() {
     assert_eq!(refused(&urls), ("layers[0].urls".to_owned(), count(limits::DOCUMENT_ITEMS)));
 
     let largest = usize::try_from(limits::MANIFEST_BYTES).unwrap();
-    let padded = |size: usize| format!("{:size$}", document(r#"{"config": CONFIG}"#));
+    let padded = |size: usize| {
+        let text = document(r#"{"config": CONFIG}"#);
+        format!("{text}{}", " ".repeat(size - text.len()))
+    };
     assert!(Manifest::parse(padded(largest).as_bytes(), None).is_ok());
     let error = Manifest::parse(padded(largest + 1).as_bytes(), None).unwrap_err();
     assert_eq!(
@@ -443,7 +444,7 @@ fn a_malformed_configuration_is_refused_by_field() {
         assert!(matches!(ImageConfig::parse(text.as_bytes()), Err(ManifestError::Json { .. })), "{text}");
     }
     let size = usize::try_from(limits::CONFIG_BYTES).unwrap() + 1;
-    let error = ImageConfig::parse(format!("{:size$}", "{}").as_bytes()).unwrap_err();
+    let error = ImageConfig::parse(" ".repeat(size).as_bytes()).unwrap_err();
     assert!(matches!(error, ManifestError::TooLarge { .. }), "{error:?}");
 }
 
