@@ -84,10 +84,10 @@ impl Manifest {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ImageManifest {
     media_type: MediaType,
-    config: Descriptor,
+    config: Box<Descriptor>,
     layers: Vec<Descriptor>,
     annotations: BTreeMap<String, String>,
-    subject: Option<Descriptor>,
+    subject: Option<Box<Descriptor>>,
     artifact_type: Option<MediaType>,
 }
 
@@ -96,7 +96,7 @@ impl ImageManifest {
     #[must_use]
     pub fn new(media_type: MediaType, config: Descriptor, layers: Vec<Descriptor>) -> Self {
         let annotations = BTreeMap::new();
-        Self { media_type, config, layers, annotations, subject: None, artifact_type: None }
+        Self { media_type, config: Box::new(config), layers, annotations, subject: None, artifact_type: None }
     }
 
     /// What the document is: OCI's or Docker's manifest.
@@ -126,7 +126,7 @@ impl ImageManifest {
     /// The manifest that this one refers to: set for signatures, bills of materials and the like.
     #[must_use]
     pub fn subject(&self) -> Option<&Descriptor> {
-        self.subject.as_ref()
+        self.subject.as_deref()
     }
 
     /// What sort of artifact this is.
@@ -152,7 +152,7 @@ impl ImageManifest {
         let Object(config) = wire.config.flatten().ok_or_else(|| Place::field("config").absent())?;
         Ok(Self {
             media_type,
-            config: Descriptor::of_config(config)?,
+            config: Box::new(Descriptor::of_config(config)?),
             layers: descriptors("layers", wire.layers.flatten())?,
             annotations: annotations(wire.annotations)?,
             subject: subject(wire.subject)?,
@@ -174,7 +174,7 @@ pub struct ImageIndex {
     media_type: MediaType,
     manifests: Vec<Descriptor>,
     annotations: BTreeMap<String, String>,
-    subject: Option<Descriptor>,
+    subject: Option<Box<Descriptor>>,
     artifact_type: Option<MediaType>,
 }
 
@@ -207,7 +207,7 @@ impl ImageIndex {
     /// The manifest that this index refers to.
     #[must_use]
     pub fn subject(&self) -> Option<&Descriptor> {
-        self.subject.as_ref()
+        self.subject.as_deref()
     }
 
     /// What sort of artifact this is.
@@ -272,8 +272,8 @@ fn annotations(wire: Option<Pairs>) -> Result<BTreeMap<String, String>, Manifest
     if wire.more { Err(too_many("annotations", limits::DOCUMENT_ITEMS)) } else { Ok(wire.items) }
 }
 
-fn subject(wire: Option<Object<WireDescriptor>>) -> Result<Option<Descriptor>, ManifestError> {
-    wire.map(|Object(wire)| Descriptor::from_wire(wire, Place::field("subject"))).transpose()
+fn subject(wire: Option<Object<WireDescriptor>>) -> Result<Option<Box<Descriptor>>, ManifestError> {
+    wire.map(|Object(wire)| Descriptor::from_wire(wire, Place::field("subject")).map(Box::new)).transpose()
 }
 
 fn artifact_type(wire: Option<Scalar>) -> Result<Option<MediaType>, ManifestError> {

@@ -182,11 +182,9 @@ fn layout_tag(tag: &str, at: usize) -> Result<String, ReferenceError> {
 
 /// `PATH`, `PATH:REFERENCE`, `PATH:@N` or `PATH@N`.
 fn archive(text: &str, start: usize) -> Result<(PathBuf, Option<ArchiveImage>), ReferenceError> {
-    let (path, image) = match split_path(text, start)? {
-        (_, None) => return Ok(archive_by_number(text)),
-        (path, Some(image)) => (path, image),
+    let (path, Some((image, at))) = split_path(text, start)? else {
+        return Ok(archive_by_number(text));
     };
-    let (image, at) = image;
     if let Some(index) = image.strip_prefix('@') {
         let index = number(index).ok_or_else(|| ReferenceError::new(Kind::Index, at.saturating_add(1)))?;
         return Ok((path, Some(ArchiveImage::Index(index))));
@@ -217,8 +215,11 @@ fn number(text: &str) -> Option<usize> {
     if digits { text.parse().ok() } else { None }
 }
 
-/// The path, and what follows the first colon with its offset in the whole text.
-fn split_path(text: &str, start: usize) -> Result<(PathBuf, Option<(&str, usize)>), ReferenceError> {
+/// What follows the path, with its offset in the whole text.
+type Rest<'a> = Option<(&'a str, usize)>;
+
+/// The path ends at the first colon.
+fn split_path(text: &str, start: usize) -> Result<(PathBuf, Rest<'_>), ReferenceError> {
     let (path, rest) = match text.split_once(':') {
         Some((path, rest)) => (path, Some((rest, start.saturating_add(path.len()).saturating_add(1)))),
         None => (text, None),
