@@ -1,4 +1,5 @@
-//! Manifests and image indexes (OCI image specification, manifest.md and image-index.md; Docker's manifest version 2, schema 2).
+//! Manifests and image indexes (OCI image specification, manifest.md and image-index.md; Docker's manifest
+//! version 2, schema 2).
 
 mod config;
 mod descriptor;
@@ -44,10 +45,11 @@ pub enum Manifest {
 }
 
 impl Manifest {
-    /// Parses the bytes of a manifest. `content_type` is what the registry, or the descriptor that led here, says it is.
+    /// Parses the bytes of a manifest. `content_type` is what the registry, or the descriptor that led here,
+    /// says it is.
     ///
-    /// A document without a `mediaType` of its own is what `content_type` says; where that says nothing either, its fields
-    /// decide. The bytes are not hashed here.
+    /// A document without a `mediaType` of its own is what `content_type` says; where that says nothing
+    /// either, its fields decide. The bytes are not hashed here.
     ///
     /// # Errors
     /// If it is no manifest, of schema 1, too large, contradicts `content_type`, could be read as both kinds
@@ -139,7 +141,8 @@ impl ImageManifest {
     #[must_use]
     pub fn is_artifact(&self) -> bool {
         let config = self.config.media_type();
-        // Types that old registries gave to the configurations of images: https://github.com/docker/distribution/issues/1621
+        // Types that old registries gave to the configurations of images:
+        // https://github.com/docker/distribution/issues/1621
         let defaulted =
             matches!(config.as_str(), "application/json" | "application/octet-stream" | "text/html");
         !config.is_image_config() && !defaulted

@@ -1,4 +1,5 @@
-//! Platforms: operating system, architecture and variant, with the normalisation that containerd has made customary.
+//! Platforms: operating system, architecture and variant, with the normalisation that containerd has made
+//! customary.
 
 mod level;
 
@@ -61,8 +62,8 @@ const KNOWN_SYSTEMS: [&str; 17] = [
 
 /// A platform, normalised: `x86_64` is `amd64`, `aarch64` and `arm64/v8` are `arm64`, `arm` is `arm/v7`.
 ///
-/// One that was parsed from text is *required*; [`Platform::host`] is only a preference. That difference takes no part in
-/// comparisons.
+/// One that was parsed from text is *required*; [`Platform::host`] is only a preference. That difference
+/// takes no part in comparisons.
 ///
 /// ```
 /// use layerslayer::Platform;
@@ -84,7 +85,8 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// Linux on this machine's architecture, as a preference: an image of another platform is taken with a warning.
+    /// Linux on this machine's architecture, as a preference: an image of another platform is taken with a
+    /// warning.
     #[must_use]
     pub fn host() -> Self {
         let (architecture, variant) = host_architecture();
@@ -123,8 +125,9 @@ impl Platform {
 
     /// Whether an image for `other` satisfies a request for this platform.
     ///
-    /// An older variant of the same architecture does (`arm/v6` for `arm/v7`, `arm64/v8` for `arm64/v9`), a newer one does
-    /// not. A preference also takes what the same machine runs: `386` for `amd64`, `arm` for `arm64`.
+    /// An older variant of the same architecture does (`arm/v6` for `arm/v7`, `arm64/v8` for `arm64/v9`), a
+    /// newer one does not. A preference also takes what the same machine runs: `386` for `amd64`, `arm` for
+    /// `arm64`.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
         self.distance(other).is_some()

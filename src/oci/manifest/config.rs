@@ -12,7 +12,8 @@ use crate::{
     oci::{digest::Digest, platform::Platform},
 };
 
-/// The configuration of an image: its platform, the digests of its unpacked layers, its history, and how it is to be run.
+/// The configuration of an image: its platform, the digests of its unpacked layers, its history, and how it
+/// is to be run.
 ///
 /// Only what cannot be understood is refused: `{}` is a configuration with nothing in it.
 ///
@@ -170,8 +171,8 @@ impl ImageConfig {
 
     /// What made layer number `layer` (0 = base).
     ///
-    /// `None` where the history does not say, and for all layers if it has not exactly one step for each: a shifted answer
-    /// would be worse than none.
+    /// `None` where the history does not say, and for all layers if it has not exactly one step for each: a
+    /// shifted answer would be worse than none.
     #[must_use]
     pub fn created_by(&self, layer: usize) -> Option<&str> {
         let steps = || self.history.iter().filter(|step| !step.is_empty_layer());

@@ -91,14 +91,16 @@ impl Descriptor {
         self.artifact_type.as_ref()
     }
 
-    /// Whether this entry of an index is no image but says something about one (provenance, bill of materials).
+    /// Whether this entry of an index is no image but says something about one (provenance, bill of
+    /// materials).
     #[must_use]
     pub fn is_attestation(&self) -> bool {
         self.annotations.get(DOCKER_REFERENCE_TYPE).is_some_and(|kind| kind == "attestation-manifest")
             || self.platform.as_ref().is_some_and(Platform::is_unknown)
     }
 
-    /// An image's configuration: registries of old left out its type (<https://github.com/docker/distribution/issues/1621>).
+    /// An image's configuration: registries of old left out its type
+    /// (<https://github.com/docker/distribution/issues/1621>).
     pub(super) fn of_config(wire: WireDescriptor) -> Result<Self, ManifestError> {
         let nameless = match &wire.media_type {
             None => true,

@@ -1,4 +1,5 @@
-//! The documents as they stand on the wire: whatever shape occurs, with a cap on every list. Nothing is believed yet.
+//! The documents as they stand on the wire: whatever shape occurs, with a cap on every list. Nothing is
+//! believed yet.
 
 use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
@@ -30,7 +31,8 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8], limit: u64) -> Result<T, 
     })
 }
 
-/// A manifest or an index. The outer `Option` of a field says whether it is there, the inner one whether it is `null`.
+/// A manifest or an index. The outer `Option` of a field says whether it is there, the inner one whether it
+/// is `null`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct WireManifest {

@@ -29,7 +29,8 @@ impl<'a> Level<'a> {
         Self { architecture, variant }
     }
 
-    /// How far below this level `other` is, 0 being the same; `None` if a machine of this level does not run it.
+    /// How far below this level `other` is, 0 being the same; `None` if a machine of this level does not run
+    /// it.
     pub(super) fn distance(self, other: Self) -> Option<u32> {
         if self == other {
             return Some(0);

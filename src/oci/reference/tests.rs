@@ -1,5 +1,5 @@
-//! The cases of `distribution/reference` (`reference_test.go`, `normalize_test.go`), said anew, and those that other parsers get
-//! wrong.
+//! The cases of `distribution/reference` (`reference_test.go`, `normalize_test.go`), said anew, and those
+//! that other parsers get wrong.
 
 use super::{ReferenceErrorKind as Kind, *};
 use crate::oci::digest::DigestError;

@@ -1,4 +1,5 @@
-//! Where an image lies: in a registry, in a layout on disk or in an archive, written as skopeo's transports are.
+//! Where an image lies: in a registry, in a layout on disk or in an archive, written as skopeo's transports
+//! are.
 
 use std::{
     fmt,
@@ -18,8 +19,8 @@ const UNSUPPORTED: [&str; 4] = ["containers-storage:", "docker-daemon:", "dir:/"
 
 /// An image, wherever it lies.
 ///
-/// A path ends at the first colon, as it does for skopeo. A repository on Docker Hub that is really called `oci` is written
-/// `docker.io/library/oci` or `docker://oci`.
+/// A path ends at the first colon, as it does for skopeo. A repository on Docker Hub that is really called
+/// `oci` is written `docker.io/library/oci` or `docker://oci`.
 ///
 /// ```
 /// use layerslayer::{ImageReference, LayoutImage};
