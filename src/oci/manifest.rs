@@ -1,4 +1,5 @@
-//! Manifests and image indexes (OCI image specification, manifest.md and image-index.md; Docker's manifest version 2, schema 2).
+//! Manifests and image indexes (OCI image specification, manifest.md and image-index.md; Docker's manifest
+//! version 2, schema 2).
 
 mod config;
 mod descriptor;
@@ -17,7 +18,7 @@ pub use error::{FieldProblem, ManifestError};
 use self::{
     descriptor::descriptors,
     error::{Place, too_many},
-    wire::{Pairs, WireManifest},
+    wire::{Object, Pairs, Scalar, WireDescriptor, WireManifest},
 };
 use crate::{limits, oci::media_type::MediaType};
 
@@ -44,10 +45,11 @@ pub enum Manifest {
 }
 
 impl Manifest {
-    /// Parses the bytes of a manifest. `content_type` is what the registry, or the descriptor that led here, says it is.
+    /// Parses the bytes of a manifest. `content_type` is what the registry, or the descriptor that led here,
+    /// says it is.
     ///
-    /// A document without a `mediaType` of its own is what `content_type` says; where that says nothing either, its fields
-    /// decide. The bytes are not hashed here.
+    /// A document without a `mediaType` of its own is what `content_type` says; where that says nothing
+    /// either, its fields decide. The bytes are not hashed here.
     ///
     /// # Errors
     /// If it is no manifest, of schema 1, too large, contradicts `content_type`, could be read as both kinds
@@ -84,10 +86,10 @@ impl Manifest {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ImageManifest {
     media_type: MediaType,
-    config: Descriptor,
+    config: Box<Descriptor>,
     layers: Vec<Descriptor>,
     annotations: BTreeMap<String, String>,
-    subject: Option<Descriptor>,
+    subject: Option<Box<Descriptor>>,
     artifact_type: Option<MediaType>,
 }
 
@@ -96,7 +98,7 @@ impl ImageManifest {
     #[must_use]
     pub fn new(media_type: MediaType, config: Descriptor, layers: Vec<Descriptor>) -> Self {
         let annotations = BTreeMap::new();
-        Self { media_type, config, layers, annotations, subject: None, artifact_type: None }
+        Self { media_type, config: Box::new(config), layers, annotations, subject: None, artifact_type: None }
     }
 
     /// What the document is: OCI's or Docker's manifest.
@@ -126,7 +128,7 @@ impl ImageManifest {
     /// The manifest that this one refers to: set for signatures, bills of materials and the like.
     #[must_use]
     pub fn subject(&self) -> Option<&Descriptor> {
-        self.subject.as_ref()
+        self.subject.as_deref()
     }
 
     /// What sort of artifact this is.
@@ -139,7 +141,8 @@ impl ImageManifest {
     #[must_use]
     pub fn is_artifact(&self) -> bool {
         let config = self.config.media_type();
-        // Types that old registries gave to the configurations of images: https://github.com/docker/distribution/issues/1621
+        // Types that old registries gave to the configurations of images:
+        // https://github.com/docker/distribution/issues/1621
         let defaulted =
             matches!(config.as_str(), "application/json" | "application/octet-stream" | "text/html");
         !config.is_image_config() && !defaulted
@@ -149,10 +152,10 @@ impl ImageManifest {
         if wire.manifests.is_some_and(|manifests| manifests.is_some()) {
             return Err(ManifestError::Ambiguous);
         }
-        let config = wire.config.flatten().ok_or_else(|| Place::field("config").absent())?;
+        let Object(config) = wire.config.flatten().ok_or_else(|| Place::field("config").absent())?;
         Ok(Self {
             media_type,
-            config: Descriptor::of_config(config)?,
+            config: Box::new(Descriptor::of_config(config)?),
             layers: descriptors("layers", wire.layers.flatten())?,
             annotations: annotations(wire.annotations)?,
             subject: subject(wire.subject)?,
@@ -174,7 +177,7 @@ pub struct ImageIndex {
     media_type: MediaType,
     manifests: Vec<Descriptor>,
     annotations: BTreeMap<String, String>,
-    subject: Option<Descriptor>,
+    subject: Option<Box<Descriptor>>,
     artifact_type: Option<MediaType>,
 }
 
@@ -207,7 +210,7 @@ impl ImageIndex {
     /// The manifest that this index refers to.
     #[must_use]
     pub fn subject(&self) -> Option<&Descriptor> {
-        self.subject.as_ref()
+        self.subject.as_deref()
     }
 
     /// What sort of artifact this is.
@@ -251,7 +254,7 @@ fn media_type(wire: &WireManifest, content_type: Option<&str>) -> Result<MediaTy
     }
     let stated = body.or(header);
     let schema1 = stated.as_ref().is_some_and(MediaType::is_docker_schema1);
-    match wire.schema_version.as_ref().map(wire::Scalar::number) {
+    match wire.schema_version.as_ref().map(Scalar::number) {
         Some(Some(1)) => return Err(ManifestError::Schema1),
         _ if schema1 || wire.fs_layers.is_some() => return Err(ManifestError::Schema1),
         None | Some(Some(2)) => {}
@@ -272,10 +275,10 @@ fn annotations(wire: Option<Pairs>) -> Result<BTreeMap<String, String>, Manifest
     if wire.more { Err(too_many("annotations", limits::DOCUMENT_ITEMS)) } else { Ok(wire.items) }
 }
 
-fn subject(wire: Option<wire::WireDescriptor>) -> Result<Option<Descriptor>, ManifestError> {
-    wire.map(|wire| Descriptor::from_wire(wire, Place::field("subject"))).transpose()
+fn subject(wire: Option<Object<WireDescriptor>>) -> Result<Option<Box<Descriptor>>, ManifestError> {
+    wire.map(|Object(wire)| Descriptor::from_wire(wire, Place::field("subject")).map(Box::new)).transpose()
 }
 
-fn artifact_type(wire: Option<wire::Scalar>) -> Result<Option<MediaType>, ManifestError> {
+fn artifact_type(wire: Option<Scalar>) -> Result<Option<MediaType>, ManifestError> {
     Ok(wire.map(|text| Place::field("artifactType").media_type(&text)).transpose()?.flatten())
 }

@@ -13,7 +13,8 @@ const DOCKER_FOREIGN_LAYER: &str = "application/vnd.docker.image.rootfs.foreign.
 const DOCKER_SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v1+json";
 const DOCKER_SCHEMA1_SIGNED: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 
-/// What to ask a registry for, in order of preference. Schema 1 comes last, to get a clear error instead of a 404.
+/// What to ask a registry for, in order of preference. Schema 1 comes last, to get a clear error instead of a
+/// 404.
 pub(crate) const ACCEPTED_MANIFESTS: [&str; 6] = [
     OCI_IMAGE_INDEX_MEDIA_TYPE,
     OCI_IMAGE_MEDIA_TYPE,
@@ -48,7 +49,8 @@ impl MediaType {
     pub const DOCKER_MANIFEST: Self = Self(Cow::Borrowed(IMAGE_MANIFEST_MEDIA_TYPE));
     /// Docker's list of manifests, one a platform.
     pub const DOCKER_MANIFEST_LIST: Self = Self(Cow::Borrowed(IMAGE_MANIFEST_LIST_MEDIA_TYPE));
-    /// The empty JSON object that artifacts have for a configuration (manifest.md, "Guidance for an Empty Descriptor").
+    /// The empty JSON object that artifacts have for a configuration (manifest.md, "Guidance for an Empty
+    /// Descriptor").
     pub const EMPTY: Self = Self(Cow::Borrowed("application/vnd.oci.empty.v1+json"));
     /// Configuration of an OCI image.
     pub const OCI_CONFIG: Self = Self(Cow::Borrowed(IMAGE_CONFIG_MEDIA_TYPE));
@@ -138,7 +140,8 @@ impl MediaType {
         )
     }
 
-    /// What follows `….tar` in the type of a layer. Docker separates by a dot, OCI by a plus; both occur with both.
+    /// What follows `….tar` in the type of a layer. Docker separates by a dot, OCI by a plus; both occur with
+    /// both.
     fn layer_suffix(&self) -> Option<&str> {
         let rest = [
             DOCKER_FOREIGN_LAYER,

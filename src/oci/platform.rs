@@ -1,10 +1,18 @@
-//! Platforms: operating system, architecture and variant, with the normalisation that containerd has made customary.
+//! Platforms: operating system, architecture and variant, with the normalisation that containerd has made
+//! customary.
+
+mod level;
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     env, fmt,
     hash::{Hash, Hasher},
     str::FromStr,
 };
+
+use self::level::Level;
 
 const KNOWN_ARCHITECTURES: [&str; 24] = [
     "386",
@@ -54,8 +62,8 @@ const KNOWN_SYSTEMS: [&str; 17] = [
 
 /// A platform, normalised: `x86_64` is `amd64`, `aarch64` and `arm64/v8` are `arm64`, `arm` is `arm/v7`.
 ///
-/// One that was parsed from text is *required*; [`Platform::host`] is only a preference. That difference takes no part in
-/// comparisons.
+/// One that was parsed from text is *required*; [`Platform::host`] is only a preference. That difference
+/// takes no part in comparisons.
 ///
 /// ```
 /// use layerslayer::Platform;
@@ -77,7 +85,8 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// Linux on this machine's architecture, as a preference: an image of another platform is taken with a warning.
+    /// Linux on this machine's architecture, as a preference: an image of another platform is taken with a
+    /// warning.
     #[must_use]
     pub fn host() -> Self {
         let (architecture, variant) = host_architecture();
@@ -116,8 +125,9 @@ impl Platform {
 
     /// Whether an image for `other` satisfies a request for this platform.
     ///
-    /// An older variant of the same architecture does (`arm/v6` for `arm/v7`, `arm64/v8` for `arm64/v9`), a newer one does
-    /// not. A preference also takes what the same machine runs: `386` for `amd64`, `arm` for `arm64`.
+    /// An older variant of the same architecture does (`arm/v6` for `arm/v7`, `arm64/v8` for `arm64/v9`), a
+    /// newer one does not. A preference also takes what the same machine runs: `386` for `amd64`, `arm` for
+    /// `arm64`.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
         self.distance(other).is_some()
@@ -164,24 +174,33 @@ impl Platform {
     }
 
     /// How far `other` is from what this platform asks for; `None` if it will not do.
-    fn distance(&self, other: &Self) -> Option<usize> {
+    fn distance(&self, other: &Self) -> Option<u32> {
         if self.os != other.os || !self.has_version(other) {
             return None;
         }
-        let other_level = Level::of(other)?;
-        self.acceptable().position(|level| level == other_level)
+        let (own, other) = (self.level(), other.level());
+        own.distance(other).or_else(|| if self.required { None } else { own.distance_across(other) })
     }
 
-    /// What would satisfy this platform, best first.
-    fn acceptable(&self) -> impl Iterator<Item = Level> {
-        let own = Level::of(self);
-        let compatible = match self.architecture.as_str() {
-            _ if self.required => None,
-            "amd64" => Some(Level { architecture: "386".into(), variant: Variant::Named(String::new()) }),
-            "arm64" => Some(Level { architecture: "arm".into(), variant: Variant::Number(8, 0) }),
-            _ => None,
-        };
-        own.into_iter().flat_map(Level::and_older).chain(compatible.into_iter().flat_map(Level::and_older))
+    fn level(&self) -> Level<'_> {
+        Level::new(&self.architecture, self.variant())
+    }
+
+    fn key(&self) -> (&str, &str, Option<&str>, Option<&str>) {
+        (&self.os, &self.architecture, self.variant(), self.os_version())
+    }
+
+    /// `linux` alone takes this machine's architecture, `arm64` alone is Linux.
+    fn from_one(name: &str, version: &str) -> Result<Self, PlatformError> {
+        let os = normalise_os(name);
+        if KNOWN_SYSTEMS.contains(&os.as_str()) {
+            return Ok(Self { os, os_version: some(version), required: true, ..Self::host() });
+        }
+        let (architecture, variant) = normalise_architecture(name, "");
+        if version.is_empty() && KNOWN_ARCHITECTURES.contains(&architecture.as_str()) {
+            return Ok(Self { architecture, variant, required: true, ..Self::host() });
+        }
+        Err(PlatformError { kind: PlatformErrorKind::Unknown, at: 0 })
     }
 
     /// A request without a version takes any; `10.0.17763` takes `10.0.17763.1234`.
@@ -209,12 +228,6 @@ impl Eq for Platform {}
 impl Hash for Platform {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.key().hash(state);
-    }
-}
-
-impl Platform {
-    fn key(&self) -> (&str, &str, Option<&str>, Option<&str>) {
-        (&self.os, &self.architecture, self.variant(), self.os_version())
     }
 }
 
@@ -259,83 +272,6 @@ impl FromStr for Platform {
         let (architecture, variant) = normalise_architecture(architecture, variant);
         Ok(Self { os: normalise_os(os), architecture, variant, os_version: some(version), required: true })
     }
-}
-
-impl Platform {
-    /// `linux` alone takes this machine's architecture, `arm64` alone is Linux.
-    fn from_one(name: &str, version: &str) -> Result<Self, PlatformError> {
-        let os = normalise_os(name);
-        if KNOWN_SYSTEMS.contains(&os.as_str()) {
-            return Ok(Self { os, os_version: some(version), required: true, ..Self::host() });
-        }
-        let (architecture, variant) = normalise_architecture(name, "");
-        if version.is_empty() && KNOWN_ARCHITECTURES.contains(&architecture.as_str()) {
-            return Ok(Self { architecture, variant, required: true, ..Self::host() });
-        }
-        Err(PlatformError { kind: PlatformErrorKind::Unknown, at: 0 })
-    }
-}
-
-/// One architecture at one level of features.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Level {
-    architecture: String,
-    variant: Variant,
-}
-
-#[derive(Clone, Debug, Eq, PartialEq)]
-enum Variant {
-    Named(String),
-    /// `v8.2` is `(8, 2)`; `v7` is `(7, 0)`.
-    Number(u32, u32),
-}
-
-impl Level {
-    fn of(platform: &Platform) -> Option<Self> {
-        let variant = match (platform.architecture.as_str(), platform.variant()) {
-            ("arm64", None) => Variant::Number(8, 0),
-            ("amd64", None) => Variant::Number(1, 0),
-            (_, None) => Variant::Named(String::new()),
-            (_, Some(name)) => parse_variant(name).unwrap_or_else(|| Variant::Named(name.into())),
-        };
-        Some(Self { architecture: platform.architecture.clone(), variant })
-    }
-
-    /// This level and those below it that its machines run too, newest first.
-    fn and_older(self) -> impl Iterator<Item = Self> {
-        let older: Vec<Variant> = match (self.architecture.as_str(), &self.variant) {
-            ("amd64", Variant::Number(major, 0)) => numbers((1..*major).rev(), 0),
-            ("arm", Variant::Number(major, 0)) => numbers((5..*major).rev(), 0),
-            // Armv9.n has all of Armv8.(n+5).
-            ("arm64", Variant::Number(9, minor)) => (0..*minor)
-                .rev()
-                .map(|minor| Variant::Number(9, minor))
-                .chain((0..=minor.saturating_add(5).min(9)).rev().map(|minor| Variant::Number(8, minor)))
-                .collect(),
-            ("arm64", Variant::Number(8, minor)) => {
-                (0..*minor).rev().map(|minor| Variant::Number(8, minor)).collect()
-            }
-            _ => Vec::new(),
-        };
-        let architecture = self.architecture.clone();
-        std::iter::once(self)
-            .chain(older.into_iter().map(move |variant| Self { architecture: architecture.clone(), variant }))
-    }
-}
-
-fn numbers(majors: impl Iterator<Item = u32>, minor: u32) -> Vec<Variant> {
-    majors.map(|major| Variant::Number(major, minor)).collect()
-}
-
-/// `v8.2`, at most two digits a number: what is longer is a name like any other.
-fn parse_variant(name: &str) -> Option<Variant> {
-    let number = |text: &str| {
-        let digits = (1..=2).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-        if digits { text.parse().ok() } else { None }
-    };
-    let name = name.strip_prefix('v')?;
-    let (major, minor) = name.split_once('.').unwrap_or((name, "0"));
-    Some(Variant::Number(number(major)?, number(minor)?))
 }
 
 fn normalise_os(os: &str) -> String {

@@ -1,7 +1,7 @@
 //! Image references with docker's normalisation: `nginx` is `docker.io/library/nginx:latest`.
 //!
-//! The grammar is that of `distribution/reference`; stricter where that lets through what no registry can have: ports above
-//! 65535, underscores in host names, addresses that are none.
+//! The grammar is that of `distribution/reference`; stricter where that lets through what no registry can
+//! have: ports above 65535, underscores in host names, addresses that are none.
 
 mod error;
 mod parse;
@@ -30,8 +30,8 @@ const OFFICIAL: &str = "library/";
 
 /// The name of an image in a registry: registry, repository, and a tag, a digest or both.
 ///
-/// `nginx` and `docker.io/library/nginx:latest` are equal. Where both tag and digest are given, both are kept and shown, and
-/// the digest decides what is fetched.
+/// `nginx` and `docker.io/library/nginx:latest` are equal. Where both tag and digest are given, both are kept
+/// and shown, and the digest decides what is fetched.
 ///
 /// ```
 /// use layerslayer::Reference;
@@ -59,7 +59,8 @@ impl Reference {
         &self.registry
     }
 
-    /// Host and port that serve the registry's API: `registry-1.docker.io` for `docker.io`, else [`Self::registry`].
+    /// Host and port that serve the registry's API: `registry-1.docker.io` for `docker.io`, else
+    /// [`Self::registry`].
     #[must_use]
     pub fn api_host(&self) -> &str {
         if self.registry == DOCKER_HUB { DOCKER_HUB_API } else { &self.registry }

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use super::{
     descriptor::{digest, platform},
     error::{ManifestError, Place, too_many},
-    wire::{self, Keys, List, WireConfig, WireExecution, WireHistory, WirePlatform, Words},
+    wire::{self, Keys, List, Object, Scalar, WireConfig, WireExecution, WireHistory, WirePlatform, Words},
 };
 use crate::{
     limits,
     oci::{digest::Digest, platform::Platform},
 };
 
-/// The configuration of an image: its platform, the digests of its unpacked layers, its history, and how it is to be run.
+/// The configuration of an image: its platform, the digests of its unpacked layers, its history, and how it
+/// is to be run.
 ///
 /// Only what cannot be understood is refused: `{}` is a configuration with nothing in it.
 ///
@@ -57,7 +58,7 @@ impl ImageConfig {
             os_version: wire.os_version,
             variant: wire.variant,
         };
-        let execution = wire.config.unwrap_or_default();
+        let execution = wire.config.map_or_else(WireExecution::default, |Object(execution)| execution);
         let WireExecution { cmd, entrypoint, env, exposed_ports, labels, volumes, .. } = execution;
         let labels = labels.unwrap_or_default();
         if labels.more {
@@ -67,8 +68,11 @@ impl ImageConfig {
             platform: platform(&stated, Place::field("architecture"))?,
             created: wire.created.filter(|text| !text.is_empty()),
             author: wire.author.filter(|text| !text.is_empty()),
-            diff_ids: diff_ids(wire.rootfs.and_then(|rootfs| rootfs.diff_ids).unwrap_or_default())?,
-            history: list("history", wire.history)?.into_iter().map(HistoryEntry::from_wire).collect(),
+            diff_ids: diff_ids(wire.rootfs.and_then(|Object(rootfs)| rootfs.diff_ids).unwrap_or_default())?,
+            history: list("history", wire.history)?
+                .into_iter()
+                .map(|Object(step)| HistoryEntry::from_wire(step))
+                .collect(),
             user: execution.user.filter(|text| !text.is_empty()),
             entrypoint: list("config.Entrypoint", entrypoint.map(|Words(words)| words))?,
             cmd: list("config.Cmd", cmd.map(|Words(words)| words))?,
@@ -167,8 +171,8 @@ impl ImageConfig {
 
     /// What made layer number `layer` (0 = base).
     ///
-    /// `None` where the history does not say, and for all layers if it has not exactly one step for each: a shifted answer
-    /// would be worse than none.
+    /// `None` where the history does not say, and for all layers if it has not exactly one step for each: a
+    /// shifted answer would be worse than none.
     #[must_use]
     pub fn created_by(&self, layer: usize) -> Option<&str> {
         let steps = || self.history.iter().filter(|step| !step.is_empty_layer());
@@ -232,7 +236,7 @@ impl HistoryEntry {
     }
 }
 
-fn diff_ids(wire: List<wire::Scalar, { limits::LAYERS }>) -> Result<Vec<Digest>, ManifestError> {
+fn diff_ids(wire: List<Scalar, { limits::LAYERS }>) -> Result<Vec<Digest>, ManifestError> {
     if wire.more {
         return Err(too_many("rootfs.diff_ids", limits::LAYERS));
     }

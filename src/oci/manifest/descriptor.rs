@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     error::{FieldProblem, ManifestError, Place, too_many},
-    wire::{List, Scalar, WireDescriptor, WirePlatform},
+    wire::{List, Object, Scalar, WireDescriptor, WirePlatform},
 };
 use crate::{
     limits,
@@ -91,14 +91,16 @@ impl Descriptor {
         self.artifact_type.as_ref()
     }
 
-    /// Whether this entry of an index is no image but says something about one (provenance, bill of materials).
+    /// Whether this entry of an index is no image but says something about one (provenance, bill of
+    /// materials).
     #[must_use]
     pub fn is_attestation(&self) -> bool {
         self.annotations.get(DOCKER_REFERENCE_TYPE).is_some_and(|kind| kind == "attestation-manifest")
             || self.platform.as_ref().is_some_and(Platform::is_unknown)
     }
 
-    /// An image's configuration: registries of old left out its type (<https://github.com/docker/distribution/issues/1621>).
+    /// An image's configuration: registries of old left out its type
+    /// (<https://github.com/docker/distribution/issues/1621>).
     pub(super) fn of_config(wire: WireDescriptor) -> Result<Self, ManifestError> {
         let nameless = match &wire.media_type {
             None => true,
@@ -134,7 +136,9 @@ impl Descriptor {
             size: size(wire.size.as_ref(), place.leaf("size"))?,
             urls: urls.items,
             annotations: annotations.items,
-            platform: wire.platform.map_or(Ok(None), |wire| platform(&wire, place.leaf("platform")))?,
+            platform: wire
+                .platform
+                .map_or(Ok(None), |Object(wire)| platform(&wire, place.leaf("platform")))?,
             artifact_type: artifact_type.flatten(),
         })
     }
@@ -143,7 +147,7 @@ impl Descriptor {
 /// The descriptors of a list; an absent list and `null` are empty, as Go writes them.
 pub(super) fn descriptors<const LIMIT: usize>(
     field: &'static str,
-    wire: Option<List<WireDescriptor, LIMIT>>,
+    wire: Option<List<Object<WireDescriptor>, LIMIT>>,
 ) -> Result<Vec<Descriptor>, ManifestError> {
     let wire = wire.unwrap_or_default();
     if wire.more {
@@ -151,7 +155,7 @@ pub(super) fn descriptors<const LIMIT: usize>(
     }
     let place = Place::field(field);
     let items = wire.items.into_iter().enumerate();
-    items.map(|(index, wire)| Descriptor::from_wire(wire, place.item(index))).collect()
+    items.map(|(index, Object(wire))| Descriptor::from_wire(wire, place.item(index))).collect()
 }
 
 pub(super) fn digest(value: Option<&Scalar>, place: Place) -> Result<Digest, ManifestError> {

@@ -1,10 +1,11 @@
-//! The documents as they stand on the wire: whatever shape occurs, with a cap on every list. Nothing is believed yet.
+//! The documents as they stand on the wire: whatever shape occurs, with a cap on every list. Nothing is
+//! believed yet.
 
 use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 
 use super::error::ManifestError;
@@ -19,7 +20,7 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8], limit: u64) -> Result<T, 
     if size > limit {
         return Err(ManifestError::TooLarge { size, limit });
     }
-    serde_json::from_slice(bytes).map_err(|error| {
+    serde_json::from_slice(bytes).map(|Object(document)| document).map_err(|error: serde_json::Error| {
         let text = error.to_string();
         let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
         ManifestError::Json {
@@ -30,22 +31,23 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8], limit: u64) -> Result<T, 
     })
 }
 
-/// A manifest or an index. The outer `Option` of a field says whether it is there, the inner one whether it is `null`.
+/// A manifest or an index. The outer `Option` of a field says whether it is there, the inner one whether it
+/// is `null`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct WireManifest {
     pub(super) annotations: Option<Pairs>,
     pub(super) artifact_type: Option<Scalar>,
     #[serde(default, deserialize_with = "present")]
-    pub(super) config: Option<Option<WireDescriptor>>,
+    pub(super) config: Option<Option<Object<WireDescriptor>>>,
     pub(super) fs_layers: Option<IgnoredAny>,
     #[serde(default, deserialize_with = "present")]
-    pub(super) layers: Option<Option<List<WireDescriptor, { limits::LAYERS }>>>,
+    pub(super) layers: Option<Option<List<Object<WireDescriptor>, { limits::LAYERS }>>>,
     #[serde(default, deserialize_with = "present")]
-    pub(super) manifests: Option<Option<List<WireDescriptor, { limits::MANIFESTS }>>>,
+    pub(super) manifests: Option<Option<List<Object<WireDescriptor>, { limits::MANIFESTS }>>>,
     pub(super) media_type: Option<Scalar>,
     pub(super) schema_version: Option<Scalar>,
-    pub(super) subject: Option<WireDescriptor>,
+    pub(super) subject: Option<Object<WireDescriptor>>,
 }
 
 #[derive(Deserialize)]
@@ -55,7 +57,7 @@ pub(super) struct WireDescriptor {
     pub(super) artifact_type: Option<Scalar>,
     pub(super) digest: Option<Scalar>,
     pub(super) media_type: Option<Scalar>,
-    pub(super) platform: Option<WirePlatform>,
+    pub(super) platform: Option<Object<WirePlatform>>,
     pub(super) size: Option<Scalar>,
     pub(super) urls: Option<List<String>>,
 }
@@ -73,13 +75,13 @@ pub(super) struct WirePlatform {
 pub(super) struct WireConfig {
     pub(super) architecture: Option<String>,
     pub(super) author: Option<String>,
-    pub(super) config: Option<WireExecution>,
+    pub(super) config: Option<Object<WireExecution>>,
     pub(super) created: Option<String>,
-    pub(super) history: Option<List<WireHistory>>,
+    pub(super) history: Option<List<Object<WireHistory>>>,
     pub(super) os: Option<String>,
     #[serde(rename = "os.version")]
     pub(super) os_version: Option<String>,
-    pub(super) rootfs: Option<WireRootfs>,
+    pub(super) rootfs: Option<Object<WireRootfs>>,
     pub(super) variant: Option<String>,
 }
 
@@ -114,6 +116,30 @@ pub(super) struct WireRootfs {
 /// Tells a field that is `null` from one that is not there.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(source: D) -> Result<Option<T>, D::Error> {
     T::deserialize(source).map(Some)
+}
+
+/// A JSON object. Serde by itself would also take a list of the fields' values, which nobody else reads.
+#[derive(Debug)]
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, source: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(source)).map(Object)
+            }
+        }
+
+        source.deserialize_map(ObjectVisitor(PhantomData))
+    }
 }
 
 /// Any value, kept only if it is a text or a whole number: so that an error can name the field.

@@ -69,7 +69,8 @@ struct Name<'a> {
     at: usize,
 }
 
-/// Docker's rule: what stands before the first slash is a registry if it is `localhost` or has a dot, a colon or a capital.
+/// Docker's rule: what stands before the first slash is a registry if it is `localhost` or has a dot, a colon
+/// or a capital.
 fn split_registry(text: &str) -> Result<Name<'_>, ReferenceError> {
     let hub = |rest, at, official| Name { registry: DOCKER_HUB.to_owned(), official, rest, at };
     let Some((host, rest)) = text.split_once('/') else {
