@@ -165,7 +165,7 @@ fn maps_that_cannot_be_are_refused() {
     assert_eq!(fault(&with_map_in_data("10", "1048577\n", b"1234")), ErrorKind::SparseTooLong);
     assert_eq!(
         fault(&with_map_in_data("x", "1\n0\n4\n", b"1234")),
-        ErrorKind::PaxValue { key: "the real size" }
+        ErrorKind::PaxValue { key: "GNU.sparse.realsize" }
     );
 }
 
