@@ -30,6 +30,9 @@ pub const PATH_COMPONENTS: usize = 4_096;
 /// Largest PAX extended header or GNU long name, in bytes. Extended attributes live here too.
 pub const PAX_BYTES: u64 = 1 << 20;
 
+/// Most bytes of PAX global headers that are kept, names and values together. They are copied into every entry.
+pub const PAX_GLOBAL_BYTES: u64 = 64 << 10;
+
 /// Most segments in the map of one sparse file.
 pub const SPARSE_SEGMENTS: usize = 1 << 20;
 

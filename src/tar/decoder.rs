@@ -13,7 +13,10 @@
 //!        └──────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //! Any fault leads to `Failed`, which repeats it. Wherever formats and readers disagree this one sides with Go's
-//! archive/tar, since all runtimes unpack layers with it; the one deviation is that global headers count.
+//! archive/tar, since all runtimes unpack layers with it. Deviations:
+//! - Global headers count, as POSIX has it. Go hands them out as entries, and runtimes ignore those.
+//! - Numbers that nothing depends on (a file's device numbers, a link's size) may be malformed.
+//! - A stream that ends between an extended header and its entry is cut off; to Go it is complete.
 //!
 //! Invariants: content is passed through, never kept; what is kept of the archive is at most one block, one extended
 //! header per kind (`limits::PAX_BYTES` each) and one map (`limits::SPARSE_SEGMENTS`).
@@ -322,8 +325,8 @@ impl Decoder {
         match kind {
             ExtensionKind::Global => {
                 self.global.merge(records(&content)?);
-                if self.global.bytes() > limits::PAX_BYTES {
-                    return Err(Error::new(start, ErrorKind::ExtensionTooLong));
+                if self.global.bytes() > limits::PAX_GLOBAL_BYTES {
+                    return Err(Error::new(start, ErrorKind::GlobalTooLong));
                 }
                 // To Go a global header is an entry of its own, which uses up what stands before it.
                 self.overrides = Overrides::default();

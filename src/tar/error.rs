@@ -35,6 +35,8 @@ pub(crate) enum ErrorKind {
     Checksum,
     #[error("extended header larger than {} bytes", crate::limits::PAX_BYTES)]
     ExtensionTooLong,
+    #[error("more than {} bytes of global extended headers", crate::limits::PAX_GLOBAL_BYTES)]
+    GlobalTooLong,
     #[error("zero block followed by something else than the end of the archive")]
     LoneZeroBlock,
     #[error("negative size")]

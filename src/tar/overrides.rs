@@ -102,7 +102,7 @@ impl Overrides {
                 let real_size =
                     [sparse.size, sparse.real_size].into_iter().flatten().find(|size| !size.is_empty());
                 let real_size = match real_size {
-                    Some(size) => number::decimal(&size).ok_or(value_fault("the real size"))?,
+                    Some(size) => number::decimal(&size).ok_or(value_fault("GNU.sparse.realsize"))?,
                     None => data,
                 };
                 let map =

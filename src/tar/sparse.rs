@@ -174,7 +174,21 @@ impl Extents {
 
     /// Bytes that the archive still holds of this content.
     pub(super) fn stored_ahead(&self) -> u64 {
-        let current = self.current.end.saturating_sub(self.position.max(self.current.start));
+        let current = self.current.end.saturating_sub(self.position);
         self.rest.as_slice().iter().map(|segment| segment.end - segment.start).sum::<u64>() + current
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_has_a_largest_size() {
+        let mut map = Map::default();
+        for _ in 0..limits::SPARSE_SEGMENTS {
+            map.push(0, 0).unwrap();
+        }
+        assert_eq!(map.push(0, 0), Err(ErrorKind::SparseTooLong));
     }
 }

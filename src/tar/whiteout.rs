@@ -82,8 +82,8 @@ mod tests {
             uname: Vec::new(),
             gname: Vec::new(),
             mtime: Timestamp::default(),
-            link: Vec::new(),
-            device: None,
+            link: b"link".to_vec(),
+            device: Some((1, 3)),
             xattrs: BTreeMap::new(),
             header_offset: Uncompressed(0),
             data_offset: Uncompressed(512),
@@ -108,6 +108,7 @@ mod tests {
                 assert_eq!(interpret(&mut marker), Meaning::Entry, "{path}");
                 assert_eq!((marker.kind, marker.size), (kind, 0), "{path}");
                 assert_eq!(String::from_utf8_lossy(&marker.path), hidden);
+                assert_eq!((&marker.link[..], marker.device), (&b""[..], None));
             }
         }
     }

@@ -117,6 +117,9 @@ fn a_cut_inside_something_is_an_error() {
         assert_eq!(fault(&archive[..length]), (length as u64, ErrorKind::Truncated), "{length}");
     }
     assert!(decode(&archive[..2136]).is_ok());
+    let volume = Header::new(b'V', "volume").with(&[1; 20]);
+    assert_eq!(fault(&volume[..531]), (531, ErrorKind::Truncated));
+    assert!(decode(&volume[..532]).is_ok());
 }
 
 #[test]
@@ -183,6 +186,13 @@ fn the_prefix_is_read_where_the_format_has_one() {
     let mut old_go = Header::gnu(b'0', "name");
     old_go.field(345..500, b"some/directory");
     assert_eq!(prefixed(&old_go), "some/directory/name");
+
+    let mut junk_behind_nul = times.clone();
+    junk_behind_nul.field(357..369, b"\0junk");
+    assert_eq!(prefixed(&junk_behind_nul), "name");
+    let mut binary = Header::gnu(b'0', "name");
+    binary.field(345..500, b"junk\xff");
+    assert_eq!(prefixed(&binary), "name");
 
     let mut v7 = ustar.clone();
     v7.field(257..265, b"");
@@ -284,6 +294,11 @@ fn of_several_gnu_long_names_the_last_counts_up_to_its_nul() {
     assert_eq!((&entry.path[..], &entry.link[..]), (&b"long/name"[..], &b"long target"[..]));
     assert_eq!(entry.header_offset.0, 0);
     assert_eq!(entry.data_offset.0, archive.len() as u64);
+
+    let mut symbolic = Header::gnu(b'2', "header");
+    symbolic.field(157..257, b"header target");
+    let (entry, _) = only_entry(&[long(b'L', b"\0"), long(b'K', b""), symbolic.block()].concat());
+    assert_eq!((&entry.path[..], &entry.link[..]), (&b"header"[..], &b"header target"[..]));
 }
 
 #[test]
@@ -347,16 +362,53 @@ fn global_records_hold_until_they_are_taken_back() {
 }
 
 #[test]
+fn global_records_may_be_of_any_kind_and_yield_to_those_of_the_entry() {
+    let records = [
+        ("path", "global"),
+        ("linkpath", "global target"),
+        ("uid", "1"),
+        ("gid", "2"),
+        ("uname", "user"),
+        ("gname", "group"),
+        ("mtime", "3.5"),
+        ("size", "0"),
+        ("SCHILY.xattr.a", "global"),
+    ];
+    let global = extended(b'g', &records);
+    let (entry, _) = only_entry(&[&global[..], &Header::new(b'2', "x").block()].concat());
+    assert_eq!((&entry.path[..], &entry.link[..]), (&b"global"[..], &b"global target"[..]));
+    assert_eq!((entry.uid, entry.gid), (1, 2));
+    assert_eq!((&entry.uname[..], &entry.gname[..]), (&b"user"[..], &b"group"[..]));
+    assert_eq!(entry.mtime, Timestamp { seconds: 3, nanoseconds: 500_000_000 });
+    assert_eq!(entry.xattrs[&b"a"[..]], b"global");
+    assert_eq!(only_entry(&[&global[..], &Header::new(b'0', "x").size(9).block()].concat()).0.size, 0);
+
+    let local = extended(b'x', &[("path", "local"), ("SCHILY.xattr.a", "local")]);
+    let (entry, _) = only_entry(&[global, local, Header::new(b'2', "x").block()].concat());
+    assert_eq!((&entry.path[..], &entry.link[..]), (&b"local"[..], &b"global target"[..]));
+    assert_eq!(entry.xattrs[&b"a"[..]], b"local");
+}
+
+#[test]
+fn global_records_use_up_what_stands_before_them() {
+    let archive = [extended(b'x', &[("path", "lost")]), extended(b'g', &[]), file("a", b"")].concat();
+    let (entry, _) = only_entry(&archive);
+    assert_eq!((&entry.path[..], entry.header_offset.0), (&b"a"[..], 1536));
+}
+
+#[test]
 fn global_records_do_not_pile_up() {
-    let value = "v".repeat(400_000);
+    let value = "v".repeat(25_000);
     let global = |name| extended(b'g', &[(name, &value)]);
     let archive = [global("SCHILY.xattr.a"), global("SCHILY.xattr.b"), global("SCHILY.xattr.b")].concat();
     assert!(decode(&[&archive[..], &file("a", b"")].concat()).is_ok());
     let at = archive.len() as u64 + 512;
     assert_eq!(
         decode(&[archive, global("SCHILY.xattr.c")].concat()),
-        Err(error(at, ErrorKind::ExtensionTooLong))
+        Err(error(at, ErrorKind::GlobalTooLong))
     );
+    let user = extended(b'g', &[("uname", &"u".repeat(70_000))]);
+    assert_eq!(decode(&user), Err(error(512, ErrorKind::GlobalTooLong)));
 }
 
 fn error(offset: u64, kind: ErrorKind) -> Error {
@@ -396,6 +448,9 @@ fn what_is_too_long_is_refused_before_it_is_read() {
     assert_eq!(only_entry(&archive).0.path, path.as_bytes());
     let archive = [extended(b'x', &[("path", &format!("{path}p"))]), file("a", b"")].concat();
     assert_eq!(fault(&archive).1, ErrorKind::PathTooLong);
+    let link =
+        [extended(b'x', &[("linkpath", &format!("{path}p"))]), Header::new(b'2', "a").block()].concat();
+    assert_eq!(fault(&link).1, ErrorKind::PathTooLong);
 }
 
 #[test]
@@ -438,6 +493,20 @@ fn content_can_be_jumped_over() {
         }
     }
     assert_eq!(paths, b"abcd");
+    assert_eq!(decoder.skip_content(), 0);
     assert_eq!(decoder.offset().0, archive.len() as u64);
     decoder.finish().unwrap();
+}
+
+#[test]
+fn a_stream_may_end_where_content_was_jumped_over() {
+    for archive in
+        [file("a", &[1; 700]), Header::new(b'V', "a").with(&[1; 700]), Header::new(b'V', "a").block()]
+    {
+        let mut decoder = Decoder::new();
+        assert!(matches!(decoder.decode(&mut &archive[..512]), Ok(Some(Event::Entry(_)))));
+        assert_eq!(decoder.skip_content(), archive.len() as u64 - 512);
+        assert_eq!(decoder.offset().0, archive.len() as u64);
+        decoder.finish().unwrap();
+    }
 }

@@ -4,7 +4,7 @@ use super::{
     archive::{END, Header, extended, file},
     decode, decode_in_pieces, only_entry,
 };
-use crate::tar::{ErrorKind, entry::EntryKind};
+use crate::tar::{Decoder, ErrorKind, Event, entry::EntryKind};
 
 /// Offsets and lengths of what is stored.
 pub(super) type Segments = [(u64, u64)];
@@ -159,13 +159,17 @@ fn maps_that_cannot_be_are_refused() {
     ] {
         assert_eq!(fault(&with_map_in_data("10", map, b"1234")), ErrorKind::SparseMap, "{map:?}");
     }
+    // Complete, but not to the end of its block; and a number longer than any.
+    let records = [("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0")];
+    assert_eq!(fault(&[extended(b'x', &records), file("a", b"0\n")].concat()), ErrorKind::SparseMap);
+    assert_eq!(fault(&with_map_in_data("10", &format!("{:040}\n0\n4\n", 1), b"1234")), ErrorKind::SparseMap);
     let overflow = "2\n9223372036854775807\n9223372036854775807\n18446744073709551615\n1\n";
     assert_eq!(fault(&with_map_in_data("10", overflow, b"1234")), ErrorKind::SparseMap);
     assert_eq!(fault(&with_map_in_data("10", &"0".repeat(5000), b"1234")), ErrorKind::SparseMap);
     assert_eq!(fault(&with_map_in_data("10", "1048577\n", b"1234")), ErrorKind::SparseTooLong);
     assert_eq!(
         fault(&with_map_in_data("x", "1\n0\n4\n", b"1234")),
-        ErrorKind::PaxValue { key: "the real size" }
+        ErrorKind::PaxValue { key: "GNU.sparse.realsize" }
     );
 }
 
@@ -195,6 +199,36 @@ fn only_files_are_sparse_and_only_gnu_has_their_type() {
         assert_eq!(fault(&archive), ErrorKind::SparseMap);
     }
     assert_eq!(fault(&Header::new(b'S', "a").block()), ErrorKind::SparseMap);
+}
+
+#[test]
+fn records_of_sparse_files_mean_nothing_to_the_old_type() {
+    let records = [("GNU.sparse.name", "decoy"), ("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0")];
+    let archive = [extended(b'x', &records), old_gnu(5, &[(1, 4)], b"1234")].concat();
+    let (entry, content) = only_entry(&archive);
+    assert_eq!((&entry.path[..], &content[..]), (&b"sparse"[..], &b"\x001234"[..]));
+}
+
+#[test]
+fn what_is_stored_of_a_sparse_file_can_be_jumped_over_from_anywhere() {
+    for (name, writer) in FORMATS {
+        let archive = [writer(5000, &[(10, 1000), (2000, 500)], &[1; 1500]), file("next", b"")].concat();
+        for events in 1..=5_u64 {
+            let mut decoder = Decoder::new();
+            let mut input = &archive[..];
+            for _ in 0..events {
+                assert!(decoder.decode(&mut input).unwrap().is_some());
+            }
+            // Entry, hole, 1000 bytes, hole, 500 bytes.
+            let seen = [0, 0, 0, 1000, 1000, 1500][usize::try_from(events).unwrap()];
+            let skipped = decoder.skip_content();
+            assert_eq!(skipped, 1536 - seen, "{name}, {events} events");
+            input = &input[usize::try_from(skipped).unwrap()..];
+            assert_eq!(decoder.decode(&mut input), Ok(Some(Event::EntryEnd)));
+            let Ok(Some(Event::Entry(next))) = decoder.decode(&mut input) else { panic!("no entry") };
+            assert_eq!(next.path, b"next");
+        }
+    }
 }
 
 #[test]
