@@ -21,6 +21,8 @@ use crate::{
 mod insert;
 mod record;
 #[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
 mod tests;
 mod warnings;
 

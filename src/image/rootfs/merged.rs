@@ -181,9 +181,10 @@ fn decide(
     named: impl IntoIterator<Item = (usize, Option<u32>, bool)>,
 ) -> Option<Decision> {
     let mut found: Option<Decision> = None;
+    // An opaque directory takes no entries from older layers, but its own mode and owner if it has none itself.
+    let mut opaque = false;
     for (layer, record, whiteout) in named {
         let Some(table) = stack.layer(layer) else { break };
-        let mut ends = whiteout;
         if let Some(record) = record {
             let is_directory = table.kind(record) == EntryKind::Directory;
             let decision = found.get_or_insert_with(|| Decision {
@@ -192,21 +193,27 @@ fn decide(
                 directories: Vec::new(),
                 hides_symlink: false,
             });
-            if is_directory {
-                decision.directories.push((layer, record));
-                let newer_is_implied =
-                    stack.layer(decision.layer).is_some_and(|table| table.is_implied(decision.record));
-                if newer_is_implied && !table.is_implied(record) {
-                    (decision.layer, decision.record) = (layer, record);
+            let implied = stack.layer(decision.layer).is_some_and(|newer| newer.is_implied(decision.record));
+            if !is_directory {
+                if implied {
+                    let kind = resolve::content(stack, layer, record).map(|content| stack.kind(content));
+                    decision.hides_symlink = kind == Some(EntryKind::Symlink);
                 }
-            } else if !decision.directories.is_empty() {
-                let kind = resolve::content(stack, layer, record).map(|content| stack.kind(content));
-                decision.hides_symlink = kind == Some(EntryKind::Symlink)
-                    && stack.layer(decision.layer).is_some_and(|table| table.is_implied(decision.record));
+                break;
             }
-            ends |= !is_directory || table.is_opaque(record);
+            if implied && !table.is_implied(record) {
+                (decision.layer, decision.record) = (layer, record);
+            }
+            if !opaque {
+                decision.directories.push((layer, record));
+            }
+            opaque |= table.is_opaque(record);
         }
-        if ends {
+        let described = found
+            .as_ref()
+            .and_then(|decision| Some(!stack.layer(decision.layer)?.is_implied(decision.record)))
+            .unwrap_or(false);
+        if whiteout || opaque && described {
             break;
         }
     }

@@ -250,7 +250,10 @@ impl<'s, 'a> Resolver<'s, 'a> {
         }
         self.trace.add(layer, table.path(record), StepKind::Hardlink(path.to_vec()));
         match self.locate(path, layer, Last::Keep) {
-            Ok(hit) if self.stack.kind(hit.content) != EntryKind::Directory => return Ok(hit.content),
+            Ok(hit) if self.stack.kind(hit.content) != EntryKind::Directory => {
+                self.trace.add(hit.layer, hit.path, StepKind::Target);
+                return Ok(hit.content);
+            }
             Err(End::NeedMore { layer }) => return Err(End::NeedMore { layer }),
             _ => {}
         }

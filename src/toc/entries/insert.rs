@@ -102,11 +102,19 @@ impl LayerTable {
         let mut located = Located { directory: ROOT, missing: Vec::new(), followed: false };
         let mut rest: Vec<Cow<'a, [u8]>> = components(path).map(Cow::Borrowed).collect();
         rest.reverse();
+        // How many of `rest` are the path's own, the last one taken of those, and where it was looked for.
+        let (mut own, mut current, mut start) = (rest.len(), &b""[..], ROOT);
+        let mut unwalked = components(path);
         let (mut steps, mut links) = (0, 0);
         while let Some(name) = rest.pop() {
             steps += 1;
             if steps > limits::PATH_COMPONENTS {
                 return Err(TooDeep);
+            }
+            if rest.len() < own {
+                own = rest.len();
+                current = unwalked.next().unwrap_or_default();
+                start = located.directory;
             }
             if *name == *b".." {
                 // What is missing is stepped back over by name, what is there by its parent; the root's is the root.
@@ -115,32 +123,38 @@ impl LayerTable {
                 }
                 continue;
             }
-            if !located.missing.is_empty() {
-                located.missing.push(name);
-                continue;
-            }
-            let Some(record) = self.child(located.directory, &name) else {
+            let child = if located.missing.is_empty() { self.child(located.directory, &name) } else { None };
+            let Some(record) = child else {
                 located.missing.push(name);
                 continue;
             };
-            match self.kind(record) {
-                EntryKind::Directory => located.directory = record,
-                _ if links == limits::SYMLINKS => located.missing.push(name),
-                _ => match self.symlink(record) {
-                    Some(target) if rest.len() + target.len() / 2 <= limits::PATH_COMPONENTS => {
-                        links += 1;
-                        located.followed = true;
-                        if target.starts_with(b"/") {
-                            located.directory = ROOT;
-                        }
-                        let start = rest.len();
-                        rest.extend(components(target).map(|name| Cow::Owned(name.to_vec())));
-                        if let Some(added) = rest.get_mut(start..) {
-                            added.reverse();
-                        }
-                    }
-                    _ => located.missing.push(name),
-                },
+            if self.kind(record) == EntryKind::Directory {
+                located.directory = record;
+                continue;
+            }
+            let Some(target) = self.symlink(record) else {
+                located.missing.push(name);
+                continue;
+            };
+            if links == limits::SYMLINKS {
+                // A loop: the component that led into it counts as missing.
+                located.directory = start;
+                located.missing.push(Cow::Borrowed(current));
+                rest.truncate(own);
+                continue;
+            }
+            if rest.len() + target.len() / 2 > limits::PATH_COMPONENTS {
+                return Err(TooDeep);
+            }
+            links += 1;
+            located.followed = true;
+            if target.starts_with(b"/") {
+                located.directory = ROOT;
+            }
+            let before = rest.len();
+            rest.extend(components(target).map(|name| Cow::Owned(name.to_vec())));
+            if let Some(added) = rest.get_mut(before..) {
+                added.reverse();
             }
         }
         Ok(located)
