@@ -14,6 +14,7 @@ use hashbrown::HashTable;
 
 use self::record::{IMPLIED, NONE, OPAQUE, Owners, RARE, Rare, Record};
 use crate::{
+    limits,
     offset::Uncompressed,
     tar::entry::{Entry, EntryKind, Timestamp},
 };
@@ -61,6 +62,9 @@ pub(crate) struct LayerTable {
     side_bytes: u64,
     index: Index,
     warnings: Warnings,
+    /// Caps: so many records, so many bytes of names, owners and rare data.
+    most_records: usize,
+    most_bytes: u64,
 }
 
 /// From (parent, name, whiteout or not) to the record.
@@ -75,6 +79,10 @@ enum Index {
 impl LayerTable {
     /// The table of a layer of which nothing has been read.
     pub(crate) fn new() -> Self {
+        Self::limited(limits::ENTRIES, limits::NAME_BYTES)
+    }
+
+    fn limited(most_records: usize, most_bytes: u64) -> Self {
         Self {
             records: vec![Record::implied(ROOT, (0, 0))],
             names: Vec::new(),
@@ -83,6 +91,8 @@ impl LayerTable {
             side_bytes: 0,
             index: Index::Hashed(HashTable::new(), RandomState::new()),
             warnings: Warnings::default(),
+            most_records,
+            most_bytes,
         }
     }
 

@@ -71,8 +71,9 @@ fn relative_absolute_and_chained_links_are_followed() {
         soft("usr/bin/sh", "dash"),
         soft("sh", "/usr/bin/sh"),
         soft("usr/lib/x", "../bin/./sh"),
+        soft("usr/lib/y", "/sh"),
     ])];
-    for path in ["usr/bin/sh", "sh", "usr/lib/x"] {
+    for path in ["usr/bin/sh", "sh", "usr/lib/x", "usr/lib/y"] {
         assert_eq!(answer(&layers, path), "0:usr/bin/dash");
     }
 }
@@ -311,6 +312,9 @@ fn a_link_replaced_by_a_directory_is_a_directory() {
     assert_eq!(answer(&layers, "d/x"), "missing");
     let layers = [layer([]), layer([soft("d", "e"), file("e/x")]), layer([dir("d")])];
     assert_eq!(answer(&layers, "d/x"), "deleted by 1");
+    let layers =
+        [layer([soft("a/d", "e"), file("a/e/x")]), layer([dir("a")]), layer([dir("a/d")]), layer([dir("a")])];
+    assert_eq!(answer(&layers, "a/d/x"), "missing");
 }
 
 #[test]
@@ -365,6 +369,9 @@ fn a_path_through_or_with_a_slash_after_a_file_is_missing() {
     }
     assert_eq!(answer(&layers, "f/y"), "deleted by 1");
     assert_eq!(answer(&layers, "d/"), "0:d");
+    let layers = [layer([file("f"), dir("d"), soft("to-f", "f/"), soft("to-d", "d/")])];
+    assert_eq!(answer(&layers, "to-f"), "missing");
+    assert_eq!(answer(&layers, "to-d"), "0:d");
 }
 
 #[test]

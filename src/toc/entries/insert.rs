@@ -218,7 +218,7 @@ impl LayerTable {
 
     /// Puts a new record in the place of whatever has that name (and a whiteout only in that of a whiteout).
     fn put(&mut self, parent: u32, name: &[u8], kind: EntryKind, at: Uncompressed) -> Result<u32, Error> {
-        if self.records.len() >= limits::ENTRIES {
+        if self.records.len() >= self.most_records {
             return Err(Error::TooMany(at));
         }
         let whiteout = kind == EntryKind::Whiteout;
@@ -293,7 +293,7 @@ impl LayerTable {
 
     fn check_bytes(&self, more: usize, at: Uncompressed) -> Result<(), Error> {
         let bytes = self.side_bytes + (self.names.len() + more) as u64;
-        if bytes > limits::NAME_BYTES { Err(Error::NameBytes(at)) } else { Ok(()) }
+        if bytes > self.most_bytes { Err(Error::NameBytes(at)) } else { Ok(()) }
     }
 }
 

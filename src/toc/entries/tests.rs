@@ -2,7 +2,6 @@ use super::{
     sample::{dir, entry, file, hard, incomplete, layer, opaque, soft, whiteout},
     *,
 };
-use crate::limits;
 
 /// Paths of the layer in listing order, with a mark of what is special about each.
 fn listing(table: &LayerTable) -> Vec<String> {
@@ -216,6 +215,32 @@ fn paths_too_long_or_too_deep_are_refused_with_their_place() {
     let mut table = LayerTable::new();
     assert!(table.insert(&file(vec![b'n'; limits::PATH_BYTES as usize])).is_ok());
     assert!(table.insert(&file(b"d/".repeat(limits::PATH_COMPONENTS))).is_ok());
+}
+
+#[test]
+fn more_entries_or_names_than_the_caps_are_refused() {
+    let mut table = LayerTable::limited(4, 1 << 20);
+    table.insert(&file("d/a")).unwrap();
+    table.insert(&file("d/b")).unwrap();
+    assert_eq!(table.insert(&file("d/a")), Err(Error::TooMany(Uncompressed(0))), "replaced entries count");
+    assert!(table.insert(&dir("d")).is_ok(), "this one needs no place");
+    let refused = |entry: &Entry| LayerTable::limited(99, 100).insert(entry);
+    let long = "n".repeat(101);
+    let no = Err(Error::NameBytes(Uncompressed(0)));
+    assert_eq!(refused(&file(&long)), no);
+    assert_eq!(refused(&soft("l", &long)), no);
+    assert_eq!(refused(&Entry { uname: long.clone().into(), ..file("x") }), no);
+    assert_eq!(refused(&Entry { xattrs: [(b"x".to_vec(), long.into())].into(), ..file("x") }), no);
+    assert!(refused(&file("x")).is_ok());
+}
+
+#[test]
+fn forty_links_lead_to_a_parent_and_no_more() {
+    let mut entries = vec![dir("l0")];
+    entries.extend((1..=41).map(|number| soft(format!("l{number}"), format!("l{}", number - 1))));
+    let table = layer(entries.into_iter().chain([file("l40/x"), file("l41/y")]));
+    assert!(table.lookup(b"l0/x").is_some() && table.lookup(b"l0/y").is_none());
+    assert_eq!(table.kind(table.lookup(b"l41").unwrap()), EntryKind::Directory);
 }
 
 #[test]
