@@ -1,5 +1,7 @@
 //! Every cap on what a peer sizes, with its unit. Nothing from outside is allocated before it is held against one of these.
 
+use std::time::Duration;
+
 /// Largest manifest or image index accepted, in bytes (the distribution specification's own recommendation).
 pub const MANIFEST_BYTES: u64 = 4 << 20;
 
@@ -51,3 +53,29 @@ pub const SKIP_BYTES: u64 = 64 << 20;
 
 /// Redirects followed for one request.
 pub const REDIRECTS: usize = 5;
+
+/// Most entries accepted in one image index.
+pub const MANIFESTS: usize = 16_384;
+
+/// Most items in any other list or map of a manifest or configuration.
+pub const DOCUMENT_ITEMS: usize = 16_384;
+/// Bytes of a response that nobody wants any more, up to which it is read to its end so that the connection lives on.
+pub const DRAIN_BYTES: u64 = 64 << 10;
+
+/// Longest wait that a server may ask for with `Retry-After`.
+pub const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// Longest lifetime that is believed of a token, in seconds.
+pub const TOKEN_LIFETIME_SECONDS: u64 = 24 * 60 * 60;
+
+/// Authentication challenges read from one response.
+pub const CHALLENGES: usize = 16;
+
+/// Largest `config.json` of docker that is read, in bytes.
+pub const DOCKER_CONFIG_BYTES: u64 = 4 << 20;
+
+/// Most members of an image archive (`oci-archive:`, `docker-archive:`).
+pub const ARCHIVE_MEMBERS: usize = 1 << 16;
+
+/// Largest image archive that a compressed one may unpack to, in bytes.
+pub const UNPACKED_ARCHIVE_BYTES: u64 = 64 << 30;

@@ -24,7 +24,7 @@ pub(crate) struct Stack<'a> {
 }
 
 /// Where the bytes of a file lie, and what it is: differs from where its name lies for hard links.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Content {
     /// The layer, 0 = base.
     pub(crate) layer: usize,
