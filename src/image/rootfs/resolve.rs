@@ -1,11 +1,13 @@
 //! Path resolution.
 //!
 //! ```text
-//! pending components ─┬ name ─▶ run ─ `..` or end ─▶ walk the layers, newest first ─┬ a link ──▶ its target becomes pending
-//!                     └ `..` ◀──────────────────────── a directory, resolved ◀──────┴ found ──▶ the answer
+//! pending ─┬ names ─▶ run ─ `..` or end ─▶ walk, newest layer first ─┬ link ───▶ its target becomes pending
+//!          └ `..` ◀───────────────────────── a directory, resolved ◀─┴ found ──▶ the answer
 //! ```
-//! A walk asks one layer after the other for a path without links and `..`. A layer passes it on to the next older one if it
-//! lacks a component and neither whiteout nor opaque marker lies on the way there; everything else ends the walk.
+//!
+//! A walk asks one layer after the other for a path without links and `..`. A layer passes it on to the next
+//! older one if it lacks a component and neither whiteout nor opaque marker lies on the way there; everything
+//! else ends the walk.
 
 use std::ops::Range;
 
@@ -176,7 +178,8 @@ impl<'s, 'a> Resolver<'s, 'a> {
         Err(End::Missing)
     }
 
-    /// Walks a path in one layer. `Ok(Err(depth))` passes it on to the next older one: this one has so many directories of it.
+    /// Walks a path in one layer. `Ok(Err(depth))` passes it on to the next older one: this one has so many
+    /// directories of it.
     fn walk_layer(
         &mut self,
         layer: usize,

@@ -4,8 +4,9 @@
 //! path ─ split ─▶ parent ─ locate ─▶ directory + components still missing ─ imply ─▶ directory
 //!           └──▶ name ─────────────────────────────────────────────────────────────────▶ put
 //! ```
-//! Deviations from an extraction: a whiteout never removes what its own layer holds, wherever it stands; a hard link to what
-//! is not there (yet) is kept instead of refused; nothing is refused for its kind.
+//!
+//! Deviations from an extraction: a whiteout never removes what its own layer holds, wherever it stands; a
+//! hard link to what is not there (yet) is kept instead of refused; nothing is refused for its kind.
 
 use std::{borrow::Cow, hash::BuildHasher};
 
@@ -25,7 +26,8 @@ pub(crate) enum Error {
     /// Names, links, owners and extended attributes exceed [`limits::NAME_BYTES`].
     #[error("the layer's names take more than {max} bytes, at {0}", max = limits::NAME_BYTES)]
     NameBytes(Uncompressed),
-    /// A path or link target longer than [`limits::PATH_BYTES`], or of more components than [`limits::PATH_COMPONENTS`].
+    /// A path or link target longer than [`limits::PATH_BYTES`], or of more components than
+    /// [`limits::PATH_COMPONENTS`].
     #[error("a path is too long or too deep, at {0}")]
     Path(Uncompressed),
     /// More entries than [`limits::ENTRIES`].
@@ -63,7 +65,8 @@ pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
 }
 
 impl LayerTable {
-    /// Adds the next entry of the layer. Its path is normalised, and markers have become kinds `Whiteout` and `Opaque`.
+    /// Adds the next entry of the layer. Its path is normalised, and markers have become kinds `Whiteout` and
+    /// `Opaque`.
     ///
     /// # Errors
     /// When a cap would be exceeded: the layer cannot be kept.
@@ -117,7 +120,8 @@ impl LayerTable {
                 start = located.directory;
             }
             if *name == *b".." {
-                // What is missing is stepped back over by name, what is there by its parent; the root's is the root.
+                // What is missing is stepped back over by name, what is there by its parent; the root's is
+                // the root.
                 if located.missing.pop().is_none() {
                     located.directory = self.parent(located.directory);
                 }

@@ -1,5 +1,6 @@
 use super::{
     sample::{dir, entry, file, hard, incomplete, layer, opaque, soft, whiteout},
+    warnings::WarningKind,
     *,
 };
 

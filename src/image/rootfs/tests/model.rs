@@ -1,4 +1,5 @@
-//! A simple model of what layers make: each is extracted into a map of paths, the maps are laid over each other one by one.
+//! A simple model of what layers make: each is extracted into a map of paths, the maps are laid over each
+//! other one by one.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
