@@ -23,8 +23,8 @@ pub const LAYERS: usize = 1_024;
 /// Longest entry path or link target in a tar archive, in bytes.
 pub const PATH_BYTES: u64 = 32 << 10;
 
-/// Most components walked for one path, those of the symbolic links in it included. Linux walks 2,048 at most in a path of its
-/// longest length (`PATH_MAX`, 4,096 bytes).
+/// Most components walked for one path, those of the symbolic links in it included. Linux walks 2,048 at most
+/// in a path of its longest length (`PATH_MAX`, 4,096 bytes).
 pub const PATH_COMPONENTS: usize = 4_096;
 
 /// Largest PAX extended header or GNU long name, in bytes. Extended attributes live here too.

@@ -1,8 +1,9 @@
-//! The root file system that the layers make together: which layer answers for a path, and the merged listing.
+//! The root file system that the layers make together: which layer answers for a path, and the merged
+//! listing.
 //!
-//! Across layers the rules are those of overlayfs, as the image specification's layer changesets ask; `docs/semantics.md` has
-//! them in words. Resolution is lazy: it asks the newest layer first and says which layer it would have to know more of, so that
-//! no layer is read which cannot change the answer.
+//! Across layers the rules are those of overlayfs, as the image specification's layer changesets ask;
+//! `docs/semantics.md` has them in words. Resolution is lazy: it asks the newest layer first and says which
+//! layer it would have to know more of, so that no layer is read which cannot change the answer.
 
 use crate::{tar::entry::EntryKind, toc::entries::LayerTable};
 
@@ -14,7 +15,7 @@ mod trace;
 
 pub(crate) use self::{
     merged::{Merged, Node},
-    trace::{Step, StepKind, Trace},
+    trace::{StepKind, Trace},
 };
 
 /// The tables of an image's layers, base first.
@@ -69,7 +70,8 @@ pub(crate) enum Resolution {
         path: Vec<u8>,
         /// The record that says what it is and where its bytes lie.
         content: Content,
-        /// False if a layer that led here has not been read to its end: a later entry could still change the answer.
+        /// False if a layer that led here has not been read to its end: a later entry could still change the
+        /// answer.
         certain: bool,
     },
     /// Too many links, symbolic or hard.
@@ -99,14 +101,17 @@ impl<'a> Stack<'a> {
         self.layer(content.layer).map_or(EntryKind::Other, |table| table.kind(content.record))
     }
 
-    /// Finds the entry that a container would see at `path` (from the root; a leading slash, `.` and `..` are fine), and how.
+    /// Finds the entry that a container would see at `path` (from the root; a leading slash, `.` and `..` are
+    /// fine), and how.
     ///
-    /// Asks as few layers as the answer needs. `NeedMore` names the layer to read on in; ask again when more of it is known.
+    /// Asks as few layers as the answer needs. `NeedMore` names the layer to read on in; ask again when more
+    /// of it is known.
     pub(crate) fn resolve(&self, path: &[u8], options: Options) -> (Resolution, Trace) {
         resolve::resolve(self, path, options)
     }
 
-    /// Everything a container would see, parents first, siblings by the bytes of their names. All layers must be complete.
+    /// Everything a container would see, parents first, siblings by the bytes of their names. All layers must
+    /// be complete.
     pub(crate) fn merged(&self) -> Merged<'_, 'a> {
         Merged::new(self)
     }

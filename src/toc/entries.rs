@@ -1,9 +1,10 @@
-//! The entries of one layer as a tree: what extracting its tar in order would leave in an empty directory, with whiteouts and
-//! opaque marks beside it.
+//! The entries of one layer as a tree: what extracting its tar in order would leave in an empty directory,
+//! with whiteouts and opaque marks beside it.
 //!
-//! The table is filled while the layer streams past and can be asked at any time. Names hang on the *record* of their parent, so
-//! a directory that is replaced loses all below it at once, and a hard link keeps the record it was made for when the name it
-//! was made from is replaced. Such orphaned records stay in memory; the caps count them.
+//! The table is filled while the layer streams past and can be asked at any time. Names hang on the *record*
+//! of their parent, so a directory that is replaced loses all below it at once, and a hard link keeps the
+//! record it was made for when the name it was made from is replaced. Such orphaned records stay in memory;
+//! the caps count them.
 
 use std::{
     collections::HashMap,
@@ -14,6 +15,7 @@ use hashbrown::HashTable;
 
 use self::record::{IMPLIED, NONE, OPAQUE, Owners, RARE, Rare, Record};
 use crate::{
+    limits,
     offset::Uncompressed,
     tar::entry::{Entry, EntryKind, Timestamp},
 };
@@ -21,13 +23,12 @@ use crate::{
 mod insert;
 mod record;
 #[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
 mod tests;
 mod warnings;
 
-pub(crate) use self::{
-    insert::{Error, Inserted},
-    warnings::{Warning, WarningKind, Warnings},
-};
+pub(crate) use self::{insert::Error, warnings::Warnings};
 
 /// The record of every layer's root directory.
 pub(crate) const ROOT: u32 = 0;
@@ -40,10 +41,11 @@ pub(crate) fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// What a hard link stands for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Hardlink<'a> {
-    /// An entry of the same layer, as it was when the link was made. It is no directory; it is a hard link only if that one is
-    /// unresolved.
+    /// An entry of the same layer, as it was when the link was made. It is no directory; it is a hard link
+    /// only if that one is unresolved.
     Record(u32),
-    /// Nothing that the layer held when the link was made: this path, in the layers below or later in the same layer.
+    /// Nothing that the layer held when the link was made: this path, in the layers below or later in the
+    /// same layer.
     Unresolved(&'a [u8]),
 }
 
@@ -59,6 +61,9 @@ pub(crate) struct LayerTable {
     side_bytes: u64,
     index: Index,
     warnings: Warnings,
+    /// Caps: so many records, so many bytes of names, owners and rare data.
+    most_records: usize,
+    most_bytes: u64,
 }
 
 /// From (parent, name, whiteout or not) to the record.
@@ -73,6 +78,10 @@ enum Index {
 impl LayerTable {
     /// The table of a layer of which nothing has been read.
     pub(crate) fn new() -> Self {
+        Self::limited(limits::ENTRIES, limits::NAME_BYTES)
+    }
+
+    fn limited(most_records: usize, most_bytes: u64) -> Self {
         Self {
             records: vec![Record::implied(ROOT, (0, 0))],
             names: Vec::new(),
@@ -81,6 +90,8 @@ impl LayerTable {
             side_bytes: 0,
             index: Index::Hashed(HashTable::new(), RandomState::new()),
             warnings: Warnings::default(),
+            most_records,
+            most_bytes,
         }
     }
 
@@ -119,8 +130,8 @@ impl LayerTable {
         self.record(directory).has(OPAQUE)
     }
 
-    /// What lies in a directory, sorted by the bytes of the names, whiteouts included (each after the entry of the same name).
-    /// Empty until the layer is complete.
+    /// What lies in a directory, sorted by the bytes of the names, whiteouts included (each after the entry
+    /// of the same name). Empty until the layer is complete.
     pub(crate) fn children(&self, directory: u32) -> &[u32] {
         let Index::Sorted(order) = &self.index else { return &[] };
         let start = order.partition_point(|record| self.record(*record).parent < directory);
@@ -129,7 +140,8 @@ impl LayerTable {
         tail.get(..length).unwrap_or_default()
     }
 
-    /// The record at a path of this layer alone, symbolic links in parent directories followed, the last component not.
+    /// The record at a path of this layer alone, symbolic links in parent directories followed, the last
+    /// component not.
     pub(crate) fn lookup(&self, path: &[u8]) -> Option<u32> {
         let (parent, name) = insert::split(path);
         let located = self.locate(parent).ok()?;
@@ -191,7 +203,8 @@ impl LayerTable {
         self.record(record).mtime()
     }
 
-    /// The target of a symbolic link, verbatim, or of a hard link, as a path from the root; empty for all else.
+    /// The target of a symbolic link, verbatim, or of a hard link, as a path from the root; empty for all
+    /// else.
     pub(crate) fn link(&self, record: u32) -> &[u8] {
         let (start, length) = self.record(record).link().unwrap_or_default();
         self.text(start, length)
@@ -230,7 +243,8 @@ impl LayerTable {
         names.join(&b'/')
     }
 
-    /// The entry as it was inserted, its path aside: see `path`. An implied directory has mode 0755 and no time.
+    /// The entry as it was inserted, its path aside: see `path`. An implied directory has mode 0755 and no
+    /// time.
     pub(crate) fn entry(&self, record: u32) -> Entry {
         let (owner, rare) = (self.owners.owner(self.record(record).owner), self.rare(record));
         Entry {

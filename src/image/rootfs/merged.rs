@@ -1,4 +1,5 @@
-//! The merged listing: all layers at once, in one walk down the sorted trees. Memory grows with the depth, not with the entries.
+//! The merged listing: all layers at once, in one walk down the sorted trees. Memory grows with the depth,
+//! not with the entries.
 
 use super::{Content, Stack, resolve};
 use crate::{
@@ -11,7 +12,8 @@ use crate::{
 pub(crate) struct Node {
     /// Path from the root.
     pub(crate) path: Vec<u8>,
-    /// The layer that the entry comes from. Of a directory in several layers the newest that has an entry of its own for it.
+    /// The layer that the entry comes from. Of a directory in several layers the newest that has an entry of
+    /// its own for it.
     pub(crate) layer: usize,
     /// The record in that layer's table.
     pub(crate) record: u32,
@@ -21,7 +23,8 @@ pub(crate) struct Node {
     pub(crate) content: Option<Content>,
     /// A directory for which no layer has an entry of its own.
     pub(crate) implied: bool,
-    /// A directory, made only by the entries below it, that hides an older layer's symbolic link: runtimes disagree.
+    /// A directory, made only by the entries below it, that hides an older layer's symbolic link: runtimes
+    /// disagree.
     pub(crate) hides_symlink: bool,
 }
 
@@ -175,15 +178,18 @@ impl Stack<'_> {
     }
 }
 
-/// What a name stands for, given what each layer has of it, newest first: the entry if any, and whether there is a whiteout.
+/// What a name stands for, given what each layer has of it, newest first: the entry if any, and whether there
+/// is a whiteout.
 fn decide(
     stack: &Stack<'_>,
     named: impl IntoIterator<Item = (usize, Option<u32>, bool)>,
 ) -> Option<Decision> {
     let mut found: Option<Decision> = None;
+    // An opaque directory takes no entries from older layers, but its own mode and owner if it has none
+    // itself.
+    let mut opaque = false;
     for (layer, record, whiteout) in named {
         let Some(table) = stack.layer(layer) else { break };
-        let mut ends = whiteout;
         if let Some(record) = record {
             let is_directory = table.kind(record) == EntryKind::Directory;
             let decision = found.get_or_insert_with(|| Decision {
@@ -192,21 +198,27 @@ fn decide(
                 directories: Vec::new(),
                 hides_symlink: false,
             });
-            if is_directory {
-                decision.directories.push((layer, record));
-                let newer_is_implied =
-                    stack.layer(decision.layer).is_some_and(|table| table.is_implied(decision.record));
-                if newer_is_implied && !table.is_implied(record) {
-                    (decision.layer, decision.record) = (layer, record);
+            let implied = stack.layer(decision.layer).is_some_and(|newer| newer.is_implied(decision.record));
+            if !is_directory {
+                if implied {
+                    let kind = resolve::content(stack, layer, record).map(|content| stack.kind(content));
+                    decision.hides_symlink = kind == Some(EntryKind::Symlink);
                 }
-            } else if !decision.directories.is_empty() {
-                let kind = resolve::content(stack, layer, record).map(|content| stack.kind(content));
-                decision.hides_symlink = kind == Some(EntryKind::Symlink)
-                    && stack.layer(decision.layer).is_some_and(|table| table.is_implied(decision.record));
+                break;
             }
-            ends |= !is_directory || table.is_opaque(record);
+            if implied && !table.is_implied(record) {
+                (decision.layer, decision.record) = (layer, record);
+            }
+            if !opaque {
+                decision.directories.push((layer, record));
+            }
+            opaque |= table.is_opaque(record);
         }
-        if ends {
+        let described = found
+            .as_ref()
+            .and_then(|decision| Some(!stack.layer(decision.layer)?.is_implied(decision.record)))
+            .unwrap_or(false);
+        if whiteout || opaque && described {
             break;
         }
     }

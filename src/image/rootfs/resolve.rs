@@ -1,11 +1,13 @@
 //! Path resolution.
 //!
 //! ```text
-//! pending components ─┬ name ─▶ run ─ `..` or end ─▶ walk the layers, newest first ─┬ a link ──▶ its target becomes pending
-//!                     └ `..` ◀──────────────────────── a directory, resolved ◀──────┴ found ──▶ the answer
+//! pending ─┬ names ─▶ run ─ `..` or end ─▶ walk, newest layer first ─┬ link ───▶ its target becomes pending
+//!          └ `..` ◀───────────────────────── a directory, resolved ◀─┴ found ──▶ the answer
 //! ```
-//! A walk asks one layer after the other for a path without links and `..`. A layer passes it on to the next older one if it
-//! lacks a component and neither whiteout nor opaque marker lies on the way there; everything else ends the walk.
+//!
+//! A walk asks one layer after the other for a path without links and `..`. A layer passes it on to the next
+//! older one if it lacks a component and neither whiteout nor opaque marker lies on the way there; everything
+//! else ends the walk.
 
 use std::ops::Range;
 
@@ -176,7 +178,8 @@ impl<'s, 'a> Resolver<'s, 'a> {
         Err(End::Missing)
     }
 
-    /// Walks a path in one layer. `Ok(Err(depth))` passes it on to the next older one: this one has so many directories of it.
+    /// Walks a path in one layer. `Ok(Err(depth))` passes it on to the next older one: this one has so many
+    /// directories of it.
     fn walk_layer(
         &mut self,
         layer: usize,
@@ -250,7 +253,10 @@ impl<'s, 'a> Resolver<'s, 'a> {
         }
         self.trace.add(layer, table.path(record), StepKind::Hardlink(path.to_vec()));
         match self.locate(path, layer, Last::Keep) {
-            Ok(hit) if self.stack.kind(hit.content) != EntryKind::Directory => return Ok(hit.content),
+            Ok(hit) if self.stack.kind(hit.content) != EntryKind::Directory => {
+                self.trace.add(hit.layer, hit.path, StepKind::Target);
+                return Ok(hit.content);
+            }
             Err(End::NeedMore { layer }) => return Err(End::NeedMore { layer }),
             _ => {}
         }

@@ -37,6 +37,8 @@ pub(crate) enum StepKind {
     Opaque,
     /// A symbolic link, followed to this target.
     Symlink(Vec<u8>),
+    /// What the hard link before it is another name of.
+    Target,
     /// A whiteout: older layers do not have the path.
     Whiteout,
 }
@@ -62,6 +64,7 @@ impl fmt::Display for Step {
             }
             StepKind::Opaque => f.write_str("is an opaque directory: older layers do not show in it"),
             StepKind::Symlink(target) => write!(f, "is a symbolic link to {}", target.escape_ascii()),
+            StepKind::Target => f.write_str("is that file"),
             StepKind::Whiteout => f.write_str("is a whiteout: older layers do not have it"),
         }
     }

@@ -4,8 +4,9 @@
 //! path ─ split ─▶ parent ─ locate ─▶ directory + components still missing ─ imply ─▶ directory
 //!           └──▶ name ─────────────────────────────────────────────────────────────────▶ put
 //! ```
-//! Deviations from an extraction: a whiteout never removes what its own layer holds, wherever it stands; a hard link to what
-//! is not there (yet) is kept instead of refused; nothing is refused for its kind.
+//!
+//! Deviations from an extraction: a whiteout never removes what its own layer holds, wherever it stands; a
+//! hard link to what is not there (yet) is kept instead of refused; nothing is refused for its kind.
 
 use std::{borrow::Cow, hash::BuildHasher};
 
@@ -25,7 +26,8 @@ pub(crate) enum Error {
     /// Names, links, owners and extended attributes exceed [`limits::NAME_BYTES`].
     #[error("the layer's names take more than {max} bytes, at {0}", max = limits::NAME_BYTES)]
     NameBytes(Uncompressed),
-    /// A path or link target longer than [`limits::PATH_BYTES`], or of more components than [`limits::PATH_COMPONENTS`].
+    /// A path or link target longer than [`limits::PATH_BYTES`], or of more components than
+    /// [`limits::PATH_COMPONENTS`].
     #[error("a path is too long or too deep, at {0}")]
     Path(Uncompressed),
     /// More entries than [`limits::ENTRIES`].
@@ -63,7 +65,8 @@ pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
 }
 
 impl LayerTable {
-    /// Adds the next entry of the layer. Its path is normalised, and markers have become kinds `Whiteout` and `Opaque`.
+    /// Adds the next entry of the layer. Its path is normalised, and markers have become kinds `Whiteout` and
+    /// `Opaque`.
     ///
     /// # Errors
     /// When a cap would be exceeded: the layer cannot be kept.
@@ -102,45 +105,60 @@ impl LayerTable {
         let mut located = Located { directory: ROOT, missing: Vec::new(), followed: false };
         let mut rest: Vec<Cow<'a, [u8]>> = components(path).map(Cow::Borrowed).collect();
         rest.reverse();
+        // How many of `rest` are the path's own, the last one taken of those, and where it was looked for.
+        let (mut own, mut current, mut start) = (rest.len(), &b""[..], ROOT);
+        let mut unwalked = components(path);
         let (mut steps, mut links) = (0, 0);
         while let Some(name) = rest.pop() {
             steps += 1;
             if steps > limits::PATH_COMPONENTS {
                 return Err(TooDeep);
             }
+            if rest.len() < own {
+                own = rest.len();
+                current = unwalked.next().unwrap_or_default();
+                start = located.directory;
+            }
             if *name == *b".." {
-                // What is missing is stepped back over by name, what is there by its parent; the root's is the root.
+                // What is missing is stepped back over by name, what is there by its parent; the root's is
+                // the root.
                 if located.missing.pop().is_none() {
                     located.directory = self.parent(located.directory);
                 }
                 continue;
             }
-            if !located.missing.is_empty() {
-                located.missing.push(name);
-                continue;
-            }
-            let Some(record) = self.child(located.directory, &name) else {
+            let child = if located.missing.is_empty() { self.child(located.directory, &name) } else { None };
+            let Some(record) = child else {
                 located.missing.push(name);
                 continue;
             };
-            match self.kind(record) {
-                EntryKind::Directory => located.directory = record,
-                _ if links == limits::SYMLINKS => located.missing.push(name),
-                _ => match self.symlink(record) {
-                    Some(target) if rest.len() + target.len() / 2 <= limits::PATH_COMPONENTS => {
-                        links += 1;
-                        located.followed = true;
-                        if target.starts_with(b"/") {
-                            located.directory = ROOT;
-                        }
-                        let start = rest.len();
-                        rest.extend(components(target).map(|name| Cow::Owned(name.to_vec())));
-                        if let Some(added) = rest.get_mut(start..) {
-                            added.reverse();
-                        }
-                    }
-                    _ => located.missing.push(name),
-                },
+            if self.kind(record) == EntryKind::Directory {
+                located.directory = record;
+                continue;
+            }
+            let Some(target) = self.symlink(record) else {
+                located.missing.push(name);
+                continue;
+            };
+            if links == limits::SYMLINKS {
+                // A loop: the component that led into it counts as missing.
+                located.directory = start;
+                located.missing.push(Cow::Borrowed(current));
+                rest.truncate(own);
+                continue;
+            }
+            if rest.len() + target.len() / 2 > limits::PATH_COMPONENTS {
+                return Err(TooDeep);
+            }
+            links += 1;
+            located.followed = true;
+            if target.starts_with(b"/") {
+                located.directory = ROOT;
+            }
+            let before = rest.len();
+            rest.extend(components(target).map(|name| Cow::Owned(name.to_vec())));
+            if let Some(added) = rest.get_mut(before..) {
+                added.reverse();
             }
         }
         Ok(located)
@@ -204,7 +222,7 @@ impl LayerTable {
 
     /// Puts a new record in the place of whatever has that name (and a whiteout only in that of a whiteout).
     fn put(&mut self, parent: u32, name: &[u8], kind: EntryKind, at: Uncompressed) -> Result<u32, Error> {
-        if self.records.len() >= limits::ENTRIES {
+        if self.records.len() >= self.most_records {
             return Err(Error::TooMany(at));
         }
         let whiteout = kind == EntryKind::Whiteout;
@@ -279,7 +297,7 @@ impl LayerTable {
 
     fn check_bytes(&self, more: usize, at: Uncompressed) -> Result<(), Error> {
         let bytes = self.side_bytes + (self.names.len() + more) as u64;
-        if bytes > limits::NAME_BYTES { Err(Error::NameBytes(at)) } else { Ok(()) }
+        if bytes > self.most_bytes { Err(Error::NameBytes(at)) } else { Ok(()) }
     }
 }
 

@@ -24,7 +24,8 @@ pub(super) const RARE: u8 = 4;
 pub(super) struct Record {
     /// Seconds of the modification time.
     pub(super) seconds: i64,
-    /// The content's size; of a link, where its target lies in the arena: start in the low, length in the high half.
+    /// The content's size; of a link, where its target lies in the arena: start in the low, length in the
+    /// high half.
     pub(super) size_or_link: u64,
     pub(super) header_offset: u64,
     pub(super) parent: u32,
