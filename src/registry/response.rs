@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_content_range_is_read_only_if_it_makes_sense() {
-        let range = |value| ContentRange::parse(value);
+        let range = |value: &str| ContentRange::parse(value);
         let some = |range, total| Some(ContentRange { range, total });
         assert_eq!(range("bytes 0-9/10"), some(Some(0..10), Some(10)));
         assert_eq!(range("Bytes 5-5/*"), some(Some(5..6), None));
