@@ -63,6 +63,8 @@ enum Manner {
     Cut(usize),
     /// These bytes and nothing else, then the connection is closed.
     Raw(Vec<u8>),
+    /// Nothing at all until the client goes away.
+    Silence,
     /// So many bytes of the body, then nothing more until the client goes away.
     Stall(usize),
     Whole,
@@ -199,13 +201,18 @@ impl Drop for ScriptedRegistry {
 impl Shared {
     fn serve(&self, mut stream: TcpStream, connection: usize) -> io::Result<()> {
         stream.set_nodelay(true)?;
+        let mut first = [0];
+        // A TLS record of a handshake begins with 22.
+        let speaks_tls = stream.peek(&mut first)? == 1 && first == [22];
         let Some((config, on_plain)) = &self.tls else {
+            if speaks_tls {
+                let _ = stream.read(&mut [0; 16 << 10])?;
+                return stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+            }
             let closer = stream.try_clone()?;
             return self.converse(stream, &closer, connection);
         };
-        let mut first = [0];
-        // A TLS record of a handshake begins with 22.
-        if stream.peek(&mut first)? == 1 && first != [22] {
+        if !speaks_tls {
             // All of the request must be read, or closing would reset the connection under the answer.
             read_request(&mut BufReader::new(&stream), connection)?;
             if let OnPlain::Alert = on_plain {
@@ -305,6 +312,11 @@ impl Reply {
         Self { manner: Manner::Close, ..Self::ok("") }
     }
 
+    /// No answer, and the connection stays open.
+    pub(crate) fn silence() -> Self {
+        Self { manner: Manner::Silence, ..Self::ok("") }
+    }
+
     /// These bytes as they are, then the connection is closed.
     pub(crate) fn raw(bytes: impl Into<Vec<u8>>) -> Self {
         Self { manner: Manner::Raw(bytes.into()), ..Self::ok("") }
@@ -362,6 +374,10 @@ impl Reply {
         let out = stream.get_mut();
         match &self.manner {
             Manner::Close => return Ok(false),
+            Manner::Silence => {
+                io::copy(stream, &mut io::sink())?;
+                return Ok(false);
+            }
             Manner::Raw(bytes) => {
                 out.write_all(bytes)?;
                 out.flush()?;
