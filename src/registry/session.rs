@@ -30,6 +30,8 @@ use crate::{
 };
 
 mod request;
+#[cfg(test)]
+mod tests;
 
 /// Every kind of manifest that we can read; without the OCI types distribution 2.8.2 answers 404. Schema 1 comes last, so that
 /// it can be refused by name.
