@@ -173,7 +173,7 @@ mod tests {
         let image = ImageFacts { reference: "r".into(), digest: "d".into(), platform: "p".into() };
         report.image(&image, 10);
         report.file(b"etc/passwd", (1, "sha256:1".to_owned()), 5);
-        report.outcome(&Outcome { verification: Verification::None, is_final: false });
+        report.outcome(&Outcome::new(Verification::None, false));
         let value = written(&mut report, Exit::Done, None);
         let keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
         let expected = "schema command reference digest platform path resolved_path layer size plan verified final \
@@ -185,7 +185,9 @@ mod tests {
     #[test]
     fn the_summary_says_what_it_cost() {
         let mut report = report(&["layerslayer", "peek", "image"]);
-        report.transferred(Transferred { requests: 1, bytes: 1234, ..Transferred::default() });
+        let mut transferred = Transferred::default();
+        (transferred.requests, transferred.bytes) = (1, 1234);
+        report.transferred(transferred);
         assert_eq!(report.summary(Duration::from_millis(420)), "1 request, 1.23 kB fetched, 0.42 s");
     }
 }
