@@ -227,12 +227,12 @@ impl Tree {
 
     /// The directory that holds `path`, made if need be, and the last name of `path`.
     fn parent(&self, path: &[u8]) -> io::Result<(OwnedFd, Vec<u8>)> {
-        let (parent, name) =
-            match path.iter().rposition(|&byte| byte == b'/').and_then(|at| path.split_at_checked(at)) {
-                Some((parent, name)) => (parent, name.strip_prefix(b"/").unwrap_or(name)),
-                None => (&b""[..], path),
-            };
-        is_name(name)?;
+        path.split(|&byte| byte == b'/').try_for_each(is_name)?;
+        let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
+            Some(at) => (path.get(..at), path.get(at + 1..)),
+            None => (None, Some(path)),
+        };
+        let (parent, name) = (parent.unwrap_or_default(), name.unwrap_or_default());
         Ok((self.walk(parent)?, name.to_vec()))
     }
 
