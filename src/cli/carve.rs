@@ -64,7 +64,7 @@ pub(crate) async fn run(
     }
     let carve = Carve { arguments, console, image: &image, options };
     let result = carve.to(&destination, report).await;
-    report.transferred(client.transferred());
+    report.read_by(&client);
     carve.conclude(result)
 }
 
@@ -196,7 +196,7 @@ impl Carve<'_> {
     }
 
     fn judge(&self, outcome: Outcome, report: &mut Report) {
-        report.outcome(&outcome);
+        report.outcome(outcome.verification, outcome.is_final);
         if outcome.verification == Verification::None {
             self.console.note("not verified; --verify reads the whole layer");
         }

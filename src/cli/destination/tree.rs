@@ -6,7 +6,7 @@
 use std::{
     ffi::OsStr,
     fs::File,
-    io::{self, Read, Write},
+    io::{self, Read},
     os::{
         fd::{AsFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
@@ -22,6 +22,9 @@ use rustix::{
 };
 
 use super::{attributes, copy_exactly, file::TEMPORARY_PREFIX, temporary::Pending};
+use new_file::NewFile;
+
+mod new_file;
 
 /// Permission bits of directories that nothing in the image describes, before the umask takes some away.
 const DIRECTORY_MODE: u32 = 0o777;
@@ -268,37 +271,6 @@ impl Tree {
             };
         }
         Ok(directory)
-    }
-}
-
-/// A file of a [`Tree`] being written; dropped unfinished, it is removed.
-#[derive(Debug)]
-pub(crate) struct NewFile {
-    file: File,
-    parent: OwnedFd,
-    name: Vec<u8>,
-    temporary: String,
-    /// Present until the file has its place.
-    pending: Option<Pending>,
-    entry: Entry,
-}
-
-impl Write for NewFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-impl Drop for NewFile {
-    fn drop(&mut self) {
-        if self.pending.take().is_some() {
-            // There is nobody to tell.
-            let _ = rustix::fs::unlinkat(&self.parent, self.temporary.as_str(), AtFlags::empty());
-        }
     }
 }
 

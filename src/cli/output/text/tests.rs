@@ -89,7 +89,7 @@ fn no_name_fakes_a_line_or_upsets_a_terminal() {
 
 fn listing(style: Style, write: impl FnOnce(&mut Text<&mut Vec<u8>>) -> io::Result<()>) -> Vec<String> {
     let mut out = Vec::new();
-    write(&mut Text::new(&mut out, style)).unwrap();
+    write(&mut Text::new(&mut out, style, Some(60))).unwrap();
     String::from_utf8(out).unwrap().lines().map(ToOwned::to_owned).collect()
 }
 
@@ -106,10 +106,7 @@ fn two_layers(text: &mut Text<&mut Vec<u8>>) -> io::Result<()> {
 fn every_layer_has_a_line_above_its_entries() {
     let lines = listing(Style::EveryLayer, two_layers);
     assert_eq!(lines.len(), 4);
-    assert_eq!(
-        lines[0],
-        "layer 0  sha256:0123456789abcdef  29.7 MB  gzip  ADD file:1 in / \\x1b".replace("/ \\", "/\\")
-    );
+    assert_eq!(lines[0], "layer 0  sha256:0123456789abcdef  29.7 MB  gzip  ADD file:1…");
     assert_eq!(lines[1], "");
     assert!(lines[2].starts_with("layer 1  ") && lines[3].ends_with(" a"));
 }
