@@ -1,15 +1,65 @@
 //! Look inside container images without pulling them.
-#![allow(dead_code)]
+//!
+//! [`Client::image`] opens an image in a registry, an OCI layout or a `docker save` archive; an [`Image`] tells of its
+//! [`Layer`]s, lists what they hold ([`Layer::entries`], [`Image::rootfs`]) and brings out files as a container would see them
+//! ([`Image::carve`], [`Image::collect`]).
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use layerslayer::{Client, Platform};
+//!
+//! let client = Client::builder().build()?;
+//! let image = client.image(&"nginx:alpine".parse()?, &Platform::default()).await?;
+//! let mut file = image.carve("/etc/passwd").await?;
+//! while let Some(piece) = file.next().await {
+//!     println!("{} bytes", piece?.len());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic"))]
 
+mod auth;
+mod carve;
+mod client;
 mod decompress;
-pub mod limits;
-pub mod oci;
+mod error;
+mod image;
+mod layer;
+mod limits;
+mod oci;
 mod offset;
+mod peek;
 mod progress;
-mod stub;
+mod registry;
+mod source;
 mod tar;
+mod toc;
 
-pub use oci::digest::{Digest, DigestError};
-pub use progress::Progress;
-pub use stub::*;
+pub use auth::Credential;
+pub use carve::{CarveOptions, Collection, File, Item, Outcome, Selection};
+pub use client::{Client, ClientBuilder, Transferred};
+pub use error::Error;
+pub use image::Image;
+pub use layer::{Entries, Layer, Verification};
+pub use oci::{
+    digest::{Algorithm, Digest, DigestError},
+    manifest::{
+        Descriptor, FieldProblem, HistoryEntry, ImageConfig, ImageIndex, ImageManifest, Manifest,
+        ManifestError,
+    },
+    media_type::{MediaType, MediaTypeError},
+    platform::{Platform, PlatformError, PlatformErrorKind},
+    reference::{
+        ArchiveImage, ImageReference, LayoutImage, Part, Reference, ReferenceError, ReferenceErrorKind,
+    },
+};
+pub use offset::{Compressed, Uncompressed};
+pub use peek::{Rootfs, RootfsEntry};
+pub use progress::{Progress, Silent};
 pub use tar::entry::{Entry, EntryKind, Timestamp};
+
+/// The programs in the README are compiled by its doctests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -8,6 +8,7 @@ use futures_util::{future::BoxFuture, stream::BoxStream};
 use crate::{offset::Compressed, registry};
 
 pub(crate) mod file;
+pub(crate) mod local;
 pub(crate) mod registry_blob;
 
 /// The bytes of one range, in order, in pieces of the transport's choosing.
@@ -34,7 +35,23 @@ pub(crate) enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A local image lacks a blob, or holds another one under its name.
+    #[error("{name} {problem}")]
+    Local {
+        /// The blob's file.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A registry failed.
     #[error(transparent)]
     Registry(#[from] registry::Error),
+}
+
+impl Error {
+    /// Whether it is a local file that does not exist.
+    pub(crate) fn is_not_found(&self) -> bool {
+        let Self::Io { source, .. } = self else { return false };
+        matches!(source.kind(), std::io::ErrorKind::NotADirectory | std::io::ErrorKind::NotFound)
+    }
 }

@@ -214,12 +214,12 @@ impl Carve<'_> {
             |texts: &[OsString]| texts.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>();
         let selection = match self.arguments.globs.as_slice() {
             [] => Selection::paths(bytes(&self.arguments.paths)),
-            globs => Selection::glob(bytes(globs))?,
+            globs => Selection::globs(globs.iter().map(|glob| glob.to_string_lossy()))?,
         };
         let collection = self.image.collect(&selection, &self.options).await?;
         let failures = collection.failures().iter();
         let failures = failures.map(|(path, error)| (path.clone(), Failure::from(error))).collect();
-        let items: Vec<Item> = collection.items().collect();
+        let items: Vec<Item> = collection.items().to_vec();
         if self.arguments.explain {
             for item in &items {
                 let name = super::output::sanitize::name(&item.path);

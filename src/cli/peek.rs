@@ -166,11 +166,15 @@ async fn rootfs(
     layers.iter().try_for_each(|layer| listing.layer(layer)).map_err(unwritten)?;
     let rootfs = image.rootfs().await?;
     let mut count = 0;
-    for row in rootfs.entries().filter(|row| patterns.select(&row.entry.path)) {
-        count += 1;
-        let row = Row { layer: row.layer, entry: &row.entry, implied: row.implied };
-        listing.entry(&row).map_err(unwritten)?;
-    }
+    rootfs
+        .visit(|row| {
+            if !patterns.select(&row.entry.path) {
+                return Ok(());
+            }
+            count += 1;
+            listing.entry(&Row { layer: row.layer, entry: &row.entry, implied: row.implied })
+        })
+        .map_err(unwritten)?;
     let verification = rootfs.verification();
     listing.rootfs_end(count, &verification.to_string()).map_err(unwritten)?;
     Ok(verification)

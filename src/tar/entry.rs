@@ -22,7 +22,7 @@ pub enum EntryKind {
     Hardlink,
     /// An opaque marker (`.wh..wh..opq`): hides what lower layers hold in this directory.
     Opaque,
-    /// A type of entry that the formats do not define.
+    /// None of these: GNU's dumps and volume labels, or a type that no format defines. What data it has means nothing.
     Other,
     /// A symbolic link.
     Symlink,
@@ -72,7 +72,7 @@ pub struct Entry {
     pub header_offset: Uncompressed,
     /// Where the entry's stored content begins.
     pub data_offset: Uncompressed,
-    /// Bytes of content stored in the archive: less than `size` for a sparse file.
+    /// Bytes of content stored in the archive: less than `size` for a sparse file; for [`EntryKind::Other`] its data.
     pub stored_size: u64,
 }
 

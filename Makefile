@@ -1,0 +1,75 @@
+# `make demo` needs Rust and a C compiler only; `make deps test` adds the real servers and tools that tests run against.
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+IMAGE := oci:fixtures/demo
+
+# What tests need beside Rust, as WHAT:PACKAGE; a WHAT with a leading slash is a file, else a program.
+NEEDED := docker-registry:docker-registry skopeo:skopeo umoci:umoci htpasswd:apache2-utils openssl:openssl \
+	tar:tar gzip:gzip zstd:zstd pigz:pigz mmdebstrap:mmdebstrap setfattr:attr \
+	/usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
+
+# Prints the packages whose part is missing. Debian keeps some programs out of an ordinary user's PATH.
+MISSING = PATH="$$PATH:/usr/sbin:/sbin"; for pair in $(NEEDED); do part=$${pair%%:*}; \
+	[ "$${part\#/}" != "$$part" ] && [ -e "$$part" ] || command -v "$$part" >/dev/null || echo "$${pair\#*:}"; done
+
+# Most crates in the bare engine.
+CRATES := 180
+
+.DEFAULT_GOAL := help
+.PHONY: help demo deps test lint crates audit bench build install
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+demo: ## Build, then look into an image that lies in fixtures/: no network
+	$(CARGO) build --release --locked
+	$(TARGET)/release/layerslayer peek $(IMAGE)
+	$(TARGET)/release/layerslayer peek $(IMAGE) --rootfs
+	$(TARGET)/release/layerslayer carve $(IMAGE) /etc/passwd
+
+deps: ## Install what the tests need (Debian or Ubuntu, as root or through sudo)
+	@set -e; missing=$$($(MISSING)); \
+	if [ -z "$$missing" ]; then echo "deps: all there"; exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then \
+		echo "deps: no apt-get here; please install:" $$missing >&2; exit 1; fi; \
+	root=; if [ "$$(id -u)" != 0 ]; then root=sudo; fi; \
+	install="$$root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends"; \
+	echo "deps: installing" $$missing; \
+	$$install $$missing || { $$root apt-get update; $$install $$missing; }
+
+test: ## Run all tests; fails if a real part is missing
+	@missing=$$($(MISSING)); if [ -n "$$missing" ]; then \
+		echo "test: missing:" $$missing "(run \`make deps\`)" >&2; exit 1; fi
+	$(CARGO) test --locked
+
+lint: crates ## Formatting, clippy, documentation, dependencies
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --locked --no-default-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --all-features
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		set -x; $(CARGO) deny --locked check bans licenses sources; \
+	else echo "lint: no cargo-deny; tests/dependencies.rs checks licences without it"; fi
+
+crates: ## Count the crates of the bare engine
+	@set -e; count=$$($(CARGO) tree --locked --no-default-features -e normal,build --prefix none --format '{p}' \
+		| sed 's/ (.*//' | sort -u | wc -l); \
+	echo "crates: $$count of $(CRATES) without optional features"; test "$$count" -le $(CRATES)
+
+audit: ## Check dependencies against the advisory database (network)
+	$(CARGO) deny --locked check advisories
+
+bench: ## Measure
+	$(CARGO) bench --locked
+
+build: ## Build the optimised program
+	$(CARGO) build --release --locked
+
+install: ## Install to PREFIX (/usr/local), with the short names peek and carve; build first if sudo has no cargo
+	@if command -v $(CARGO) >/dev/null; then $(MAKE) --no-print-directory build; fi
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(TARGET)/release/layerslayer $(DESTDIR)$(PREFIX)/bin/layerslayer
+	ln -sf layerslayer $(DESTDIR)$(PREFIX)/bin/peek
+	ln -sf layerslayer $(DESTDIR)$(PREFIX)/bin/carve

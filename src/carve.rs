@@ -1,0 +1,320 @@
+//! `carve`: the content of files, as a container would see them.
+
+use std::collections::HashMap;
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+
+use crate::{
+    error::{Error, Kind},
+    image::{
+        Image,
+        rootfs::{Content, Options, Resolution, Stack, Trace},
+        tables::{Read, verification},
+    },
+    layer::{
+        Layer, Verification,
+        scan::{Pass, scan},
+    },
+    tar::entry::{Entry, EntryKind},
+};
+
+mod candidates;
+mod collect;
+mod fetch;
+mod file;
+mod hunt;
+mod sink;
+mod spool;
+
+use self::{
+    candidates::Candidates,
+    fetch::Fetch,
+    file::Found,
+    hunt::{Extent, Hunt, stack},
+    sink::{Reader, Sink, Stream},
+};
+pub use self::{
+    collect::{Collection, Item, Selection},
+    file::{File, Outcome},
+};
+
+/// How to carve.
+///
+/// ```
+/// use layerslayer::CarveOptions;
+///
+/// let options = CarveOptions::default().layer(0).verify(true);
+/// # let _ = options;
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CarveOptions {
+    layer: Option<usize>,
+    verify: bool,
+}
+
+impl CarveOptions {
+    /// Looks in this layer alone, 0 = base, as if the image had no other.
+    #[must_use]
+    pub fn layer(mut self, layer: usize) -> Self {
+        self.layer = Some(layer);
+        self
+    }
+
+    /// Reads every layer that the answer rests on to its end and gives nothing before all of them have hashed to their
+    /// digests. This also holds for the answer that there is no such file.
+    #[must_use]
+    pub fn verify(mut self, verify: bool) -> Self {
+        self.verify = verify;
+        self
+    }
+
+    fn resolution(self) -> Options {
+        Options { only_layer: self.layer, ..Options::default() }
+    }
+
+    fn extent(self) -> Extent {
+        if self.verify { Extent::Whole } else { Extent::Answered }
+    }
+}
+
+impl Image {
+    /// The file at `path` as a container would see it: links followed, whiteouts applied, the newest layer first.
+    ///
+    /// # Errors
+    ///
+    /// See [`Image::carve_with`].
+    pub async fn carve(&self, path: impl AsRef<[u8]> + Send) -> Result<File, Error> {
+        self.carve_with(path, &CarveOptions::default()).await
+    }
+
+    /// Like [`Image::carve`], with options.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_not_found`] if there is nothing at the path, a dangling link or a loop of links;
+    /// [`Error::is_deleted`] if a newer layer ended the search; [`Error::is_wrong_kind`] if it is no file;
+    /// [`Error::is_corrupt`], [`Error::is_unavailable`] and [`Error::is_unauthorized`] of the layers that were read. While
+    /// content streams, errors of the same kinds are items of the stream.
+    pub async fn carve_with(
+        &self,
+        path: impl AsRef<[u8]> + Send,
+        options: &CarveOptions,
+    ) -> Result<File, Error> {
+        if let Some(layer) = options.layer {
+            self.layer(layer)?;
+        }
+        let path = path.as_ref();
+        if options.verify {
+            return self.carve_verified(path, *options).await;
+        }
+        let mut held = None;
+        loop {
+            let known = self.inner.tables.snapshot();
+            let (resolution, trace) = stack(&known).resolve(path, options.resolution());
+            let content = match resolution {
+                Resolution::NeedMore { layer } => {
+                    match self.read_on(known, layer, path, *options).await? {
+                        Progress::Held(content) => held = content.or(held),
+                        Progress::Streaming(file) => return Ok(*file),
+                    }
+                    continue;
+                }
+                resolution => self.file_at(&stack(&known), path, resolution, &trace)?,
+            };
+            let (found, content, certain) = content;
+            return match held {
+                Some((record, bytes)) if record == content => {
+                    let outcome = Outcome { verification: self.verified(&known, *options), is_final: certain };
+                    Ok(File::held(found, bytes.into(), outcome))
+                }
+                _ => self.fetch(found, content, certain, &known, *options),
+            };
+        }
+    }
+
+    /// Everything is read and hashed before anything is given.
+    async fn carve_verified(&self, path: &[u8], options: CarveOptions) -> Result<File, Error> {
+        let collection = self.collect(&Selection::paths([path]), &options).await?;
+        collection.into_only_file()
+    }
+
+    /// Reads a layer until the path is answered as far as the layer can answer it.
+    async fn read_on(
+        &self,
+        known: Vec<Read>,
+        layer: usize,
+        path: &[u8],
+        options: CarveOptions,
+    ) -> Result<Progress, Error> {
+        let (stream, reader) = Stream::new();
+        let paths = [path.to_vec()];
+        let hunt = Hunt::new(
+            known,
+            layer,
+            &paths,
+            Candidates::None,
+            options.resolution(),
+            options.extent(),
+            Sink::Stream(stream),
+        );
+        let mut pass = self.hunt(layer, hunt);
+        let Reader { mut started, pieces } = reader;
+        let started = tokio::select! {
+            biased;
+            Ok(started) = &mut started => started,
+            result = &mut pass => {
+                let Sink::Stream(mut stream) = result? else { return Ok(Progress::Held(None)) };
+                return Ok(Progress::Held(stream.held()));
+            }
+        };
+        // More content than is held back: it flows on while the layer is read.
+        let Some(found) = started.found else { return Ok(Progress::Held(None)) };
+        let (image, path, content) = (self.clone(), path.to_vec(), started.content);
+        let pass = async move {
+            pass.await?;
+            let known = image.inner.tables.snapshot();
+            let (resolution, _) = stack(&known).resolve(&path, options.resolution());
+            match resolution {
+                Resolution::Found { content: last, certain, .. } if last == content => {
+                    Ok(Outcome { verification: image.verified(&known, options), is_final: certain })
+                }
+                _ => Err(Error::new(
+                    Kind::Corrupt,
+                    format!(
+                        "layer {layer} of {} holds /{} again after the content that was given; --verify reads the whole layer",
+                        image.reference(),
+                        path.escape_ascii()
+                    ),
+                )),
+            }
+        };
+        Ok(Progress::Streaming(Box::new(File::streaming(found, pieces, pass.boxed()))))
+    }
+
+    /// One pass of a hunt, whose findings are kept.
+    fn hunt(&self, layer: usize, hunt: Hunt) -> BoxFuture<'static, Result<Sink, Error>> {
+        let image = self.clone();
+        async move {
+            let read = image.layer(layer)?;
+            let (hunt, pass) = scan(read.job(), hunt).await.map_err(|error| read.error(error))?;
+            Ok(hunt.store(pass, &image))
+        }
+        .boxed()
+    }
+
+    /// Reads a layer again for content that had streamed past.
+    fn fetch(
+        &self,
+        found: Found,
+        content: Content,
+        certain: bool,
+        known: &[Read],
+        options: CarveOptions,
+    ) -> Result<File, Error> {
+        let (stream, Reader { pieces, .. }) = Stream::direct();
+        let Some(read) = known.get(content.layer) else { return Err(self.lost(content)) };
+        let wanted = HashMap::from([(read.table().header_offset(content.record), content)]);
+        let fetch = Fetch::new(wanted, options.extent(), Sink::Stream(stream));
+        let layer: Layer = self.layer(content.layer)?.clone();
+        let rest = self.verified(known, options);
+        let pass = async move {
+            let (fetch, pass) = scan(layer.job(), fetch).await.map_err(|error| layer.error(error))?;
+            fetch.finish().map_err(|error| layer.error(error))?;
+            // What was read the second time is vouched for by that pass alone.
+            let this = if pass == Pass::Complete { Verification::Blob } else { Verification::None };
+            Ok(Outcome { verification: this.min(rest), is_final: certain })
+        };
+        Ok(File::streaming(found, pieces, pass.boxed()))
+    }
+
+    fn lost(&self, content: Content) -> Error {
+        Error::new(Kind::Other, format!("{} has no layer {}", self.reference(), content.layer))
+    }
+
+    /// The weakest verification of all that was read for an answer.
+    fn verified(&self, known: &[Read], options: CarveOptions) -> Verification {
+        match options.layer.and_then(|layer| known.get(layer)) {
+            Some(read) => verification([read]),
+            None => verification(known),
+        }
+    }
+
+    /// The file that a resolution found, or why it is none.
+    fn file_at(
+        &self,
+        stack: &Stack<'_>,
+        path: &[u8],
+        resolution: Resolution,
+        trace: &Trace,
+    ) -> Result<(Found, Content, bool), Error> {
+        let (located, certain) = self.located(stack, path, resolution, trace)?;
+        match located.found.entry.kind {
+            EntryKind::File => Ok((located.found, located.content, certain)),
+            kind => {
+                let message = format!("/{} is {} in {}", display(path), describe(kind), self.reference());
+                Err(Error::new(Kind::WrongKind, message))
+            }
+        }
+    }
+
+    /// What a resolution found, of any kind, or why there is nothing.
+    fn located(
+        &self,
+        stack: &Stack<'_>,
+        path: &[u8],
+        resolution: Resolution,
+        trace: &Trace,
+    ) -> Result<(Located, bool), Error> {
+        let (shown, image) = (display(path), self.reference());
+        let why = trace.steps.last().map(|step| format!(" ({step})")).unwrap_or_default();
+        let (kind, message) = match resolution {
+            Resolution::Found { layer, path, content, certain, .. } => {
+                let table = stack.layer(content.layer).ok_or_else(|| self.lost(content))?;
+                let entry = Entry { path: path.clone(), ..table.entry(content.record) };
+                let trace = trace.steps.iter().map(ToString::to_string).collect();
+                let found = Found { entry, layer, trace };
+                return Ok((Located { found, content }, certain));
+            }
+            Resolution::Deleted { layer } => {
+                (Kind::Deleted, format!("/{shown} was removed by layer {layer} of {image}{why}"))
+            }
+            Resolution::Loop => (Kind::NotFound, format!("/{shown} in {image} is a loop of links")),
+            Resolution::Missing => (Kind::NotFound, format!("there is no /{shown} in {image}{why}")),
+            Resolution::NeedMore { layer } => {
+                (Kind::Other, format!("layer {layer} of {image} ended before /{shown} was answered"))
+            }
+        };
+        Err(Error::new(kind, message))
+    }
+}
+
+/// How a pass of [`Image::carve_with`] went.
+enum Progress {
+    /// The layer has answered what it can; content that is small and complete comes along.
+    Held(Option<(Content, Vec<u8>)>),
+    /// The content has begun to flow.
+    Streaming(Box<File>),
+}
+
+/// What is at a path.
+struct Located {
+    found: Found,
+    content: Content,
+}
+
+/// A path for messages, without its leading slash.
+fn display(path: &[u8]) -> String {
+    let start = path.iter().position(|byte| *byte != b'/').unwrap_or(path.len());
+    path.get(start..).unwrap_or_default().escape_ascii().to_string()
+}
+
+fn describe(kind: EntryKind) -> &'static str {
+    match kind {
+        EntryKind::Block => "a block device",
+        EntryKind::Char => "a character device",
+        EntryKind::Directory => "a directory",
+        EntryKind::Fifo => "a named pipe",
+        EntryKind::Symlink => "a symbolic link",
+        _ => "no file",
+    }
+}

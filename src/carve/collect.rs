@@ -1,0 +1,380 @@
+//! Several files at once: directories, patterns, many paths.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    ops::Range,
+};
+
+use globset::GlobSet;
+
+use super::{
+    CarveOptions, File, Located, Outcome, candidates,
+    candidates::Candidates,
+    fetch::Fetch,
+    file::Found,
+    hunt::{Extent, Hunt, stack},
+    sink::{Sink, Store},
+    spool::Spooled,
+};
+use crate::{
+    error::{Error, Kind},
+    image::{
+        Image,
+        rootfs::{Content, Resolution, Stack},
+        tables::Read,
+    },
+    layer::{
+        Verification,
+        scan::{Pass, scan},
+    },
+    tar::entry::{Entry, EntryKind},
+};
+
+/// What to collect from an image.
+///
+/// ```
+/// use layerslayer::Selection;
+///
+/// let paths = Selection::paths(["/etc/passwd", "/usr/share/doc/"]);
+/// let globs = Selection::globs(["etc/*.conf", "**/passwd"])?;
+/// # let _ = (paths, globs);
+/// # Ok::<(), layerslayer::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Selection {
+    kind: SelectionKind,
+}
+
+#[derive(Clone, Debug)]
+enum SelectionKind {
+    Globs(GlobSet),
+    Paths(Vec<Vec<u8>>),
+}
+
+impl Selection {
+    /// These paths, taken literally; a directory stands for all that is below it.
+    pub fn paths<P: AsRef<[u8]>>(paths: impl IntoIterator<Item = P>) -> Self {
+        let paths = paths.into_iter().map(|path| path.as_ref().to_vec()).collect();
+        Self { kind: SelectionKind::Paths(paths) }
+    }
+
+    /// All that matches one of these patterns, and all below a directory that does. `*` and `?` do not match `/`, `**` does;
+    /// a leading `/` is of no account. Links are not followed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_usage`] for a malformed pattern.
+    pub fn globs<P: AsRef<str>>(patterns: impl IntoIterator<Item = P>) -> Result<Self, Error> {
+        Ok(Self { kind: SelectionKind::Globs(candidates::compile(patterns)?) })
+    }
+
+    fn targets(&self) -> &[Vec<u8>] {
+        match &self.kind {
+            SelectionKind::Globs(_) => &[],
+            SelectionKind::Paths(paths) => paths,
+        }
+    }
+
+    fn candidates(&self) -> Candidates {
+        match &self.kind {
+            SelectionKind::Globs(globs) => Candidates::Matching(globs.clone()),
+            SelectionKind::Paths(paths) => {
+                Candidates::Below(paths.iter().map(|path| crate::tar::normalise(path)).collect())
+            }
+        }
+    }
+}
+
+/// What was collected: items parents first, and the content of their files in a temporary file.
+#[derive(Debug)]
+pub struct Collection {
+    items: Vec<Item>,
+    failures: Vec<(Vec<u8>, Error)>,
+    outcome: Outcome,
+    content: Spooled,
+    traces: Vec<(usize, Vec<String>)>,
+}
+
+/// One entry of a [`Collection`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Item {
+    /// Its path in the image as it was asked for: the name of a link that was followed, not what it led to.
+    pub path: Vec<u8>,
+    /// What it is; of a hard link, what it links to.
+    pub entry: Entry,
+    /// The layer that holds its name, 0 = base.
+    pub layer: usize,
+    /// An earlier item with the very same content, because both are names of one file.
+    pub hardlink_to: Option<Vec<u8>>,
+    /// Which of the paths that were asked for it belongs to; 0 for patterns.
+    pub requested: usize,
+    range: Range<u64>,
+}
+
+impl Collection {
+    /// The items, parents before what is below them.
+    #[must_use]
+    pub fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    /// The paths that could not be collected, and why.
+    #[must_use]
+    pub fn failures(&self) -> &[(Vec<u8>, Error)] {
+        &self.failures
+    }
+
+    /// How far the whole can be relied on.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// What decided the answer for each requested path that was found, in words.
+    pub fn traces(&self) -> impl Iterator<Item = (usize, &[String])> {
+        self.traces.iter().map(|(requested, trace)| (*requested, trace.as_slice()))
+    }
+
+    /// The content of an item; empty for all but files.
+    pub fn open(&self, item: &Item) -> impl io::Read + Send + use<> {
+        self.content.reader(item.range.clone())
+    }
+
+    /// The file that a single path led to.
+    pub(super) fn into_only_file(mut self) -> Result<File, Error> {
+        if let Some((_, error)) = self.failures.pop() {
+            return Err(error);
+        }
+        let Some(item) = self.items.first() else {
+            return Err(Error::new(Kind::NotFound, "nothing was found"));
+        };
+        if item.entry.kind != EntryKind::File {
+            let what = super::describe(item.entry.kind);
+            return Err(Error::new(Kind::WrongKind, format!("/{} is {what}", super::display(&item.path))));
+        }
+        let trace = self.traces.pop().map(|(_, trace)| trace).unwrap_or_default();
+        let found = Found { entry: item.entry.clone(), layer: item.layer, trace };
+        Ok(File::spooled(found, self.content.reader(item.range.clone()), self.outcome))
+    }
+}
+
+impl Image {
+    /// Collects several files, directories with all below them, or all that matches patterns. Nothing is given before
+    /// everything has been read; what could not be found is told beside what was.
+    ///
+    /// # Errors
+    ///
+    /// What reading a layer gives, as for [`Image::carve_with`]. A path that is not there is no error but one of
+    /// [`Collection::failures`]; patterns that match nothing give an empty collection.
+    pub async fn collect(&self, selection: &Selection, options: &CarveOptions) -> Result<Collection, Error> {
+        if let Some(layer) = options.layer {
+            self.layer(layer)?;
+        }
+        let mut store = Store::new()?;
+        while let Some((layer, whole)) = self.unread(selection, *options) {
+            let extent = if whole { Extent::Whole } else { options.extent() };
+            let (known, candidates) = (self.inner.tables.snapshot(), selection.candidates());
+            let targets = selection.targets();
+            let sink = Sink::Spool(store);
+            let hunt = Hunt::new(known, layer, targets, candidates, options.resolution(), extent, sink);
+            store = spooled(self.hunt(layer, hunt).await?)?;
+        }
+        let known = self.inner.tables.snapshot();
+        let mut listing = Listing::default();
+        self.list(&stack(&known), selection, *options, &mut listing)?;
+        let refetched = self.fetch_missing(&known, &mut store, &listing, *options).await?;
+        let verification = self.verified(&known, *options).min(refetched);
+        let outcome = Outcome { verification, is_final: listing.certain };
+        let (ranges, spool) = (store.ranges, store.spool);
+        let content = spool.finish().map_err(super::sink::spool_error)?;
+        let items = listing.items.into_iter().map(|(mut item, content)| {
+            if let Some(range) = content.and_then(|content| ranges.get(&content)) {
+                item.range = range.clone();
+            }
+            item
+        });
+        let items = items.collect();
+        Ok(Collection { items, failures: listing.failures, outcome, content, traces: listing.traces })
+    }
+
+    /// A layer that has to be read before everything can be listed, and whether it has to be read to its end.
+    fn unread(&self, selection: &Selection, options: CarveOptions) -> Option<(usize, bool)> {
+        let known = self.inner.tables.snapshot();
+        let stack = stack(&known);
+        let asked = |layer: &usize| options.layer.is_none_or(|only| only == *layer);
+        let partly = |layer: &usize| matches!(known.get(*layer), Some(Read::Partly(_)));
+        if let Some(layer) = (0..known.len()).filter(asked).find(partly).filter(|_| options.verify) {
+            return Some((layer, true));
+        }
+        let newest_incomplete = || {
+            let mut layers = (0..known.len()).rev().filter(asked);
+            layers.find(|layer| !matches!(known.get(*layer), Some(Read::Wholly(_))))
+        };
+        let SelectionKind::Paths(paths) = &selection.kind else {
+            return newest_incomplete().map(|layer| (layer, true));
+        };
+        let mut directory = false;
+        for path in paths {
+            match stack.resolve(path, options.resolution()).0 {
+                Resolution::NeedMore { layer } => return Some((layer, false)),
+                Resolution::Found { content, .. } => {
+                    directory |= stack.kind(content) == EntryKind::Directory;
+                }
+                _ => {}
+            }
+        }
+        if directory { newest_incomplete().map(|layer| (layer, true)) } else { None }
+    }
+
+    fn list(
+        &self,
+        stack: &Stack<'_>,
+        selection: &Selection,
+        options: CarveOptions,
+        listing: &mut Listing,
+    ) -> Result<(), Error> {
+        // One layer alone is a stack of one.
+        let only = options.layer.and_then(|layer| stack.layer(layer)).map(|table| Stack::new([table]));
+        let view = View { stack: only.as_ref().unwrap_or(stack), first: options.layer.unwrap_or(0) };
+        match &selection.kind {
+            SelectionKind::Globs(globs) => {
+                for node in view.stack.merged() {
+                    if candidates::matches_or_below(globs, &node.path) {
+                        let path = node.path.clone();
+                        view.push(listing, &node, path, 0);
+                    }
+                }
+            }
+            SelectionKind::Paths(paths) => {
+                for (requested, path) in paths.iter().enumerate() {
+                    let (resolution, trace) = stack.resolve(path, options.resolution());
+                    let (Located { found, content }, certain) =
+                        match self.located(stack, path, resolution, &trace) {
+                            Ok(located) => located,
+                            Err(error) => {
+                                listing.failures.push((path.clone(), error));
+                                continue;
+                            }
+                        };
+                    listing.certain &= certain;
+                    let asked = crate::tar::normalise(path);
+                    if found.entry.kind == EntryKind::Directory {
+                        let physical = found.entry.path.clone();
+                        for node in view.stack.subtree(&physical) {
+                            let below = node.path.get(physical.len()..).unwrap_or_default();
+                            let path = [asked.as_slice(), below].concat();
+                            let path = path.strip_prefix(b"/").map(<[u8]>::to_vec).unwrap_or(path);
+                            view.push(listing, &node, path, requested);
+                        }
+                    } else {
+                        listing.push(found.entry, found.layer, Some(content), asked, requested);
+                    }
+                    listing.traces.push((requested, found.trace));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads layers again for content that streamed past before it was known to be wanted.
+    async fn fetch_missing(
+        &self,
+        known: &[Read],
+        store: &mut Store,
+        listing: &Listing,
+        options: CarveOptions,
+    ) -> Result<Verification, Error> {
+        let mut missing: BTreeMap<usize, HashMap<_, _>> = BTreeMap::new();
+        for (item, content) in &listing.items {
+            let Some(content) = *content else { continue };
+            let Some(read) = known.get(content.layer) else { return Err(self.lost(content)) };
+            if item.entry.kind == EntryKind::File && !store.ranges.contains_key(&content) {
+                let offset = read.table().header_offset(content.record);
+                missing.entry(content.layer).or_default().insert(offset, content);
+            }
+        }
+        let mut weakest = Verification::Blob;
+        for (index, wanted) in missing {
+            let layer = self.layer(index)?;
+            let taken = std::mem::replace(store, Store::new()?);
+            let fetch = Fetch::new(wanted, options.extent(), Sink::Spool(taken));
+            let (fetch, pass) = scan(layer.job(), fetch).await.map_err(|error| layer.error(error))?;
+            *store = spooled(fetch.finish().map_err(|error| layer.error(error))?)?;
+            if pass != Pass::Complete {
+                weakest = Verification::None;
+            }
+        }
+        Ok(weakest)
+    }
+}
+
+fn spooled(sink: Sink) -> Result<Store, Error> {
+    match sink {
+        Sink::Spool(store) => Ok(store),
+        Sink::Stream(_) => Err(Error::new(Kind::Other, "content went to another place than a temporary file")),
+    }
+}
+
+/// Items while they are being listed.
+struct Listing {
+    items: Vec<(Item, Option<Content>)>,
+    failures: Vec<(Vec<u8>, Error)>,
+    traces: Vec<(usize, Vec<String>)>,
+    first_names: HashMap<Content, Vec<u8>>,
+    certain: bool,
+}
+
+impl Default for Listing {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            failures: Vec::new(),
+            traces: Vec::new(),
+            first_names: HashMap::new(),
+            certain: true,
+        }
+    }
+}
+
+impl Listing {
+    fn push(
+        &mut self,
+        entry: Entry,
+        layer: usize,
+        content: Option<Content>,
+        path: Vec<u8>,
+        requested: usize,
+    ) {
+        let mut hardlink_to = None;
+        if let (EntryKind::File, Some(content)) = (entry.kind, content) {
+            hardlink_to = self.first_names.get(&content).cloned();
+            self.first_names.entry(content).or_insert_with(|| path.clone());
+        }
+        let item = Item { path, entry, layer, hardlink_to, requested, range: 0..0 };
+        self.items.push((item, content));
+    }
+}
+
+/// A stack that may be one layer of a larger one.
+struct View<'s, 'a> {
+    stack: &'s Stack<'a>,
+    first: usize,
+}
+
+impl View<'_, '_> {
+    fn push(
+        &self,
+        listing: &mut Listing,
+        node: &crate::image::rootfs::Node,
+        path: Vec<u8>,
+        requested: usize,
+    ) {
+        let place = node.content.unwrap_or(Content { layer: node.layer, record: node.record });
+        let Some(table) = self.stack.layer(place.layer) else { return };
+        let entry = Entry { path: node.path.clone(), ..table.entry(place.record) };
+        let content = node.content.map(|content| Content { layer: content.layer + self.first, ..content });
+        listing.push(entry, node.layer + self.first, content, path, requested);
+    }
+}

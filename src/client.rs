@@ -1,0 +1,175 @@
+//! Where everything begins: settings, and images by their references.
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use crate::{
+    auth::{Credential, docker_config},
+    error::{Error, Kind},
+    image::{
+        Image,
+        resolve::{self, Request},
+    },
+    oci::{
+        platform::Platform,
+        reference::{ImageReference, Reference},
+    },
+    progress::{Progress, Silent},
+    registry::{Http, HttpBuilder, Repository, Session},
+};
+
+/// Opens images. Cheap to clone; clones share connections and settings.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use layerslayer::{Client, Platform};
+///
+/// let client = Client::builder().build()?;
+/// let image = client.image(&"nginx:alpine".parse()?, &Platform::default()).await?;
+/// let mut file = image.carve("/etc/passwd").await?;
+/// let content = file.read_to_end(1 << 20).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    http: Arc<Http>,
+    credential: Option<Credential>,
+    progress: Arc<dyn Progress>,
+}
+
+impl Client {
+    /// Settings to begin with: https except for registries on this machine, credentials from docker's `config.json`.
+    #[must_use]
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder { http: Http::builder(), ca_files: Vec::new(), credential: None, progress: Arc::new(Silent) }
+    }
+
+    /// Opens an image: reads its manifest and configuration, and nothing of its layers. The image of the given platform is
+    /// taken from an index; [`Platform::default`] is a preference, a platform that was parsed a demand.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_no_such_image`] if there is no such image, tag or platform; [`Error::is_unauthorized`] if the registry
+    /// refuses; [`Error::is_unavailable`] if it cannot be reached; [`Error::is_corrupt`] if a document does not hash to its
+    /// digest or is malformed.
+    pub async fn image(&self, reference: &ImageReference, platform: &Platform) -> Result<Image, Error> {
+        let request = Request {
+            reference: reference.clone(),
+            platform: platform.clone(),
+            progress: Arc::clone(&self.progress),
+        };
+        match reference {
+            ImageReference::DockerArchive { path, .. } => resolve::docker_archive(request, path).await,
+            ImageReference::OciArchive { path, .. } => resolve::layout(request, path, true).await,
+            ImageReference::OciLayout { path, .. } => resolve::layout(request, path, false).await,
+            ImageReference::Registry(reference) => {
+                let session = self.session(reference)?;
+                resolve::registry(request, reference, session).await
+            }
+        }
+    }
+
+    /// What this client and its clones have sent and received so far.
+    #[must_use]
+    pub fn transferred(&self) -> Transferred {
+        Transferred { requests: self.http.requests(), bytes: self.http.bytes_fetched() }
+    }
+
+    fn session(&self, reference: &Reference) -> Result<Arc<Session>, Error> {
+        let (host, name) = (reference.api_host().to_owned(), reference.repository().to_owned());
+        let credential = match &self.credential {
+            Some(credential) => Some(credential.clone()),
+            None => docker_config::find(&host).map_err(|error| {
+                Error::caused(Kind::Other, format!("looking for a credential for {host}"), error)
+            })?,
+        };
+        let (http, progress) = (Arc::clone(&self.http), Arc::clone(&self.progress));
+        Ok(Session::with_progress(http, Repository { host, name }, credential, progress))
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("credential", &self.credential).finish_non_exhaustive()
+    }
+}
+
+/// What went over the network.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Transferred {
+    /// Requests sent, those for tokens and those that failed included.
+    pub requests: u64,
+    /// Bytes of bodies received, as transferred.
+    pub bytes: u64,
+}
+
+/// Settings of a [`Client`].
+///
+/// ```no_run
+/// use layerslayer::{Client, Credential};
+///
+/// let password = std::env::var("REGISTRY_PASSWORD").unwrap_or_default();
+/// let client = Client::builder()
+///     .ca_file("/etc/ssl/registry.pem")
+///     .credential(Credential::basic("me", password.into()))
+///     .build()?;
+/// # Ok::<(), layerslayer::Error>(())
+/// ```
+pub struct ClientBuilder {
+    http: HttpBuilder,
+    ca_files: Vec<PathBuf>,
+    credential: Option<Credential>,
+    progress: Arc<dyn Progress>,
+}
+
+impl ClientBuilder {
+    /// Trusts the certificates in this file (PEM) besides the platform's.
+    #[must_use]
+    pub fn ca_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.ca_files.push(file.into());
+        self
+    }
+
+    /// Uses this credential for every registry, instead of those in docker's `config.json`.
+    #[must_use]
+    pub fn credential(mut self, credential: Credential) -> Self {
+        self.credential = Some(credential);
+        self
+    }
+
+    /// Speaks plain http to every registry. Those on this machine are always tried by plain http first.
+    #[must_use]
+    pub fn plain_http(mut self, plain_http: bool) -> Self {
+        self.http = self.http.plain_http(plain_http);
+        self
+    }
+
+    /// Tells `progress` of transfers and warnings.
+    #[must_use]
+    pub fn progress(mut self, progress: Arc<dyn Progress>) -> Self {
+        self.progress = progress;
+        self
+    }
+
+    /// The client. Connects to nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// If a certificate file cannot be read or the platform's TLS roots cannot be set up.
+    pub fn build(self) -> Result<Client, Error> {
+        let Self { http, ca_files, credential, progress } = self;
+        let http = http
+            .ca_files(ca_files)
+            .build()
+            .map_err(|error| Error::of_registry("setting up the client", error))?;
+        Ok(Client { http, credential, progress })
+    }
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = f.debug_struct("ClientBuilder");
+        text.field("ca_files", &self.ca_files).field("credential", &self.credential).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,164 @@
+//! The one error that callers see. What went wrong is told by predicates; the message says what was being done, the sources
+//! say why it failed.
+
+use std::{error::Error as StdError, fmt};
+
+use crate::{registry, source, toc};
+
+/// Why a request could not be answered.
+///
+/// `Display` gives what was being done; [`source`](StdError::source) leads to the cause.
+///
+/// ```
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = layerslayer::Client::builder().build()?;
+/// let image = client.image(&"oci:no/such/layout".parse()?, &Default::default()).await;
+/// assert!(image.is_err_and(|error| error.is_no_such_image()));
+/// # Ok(())
+/// # }
+/// ```
+pub struct Error {
+    inner: Box<Inner>,
+}
+
+struct Inner {
+    kind: Kind,
+    message: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What kind of failure it is; one exit code each.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    /// Content is not what its digest, checksum or format says.
+    Corrupt,
+    /// A newer layer removed it.
+    Deleted,
+    /// No such image, tag or platform.
+    NoSuchImage,
+    /// The image does not hold it.
+    NotFound,
+    /// Anything else.
+    Other,
+    /// The registry refused.
+    Unauthorized,
+    /// The registry or the network did not answer.
+    Unavailable,
+    /// Asked for something that cannot be asked for.
+    Usage,
+    /// A directory, device or pipe where a file was asked for.
+    WrongKind,
+}
+
+impl Error {
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { inner: Box::new(Inner { kind, message: message.into(), source: None }) }
+    }
+
+    pub(crate) fn caused(
+        kind: Kind,
+        message: impl Into<String>,
+        source: impl StdError + Send + Sync + 'static,
+    ) -> Self {
+        Self { inner: Box::new(Inner { kind, message: message.into(), source: Some(Box::new(source)) }) }
+    }
+
+    pub(crate) fn of_source(message: impl Into<String>, error: source::Error) -> Self {
+        match error {
+            source::Error::Registry(error) => Self::of_registry(message, error),
+            source::Error::Io { .. } => Self::caused(Kind::Other, message, error),
+            source::Error::Local { .. } => Self::caused(Kind::Corrupt, message, error),
+        }
+    }
+
+    pub(crate) fn of_registry(message: impl Into<String>, error: registry::Error) -> Self {
+        let kind = match error.kind() {
+            registry::Kind::BlobUnknown | registry::Kind::Corrupt => Kind::Corrupt,
+            registry::Kind::ManifestUnknown => Kind::NoSuchImage,
+            registry::Kind::Other => Kind::Other,
+            registry::Kind::Unauthorized => Kind::Unauthorized,
+            registry::Kind::Unavailable => Kind::Unavailable,
+        };
+        Self::caused(kind, message, error)
+    }
+
+    /// The same failure, said of something larger that was being done.
+    pub(crate) fn context(self, message: impl Into<String>) -> Self {
+        let kind = self.inner.kind;
+        Self::caused(kind, message, self)
+    }
+
+    /// The content is corrupt: a digest, checksum, length or format does not hold.
+    #[must_use]
+    pub fn is_corrupt(&self) -> bool {
+        self.inner.kind == Kind::Corrupt
+    }
+
+    /// A whiteout, an opaque marker or a non-directory of a newer layer removed the path.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        self.inner.kind == Kind::Deleted
+    }
+
+    /// There is no such image, tag or platform.
+    #[must_use]
+    pub fn is_no_such_image(&self) -> bool {
+        self.inner.kind == Kind::NoSuchImage
+    }
+
+    /// The image does not hold the path.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        self.inner.kind == Kind::NotFound
+    }
+
+    /// Authentication or authorisation was refused.
+    #[must_use]
+    pub fn is_unauthorized(&self) -> bool {
+        self.inner.kind == Kind::Unauthorized
+    }
+
+    /// The registry or the network was unavailable, after retries.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        self.inner.kind == Kind::Unavailable
+    }
+
+    /// The request itself makes no sense, such as a layer that the image does not have.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        self.inner.kind == Kind::Usage
+    }
+
+    /// There is something at the path, but no file.
+    #[must_use]
+    pub fn is_wrong_kind(&self) -> bool {
+        self.inner.kind == Kind::WrongKind
+    }
+}
+
+impl From<toc::entries::Error> for Error {
+    fn from(error: toc::entries::Error) -> Self {
+        Self::caused(Kind::Other, "listing the layer", error)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.inner.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = f.debug_struct("Error");
+        text.field("kind", &self.inner.kind).field("message", &self.inner.message);
+        text.field("source", &self.inner.source).finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.inner.source.as_deref().map(|source| source as _)
+    }
+}

@@ -1,0 +1,123 @@
+//! An image: its documents, its layers and what a container of it would see.
+
+use std::{fmt, sync::Arc};
+
+use crate::{
+    error::{Error, Kind},
+    layer::Layer,
+    oci::{digest::Digest, manifest::ImageConfig, platform::Platform, reference::ImageReference},
+    progress::Progress,
+    registry::session::Session,
+    toc::entries::LayerTable,
+};
+
+mod docker_archive;
+mod oci_layout;
+pub(crate) mod resolve;
+pub(crate) mod rootfs;
+pub(crate) mod tables;
+
+use self::tables::Tables;
+
+/// One image, for one platform. Cheap to clone.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = layerslayer::Client::builder().build()?;
+/// let image = client.image(&"nginx:alpine".parse()?, &Default::default()).await?;
+/// for layer in image.layers() {
+///     println!("{} {}", layer.index(), layer.digest());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Image {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) reference: ImageReference,
+    pub(crate) digest: Digest,
+    pub(crate) platform: Platform,
+    pub(crate) config: ImageConfig,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) tables: Tables,
+    pub(crate) progress: Arc<dyn Progress>,
+    /// Kept so that the session lives as long as the image.
+    pub(crate) session: Option<Arc<Session>>,
+}
+
+impl Image {
+    /// The reference that it was asked for by.
+    #[must_use]
+    pub fn reference(&self) -> &ImageReference {
+        &self.inner.reference
+    }
+
+    /// The digest of its manifest; of an image in a `docker save` archive, which has none, the digest of its configuration.
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        &self.inner.digest
+    }
+
+    /// The platform that it is for.
+    #[must_use]
+    pub fn platform(&self) -> &Platform {
+        &self.inner.platform
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub fn config(&self) -> &ImageConfig {
+        &self.inner.config
+    }
+
+    /// Its layers, base first.
+    #[must_use]
+    pub fn layers(&self) -> &[Layer] {
+        &self.inner.layers
+    }
+
+    /// One of its layers, 0 = base.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_usage`] if it has no such layer.
+    pub fn layer(&self, index: usize) -> Result<&Layer, Error> {
+        self.inner.layers.get(index).ok_or_else(|| {
+            let count = self.inner.layers.len();
+            let message = format!("{} has no layer {index}: it has {count}, counted from 0", self.reference());
+            Error::new(Kind::Usage, message)
+        })
+    }
+
+    /// Ends the session with the registry: its tokens are forgotten. Dropping the last clone of the image does the same.
+    pub async fn close(&self) {
+        if let Some(session) = &self.inner.session {
+            session.close().await;
+        }
+    }
+}
+
+impl Inner {
+    /// Passes on what was odd about a layer.
+    pub(crate) fn warn_of(&self, layer: usize, table: &LayerTable) {
+        let warnings = table.warnings();
+        for warning in warnings.first() {
+            self.progress.warning(&format!("layer {layer} of {}: {warning}", self.reference));
+        }
+        let more = warnings.count().saturating_sub(warnings.first().len() as u64);
+        if more > 0 {
+            self.progress.warning(&format!("layer {layer} of {}: {more} more like these", self.reference));
+        }
+    }
+}
+
+impl fmt::Debug for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = f.debug_struct("Image");
+        text.field("reference", &self.inner.reference.to_string()).field("digest", &self.inner.digest);
+        text.field("layers", &self.inner.layers).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,104 @@
+//! OCI image layouts (OCI image specification, image-layout.md): `index.json` and `blobs/ALGORITHM/HEX`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::resolve::Start;
+use crate::{
+    error::{Error, Kind},
+    limits,
+    oci::{
+        digest::Digest,
+        manifest::{Descriptor, Manifest},
+        reference::{ImageReference, LayoutImage},
+    },
+    source::{
+        file::FileBlob,
+        local::{Local, LocalBlob},
+    },
+};
+
+/// Annotation that names an image of a layout (OCI image specification, annotations.md).
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Annotation by which containerd and BuildKit name an image in full.
+const CONTAINERD_NAME: &str = "io.containerd.image.name";
+
+/// The manifest or index of the image that is asked for. Blocks.
+pub(super) fn start(local: &Arc<Local>, reference: &ImageReference) -> Result<Start, Error> {
+    let (ImageReference::OciLayout { image, .. } | ImageReference::OciArchive { image, .. }) = reference else {
+        return Err(Error::new(Kind::Usage, format!("{reference} is not an OCI image layout")));
+    };
+    let index = local
+        .open("index.json")
+        .map_err(|error| Error::of_source(format!("opening {reference}"), error))?
+        .ok_or_else(|| {
+            Error::new(Kind::NoSuchImage, format!("{reference} is not an OCI image layout: it has no index.json"))
+        })?;
+    let bytes = read(&index, limits::MANIFEST_BYTES)?;
+    let index = match Manifest::parse(&bytes, None) {
+        Ok(Manifest::Index(index)) => index,
+        Ok(Manifest::Image(_)) => {
+            return Err(Error::new(Kind::Corrupt, format!("index.json of {reference} is not an image index")));
+        }
+        Err(error) => {
+            return Err(Error::caused(Kind::Corrupt, format!("reading index.json of {reference}"), error));
+        }
+    };
+    let descriptor = choose(index.manifests(), image.as_ref(), reference)?;
+    let digest = descriptor.digest().clone();
+    let bytes = document(local, &digest, descriptor.size(), limits::MANIFEST_BYTES)?;
+    Ok(Start { bytes, content_type: Some(descriptor.media_type().to_string()), digest })
+}
+
+fn choose<'a>(
+    manifests: &'a [Descriptor],
+    image: Option<&LayoutImage>,
+    reference: &ImageReference,
+) -> Result<&'a Descriptor, Error> {
+    let named = |descriptor: &Descriptor, tag: &str| {
+        let name = |key| descriptor.annotations().get(key).map(String::as_str);
+        name(REF_NAME) == Some(tag) || name(CONTAINERD_NAME) == Some(tag)
+    };
+    let found = match image {
+        Some(LayoutImage::Digest(digest)) => manifests.iter().find(|candidate| candidate.digest() == digest),
+        Some(LayoutImage::Tag(tag)) => manifests.iter().find(|candidate| named(candidate, tag)),
+        None => match manifests {
+            [only] => Some(only),
+            _ => None,
+        },
+    };
+    found.ok_or_else(|| {
+        let there: Vec<String> = manifests
+            .iter()
+            .map(|candidate| match candidate.annotations().get(REF_NAME) {
+                Some(tag) => format!(":{tag}"),
+                None => format!("@{}", candidate.digest()),
+            })
+            .collect();
+        let what = if image.is_some() { "holds no such image" } else { "does not hold exactly one image" };
+        let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+        Error::new(Kind::NoSuchImage, format!("{reference} {what}; it holds {there}"))
+    })
+}
+
+/// A small blob, checked against its digest and size. Blocks.
+pub(super) fn document(local: &Arc<Local>, digest: &Digest, size: u64, cap: u64) -> Result<Bytes, Error> {
+    let file = blob(local, digest, size).file();
+    let file = file.map_err(|error| Error::of_source(format!("opening the blob {digest}"), error))?;
+    let bytes = read(&file, cap)?;
+    if !digest.matches(&bytes) {
+        return Err(Error::new(Kind::Corrupt, format!("the blob {digest} hashes to another digest")));
+    }
+    Ok(bytes.into())
+}
+
+/// A blob by its digest, of the size that its descriptor says.
+pub(super) fn blob(local: &Arc<Local>, digest: &Digest, size: u64) -> LocalBlob {
+    let name = format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex());
+    LocalBlob::new(Arc::clone(local), name, size)
+}
+
+fn read(blob: &FileBlob, cap: u64) -> Result<Vec<u8>, Error> {
+    blob.read_all(cap).map_err(|error| Error::caused(Kind::Other, format!("reading {}", blob.name()), error))
+}

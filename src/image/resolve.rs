@@ -1,0 +1,273 @@
+//! From a reference to an image: manifest, or image index ▸ platform ▸ manifest, then the configuration and the layers.
+
+use std::{path::Path, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{Image, Inner, docker_archive, oci_layout, tables::Tables};
+use crate::{
+    error::{Error, Kind},
+    layer::Layer,
+    limits,
+    oci::{
+        digest::Digest,
+        manifest::{Descriptor, ImageConfig, ImageManifest, Manifest},
+        platform::Platform,
+        reference::{ImageReference, Reference},
+    },
+    progress::Progress,
+    registry::session::Session,
+    source::{Source, local::Local, registry_blob::RegistryBlob},
+};
+
+/// Where the documents and blobs of an image come from.
+pub(super) enum Origin {
+    /// An OCI image layout, in a directory or an archive.
+    Layout(Arc<Local>),
+    /// A repository of a registry.
+    Registry(Arc<Session>),
+}
+
+/// The manifest to begin with.
+pub(super) struct Start {
+    /// Its bytes.
+    pub(super) bytes: Bytes,
+    /// Its media type as the transport gave it.
+    pub(super) content_type: Option<String>,
+    /// The digest that its bytes hash to.
+    pub(super) digest: Digest,
+}
+
+/// What an image is asked for with.
+pub(crate) struct Request {
+    pub(crate) reference: ImageReference,
+    pub(crate) platform: Platform,
+    pub(crate) progress: Arc<dyn Progress>,
+}
+
+/// Resolves an image in a registry.
+pub(crate) async fn registry(
+    request: Request,
+    reference: &Reference,
+    session: Arc<Session>,
+) -> Result<Image, Error> {
+    let digest = reference.digest();
+    let asked = digest.map(ToString::to_string);
+    let asked = asked.as_deref().or(reference.tag()).unwrap_or("latest");
+    let fetched = session
+        .manifest(asked, digest)
+        .await
+        .map_err(|error| Error::of_registry(format!("fetching the manifest of {}", request.reference), error))?;
+    let start = Start { bytes: fetched.bytes, content_type: fetched.content_type, digest: fetched.digest };
+    descend(request, Origin::Registry(session), start).await
+}
+
+/// Resolves an image in an OCI image layout.
+pub(crate) async fn layout(request: Request, path: &Path, archive: bool) -> Result<Image, Error> {
+    let (local, wanted) = (open_local(path, archive).await?, request.reference.clone());
+    let local = Arc::new(local);
+    let start = {
+        let local = Arc::clone(&local);
+        blocking(move || oci_layout::start(&local, &wanted)).await?
+    };
+    descend(request, Origin::Layout(local), start).await
+}
+
+/// Resolves an image in a `docker save` archive.
+pub(crate) async fn docker_archive(request: Request, path: &Path) -> Result<Image, Error> {
+    let local = open_local(path, true).await?;
+    let wanted = request.reference.clone();
+    let saved = blocking(move || docker_archive::open(&local, &wanted)).await?;
+    check_platform(&request, &saved.config)?;
+    let image: Arc<str> = request.reference.to_string().into();
+    let layers = saved.layers.into_iter().enumerate().map(|(index, layer)| Layer {
+        image: Arc::clone(&image),
+        index,
+        digest: None,
+        diff_id: Some(layer.diff_id.clone()),
+        name: layer.diff_id,
+        media_type: layer.media_type,
+        created_by: saved.config.created_by(index).map(str::to_owned),
+        source: Arc::new(layer.blob),
+        progress: Arc::clone(&request.progress),
+    });
+    let layers = layers.collect();
+    Ok(finish(request, saved.digest, saved.config, layers, None))
+}
+
+async fn open_local(path: &Path, archive: bool) -> Result<Local, Error> {
+    let path = path.to_owned();
+    blocking(move || {
+        let opened = if archive { Local::archive(&path) } else { Local::directory(&path) };
+        opened.map_err(|error| {
+            let kind = if error.is_not_found() { Kind::NoSuchImage } else { Kind::Other };
+            Error::caused(kind, "opening a local image", error)
+        })
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::caused(Kind::Other, "reading was interrupted", error)),
+    }
+}
+
+/// Goes from the first manifest down to the one of the platform, then reads the configuration.
+async fn descend(request: Request, origin: Origin, start: Start) -> Result<Image, Error> {
+    let Start { mut bytes, mut content_type, mut digest } = start;
+    let mut chosen = None;
+    for _ in 0..=limits::INDEX_DEPTH {
+        let manifest = Manifest::parse(&bytes, content_type.as_deref()).map_err(|error| {
+            let message = format!("reading the manifest {digest} of {}", request.reference);
+            Error::caused(Kind::Corrupt, message, error)
+        })?;
+        let index = match manifest {
+            Manifest::Image(manifest) => return image(request, &origin, digest, &manifest, chosen).await,
+            Manifest::Index(index) => index,
+        };
+        let descriptor = select(&request, index.manifests())?;
+        bytes = origin.document(descriptor, limits::MANIFEST_BYTES, &request).await?;
+        content_type = Some(descriptor.media_type().to_string());
+        digest = descriptor.digest().clone();
+        chosen = descriptor.platform().cloned().or(chosen);
+    }
+    let message = format!("{}: more than {} image indexes inside each other", request.reference, limits::INDEX_DEPTH);
+    Err(Error::new(Kind::Other, message))
+}
+
+/// The manifest of an index that suits the platform.
+fn select<'a>(request: &Request, manifests: &'a [Descriptor]) -> Result<&'a Descriptor, Error> {
+    let images = || manifests.iter().filter(|descriptor| !descriptor.is_attestation());
+    let with_platform = images().filter_map(|descriptor| Some((descriptor.platform()?, descriptor)));
+    if let Some(descriptor) = request.platform.select(with_platform) {
+        return Ok(descriptor);
+    }
+    // Layouts and nested indexes often do not say what their only entry is for; its configuration will.
+    let mut untold = images().filter(|descriptor| descriptor.platform().is_none());
+    if let (Some(descriptor), None) = (untold.next(), untold.next()) {
+        return Ok(descriptor);
+    }
+    let mut only = images();
+    if let (Some(descriptor), None, false) = (only.next(), only.next(), request.platform.is_required()) {
+        return Ok(descriptor);
+    }
+    let mut there: Vec<String> =
+        images().filter_map(|descriptor| descriptor.platform().map(ToString::to_string)).collect();
+    there.sort();
+    there.dedup();
+    let there = if there.is_empty() { "no platform at all".to_owned() } else { there.join(", ") };
+    let message = format!("{} has no image for {}; it has {there}", request.reference, request.platform);
+    Err(Error::new(Kind::NoSuchImage, message))
+}
+
+async fn image(
+    request: Request,
+    origin: &Origin,
+    digest: Digest,
+    manifest: &ImageManifest,
+    chosen: Option<Platform>,
+) -> Result<Image, Error> {
+    // An artifact's configuration says nothing of an image: none is as good.
+    let bytes = match manifest.is_artifact() {
+        true => Bytes::from_static(b"{}"),
+        false => origin.document(manifest.config(), limits::CONFIG_BYTES, &request).await?,
+    };
+    let config = ImageConfig::parse(&bytes).map_err(|error| {
+        let message = format!("reading the configuration {} of {}", manifest.config().digest(), request.reference);
+        Error::caused(Kind::Corrupt, message, error)
+    })?;
+    if chosen.is_none() || config.platform().is_some() {
+        check_platform(&request, &config)?;
+    }
+    let diff_ids = config.diff_ids();
+    if !diff_ids.is_empty() && diff_ids.len() != manifest.layers().len() {
+        let (ids, layers) = (diff_ids.len(), manifest.layers().len());
+        request.progress.warning(&format!(
+            "{}: the configuration has {ids} DiffIDs for {layers} layers; they are not checked",
+            request.reference
+        ));
+    }
+    let known = diff_ids.len() == manifest.layers().len();
+    let name: Arc<str> = request.reference.to_string().into();
+    let mut layers = Vec::with_capacity(manifest.layers().len());
+    for (index, descriptor) in manifest.layers().iter().enumerate() {
+        layers.push(Layer {
+            image: Arc::clone(&name),
+            index,
+            digest: Some(descriptor.digest().clone()),
+            diff_id: diff_ids.get(index).filter(|_| known).cloned(),
+            name: descriptor.digest().clone(),
+            media_type: descriptor.media_type().clone(),
+            created_by: config.created_by(index).map(str::to_owned),
+            source: origin.blob(descriptor),
+            progress: Arc::clone(&request.progress),
+        });
+    }
+    let session = match origin {
+        Origin::Layout(_) => None,
+        Origin::Registry(session) => Some(Arc::clone(session)),
+    };
+    Ok(finish(request, digest, config, layers, session))
+}
+
+fn finish(
+    request: Request,
+    digest: Digest,
+    config: ImageConfig,
+    layers: Vec<Layer>,
+    session: Option<Arc<Session>>,
+) -> Image {
+    let platform = config.platform().cloned().unwrap_or(request.platform);
+    let tables = Tables::new(layers.len());
+    let (reference, progress) = (request.reference, request.progress);
+    Image { inner: Arc::new(Inner { reference, digest, platform, config, layers, tables, progress, session }) }
+}
+
+/// A single image for another platform: an error if the platform was asked for, a warning if it was only preferred.
+fn check_platform(request: &Request, config: &ImageConfig) -> Result<(), Error> {
+    let Some(found) = config.platform() else { return Ok(()) };
+    if request.platform.matches(found) {
+        return Ok(());
+    }
+    let message = format!("{} is for {found}, not for {}", request.reference, request.platform);
+    if request.platform.is_required() {
+        return Err(Error::new(Kind::NoSuchImage, message));
+    }
+    request.progress.warning(&message);
+    Ok(())
+}
+
+impl Origin {
+    /// A small blob that a descriptor points to, checked against it.
+    async fn document(&self, descriptor: &Descriptor, cap: u64, request: &Request) -> Result<Bytes, Error> {
+        let (digest, size) = (descriptor.digest(), descriptor.size());
+        let doing = || format!("fetching {digest} of {}", request.reference);
+        match self {
+            Self::Layout(local) => {
+                let (local, digest, doing) = (Arc::clone(local), digest.clone(), doing());
+                blocking(move || oci_layout::document(&local, &digest, size, cap).map_err(|e| e.context(doing))).await
+            }
+            Self::Registry(session) if descriptor.media_type().is_manifest() || descriptor.media_type().is_index() => {
+                let fetched = session.manifest(&digest.to_string(), Some(digest)).await;
+                Ok(fetched.map_err(|error| Error::of_registry(doing(), error))?.bytes)
+            }
+            Self::Registry(session) => {
+                session.blob(digest, size, cap).await.map_err(|error| Error::of_registry(doing(), error))
+            }
+        }
+    }
+
+    fn blob(&self, descriptor: &Descriptor) -> Arc<dyn Source> {
+        let (digest, size) = (descriptor.digest(), descriptor.size());
+        match self {
+            Self::Layout(local) => Arc::new(oci_layout::blob(local, digest, size)),
+            Self::Registry(session) => {
+                Arc::new(RegistryBlob::new(Arc::clone(session), digest.clone(), size))
+            }
+        }
+    }
+}

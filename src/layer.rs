@@ -1,0 +1,128 @@
+//! One layer of an image.
+
+use std::{fmt, sync::Arc};
+
+use crate::{
+    error::Error,
+    layer::scan::Job,
+    oci::{digest::Digest, media_type::MediaType},
+    progress::Progress,
+    source::Source,
+};
+
+pub(crate) mod entries;
+mod hash;
+pub(crate) mod scan;
+
+pub use self::entries::Entries;
+
+/// How far content was checked against the digests that the image's manifest vouches for, weakest first.
+///
+/// ```
+/// use layerslayer::Verification;
+///
+/// assert!(Verification::None < Verification::Blob);
+/// ```
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum Verification {
+    /// Not at all: a part of the blob was read, and nothing vouches for it.
+    None,
+    /// The whole blob was read and hashed to its digest, and what it unpacks to hashed to its DiffID.
+    Blob,
+}
+
+impl fmt::Display for Verification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Blob => "blob",
+            Self::None => "none",
+        })
+    }
+}
+
+/// One layer of an [`Image`](crate::Image): what the manifest and the configuration say of it, and its contents on demand.
+#[derive(Clone)]
+pub struct Layer {
+    pub(crate) image: Arc<str>,
+    pub(crate) index: usize,
+    pub(crate) digest: Option<Digest>,
+    pub(crate) diff_id: Option<Digest>,
+    pub(crate) name: Digest,
+    pub(crate) media_type: MediaType,
+    pub(crate) created_by: Option<String>,
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) progress: Arc<dyn Progress>,
+}
+
+impl Layer {
+    /// Its place in the image, 0 = base.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The digest of its blob; of a layer in a `docker save` archive, which names no blobs, the DiffID.
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        &self.name
+    }
+
+    /// The digest of its unpacked tar (OCI image specification, config.md, "Layer DiffID"), if the configuration gives one.
+    #[must_use]
+    pub fn diff_id(&self) -> Option<&Digest> {
+        self.diff_id.as_ref()
+    }
+
+    /// Its media type, as the manifest says.
+    #[must_use]
+    pub fn media_type(&self) -> &MediaType {
+        &self.media_type
+    }
+
+    /// Size of its blob in bytes, compressed.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.source.size()
+    }
+
+    /// The command that made it, if the configuration's history tells.
+    #[must_use]
+    pub fn created_by(&self) -> Option<&str> {
+        self.created_by.as_deref()
+    }
+
+    /// Reads the layer and yields its entries in the order of its tar, whiteouts and opaque markers included. At the end of
+    /// the stream the blob's digest and the DiffID have been checked.
+    ///
+    /// # Errors
+    ///
+    /// None today; errors of the transfer and of the content are items of the stream.
+    pub async fn entries(&self) -> Result<Entries, Error> {
+        Ok(Entries::new(self))
+    }
+
+    pub(crate) fn job(&self) -> Job {
+        Job {
+            source: Arc::clone(&self.source),
+            digest: self.digest.clone(),
+            diff_id: self.diff_id.clone(),
+            layer: self.index,
+            name: self.name.clone(),
+            progress: Arc::clone(&self.progress),
+        }
+    }
+
+    /// Says of which layer an error is.
+    pub(crate) fn error(&self, error: Error) -> Error {
+        error.context(format!("layer {} ({}) of {}", self.index, self.name, self.image))
+    }
+}
+
+impl fmt::Debug for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = f.debug_struct("Layer");
+        text.field("index", &self.index).field("digest", &self.name).field("size", &self.size());
+        text.finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,285 @@
+//! One pass over a layer: bytes in from a source, entries out to a visitor.
+//!
+//! ```text
+//! source ──▶ pump (async) ──▶ decode thread: decompress ─▶ tar ─▶ visitor
+//!                                  └──▶ hash thread: blob digest, DiffID
+//! ```
+//!
+//! Both channels are bounded. Dropping the future drops the pump, and with it the transfer and both threads' work.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+use tokio::sync::mpsc;
+
+use super::hash::{Expected, Hashes};
+use crate::{
+    decompress::{self, Decompressor, Encoding},
+    error::{Error, Kind},
+    oci::digest::Digest,
+    offset::Compressed,
+    progress::Progress,
+    source::Source,
+    tar::{
+        self, Decoder, Event,
+        entry::Entry,
+        whiteout::{self, Meaning},
+    },
+};
+
+/// Where at most this much of a blob would stay unread, it is read and verified anyway, in compressed bytes.
+const TAIL_BYTES: u64 = 1 << 20;
+
+/// Unpacked bytes decoded at a time.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Pieces of the blob waiting between the network and the decoder.
+const PIECES: usize = 16;
+
+/// What to read and what it must turn out to be.
+#[derive(Clone)]
+pub(crate) struct Job {
+    /// The blob.
+    pub(crate) source: Arc<dyn Source>,
+    /// The blob's digest, where it has one (layers of a `docker save` archive have a DiffID only).
+    pub(crate) digest: Option<Digest>,
+    /// The digest of the unpacked tar, where the image configuration gives one.
+    pub(crate) diff_id: Option<Digest>,
+    /// The layer's index, 0 = base.
+    pub(crate) layer: usize,
+    /// Its name in progress reports.
+    pub(crate) name: Digest,
+    /// Who is told of progress.
+    pub(crate) progress: Arc<dyn Progress>,
+}
+
+/// What a visitor wants after an entry.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Want {
+    /// The entry's content.
+    Content,
+    /// Only the entries that follow.
+    Entries,
+    /// Nothing more. Should the pass go on all the same, to verify a short rest, the visitor is asked again.
+    Nothing,
+}
+
+/// A piece of an entry's content.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Piece<'a> {
+    /// Bytes.
+    Data(&'a [u8]),
+    /// That many zero bytes.
+    Hole(u64),
+}
+
+/// Sees the entries of a layer in the order of the tar. Runs on the decode thread and may block there.
+pub(crate) trait Visitor: Send + 'static {
+    /// An entry begins.
+    fn entry(&mut self, entry: Entry) -> Result<Want, Error>;
+
+    /// A piece of the content that was asked for.
+    fn content(&mut self, _piece: Piece<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// The content that was asked for is complete.
+    fn content_end(&mut self) -> Result<Want, Error> {
+        Ok(Want::Entries)
+    }
+}
+
+/// How a pass ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Pass {
+    /// The whole blob was read, and hashed to its digest and DiffID.
+    Complete,
+    /// The visitor wanted nothing more.
+    Stopped,
+}
+
+/// Reads the layer until the visitor has all it wants or the blob ends.
+///
+/// # Errors
+///
+/// What the source, the codecs or the visitor say; corrupt if a digest does not match.
+pub(crate) async fn scan<V: Visitor>(job: Job, visitor: V) -> Result<(V, Pass), Error> {
+    let (pieces, received) = mpsc::channel(PIECES);
+    let decoder = Decode::new(&job, visitor);
+    let mut decoding = tokio::task::spawn_blocking(move || decoder.run(received));
+    job.progress.layer_started(job.layer, &job.name, job.source.size());
+    let finished = Finished(&job);
+    let pumped = tokio::select! {
+        pumped = pump(&job, pieces) => pumped,
+        result = &mut decoding => return joined(result),
+    };
+    pumped.map_err(|error| Error::of_source("reading the blob", error))?;
+    let result = joined(decoding.await);
+    drop(finished);
+    result
+}
+
+/// Tells the progress that reading has ended, also when the future is dropped.
+struct Finished<'a>(&'a Job);
+
+impl Drop for Finished<'_> {
+    fn drop(&mut self) {
+        self.0.progress.layer_finished(self.0.layer);
+    }
+}
+
+enum Message {
+    End,
+    Piece(Bytes),
+}
+
+async fn pump(job: &Job, pieces: mpsc::Sender<Message>) -> Result<(), crate::source::Error> {
+    let mut stream = job.source.open(Compressed(0)..Compressed(job.source.size())).await?;
+    while let Some(piece) = stream.try_next().await? {
+        job.progress.layer_advanced(job.layer, piece.len() as u64);
+        if pieces.send(Message::Piece(piece)).await.is_err() {
+            // The decoder has all it wants; its result is on the way.
+            return Ok(());
+        }
+    }
+    // Without this message a closed channel means that the reader was dropped.
+    let _ = pieces.send(Message::End).await;
+    Ok(())
+}
+
+fn joined<T>(result: Result<Result<T, Error>, tokio::task::JoinError>) -> Result<T, Error> {
+    match result {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(Error::caused(Kind::Other, "decoding was interrupted", error)),
+    }
+}
+
+/// The decode thread.
+struct Decode<V> {
+    visitor: V,
+    decompressor: Decompressor,
+    tar: Decoder,
+    state: State,
+    size: u64,
+    read: u64,
+    expected: Expected,
+    spare: Option<Vec<u8>>,
+}
+
+/// What the visitor wants, and whether content of the current entry goes to it.
+struct State {
+    want: Want,
+    content: bool,
+}
+
+impl<V: Visitor> Decode<V> {
+    fn new(job: &Job, visitor: V) -> Self {
+        Self {
+            visitor,
+            decompressor: Decompressor::new(),
+            tar: Decoder::new(),
+            state: State { want: Want::Entries, content: false },
+            size: job.source.size(),
+            read: 0,
+            expected: Expected { digest: job.digest.clone(), diff_id: job.diff_id.clone() },
+            spare: None,
+        }
+    }
+
+    fn run(mut self, mut pieces: mpsc::Receiver<Message>) -> Result<(V, Pass), Error> {
+        let hashes = Hashes::spawn(self.expected.clone())?;
+        while let Some(message) = pieces.blocking_recv() {
+            let Message::Piece(piece) = message else {
+                self.finish(&hashes)?;
+                hashes.verify(self.plain())?;
+                return Ok((self.visitor, Pass::Complete));
+            };
+            self.read += piece.len() as u64;
+            hashes.blob(&piece);
+            let mut input = &*piece;
+            while self.step(&hashes, |decompressor, buffer| decompressor.decompress(&mut input, buffer))? > 0 {
+                if self.stopped() {
+                    return Ok((self.visitor, Pass::Stopped));
+                }
+            }
+        }
+        Err(Error::new(Kind::Other, "the reader was dropped"))
+    }
+
+    /// Decompresses one buffer and gives it to the tar decoder and the hash thread; returns its length.
+    fn step(
+        &mut self,
+        hashes: &Hashes,
+        decompress: impl FnOnce(&mut Decompressor, &mut [u8]) -> Result<usize, decompress::Error>,
+    ) -> Result<usize, Error> {
+        let free = self.spare.take().or_else(|| hashes.recycled());
+        let mut buffer = free.unwrap_or_else(|| vec![0; BUFFER_BYTES]);
+        let length = decompress(&mut self.decompressor, &mut buffer)?;
+        let mut unpacked = buffer.get(..length).unwrap_or_default();
+        while let Some(event) = self.tar.decode(&mut unpacked)? {
+            self.state.visit(&mut self.visitor, event)?;
+        }
+        self.spare = match length {
+            0 => Some(buffer),
+            _ => hashes.unpacked(buffer, length, self.plain()),
+        };
+        Ok(length)
+    }
+
+    fn finish(&mut self, hashes: &Hashes) -> Result<(), Error> {
+        while self.step(hashes, Decompressor::finish)? > 0 {}
+        Ok(self.tar.finish()?)
+    }
+
+    fn stopped(&self) -> bool {
+        self.state.want == Want::Nothing && self.size.saturating_sub(self.read) > TAIL_BYTES
+    }
+
+    fn plain(&self) -> bool {
+        self.decompressor.encoding() == Some(Encoding::Plain)
+    }
+}
+
+impl State {
+    fn visit(&mut self, visitor: &mut impl Visitor, event: Event<'_>) -> Result<(), Error> {
+        match event {
+            Event::Data(data) if self.content => visitor.content(Piece::Data(data))?,
+            Event::Hole(length) if self.content => visitor.content(Piece::Hole(length))?,
+            Event::Entry(mut entry) => {
+                if whiteout::interpret(&mut entry) == Meaning::Metadata {
+                    self.content = false;
+                    return Ok(());
+                }
+                self.want = visitor.entry(*entry)?;
+                self.content = self.want == Want::Content;
+            }
+            Event::EntryEnd if self.content => {
+                self.content = false;
+                self.want = visitor.content_end()?;
+            }
+            Event::Data(_) | Event::End | Event::EntryEnd | Event::Hole(_) => {}
+        }
+        Ok(())
+    }
+}
+
+impl From<decompress::Error> for Error {
+    fn from(error: decompress::Error) -> Self {
+        let kind = match error {
+            decompress::Error::Unsupported { .. } => Kind::Other,
+            decompress::Error::Corrupt { .. } | decompress::Error::Truncated { .. } => Kind::Corrupt,
+        };
+        Self::caused(kind, "decompressing the layer", error)
+    }
+}
+
+impl From<tar::Error> for Error {
+    fn from(error: tar::Error) -> Self {
+        if error.is_not_tar() {
+            return Self::caused(Kind::Other, "the layer is not a tar archive", error);
+        }
+        Self::caused(Kind::Corrupt, "reading the layer's tar", error)
+    }
+}

@@ -1,0 +1,259 @@
+//! The configuration of an image (OCI image specification, config.md).
+
+use std::collections::BTreeMap;
+
+use super::{
+    descriptor::{digest, platform},
+    error::{ManifestError, Place, too_many},
+    wire::{self, Keys, List, Object, Scalar, WireConfig, WireExecution, WireHistory, WirePlatform, Words},
+};
+use crate::{
+    limits,
+    oci::{digest::Digest, platform::Platform},
+};
+
+/// The configuration of an image: its platform, the digests of its unpacked layers, its history, and how it
+/// is to be run.
+///
+/// Only what cannot be understood is refused: `{}` is a configuration with nothing in it.
+///
+/// ```
+/// use layerslayer::ImageConfig;
+///
+/// let config = ImageConfig::parse(
+///     br#"{"os": "linux", "architecture": "arm64", "config": {"Cmd": ["sh"]}, "rootfs": {"diff_ids": []}}"#,
+/// )?;
+/// assert_eq!(config.platform().map(ToString::to_string).as_deref(), Some("linux/arm64"));
+/// assert_eq!(config.cmd(), ["sh"]);
+/// # Ok::<(), layerslayer::ManifestError>(())
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ImageConfig {
+    platform: Option<Platform>,
+    created: Option<String>,
+    author: Option<String>,
+    diff_ids: Vec<Digest>,
+    history: Vec<HistoryEntry>,
+    user: Option<String>,
+    entrypoint: Vec<String>,
+    cmd: Vec<String>,
+    env: Vec<String>,
+    working_dir: Option<String>,
+    exposed_ports: Vec<String>,
+    labels: BTreeMap<String, String>,
+    volumes: Vec<String>,
+    stop_signal: Option<String>,
+}
+
+impl ImageConfig {
+    /// Parses the bytes of a configuration. They are not hashed here.
+    ///
+    /// # Errors
+    /// If it is no JSON object, too large, of another shape, or if a platform or DiffID is malformed.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
+        let wire: WireConfig = wire::parse(bytes, limits::CONFIG_BYTES)?;
+        let stated = WirePlatform {
+            architecture: wire.architecture,
+            os: wire.os,
+            os_version: wire.os_version,
+            variant: wire.variant,
+        };
+        let execution = wire.config.map_or_else(WireExecution::default, |Object(execution)| execution);
+        let WireExecution { cmd, entrypoint, env, exposed_ports, labels, volumes, .. } = execution;
+        let labels = labels.unwrap_or_default();
+        if labels.more {
+            return Err(too_many("config.Labels", limits::DOCUMENT_ITEMS));
+        }
+        Ok(Self {
+            platform: platform(&stated, Place::field("architecture"))?,
+            created: wire.created.filter(|text| !text.is_empty()),
+            author: wire.author.filter(|text| !text.is_empty()),
+            diff_ids: diff_ids(wire.rootfs.and_then(|Object(rootfs)| rootfs.diff_ids).unwrap_or_default())?,
+            history: list("history", wire.history)?
+                .into_iter()
+                .map(|Object(step)| HistoryEntry::from_wire(step))
+                .collect(),
+            user: execution.user.filter(|text| !text.is_empty()),
+            entrypoint: list("config.Entrypoint", entrypoint.map(|Words(words)| words))?,
+            cmd: list("config.Cmd", cmd.map(|Words(words)| words))?,
+            env: list("config.Env", env)?,
+            working_dir: execution.working_dir.filter(|text| !text.is_empty()),
+            exposed_ports: keys("config.ExposedPorts", exposed_ports)?,
+            labels: labels.items,
+            volumes: keys("config.Volumes", volumes)?,
+            stop_signal: execution.stop_signal.filter(|text| !text.is_empty()),
+        })
+    }
+
+    /// The platform that the image is for; `None` where the configuration names no architecture.
+    #[must_use]
+    pub fn platform(&self) -> Option<&Platform> {
+        self.platform.as_ref()
+    }
+
+    /// When the image was made, as written (RFC 3339).
+    #[must_use]
+    pub fn created(&self) -> Option<&str> {
+        self.created.as_deref()
+    }
+
+    /// Who made it.
+    #[must_use]
+    pub fn author(&self) -> Option<&str> {
+        self.author.as_deref()
+    }
+
+    /// Digests of the unpacked layers, base first; at most [`limits::LAYERS`].
+    #[must_use]
+    pub fn diff_ids(&self) -> &[Digest] {
+        &self.diff_ids
+    }
+
+    /// How the image came about, oldest step first. Steps that changed only the configuration have no layer.
+    #[must_use]
+    pub fn history(&self) -> &[HistoryEntry] {
+        &self.history
+    }
+
+    /// User, and after a colon group, that the process runs as.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// The command and its first arguments.
+    #[must_use]
+    pub fn entrypoint(&self) -> &[String] {
+        &self.entrypoint
+    }
+
+    /// Arguments by default; the whole command where there is no entry point.
+    #[must_use]
+    pub fn cmd(&self) -> &[String] {
+        &self.cmd
+    }
+
+    /// Environment: `NAME=value`.
+    #[must_use]
+    pub fn env(&self) -> &[String] {
+        &self.env
+    }
+
+    /// Directory that the process starts in.
+    #[must_use]
+    pub fn working_dir(&self) -> Option<&str> {
+        self.working_dir.as_deref()
+    }
+
+    /// Ports it listens on, as `80/tcp`, sorted.
+    #[must_use]
+    pub fn exposed_ports(&self) -> &[String] {
+        &self.exposed_ports
+    }
+
+    /// Labels.
+    #[must_use]
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        &self.labels
+    }
+
+    /// Directories that hold data of their own, sorted.
+    #[must_use]
+    pub fn volumes(&self) -> &[String] {
+        &self.volumes
+    }
+
+    /// Signal that asks the process to end, as `SIGQUIT`.
+    #[must_use]
+    pub fn stop_signal(&self) -> Option<&str> {
+        self.stop_signal.as_deref()
+    }
+
+    /// What made layer number `layer` (0 = base).
+    ///
+    /// `None` where the history does not say, and for all layers if it has not exactly one step for each: a
+    /// shifted answer would be worse than none.
+    #[must_use]
+    pub fn created_by(&self, layer: usize) -> Option<&str> {
+        let steps = || self.history.iter().filter(|step| !step.is_empty_layer());
+        if steps().count() != self.diff_ids.len() {
+            return None;
+        }
+        steps().nth(layer)?.created_by()
+    }
+}
+
+/// One step in the making of an image.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HistoryEntry {
+    created_by: Option<String>,
+    created: Option<String>,
+    comment: Option<String>,
+    author: Option<String>,
+    empty_layer: bool,
+}
+
+impl HistoryEntry {
+    /// The command, as `RUN apt-get update`.
+    #[must_use]
+    pub fn created_by(&self) -> Option<&str> {
+        self.created_by.as_deref()
+    }
+
+    /// When, as written (RFC 3339).
+    #[must_use]
+    pub fn created(&self) -> Option<&str> {
+        self.created.as_deref()
+    }
+
+    /// A remark.
+    #[must_use]
+    pub fn comment(&self) -> Option<&str> {
+        self.comment.as_deref()
+    }
+
+    /// Who did it.
+    #[must_use]
+    pub fn author(&self) -> Option<&str> {
+        self.author.as_deref()
+    }
+
+    /// Whether the step changed only the configuration, so that it has no layer.
+    #[must_use]
+    pub fn is_empty_layer(&self) -> bool {
+        self.empty_layer
+    }
+
+    fn from_wire(wire: WireHistory) -> Self {
+        let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
+        Self {
+            created_by: filled(wire.created_by),
+            created: filled(wire.created),
+            comment: filled(wire.comment),
+            author: filled(wire.author),
+            empty_layer: wire.empty_layer.unwrap_or_default(),
+        }
+    }
+}
+
+fn diff_ids(wire: List<Scalar, { limits::LAYERS }>) -> Result<Vec<Digest>, ManifestError> {
+    if wire.more {
+        return Err(too_many("rootfs.diff_ids", limits::LAYERS));
+    }
+    let place = Place::field("rootfs.diff_ids");
+    wire.items.iter().enumerate().map(|(index, text)| digest(Some(text), place.item(index))).collect()
+}
+
+fn list<T>(field: &'static str, wire: Option<List<T>>) -> Result<Vec<T>, ManifestError> {
+    let wire = wire.unwrap_or_default();
+    if wire.more { Err(too_many(field, limits::DOCUMENT_ITEMS)) } else { Ok(wire.items) }
+}
+
+fn keys(field: &'static str, wire: Option<Keys>) -> Result<Vec<String>, ManifestError> {
+    let wire = wire.unwrap_or_default();
+    if wire.more {
+        Err(too_many(field, limits::DOCUMENT_ITEMS))
+    } else {
+        Ok(wire.items.into_keys().collect())
+    }
+}

@@ -1,0 +1,182 @@
+//! Descriptors (OCI image specification, descriptor.md).
+
+use std::collections::BTreeMap;
+
+use super::{
+    error::{FieldProblem, ManifestError, Place, too_many},
+    wire::{List, Object, Scalar, WireDescriptor, WirePlatform},
+};
+use crate::{
+    limits,
+    oci::{digest::Digest, media_type::MediaType, platform::Platform},
+};
+
+/// Marks attestations in an index. <https://docs.docker.com/build/metadata/attestations/attestation-storage/>
+const DOCKER_REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+
+/// What some content is, and how to know it: media type, digest and size.
+///
+/// ```
+/// use layerslayer::{Descriptor, Digest, MediaType};
+///
+/// let descriptor = Descriptor::new(MediaType::EMPTY, Digest::sha256(b"{}"), 2);
+/// assert_eq!(descriptor.size(), 2);
+/// assert!(descriptor.digest().matches(b"{}"));
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Descriptor {
+    media_type: MediaType,
+    digest: Digest,
+    size: u64,
+    urls: Vec<String>,
+    annotations: BTreeMap<String, String>,
+    platform: Option<Platform>,
+    artifact_type: Option<MediaType>,
+}
+
+impl Descriptor {
+    /// A descriptor with nothing but what every one has.
+    #[must_use]
+    pub fn new(media_type: MediaType, digest: Digest, size: u64) -> Self {
+        Self {
+            media_type,
+            digest,
+            size,
+            urls: Vec::new(),
+            annotations: BTreeMap::new(),
+            platform: None,
+            artifact_type: None,
+        }
+    }
+
+    /// What the content is.
+    #[must_use]
+    pub fn media_type(&self) -> &MediaType {
+        &self.media_type
+    }
+
+    /// Digest of the content.
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Size of the content in bytes, `0..=i64::MAX`.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Where else the content lies (foreign layers). Not to be trusted: anybody may write anything here.
+    #[must_use]
+    pub fn urls(&self) -> &[String] {
+        &self.urls
+    }
+
+    /// Its annotations.
+    #[must_use]
+    pub fn annotations(&self) -> &BTreeMap<String, String> {
+        &self.annotations
+    }
+
+    /// The platform of an entry in an index, where it states one.
+    #[must_use]
+    pub fn platform(&self) -> Option<&Platform> {
+        self.platform.as_ref()
+    }
+
+    /// What sort of artifact the manifest behind it is.
+    #[must_use]
+    pub fn artifact_type(&self) -> Option<&MediaType> {
+        self.artifact_type.as_ref()
+    }
+
+    /// Whether this entry of an index is no image but says something about one (provenance, bill of
+    /// materials).
+    #[must_use]
+    pub fn is_attestation(&self) -> bool {
+        self.annotations.get(DOCKER_REFERENCE_TYPE).is_some_and(|kind| kind == "attestation-manifest")
+            || self.platform.as_ref().is_some_and(Platform::is_unknown)
+    }
+
+    /// An image's configuration: registries of old left out its type
+    /// (<https://github.com/docker/distribution/issues/1621>).
+    pub(super) fn of_config(wire: WireDescriptor) -> Result<Self, ManifestError> {
+        let nameless = match &wire.media_type {
+            None => true,
+            Some(Scalar::Text(text)) => text.is_empty(),
+            Some(_) => false,
+        };
+        let media_type = if nameless {
+            Some(Scalar::Text(MediaType::DOCKER_CONFIG.as_str().to_owned()))
+        } else {
+            wire.media_type
+        };
+        Self::from_wire(WireDescriptor { media_type, ..wire }, Place::field("config"))
+    }
+
+    pub(super) fn from_wire(wire: WireDescriptor, place: Place) -> Result<Self, ManifestError> {
+        let media_type = match &wire.media_type {
+            Some(text) => place.leaf("mediaType").media_type(text)?,
+            None => None,
+        };
+        let urls = wire.urls.unwrap_or_default();
+        let annotations = wire.annotations.unwrap_or_default();
+        for (leaf, more) in [("urls", urls.more), ("annotations", annotations.more)] {
+            if more {
+                let problem = FieldProblem::Count { limit: limits::DOCUMENT_ITEMS };
+                return Err(place.leaf(leaf).problem(problem));
+            }
+        }
+        let artifact_type =
+            wire.artifact_type.map(|text| place.leaf("artifactType").media_type(&text)).transpose()?;
+        Ok(Self {
+            media_type: media_type.ok_or_else(|| place.leaf("mediaType").absent())?,
+            digest: digest(wire.digest.as_ref(), place.leaf("digest"))?,
+            size: size(wire.size.as_ref(), place.leaf("size"))?,
+            urls: urls.items,
+            annotations: annotations.items,
+            platform: wire
+                .platform
+                .map_or(Ok(None), |Object(wire)| platform(&wire, place.leaf("platform")))?,
+            artifact_type: artifact_type.flatten(),
+        })
+    }
+}
+
+/// The descriptors of a list; an absent list and `null` are empty, as Go writes them.
+pub(super) fn descriptors<const LIMIT: usize>(
+    field: &'static str,
+    wire: Option<List<Object<WireDescriptor>, LIMIT>>,
+) -> Result<Vec<Descriptor>, ManifestError> {
+    let wire = wire.unwrap_or_default();
+    if wire.more {
+        return Err(too_many(field, LIMIT));
+    }
+    let place = Place::field(field);
+    let items = wire.items.into_iter().enumerate();
+    items.map(|(index, Object(wire))| Descriptor::from_wire(wire, place.item(index))).collect()
+}
+
+pub(super) fn digest(value: Option<&Scalar>, place: Place) -> Result<Digest, ManifestError> {
+    let text = place.text(value)?;
+    text.parse().map_err(|error| place.problem(FieldProblem::Digest(error)))
+}
+
+/// Go's tools hold sizes as `int64`.
+fn size(value: Option<&Scalar>, place: Place) -> Result<u64, ManifestError> {
+    let value = value.ok_or_else(|| place.absent())?;
+    let size = value.number().filter(|size| i64::try_from(*size).is_ok());
+    size.ok_or_else(|| place.problem(FieldProblem::Size))
+}
+
+pub(super) fn platform(wire: &WirePlatform, place: Place) -> Result<Option<Platform>, ManifestError> {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    Platform::stated(
+        &text(&wire.os),
+        &text(&wire.architecture),
+        &text(&wire.variant),
+        &text(&wire.os_version),
+    )
+    .map_err(|error| place.problem(FieldProblem::Platform(error)))
+}

@@ -1,0 +1,120 @@
+//! `peek`: what an image holds.
+
+use crate::{
+    error::Error,
+    image::{
+        Image,
+        rootfs::Stack,
+        tables::{Read, verification},
+    },
+    layer::{
+        Verification,
+        scan::{Pass, Visitor, Want, scan},
+    },
+    tar::entry::Entry,
+    toc::entries::LayerTable,
+};
+
+/// The merged view of all layers: what a container would see.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = layerslayer::Client::builder().build()?;
+/// let image = client.image(&"nginx:alpine".parse()?, &Default::default()).await?;
+/// for found in image.rootfs().await?.entries() {
+///     println!("{} from layer {}", String::from_utf8_lossy(&found.entry.path), found.layer);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Rootfs {
+    layers: Vec<Read>,
+}
+
+/// One entry of a [`Rootfs`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct RootfsEntry {
+    /// The entry.
+    pub entry: Entry,
+    /// The layer that it comes from, 0 = base.
+    pub layer: usize,
+    /// A directory that no layer has an entry for, but something below it.
+    pub implied: bool,
+}
+
+impl Rootfs {
+    /// Calls `visit` for every entry, parents before what is below them, siblings by the bytes of their names; stops at its
+    /// first error. Memory grows with the depth of the tree only.
+    ///
+    /// # Errors
+    ///
+    /// What `visit` gives.
+    pub fn visit<E>(&self, mut visit: impl FnMut(RootfsEntry) -> Result<(), E>) -> Result<(), E> {
+        let stack = Stack::new(self.layers.iter().map(Read::table));
+        for node in stack.merged() {
+            let Some(table) = stack.layer(node.layer) else { continue };
+            let entry = Entry { path: node.path, ..table.entry(node.record) };
+            visit(RootfsEntry { entry, layer: node.layer, implied: node.implied })?;
+        }
+        Ok(())
+    }
+
+    /// All entries, in the order of [`Rootfs::visit`].
+    #[must_use]
+    pub fn entries(&self) -> Vec<RootfsEntry> {
+        let mut entries = Vec::new();
+        let Ok(()) = self.visit(|entry| {
+            entries.push(entry);
+            Ok::<(), std::convert::Infallible>(())
+        });
+        entries
+    }
+
+    /// How far the layers were checked.
+    #[must_use]
+    pub fn verification(&self) -> Verification {
+        verification(&self.layers)
+    }
+}
+
+impl Image {
+    /// Reads all layers and merges them into what a container would see.
+    ///
+    /// # Errors
+    ///
+    /// What reading a layer gives: [`Error::is_corrupt`], [`Error::is_unavailable`], [`Error::is_unauthorized`].
+    pub async fn rootfs(&self) -> Result<Rootfs, Error> {
+        for layer in self.layers() {
+            let known = self.inner.tables.snapshot();
+            if matches!(known.get(layer.index()), Some(Read::Wholly(_))) {
+                continue;
+            }
+            let listing = Listing(LayerTable::new());
+            let (Listing(mut table), pass) =
+                scan(layer.job(), listing).await.map_err(|error| layer.error(error))?;
+            if pass == Pass::Complete {
+                table.complete();
+            }
+            self.inner.warn_of(layer.index(), &table);
+            self.inner.tables.store(layer.index(), table);
+        }
+        Ok(Rootfs { layers: self.inner.tables.snapshot() })
+    }
+}
+
+struct Listing(LayerTable);
+
+impl Visitor for Listing {
+    fn entry(&mut self, entry: Entry) -> Result<Want, Error> {
+        self.0.insert(&entry)?;
+        Ok(Want::Entries)
+    }
+}
+
+impl std::fmt::Debug for Rootfs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rootfs").field("layers", &self.layers.len()).finish_non_exhaustive()
+    }
+}

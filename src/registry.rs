@@ -1,0 +1,45 @@
+//! Registries over HTTP (OCI distribution specification, version 1.1): sessions, tokens, redirects, retries.
+
+mod authorization;
+pub(crate) mod blob;
+mod challenge;
+pub(crate) mod error;
+pub(crate) mod http;
+mod redirect;
+mod response;
+mod retry;
+#[cfg(test)]
+#[path = "../tests/it/support/registry.rs"]
+pub(crate) mod scripted;
+pub(crate) mod session;
+mod token;
+
+pub(crate) use error::Error;
+pub(crate) use session::Session;
+#[allow(unused_imports, reason = "for the rooms above")]
+pub(crate) use {
+    blob::BlobReader,
+    error::Kind,
+    http::{Http, HttpBuilder},
+    session::FetchedManifest,
+};
+
+/// A repository of a registry. Both parts are well-formed: they come from a parsed reference.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct Repository {
+    /// Host of the registry's API, with its port if that is not the scheme's: `registry-1.docker.io`, `[::1]:5000`.
+    pub(crate) host: String,
+    /// Name within the registry: `library/nginx`.
+    pub(crate) name: String,
+}
+
+impl std::fmt::Display for Repository {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {}", self.name, self.host)
+    }
+}
+
+/// Locks a mutex whose holders keep no invariant across a panic.
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,217 @@
+//! Reading a range of a blob: what comes is held against what was asked for, and cut connections are taken up again where they
+//! broke.
+
+use std::{fmt, ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+
+use crate::{
+    limits,
+    oci::digest::Digest,
+    registry::{
+        error::{Error, Kind},
+        http::answer::Answer,
+        response::ContentRange,
+        retry::Retry,
+        session::Session,
+    },
+};
+
+/// Progress from which a cut connection is taken up again without a pause.
+const STRIDE_BYTES: u64 = 64 << 10;
+
+/// Reads a range of a blob in order. Dropping it ends the transfer.
+pub(crate) struct BlobReader {
+    session: Arc<Session>,
+    digest: Digest,
+    /// What is still to be given.
+    wanted: Range<u64>,
+    size: u64,
+    transfer: Option<Transfer>,
+    retry: Retry,
+    /// Bytes that may still be read and thrown away.
+    skip_budget: u64,
+}
+
+/// An answer that is being read.
+struct Transfer {
+    answer: Answer,
+    /// Bytes before the wanted ones, where the server ignored the range.
+    skip: u64,
+    /// Whether the answer ends where the wanted range does.
+    ends_with_range: bool,
+    delivered: u64,
+}
+
+impl BlobReader {
+    pub(super) fn new(session: Arc<Session>, digest: Digest, range: Range<u64>, size: u64) -> Self {
+        let retry = Retry::new(&session.http);
+        let end = range.end.min(size);
+        let wanted = range.start.min(end)..end;
+        Self { session, digest, wanted, size, transfer: None, retry, skip_budget: limits::SKIP_BYTES }
+    }
+
+    /// The next piece, never empty; `None` once the whole range has been given.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            if self.wanted.is_empty() {
+                self.finish().await?;
+                return Ok(None);
+            }
+            self.start().await?;
+            let Some(transfer) = &mut self.transfer else { continue };
+            let problem = match transfer.answer.chunk().await {
+                Ok(Some(chunk)) => match self.take(chunk) {
+                    Some(piece) => return Ok(Some(piece)),
+                    None => continue,
+                },
+                Ok(None) => "the answer ended early".to_owned(),
+                Err(failure) => failure.to_string(),
+            };
+            self.resume(&problem).await?;
+        }
+    }
+
+    /// Sends the request, if none is being answered, and waits for the head of the answer.
+    pub(crate) async fn start(&mut self) -> Result<(), Error> {
+        if self.transfer.is_some() || self.wanted.is_empty() {
+            return Ok(());
+        }
+        let is_whole = self.wanted == (0..self.size);
+        let range = if is_whole { None } else { Some(&self.wanted) };
+        let task = self.session.blob_task(&self.digest);
+        let mut answer = self.session.get(&task, range, &mut self.retry).await?;
+        self.transfer = match answer.status.as_u16() {
+            200 => Some(self.accept_whole(answer)?),
+            206 => Some(self.accept_part(answer)?),
+            416 => return Err(self.out_of_range(&answer)),
+            _ => return Err(self.session.unexpected(&task, &mut answer, Kind::BlobUnknown).await),
+        };
+        Ok(())
+    }
+
+    /// The pieces as a stream.
+    pub(crate) fn into_stream(self) -> impl Stream<Item = Result<Bytes, Error>> + Send + use<> {
+        stream::try_unfold(self, |mut reader| async move {
+            let piece = reader.next().await?;
+            Ok(piece.map(|piece| (piece, reader)))
+        })
+    }
+
+    /// What is being done, for messages.
+    pub(super) fn doing(&self) -> String {
+        self.session.blob_task(&self.digest).doing
+    }
+
+    /// The wanted part of a chunk.
+    fn take(&mut self, mut chunk: Bytes) -> Option<Bytes> {
+        let transfer = self.transfer.as_mut()?;
+        let skipped = usize::try_from(transfer.skip).unwrap_or(usize::MAX).min(chunk.len());
+        transfer.skip -= skipped as u64;
+        let mut piece = chunk.split_off(skipped);
+        let left = self.wanted.end - self.wanted.start;
+        if piece.len() as u64 > left {
+            // More than the range: of no concern in a whole blob, and found out by `finish` otherwise.
+            let beyond = piece.split_off(usize::try_from(left).unwrap_or(usize::MAX));
+            transfer.answer.put_back(beyond);
+        }
+        if piece.is_empty() {
+            return None;
+        }
+        let length = piece.len() as u64;
+        self.wanted.start += length;
+        transfer.delivered += length;
+        self.retry.progress();
+        Some(piece)
+    }
+
+    /// Everything has come; nothing more may.
+    async fn finish(&mut self) -> Result<(), Error> {
+        let Some(mut transfer) = self.transfer.take() else { return Ok(()) };
+        if !transfer.ends_with_range {
+            return Ok(());
+        }
+        match transfer.answer.chunk().await {
+            Ok(Some(_)) => {
+                transfer.answer.abandon();
+                Err(Error::corrupt(self.doing(), "more bytes came than were announced"))
+            }
+            Ok(None) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Gets ready to go on where the answer broke off.
+    async fn resume(&mut self, problem: &str) -> Result<(), Error> {
+        let transfer = self.transfer.take();
+        let delivered = transfer.map_or(0, |transfer| transfer.delivered);
+        if delivered >= STRIDE_BYTES || self.retry.pause(None).await {
+            return Ok(());
+        }
+        let problem = format!("{problem}, at byte {} of {}, again and again", self.wanted.start, self.size);
+        Err(Error::unavailable(self.doing(), problem).advise("try again later"))
+    }
+
+    fn accept_whole(&mut self, answer: Answer) -> Result<Transfer, Error> {
+        if let Some(length) = answer.length.filter(|length| *length != self.size) {
+            return Err(self.wrong_size(length));
+        }
+        let skip = self.wanted.start;
+        if self.wanted != (0..self.size) {
+            self.session.note_ignored_range();
+        }
+        if skip > self.skip_budget {
+            let problem = format!(
+                "the server ignores ranges, and byte {skip} is too far to read everything before it (more than {} \
+                 bytes in all)",
+                limits::SKIP_BYTES
+            );
+            return Err(Error::other(self.doing(), problem));
+        }
+        self.skip_budget -= skip;
+        let ends_with_range = self.wanted.end == self.size;
+        Ok(Transfer { answer, skip, ends_with_range, delivered: 0 })
+    }
+
+    fn accept_part(&self, answer: Answer) -> Result<Transfer, Error> {
+        let wrong = |problem: String| Err(Error::corrupt(self.doing(), problem));
+        let Some(came) = ContentRange::of(&answer.headers) else {
+            return wrong("the server answers a range without saying which (no valid Content-Range)".into());
+        };
+        if came.range.as_ref() != Some(&self.wanted) {
+            let (start, end) = came.range.map_or((0, 0), |range| (range.start, range.end));
+            return wrong(format!(
+                "bytes {}..{} were asked for, and the server answers with {start}..{end}",
+                self.wanted.start, self.wanted.end
+            ));
+        }
+        if let Some(total) = came.total.filter(|total| *total != self.size) {
+            return Err(self.wrong_size(total));
+        }
+        let length = self.wanted.end - self.wanted.start;
+        if let Some(announced) = answer.length.filter(|announced| *announced > length) {
+            return wrong(format!("{length} bytes were asked for, and the server announces {announced}"));
+        }
+        Ok(Transfer { answer, skip: 0, ends_with_range: true, delivered: 0 })
+    }
+
+    fn out_of_range(&self, answer: &Answer) -> Error {
+        match ContentRange::of(&answer.headers).and_then(|range| range.total) {
+            Some(total) if total != self.size => self.wrong_size(total),
+            _ => Error::other(self.doing(), "the server refuses a range that lies within the blob (416)"),
+        }
+    }
+
+    fn wrong_size(&self, found: u64) -> Error {
+        Error::corrupt(self.doing(), format!("it has {found} bytes at the server, not {}", self.size))
+    }
+}
+
+impl fmt::Debug for BlobReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlobReader")
+            .field("digest", &self.digest)
+            .field("wanted", &self.wanted)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,287 @@
+//! The only caller of reqwest: connections, TLS, proxies, and which addresses a request may reach.
+//!
+//! Nothing here follows a redirect, sends a `Referer`, keeps a cookie or decompresses a body. HTTP/1.1 only.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use hyper_util::client::proxy::matcher::Matcher;
+use reqwest::{Client, redirect::Policy};
+pub(super) use reqwest::{
+    StatusCode, Url,
+    header::{self, HeaderMap, HeaderValue},
+};
+use rustls::ClientConfig;
+
+pub(crate) mod address;
+pub(super) mod answer;
+pub(crate) mod clock;
+mod tls;
+
+use crate::registry::{
+    error::Error,
+    http::{
+        address::{AddressClass, Network, Resolver},
+        answer::{Answer, Failure},
+        clock::Clock,
+    },
+};
+
+const USER_AGENT: &str = concat!("layerslayer/", env!("CARGO_PKG_VERSION"));
+
+/// Below this many bytes a second, over the stall window, a transfer counts as stalled.
+const STALL_BYTES_PER_SECOND: u64 = 1 << 10;
+const STALL_WINDOW: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const RETRY_BASE: Duration = Duration::from_millis(500);
+const IDLE_CONNECTIONS_PER_HOST: usize = 16;
+
+/// Shared connections and settings.
+pub(crate) struct Http {
+    pub(super) plain_http: bool,
+    pub(super) retry_base: Duration,
+    pub(super) clock: Clock,
+    /// What all sessions together asked for.
+    pub(super) counters: Arc<Counters>,
+    stall_window: Duration,
+    network: Arc<Network>,
+    /// Decides, as reqwest does, what goes through a proxy.
+    matcher: Matcher,
+    direct: BTreeMap<AddressClass, Client>,
+    proxied: Client,
+}
+
+impl std::fmt::Debug for Http {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Http").field("plain_http", &self.plain_http).finish_non_exhaustive()
+    }
+}
+
+/// Settings of an [`Http`].
+#[derive(Clone, Debug)]
+pub(crate) struct HttpBuilder {
+    plain_http: bool,
+    ca_files: Vec<PathBuf>,
+    connect_timeout: Duration,
+    stall_window: Duration,
+    retry_base: Duration,
+    clock: Clock,
+    network: Network,
+    #[cfg(test)]
+    proxy: Option<String>,
+}
+
+/// What was asked of servers.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) requests: AtomicU64,
+    pub(super) bytes: AtomicU64,
+}
+
+/// A request to be sent.
+pub(super) struct Outgoing {
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    /// A form to post; without one the request is a GET.
+    pub(super) form: Option<String>,
+    /// The most private class of address that the request may reach.
+    pub(super) floor: AddressClass,
+}
+
+impl Http {
+    pub(crate) fn builder() -> HttpBuilder {
+        HttpBuilder {
+            plain_http: false,
+            ca_files: Vec::new(),
+            connect_timeout: CONNECT_TIMEOUT,
+            stall_window: STALL_WINDOW,
+            retry_base: RETRY_BASE,
+            clock: Clock::default(),
+            network: Network::default(),
+            #[cfg(test)]
+            proxy: None,
+        }
+    }
+
+    /// Requests sent so far, those for tokens and those that failed included.
+    pub(crate) fn requests(&self) -> u64 {
+        self.counters.requests.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of bodies received so far.
+    pub(crate) fn bytes_fetched(&self) -> u64 {
+        self.counters.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    pub(super) async fn send(&self, outgoing: Outgoing, counters: &Arc<Counters>) -> Result<Answer, Failure> {
+        let Outgoing { url, mut headers, form, floor } = outgoing;
+        self.check_literal(&url, floor)?;
+        let is_proxied = self.is_proxied(&url);
+        let client =
+            if is_proxied { &self.proxied } else { self.direct.get(&floor).unwrap_or(&self.proxied) };
+        // Blobs are raw bytes: nothing may compress them on their way.
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let request = match form {
+            Some(form) => {
+                let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+                headers.insert(header::CONTENT_TYPE, form_type);
+                client.post(url.clone()).body(form)
+            }
+            None => client.get(url.clone()),
+        };
+        counters.requests.fetch_add(1, Ordering::Relaxed);
+        let sent = tokio::time::timeout(self.stall_window, request.headers(headers).send()).await;
+        let Ok(sent) = sent else { return Err(Failure::stalled(self.stall_window)) };
+        let response = sent.map_err(Failure::from_reqwest)?;
+        let floor_bytes = STALL_BYTES_PER_SECOND.saturating_mul(self.stall_window.as_secs().max(1));
+        let peer =
+            response.remote_addr().filter(|_| !is_proxied).map(|peer| (self.network.classify)(peer.ip()));
+        Ok(Answer::new(response, peer, self.stall_window, floor_bytes, Arc::clone(counters)))
+    }
+
+    /// Whether requests to `url` go through a proxy. Those to this machine never do, as with Go's clients.
+    fn is_proxied(&self, url: &Url) -> bool {
+        if url.host_str().is_some_and(is_loopback) {
+            return false;
+        }
+        url.as_str().parse().is_ok_and(|uri| self.matcher.intercept(&uri).is_some())
+    }
+
+    /// Names are checked when they are resolved; through a proxy, which resolves them itself, they cannot be.
+    fn check_literal(&self, url: &Url, floor: AddressClass) -> Result<(), Failure> {
+        let host = url.host_str().unwrap_or_default();
+        let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() else { return Ok(()) };
+        if (self.network.classify)(address) < floor {
+            return Err(Failure::too_private(host, address));
+        }
+        Ok(())
+    }
+}
+
+impl HttpBuilder {
+    /// Speak plain http to registries other than those on this machine too.
+    pub(crate) fn plain_http(mut self, plain_http: bool) -> Self {
+        self.plain_http = plain_http;
+        self
+    }
+
+    /// Trust the certificates in these files (PEM) besides the platform's.
+    pub(crate) fn ca_files(mut self, files: Vec<PathBuf>) -> Self {
+        self.ca_files = files;
+        self
+    }
+
+    /// Give up connecting after this long; the default is 10 s.
+    pub(crate) fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Watch a transfer's speed over windows of this length; the default is 30 s.
+    pub(crate) fn stall_window(mut self, window: Duration) -> Self {
+        self.stall_window = window;
+        self
+    }
+
+    /// The first wait between attempts; it doubles from one to the next; the default is 500 ms.
+    pub(crate) fn retry_base(mut self, base: Duration) -> Self {
+        self.retry_base = base;
+        self
+    }
+
+    /// Reads the certificates and sets up the clients.
+    pub(crate) fn build(self) -> Result<Arc<Http>, Error> {
+        let tls = tls::config(&self.ca_files)?;
+        let failed = |error: reqwest::Error| Error::other("setting up HTTP", error.without_url());
+        let network = Arc::new(self.network.clone());
+        let mut direct = BTreeMap::new();
+        for floor in AddressClass::ALL {
+            let resolver = Resolver { floor, network: Arc::clone(&network) };
+            let client = self.client(&tls).no_proxy().dns_resolver(resolver).build().map_err(failed)?;
+            direct.insert(floor, client);
+        }
+        let (matcher, proxied) = self.proxies(self.client(&tls)).map_err(failed)?;
+        Ok(Arc::new(Http {
+            plain_http: self.plain_http,
+            retry_base: self.retry_base,
+            clock: self.clock,
+            counters: Arc::default(),
+            stall_window: self.stall_window,
+            network,
+            matcher,
+            direct,
+            proxied: proxied.build().map_err(failed)?,
+        }))
+    }
+
+    fn client(&self, tls: &ClientConfig) -> reqwest::ClientBuilder {
+        Client::builder()
+            .user_agent(USER_AGENT)
+            .tls_backend_preconfigured(tls.clone())
+            .http1_only()
+            .redirect(Policy::none())
+            .referer(false)
+            .retry(reqwest::retry::never())
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
+            .connect_timeout(self.connect_timeout)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST)
+    }
+
+    #[cfg(not(test))]
+    fn proxies(&self, client: reqwest::ClientBuilder) -> reqwest::Result<(Matcher, reqwest::ClientBuilder)> {
+        Ok((Matcher::from_system(), client))
+    }
+
+    /// Tests do not depend on the environment's proxies.
+    #[cfg(test)]
+    fn proxies(&self, client: reqwest::ClientBuilder) -> reqwest::Result<(Matcher, reqwest::ClientBuilder)> {
+        match &self.proxy {
+            Some(proxy) => {
+                let matcher = Matcher::builder().all(proxy.clone()).build();
+                Ok((matcher, client.proxy(reqwest::Proxy::all(proxy)?)))
+            }
+            None => Ok((Matcher::builder().build(), client.no_proxy())),
+        }
+    }
+}
+
+/// Settings that only tests change.
+#[cfg(test)]
+impl HttpBuilder {
+    pub(crate) fn clock(mut self, clock: &Arc<clock::ManualClock>) -> Self {
+        self.clock = Clock::Manual(Arc::clone(clock));
+        self
+    }
+
+    pub(crate) fn proxy(mut self, url: &str) -> Self {
+        self.proxy = Some(url.to_owned());
+        self
+    }
+
+    pub(crate) fn network(mut self, classify: fn(IpAddr) -> AddressClass, names: &[(&str, &str)]) -> Self {
+        let names = names.iter().map(|(name, address)| ((*name).to_owned(), address.parse().unwrap()));
+        self.network = Network { classify, names: names.collect() };
+        self
+    }
+}
+
+/// Whether `host`, as it stands in a URL, names this machine.
+pub(super) fn is_loopback(host: &str) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    if host == "localhost" || host.ends_with(".localhost") {
+        return true;
+    }
+    host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}

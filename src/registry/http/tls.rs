@@ -1,0 +1,107 @@
+//! Whom we trust: the platform's certificate authorities, and what `--ca` adds. The cryptography is ring's, named here and
+//! nowhere installed as the process's default.
+
+use std::{path::Path, path::PathBuf, sync::Arc};
+
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, SignatureScheme,
+    client::{
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
+    },
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
+    server::ParsedCertificate,
+};
+use rustls_platform_verifier::Verifier as Platform;
+
+use crate::registry::error::Error;
+
+/// Settings for every connection; reads the certificates in `files` (PEM, any number in each).
+pub(super) fn config(files: &[PathBuf]) -> Result<ClientConfig, Error> {
+    let provider = Arc::new(ring::default_provider());
+    let mut extra = Vec::new();
+    for file in files {
+        extra.extend(certificates(file)?);
+    }
+    let failed = |error: TlsError| Error::other("setting up TLS", error);
+    let platform = match Platform::new_with_extra_roots(extra.clone(), Arc::clone(&provider)) {
+        Ok(platform) => Some(platform),
+        // A machine without any authority can still use plain http; https fails when it is tried.
+        Err(_) if extra.is_empty() => None,
+        Err(error) => return Err(failed(error)),
+    };
+    let verifier = Verifier { extra, platform, provider: Arc::clone(&provider) };
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(failed)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let doing = format!("reading the certificates in {}", file.display());
+    let certificates = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| Error::other(&doing, error))?;
+    if certificates.is_empty() {
+        return Err(Error::other(&doing, "there is no certificate in PEM form in it"));
+    }
+    Ok(certificates)
+}
+
+/// The platform's verification; in addition a certificate that was itself given with `--ca` is good for the names in it. Many
+/// private registries serve one self-signed certificate, which authorities' rules alone would refuse as a server's.
+#[derive(Debug)]
+struct Verifier {
+    extra: Vec<CertificateDer<'static>>,
+    platform: Option<Platform>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        if self.extra.iter().any(|known| known == end_entity) {
+            verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+            return Ok(ServerCertVerified::assertion());
+        }
+        match &self.platform {
+            Some(platform) => {
+                platform.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            }
+            None => Err(CertificateError::UnknownIssuer.into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

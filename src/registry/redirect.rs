@@ -1,0 +1,163 @@
+//! Where a registry sends us for a blob, and what may go along.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    oci::digest::Digest,
+    registry::http::{HeaderMap, StatusCode, Url, header},
+};
+
+/// Presigned links live for about five minutes; a registry is asked again well before.
+const LINK_LIFETIME: Duration = Duration::from_secs(60);
+
+/// Links kept at once.
+const LINKS: usize = 256;
+
+/// Whether the answer sends us elsewhere.
+pub(super) fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// Whether a link's target says that the link is no longer good.
+pub(super) fn is_link_refusal(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 401 | 403 | 404 | 410)
+}
+
+/// The target of a redirect, or why it is not followed.
+pub(super) fn target(from: &Url, headers: &HeaderMap) -> Result<Url, String> {
+    let location = headers.get(header::LOCATION).and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
+    let Some(location) = location else { return Err("a redirect without a location".into()) };
+    let Ok(mut target) = from.join(location) else { return Err("a redirect to no valid address".into()) };
+    match (from.scheme(), target.scheme()) {
+        (_, "https") | ("http", "http") => {}
+        ("https", "http") => return Err(format!("a redirect from https to {}", shown(&target))),
+        (_, scheme) => return Err(format!("a redirect to the scheme {scheme}")),
+    }
+    if !target.username().is_empty() || target.password().is_some() {
+        return Err(format!("a redirect with a user name, to {}", shown(&target)));
+    }
+    target.set_fragment(None);
+    Ok(target)
+}
+
+/// Whether a request to `target` may carry the authorisation of the repository `name` at `origin`: the same origin, and no
+/// other repository there.
+pub(super) fn keeps_authorization(origin: &Url, name: &str, target: &Url) -> bool {
+    if !is_same_origin(origin, target) {
+        return false;
+    }
+    // Percent-encoded and doubled slashes could make one repository look like another.
+    let path = target.path().to_ascii_lowercase();
+    if path.contains('%') || path.contains("//") || path.contains("/v2/") && !path.starts_with("/v2/") {
+        return false;
+    }
+    !path.starts_with("/v2/") || target.path().starts_with(&format!("/v2/{name}/"))
+}
+
+/// Scheme, host and port agree.
+pub(super) fn is_same_origin(one: &Url, other: &Url) -> bool {
+    one.scheme() == other.scheme()
+        && one.host() == other.host()
+        && one.port_or_known_default() == other.port_or_known_default()
+}
+
+/// An address for messages: without its query, which may be a signature.
+pub(super) fn shown(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{}://{host}:{port}{}", url.scheme(), url.path()),
+        None => format!("{}://{host}{}", url.scheme(), url.path()),
+    }
+}
+
+/// Where blobs were found lately.
+#[derive(Default)]
+pub(super) struct Links(HashMap<Digest, (Url, Instant)>);
+
+impl Links {
+    pub(super) fn find(&self, digest: &Digest, now: Instant) -> Option<Url> {
+        self.0.get(digest).filter(|(_, until)| now < *until).map(|(url, _)| url.clone())
+    }
+
+    pub(super) fn remember(&mut self, digest: &Digest, url: Url, now: Instant) {
+        if self.0.len() >= LINKS {
+            self.0.retain(|_, (_, until)| now < *until);
+        }
+        if self.0.len() < LINKS {
+            self.0.insert(digest.clone(), (url, now + LINK_LIFETIME));
+        }
+    }
+
+    pub(super) fn forget(&mut self, digest: &Digest) {
+        self.0.remove(digest);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::http::HeaderValue;
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
+    }
+
+    fn redirected(from: &str, location: &str) -> Result<String, String> {
+        let headers = [(header::LOCATION, HeaderValue::from_str(location).unwrap())].into_iter().collect();
+        target(&url(from), &headers).map(String::from)
+    }
+
+    #[test]
+    fn locations_may_be_relative_and_never_leave_https_for_http() {
+        let from = "https://r.example/v2/a/blobs/x?y";
+        assert_eq!(redirected(from, "/z?q=1#f").unwrap(), "https://r.example/z?q=1");
+        assert_eq!(redirected(from, "//s.example/z").unwrap(), "https://s.example/z");
+        assert_eq!(redirected("http://r.example/", "https://s.example/z").unwrap(), "https://s.example/z");
+        assert_eq!(redirected("http://r.example/", "http://s.example/z").unwrap(), "http://s.example/z");
+        let refused = redirected(from, "http://s.example/z?signature=hush").unwrap_err();
+        assert!(refused.contains("http://s.example/z") && !refused.contains("hush"), "{refused}");
+        for wrong in ["ftp://s.example/", "file:///etc/passwd", "https://me:hush@s.example/", "https://[/"] {
+            let refused = redirected(from, wrong).unwrap_err();
+            assert!(!refused.contains("hush"), "{refused}");
+        }
+        assert!(target(&url(from), &HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn authorization_stays_with_its_origin_and_repository() {
+        let origin = url("https://r.example/");
+        let keeps = |target: &str| keeps_authorization(&origin, "a/b", &url(target));
+        assert!(keeps("https://r.example/v2/a/b/blobs/sha256:0"));
+        assert!(keeps("https://r.example:443/storage/x"));
+        for other in [
+            "https://r.example/v2/a/c/blobs/sha256:0",
+            "https://r.example/v2/a/bc/blobs/sha256:0",
+            "https://r.example/V2/other/blobs/sha256:0",
+            "https://r.example/%76%32/other/blobs/sha256:0",
+            "https://r.example//v2/other/blobs/sha256:0",
+            "https://r.example/x/v2/other/blobs/sha256:0",
+            "https://r.example:8443/v2/a/b/blobs/sha256:0",
+            "http://r.example/v2/a/b/blobs/sha256:0",
+            "https://s.example/v2/a/b/blobs/sha256:0",
+        ] {
+            assert!(!keeps(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_forgotten_after_a_minute() {
+        let (mut links, now, digest) = (Links::default(), Instant::now(), Digest::sha256(b"x"));
+        links.remember(&digest, url("https://s.example/"), now);
+        assert!(links.find(&digest, now + Duration::from_secs(59)).is_some());
+        assert!(links.find(&digest, now + LINK_LIFETIME).is_none());
+        links.forget(&digest);
+        assert!(links.find(&digest, now).is_none());
+    }
+}

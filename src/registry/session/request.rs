@@ -1,0 +1,386 @@
+//! How one request of a session is sent: scheme, authorisation, redirects, further attempts.
+
+use std::{ops::Range, sync::atomic::Ordering};
+
+use super::{Origin, Session, Task};
+use crate::{
+    limits,
+    oci::digest::Digest,
+    registry::{
+        authorization::{Authorization, Grant, Next, Plan, Refusal, Rung, Turn},
+        challenge::Challenge,
+        error::Error,
+        http::{
+            HeaderMap, HeaderValue, Outgoing, StatusCode, Url,
+            address::AddressClass,
+            answer::{Answer, Failure, FailureKind},
+            header,
+        },
+        lock,
+        redirect::{self, is_link_refusal, is_redirect},
+        response,
+        retry::{Retry, asked_wait},
+        token::{self, TokenRequest},
+    },
+};
+
+/// Refusals answered in one request: of a stale token, of one fresh token on each rung, and one to spare for tokens that others
+/// renew meanwhile.
+const REFUSALS: usize = 5;
+
+/// Times that the registry is asked for a link in one request: a link that was refused is asked for once more.
+const RESOLUTIONS: usize = 2;
+
+/// An attempt that failed.
+enum Trouble {
+    /// For good.
+    Final(Error),
+    /// Another attempt may fare better.
+    Passing(Error),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Final(error)
+    }
+}
+
+impl Session {
+    /// Sends a task's request until it is answered for good: authorised, redirects followed, passing failures tried again.
+    pub(in crate::registry) async fn get(
+        &self,
+        task: &Task<'_>,
+        range: Option<&Range<u64>>,
+        retry: &mut Retry,
+    ) -> Result<Answer, Error> {
+        loop {
+            let (error, wait) = match self.attempt(task, range).await {
+                Ok(mut answer) if response::is_passing(answer.status) => {
+                    let wait = asked_wait(&task.doing, &answer)?;
+                    let problem = self.problem(&mut answer).await;
+                    (Error::unavailable(&task.doing, problem).advise("try again later"), wait)
+                }
+                Ok(answer) => return Ok(answer),
+                Err(Trouble::Final(error)) => return Err(error),
+                Err(Trouble::Passing(error)) => (error, None),
+            };
+            if !retry.pause(wait).await {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Sends a task's request once: to where the blob was found lately, else to the registry and on to where it sends us.
+    async fn attempt(&self, task: &Task<'_>, range: Option<&Range<u64>>) -> Result<Answer, Trouble> {
+        let headers = request_headers(task, range);
+        let mut resolutions = 0;
+        if let Some((digest, url)) = self.link(task) {
+            let answer = match self.send(task, url, headers.clone()).await {
+                Ok(answer) => self.follow(task, answer, &headers, None).await,
+                Err(trouble) => Err(trouble),
+            };
+            if answer.as_ref().is_ok_and(|answer| answer.status.is_success()) {
+                return answer;
+            }
+            lock(&self.links).forget(digest);
+            if !answer.as_ref().is_ok_and(|answer| is_link_refusal(answer.status)) {
+                return answer;
+            }
+            resolutions = 1;
+        }
+        loop {
+            let (answer, authorization) = self.authorized(task, &headers).await?;
+            if !is_redirect(answer.status) {
+                return Ok(answer);
+            }
+            resolutions += 1;
+            let answer = self.follow(task, answer, &headers, authorization).await?;
+            if is_link_refusal(answer.status) && resolutions < RESOLUTIONS {
+                continue;
+            }
+            return self.settle(task, answer);
+        }
+    }
+
+    /// Where the task's blob was found lately.
+    fn link<'a>(&self, task: &Task<'a>) -> Option<(&'a Digest, Url)> {
+        let digest = task.digest?;
+        let url = lock(&self.links).find(digest, self.http.clock.now())?;
+        Some((digest, url))
+    }
+
+    /// Remembers where a redirect led, or says that it leads nowhere.
+    fn settle(&self, task: &Task<'_>, answer: Answer) -> Result<Answer, Trouble> {
+        if let Some(digest) = task.digest
+            && answer.status.is_success()
+            && !self.is_origin(&answer.url)
+        {
+            lock(&self.links).remember(digest, answer.url.clone(), self.http.clock.now());
+        }
+        if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            let (target, status) = (redirect::shown(&answer.url), response::status_text(answer.status));
+            let problem =
+                format!("{target}, to which the registry redirects, answers {status}, also to a new link");
+            return Err(Error::unavailable(&task.doing, problem).into());
+        }
+        Ok(answer)
+    }
+
+    /// Follows redirects. What the registry may see is dropped on the way to anybody else, and not taken up again.
+    async fn follow(
+        &self,
+        task: &Task<'_>,
+        mut answer: Answer,
+        headers: &HeaderMap,
+        mut authorization: Option<Authorization>,
+    ) -> Result<Answer, Trouble> {
+        let mut redirects = 0;
+        while is_redirect(answer.status) {
+            redirects += 1;
+            if redirects > limits::REDIRECTS {
+                let problem = format!("more than {} redirects", limits::REDIRECTS);
+                return Err(Error::other(&task.doing, problem).into());
+            }
+            let target = redirect::target(&answer.url, &answer.headers)
+                .map_err(|problem| Error::other(&task.doing, format!("{problem} is not followed")))?;
+            let keeps = redirect::keeps_authorization(&self.url("/")?, &self.repository.name, &target);
+            authorization = authorization.filter(|_| keeps);
+            drop(answer);
+            answer = self.send(task, target, authorized_headers(headers, authorization.as_ref())).await?;
+        }
+        Ok(answer)
+    }
+
+    /// Asks the registry with what authorisation there is; what is refused is renewed once, then given up rung by rung.
+    async fn authorized(
+        &self,
+        task: &Task<'_>,
+        headers: &HeaderMap,
+    ) -> Result<(Answer, Option<Authorization>), Trouble> {
+        let mut next = self.authority.next(self.http.clock.now());
+        let mut refusal: Option<Refusal> = None;
+        for _ in 0..REFUSALS {
+            self.check_open(&task.doing)?;
+            let authorization = match next {
+                Next::Use(authorization) => authorization,
+                Next::Fetch(plan) => Some(self.fetch(task, plan, refusal.as_ref()).await?),
+            };
+            let headers = authorized_headers(headers, authorization.as_ref());
+            let mut answer = self.ask(task, &self.path(task), headers).await?;
+            let Some(refused) = self.refusal(&mut answer).await else {
+                if let Some(warning) = authorization.as_ref().and_then(|one| self.authority.accepted(one)) {
+                    self.progress.warning(&format!("{}: {warning}", self.repository.host));
+                }
+                return Ok((answer, authorization));
+            };
+            next = self.authority.refused(authorization.as_ref(), &refused, refusal.is_some());
+            refusal = Some(refused);
+        }
+        Err(self.unauthorized(task, refusal.as_ref()).into())
+    }
+
+    /// Whether and how an answer of the registry refuses us.
+    async fn refusal(&self, answer: &mut Answer) -> Option<Refusal> {
+        if !matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            return None;
+        }
+        let problem = self.problem(answer).await;
+        let challenges = challenges(answer);
+        // ECR refuses an expired token with 403 and this text; icr.io sends a challenge with 403.
+        let is_ecr = || problem.to_ascii_lowercase().contains("authorization token has expired");
+        let may_be_stale = answer.status == StatusCode::UNAUTHORIZED || !challenges.is_empty() || is_ecr();
+        Some(Refusal { challenges, peer: answer.peer, problem, may_be_stale })
+    }
+
+    /// Fetches an authorisation, unless somebody else just does.
+    async fn fetch(
+        &self,
+        task: &Task<'_>,
+        plan: Plan,
+        refusal: Option<&Refusal>,
+    ) -> Result<Authorization, Trouble> {
+        let turn = self.authority.turn(&plan, || self.http.clock.now()).await;
+        let (_guard, mut offered, mut peer) = match turn {
+            Turn::Done(result) => return Ok(result?),
+            Turn::Ours { guard, challenges, peer } => (guard, challenges, peer),
+        };
+        // Some refusals come without a challenge (gcr.io, GHCR): the API's root has it.
+        if offered.is_empty() {
+            let answer = self.ask(task, "/v2/", HeaderMap::new()).await?;
+            (offered, peer) = (challenges(&answer), answer.peer);
+            self.authority.learn(&offered, peer);
+        }
+        let result = self.climb(task, &plan, &offered, peer, refusal).await;
+        let result = self.check_open(&task.doing).and(result);
+        Ok(self.authority.fetched(&plan, result)?)
+    }
+
+    /// Tries one rung after the other; the first refusal is the one to tell.
+    async fn climb(
+        &self,
+        task: &Task<'_>,
+        plan: &Plan,
+        challenges: &[Challenge],
+        peer: Option<AddressClass>,
+        refusal: Option<&Refusal>,
+    ) -> Result<(Rung, Grant), Error> {
+        let mut first = None;
+        for rung in self.authority.rungs(challenges, plan.from) {
+            match self.step(rung, challenges, peer).await {
+                Ok(grant) => return Ok((rung, grant)),
+                Err(error) if error.is_unauthorized() => first = first.or(Some(error)),
+                Err(error) => return Err(first.unwrap_or(error)),
+            }
+        }
+        Err(match first {
+            Some(error) => error.advise(self.advice()),
+            None => self.unauthorized(task, refusal),
+        })
+    }
+
+    /// Tries one rung.
+    async fn step(
+        &self,
+        rung: Rung,
+        challenges: &[Challenge],
+        peer: Option<AddressClass>,
+    ) -> Result<Grant, Error> {
+        if let Some(grant) = self.authority.ready(rung) {
+            return Ok(grant);
+        }
+        let doing = format!("getting a token for {}", self.repository);
+        let bearer = challenges.iter().find(|challenge| challenge.is("bearer"));
+        let named = bearer.and_then(|bearer| bearer.parameter("realm")).unwrap_or_default();
+        let is_plain = lock(&self.origin).is_plain;
+        let realm = token::realm(named, is_plain).map_err(|problem| Error::unauthorized(&doing, problem))?;
+        let scope = bearer.and_then(|bearer| bearer.parameter("scope"));
+        let asked = self.http.clock.now();
+        let request = TokenRequest {
+            http: &self.http,
+            counters: &self.counters,
+            doing: format!("{doing} from {}", redirect::shown(&realm)),
+            realm,
+            service: bearer.and_then(|bearer| bearer.parameter("service")),
+            scopes: token::scopes(scope, &self.repository.name),
+            credential: self.authority.credential.as_ref().filter(|_| rung != Rung::Anonymous),
+            // Behind a proxy the registry's own address is unknown: of literal addresses only a public one will do then.
+            floor: peer.unwrap_or(AddressClass::Public),
+        };
+        let token = request.fetch().await?;
+        Ok(Grant { header: token.header, lifetime: Some((asked, token.left)) })
+    }
+
+    fn unauthorized(&self, task: &Task<'_>, refusal: Option<&Refusal>) -> Error {
+        let problem = refusal.map_or("the registry asks for authentication", |refusal| &refusal.problem);
+        let offered = refusal.map(|refusal| &refusal.challenges).into_iter().flatten();
+        let unknown = offered.map(Challenge::scheme).find(|scheme| !["basic", "bearer"].contains(scheme));
+        let unknown =
+            unknown.map(|scheme| format!("; it offers the scheme {scheme:?}, which is not supported"));
+        let problem = format!("{problem}{}", unknown.unwrap_or_default());
+        Error::unauthorized(&task.doing, problem).advise(self.advice())
+    }
+
+    fn advice(&self) -> String {
+        match &self.authority.credential {
+            None => format!(
+                "the image is private or does not exist: log in with `docker login {}`, or give --username and \
+                 --password-stdin",
+                self.repository.host
+            ),
+            Some(credential) => format!(
+                "the credential from {} gives no access, or the image does not exist: check the name, log in again",
+                credential.origin()
+            ),
+        }
+    }
+
+    /// Sends a request to the registry. To one on this machine that has not answered yet: plain http first, https if it turns
+    /// out to speak TLS.
+    async fn ask(&self, task: &Task<'_>, path: &str, headers: HeaderMap) -> Result<Answer, Trouble> {
+        let origin = *lock(&self.origin);
+        if origin.is_decided {
+            let answer = self.send(task, self.url(path)?, headers).await?;
+            lock(&self.origin).is_reached = true;
+            return Ok(answer);
+        }
+        let url = self.url(path)?;
+        let may_speak_tls = match self.transmit(url.clone(), headers.clone()).await {
+            Ok(mut answer) => {
+                if answer.status != StatusCode::BAD_REQUEST || !mentions_https(&answer.peek().await) {
+                    self.decide(true);
+                    return Ok(answer);
+                }
+                Failure::wants_https()
+            }
+            Err(failure) if failure.kind == FailureKind::Interrupted => failure,
+            Err(failure) => return Err(self.trouble(task, failure)),
+        };
+        let mut secure = url;
+        // Cannot fail between http and https; if it did, plain http would be tried again.
+        let _ = secure.set_scheme("https");
+        match self.transmit(secure, headers).await {
+            Ok(answer) => {
+                self.decide(false);
+                Ok(answer)
+            }
+            // It does speak TLS: that is the failure to tell.
+            Err(failure) if failure.kind == FailureKind::Certificate => Err(self.trouble(task, failure)),
+            Err(_) => Err(self.trouble(task, may_speak_tls)),
+        }
+    }
+
+    fn decide(&self, is_plain: bool) {
+        *lock(&self.origin) = Origin { is_plain, is_decided: true, is_reached: true };
+    }
+
+    async fn send(&self, task: &Task<'_>, url: Url, headers: HeaderMap) -> Result<Answer, Trouble> {
+        self.transmit(url, headers).await.map_err(|failure| self.trouble(task, failure))
+    }
+
+    async fn transmit(&self, url: Url, headers: HeaderMap) -> Result<Answer, Failure> {
+        let outgoing = Outgoing { url, headers, form: None, floor: AddressClass::LinkLocal };
+        self.http.send(outgoing, &self.counters).await
+    }
+
+    /// A failure to connect may pass only if the registry has been reached before: a mistyped name need not be waited for.
+    fn trouble(&self, task: &Task<'_>, failure: Failure) -> Trouble {
+        let is_reached = lock(&self.origin).is_reached;
+        let passes = failure.is_passing() && (is_reached || failure.kind != FailureKind::Connect);
+        let error = failure.into_error(&task.doing);
+        if passes { Trouble::Passing(error) } else { Trouble::Final(error) }
+    }
+
+    fn check_open(&self, doing: &str) -> Result<(), Error> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(Error::other(doing, "the session has been closed"));
+        }
+        Ok(())
+    }
+}
+
+fn request_headers(task: &Task<'_>, range: Option<&Range<u64>>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.extend(task.accept.map(|accept| (header::ACCEPT, HeaderValue::from_static(accept))));
+    let range = range.map(|range| format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
+    let range = range.and_then(|range| HeaderValue::from_str(&range).ok());
+    headers.extend(range.map(|range| (header::RANGE, range)));
+    headers
+}
+
+fn authorized_headers(headers: &HeaderMap, authorization: Option<&Authorization>) -> HeaderMap {
+    let mut headers = headers.clone();
+    headers.extend(authorization.map(|one| (header::AUTHORIZATION, one.header.clone())));
+    headers
+}
+
+fn challenges(answer: &Answer) -> Vec<Challenge> {
+    let headers = answer.headers.get_all(header::WWW_AUTHENTICATE);
+    Challenge::parse_all(headers.iter().map(HeaderValue::as_bytes))
+}
+
+/// What Go's and nginx's servers say to plain http on a TLS port.
+fn mentions_https(body: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(body).to_ascii_lowercase();
+    text.contains("http request to an https server")
+        || text.contains("plain http request was sent to https port")
+}

@@ -1,0 +1,337 @@
+//! Tokens from a registry's token server (distribution's token authentication specification; OAuth 2, RFC 6749, for refresh
+//! tokens).
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    auth::credential::{Credential, Secret, encoded},
+    limits,
+    registry::{
+        error::{Error, Kind},
+        http::{
+            Counters, HeaderMap, HeaderValue, Http, Outgoing, StatusCode, Url, address::AddressClass, header,
+        },
+        redirect::{is_redirect, shown},
+        response,
+        retry::{Retry, asked_wait},
+    },
+};
+
+const CLIENT_ID: &str = "layerslayer";
+
+/// Lifetime of a token that comes without one, and the shortest that is believed (the specification's default).
+const LIFETIME_SECONDS: u64 = 60;
+
+/// A token is used at least this long, however old the server says it was at birth: what waited for it shall get to use it.
+const SHORTEST_USE: Duration = Duration::from_secs(10);
+
+/// What a token is asked for with.
+pub(super) struct TokenRequest<'a> {
+    pub(super) http: &'a Http,
+    pub(super) counters: &'a Arc<Counters>,
+    pub(super) realm: Url,
+    pub(super) service: Option<&'a str>,
+    pub(super) scopes: Vec<String>,
+    pub(super) credential: Option<&'a Credential>,
+    /// The most private class of address that the token server may have.
+    pub(super) floor: AddressClass,
+    /// For messages.
+    pub(super) doing: String,
+}
+
+/// A token, ready to be sent.
+pub(super) struct Token {
+    /// The whole `Authorization` header.
+    pub(super) header: HeaderValue,
+    /// How long it may be used from when it was asked for.
+    pub(super) left: Duration,
+}
+
+#[derive(Deserialize)]
+struct Body {
+    access_token: Option<String>,
+    expires_in: Option<Value>,
+    issued_at: Option<Value>,
+    token: Option<String>,
+}
+
+/// An answer of the token server with its body.
+struct Reply {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// Checks where a registry wants us to get tokens: no user name in it, and https unless the registry is plain http itself.
+pub(super) fn realm(text: &str, is_registry_plain: bool) -> Result<Url, String> {
+    let Ok(realm) = Url::parse(text) else { return Err("the registry names no valid token server".into()) };
+    if !realm.username().is_empty() || realm.password().is_some() {
+        return Err("the registry names a token server with a user name in its address".into());
+    }
+    match realm.scheme() {
+        "https" => Ok(realm),
+        "http" if is_registry_plain => Ok(realm),
+        _ => Err(format!("the registry names a token server that is not https: {}", shown(&realm))),
+    }
+}
+
+/// The scopes to ask for: those of the challenge, none beyond pulling; without any, pulling from the repository.
+pub(super) fn scopes(challenge: Option<&str>, repository: &str) -> Vec<String> {
+    // The resource's name may hold a port: the type ends at the first colon, the actions begin at the last.
+    let reduced = challenge.unwrap_or_default().split_ascii_whitespace().filter_map(|scope| {
+        let (resource, _) = scope.rsplit_once(':')?;
+        let (kind, name) = resource.split_once(':')?;
+        let is_repository = kind == "repository" || kind.starts_with("repository(");
+        if is_repository && !name.is_empty() { Some(format!("{resource}:pull")) } else { None }
+    });
+    let mut scopes: Vec<String> = reduced.collect();
+    if scopes.is_empty() {
+        scopes.push(format!("repository:{repository}:pull"));
+    }
+    scopes.sort();
+    scopes.dedup();
+    scopes
+}
+
+impl TokenRequest<'_> {
+    /// Gets a token. A refusal is an error of the kind `Unauthorized`.
+    pub(super) async fn fetch(&self) -> Result<Token, Error> {
+        let (username, password) = match self.credential.map(|credential| &credential.secret) {
+            Some(Secret::Basic { username, password }) => (username, password),
+            Some(Secret::Identity { username, token }) => {
+                let reply = self.exchange(|| self.post(token)).await?;
+                match reply.status.as_u16() {
+                    // GCR answers 404, Artifactory 401, ACR 400, others 405 to the form that they do not know.
+                    400 | 401 | 404 => {}
+                    405 if !username.is_empty() => {}
+                    _ => return self.read(&reply),
+                }
+                (username, token)
+            }
+            Some(Secret::Registry { .. }) | None => {
+                let reply = self.exchange(|| self.query(None)).await?;
+                return self.read(&reply);
+            }
+        };
+        let reply = self.exchange(|| self.query(Some((username, password)))).await?;
+        self.read(&reply)
+    }
+
+    fn query(&self, basic: Option<(&String, &SecretString)>) -> Outgoing {
+        let mut url = self.realm.clone();
+        url.set_fragment(None);
+        let mut headers = HeaderMap::new();
+        {
+            let mut pairs = url.query_pairs_mut();
+            if let Some(service) = self.service {
+                pairs.append_pair("service", service);
+            }
+            for scope in &self.scopes {
+                pairs.append_pair("scope", scope);
+            }
+            pairs.append_pair("client_id", CLIENT_ID);
+            if let Some((username, password)) = basic {
+                if !username.is_empty() {
+                    pairs.append_pair("account", username);
+                }
+                headers.extend(basic_header(username, password).map(|value| (header::AUTHORIZATION, value)));
+            }
+        }
+        Outgoing { url, headers, form: None, floor: self.floor }
+    }
+
+    fn post(&self, refresh_token: &SecretString) -> Outgoing {
+        let mut form = self.realm.clone();
+        form.set_query(None);
+        form.query_pairs_mut()
+            .append_pair("grant_type", "refresh_token")
+            .append_pair("service", self.service.unwrap_or_default())
+            .append_pair("client_id", CLIENT_ID)
+            .append_pair("scope", &self.scopes.join(" "))
+            .append_pair("refresh_token", refresh_token.expose_secret());
+        let body = form.query().unwrap_or_default().to_owned();
+        let mut url = self.realm.clone();
+        url.set_fragment(None);
+        Outgoing { url, headers: HeaderMap::new(), form: Some(body), floor: self.floor }
+    }
+
+    /// Sends a request until it is answered for good.
+    async fn exchange(&self, request: impl Fn() -> Outgoing) -> Result<Reply, Error> {
+        let mut retry = Retry::new(self.http);
+        loop {
+            let (problem, wait) = match self.http.send(request(), self.counters).await {
+                Ok(answer) if response::is_passing(answer.status) => {
+                    let wait = asked_wait(&self.doing, &answer)?;
+                    (format!("the token server answers {}", response::status_text(answer.status)), wait)
+                }
+                Ok(mut answer) => match answer.whole(limits::TOKEN_BYTES).await {
+                    Ok(Some(body)) => {
+                        let (status, headers) = (answer.status, std::mem::take(&mut answer.headers));
+                        return Ok(Reply { status, headers, body });
+                    }
+                    Ok(None) => {
+                        let problem = format!("the answer is larger than {} bytes", limits::TOKEN_BYTES);
+                        return Err(Error::other(&self.doing, problem));
+                    }
+                    Err(failure) => (failure.to_string(), None),
+                },
+                Err(failure) if failure.is_passing() => (failure.to_string(), None),
+                Err(failure) => return Err(failure.into_error(&self.doing)),
+            };
+            if !retry.pause(wait).await {
+                return Err(Error::unavailable(&self.doing, problem).advise("try again later"));
+            }
+        }
+    }
+
+    fn read(&self, reply: &Reply) -> Result<Token, Error> {
+        if is_redirect(reply.status) {
+            let problem = "the token server redirects, which is not followed: a credential could go astray";
+            return Err(Error::unauthorized(&self.doing, problem));
+        }
+        if !reply.status.is_success() {
+            let kind = if reply.status.is_server_error() { Kind::Unavailable } else { Kind::Unauthorized };
+            return Err(self.refused(kind, reply));
+        }
+        let Ok(mut body) = serde_json::from_slice::<Body>(&reply.body) else {
+            return Err(Error::other(&self.doing, "the token server's answer is not a token in JSON"));
+        };
+        let given = [body.token.take(), body.access_token.take()].into_iter().flatten();
+        let Some(token) = given.map(SecretString::from).find(|token| !token.expose_secret().is_empty())
+        else {
+            return Err(self.refused(Kind::Unauthorized, reply));
+        };
+        let Some(header) = bearer_header(&token) else {
+            return Err(Error::other(&self.doing, "the token holds characters that no header may hold"));
+        };
+        Ok(Token { header, left: time_left(&body, response::date(&reply.headers)) })
+    }
+
+    fn refused(&self, kind: Kind, reply: &Reply) -> Error {
+        let texts = self.credential.map(Credential::texts).unwrap_or_default();
+        let secrets: Vec<&str> = texts.iter().map(|text| text.expose_secret()).collect();
+        let mut problem = format!("the token server answers {}", response::status_text(reply.status));
+        if let Some(message) = response::server_message(&reply.body, &secrets) {
+            problem = format!("{problem} ({message})");
+        }
+        Error::new(kind, &self.doing, problem)
+    }
+}
+
+/// `Bearer …`, if the token can stand in a header.
+pub(super) fn bearer_header(token: &SecretString) -> Option<HeaderValue> {
+    let token = token.expose_secret();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return None;
+    }
+    sensitive(&format!("Bearer {token}"))
+}
+
+/// `Basic …`.
+pub(super) fn basic_header(username: &str, password: &SecretString) -> Option<HeaderValue> {
+    sensitive(&format!("Basic {}", encoded(username, password).expose_secret()))
+}
+
+fn sensitive(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// How long a token is good for. Its age is measured by the server's clock alone; ours may be wrong.
+fn time_left(body: &Body, answered: Option<SystemTime>) -> Duration {
+    let told = body.expires_in.as_ref().and_then(Value::as_f64).unwrap_or_default();
+    // Saturating: a negative number becomes 0.
+    let lifetime = (told as u64).clamp(LIFETIME_SECONDS, limits::TOKEN_LIFETIME_SECONDS);
+    let issued =
+        body.issued_at.as_ref().and_then(Value::as_str).and_then(|text| text.parse::<Timestamp>().ok());
+    let issued = issued.map(SystemTime::from);
+    let age = match (answered, issued) {
+        (Some(answered), Some(issued)) => answered.duration_since(issued).unwrap_or_default(),
+        _ => Duration::ZERO,
+    };
+    Duration::from_secs(lifetime).saturating_sub(age).max(SHORTEST_USE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_are_reduced_to_pulling_and_sorted() {
+        let own = vec!["repository:a/b:pull".to_owned()];
+        assert_eq!(scopes(None, "a/b"), own);
+        assert_eq!(scopes(Some(""), "a/b"), own);
+        assert_eq!(scopes(Some("repository:a/b:pull,push"), "a/b"), own);
+        assert_eq!(scopes(Some("repository:a/b:* registry:catalog:* nonsense"), "a/b"), own);
+        assert_eq!(
+            scopes(Some("repository:x/y:pull,push repository:host:5000/b:pull repository:x/y:pull"), "x/y"),
+            ["repository:host:5000/b:pull", "repository:x/y:pull"]
+        );
+        assert_eq!(scopes(Some("repository(plugin):p/q:pull"), "p/q"), ["repository(plugin):p/q:pull"]);
+    }
+
+    #[test]
+    fn a_realm_is_https_without_a_user_unless_the_registry_is_plain_itself() {
+        assert!(realm("https://auth.example/token?x=1", false).is_ok());
+        assert!(realm("http://auth.example/token", true).is_ok());
+        assert!(realm("https://auth.example/token", true).is_ok());
+        for (wrong, plain) in [
+            ("http://auth.example/token", false),
+            ("https://me:hush@auth.example/token", false),
+            ("https://me@auth.example/token", true),
+            ("ftp://auth.example/", true),
+            ("file:///etc/passwd", true),
+            ("/token", true),
+            ("", false),
+        ] {
+            let refused = realm(wrong, plain).unwrap_err();
+            assert!(!refused.contains("hush"), "{refused}");
+        }
+    }
+
+    fn left(json: &str, date: Option<&str>) -> u64 {
+        let date = date.map(|date| httpdate::parse_http_date(date).unwrap());
+        time_left(&serde_json::from_str(json).unwrap(), date).as_secs()
+    }
+
+    #[test]
+    fn a_lifetime_is_sixty_seconds_at_least_and_a_day_at_most() {
+        assert_eq!(left("{}", None), 60);
+        assert_eq!(left(r#"{"expires_in":5}"#, None), 60);
+        assert_eq!(left(r#"{"expires_in":-5}"#, None), 60);
+        assert_eq!(left(r#"{"expires_in":300}"#, None), 300);
+        assert_eq!(left(r#"{"expires_in":300.5}"#, None), 300);
+        assert_eq!(left(r#"{"expires_in":1e300}"#, None), 86_400);
+    }
+
+    #[test]
+    fn age_is_measured_by_the_servers_clock() {
+        let date = Some("Fri, 01 Jan 1999 00:01:40 GMT");
+        assert_eq!(left(r#"{"expires_in":300,"issued_at":"1999-01-01T00:00:00Z"}"#, date), 200);
+        // Issued after it was answered, or long before: neither is of use.
+        assert_eq!(left(r#"{"expires_in":300,"issued_at":"1999-01-02T00:00:00Z"}"#, date), 300);
+        assert_eq!(left(r#"{"expires_in":300,"issued_at":"1998-01-01T00:00:00Z"}"#, date), 10);
+        // Without the server's date our clock would have to do; it is not asked.
+        assert_eq!(left(r#"{"expires_in":300,"issued_at":"1999-01-01T00:00:00Z"}"#, None), 300);
+        assert_eq!(left(r#"{"expires_in":300,"issued_at":"yesterday"}"#, date), 300);
+    }
+
+    #[test]
+    fn a_token_that_would_break_the_header_is_none() {
+        let header = |token: &str| bearer_header(&String::from(token).into());
+        assert!(header("abc.def-_~+/=").unwrap().is_sensitive());
+        for wrong in ["", "a\nb", "a b", "ä", "a\r\nX-Evil: 1"] {
+            assert!(header(wrong).is_none(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! A blob in a registry.
+
+use std::{ops::Range, sync::Arc};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, future::BoxFuture};
+
+use crate::{
+    oci::digest::Digest,
+    offset::Compressed,
+    registry::Session,
+    source::{ByteStream, Error, Source},
+};
+
+/// A blob of a session's repository.
+#[derive(Clone, Debug)]
+pub(crate) struct RegistryBlob {
+    session: Arc<Session>,
+    digest: Digest,
+    size: u64,
+}
+
+impl RegistryBlob {
+    /// The blob of this digest, which its descriptor says to be of this size.
+    pub(crate) fn new(session: Arc<Session>, digest: Digest, size: u64) -> Self {
+        Self { session, digest, size }
+    }
+}
+
+impl Source for RegistryBlob {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Opens the bytes of `range`; resolves once the registry has begun to answer.
+    fn open(&self, range: Range<Compressed>) -> BoxFuture<'_, Result<ByteStream, Error>> {
+        let mut reader = self.session.open_blob(self.digest.clone(), range.start.0..range.end.0, self.size);
+        Box::pin(async move {
+            reader.start().await?;
+            Ok(reader.into_stream().map_err(Error::from).boxed())
+        })
+    }
+}

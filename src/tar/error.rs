@@ -1,0 +1,60 @@
+//! Why a stream is not a tar archive, and where.
+
+use crate::offset::Uncompressed;
+
+/// A fault of the archive.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{kind} at {offset}")]
+pub(crate) struct Error {
+    /// Where the fault lies: the start of the field, record or block at fault.
+    pub(crate) offset: Uncompressed,
+    /// What it is.
+    pub(crate) kind: ErrorKind,
+}
+
+impl Error {
+    pub(super) fn new(offset: u64, kind: ErrorKind) -> Self {
+        Self { offset: Uncompressed(offset), kind }
+    }
+
+    /// Whether the stream does not even begin as a tar archive does.
+    pub(crate) fn is_not_tar(&self) -> bool {
+        self.kind == ErrorKind::NotTar
+    }
+
+    /// Whether the stream ended too early.
+    pub(crate) fn is_truncated(&self) -> bool {
+        self.kind == ErrorKind::Truncated
+    }
+}
+
+/// The kinds of faults. Each text reads on with "at byte …".
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum ErrorKind {
+    #[error("header checksum does not match")]
+    Checksum,
+    #[error("extended header larger than {} bytes", crate::limits::PAX_BYTES)]
+    ExtensionTooLong,
+    #[error("more than {} bytes of global extended headers", crate::limits::PAX_GLOBAL_BYTES)]
+    GlobalTooLong,
+    #[error("zero block followed by something else than the end of the archive")]
+    LoneZeroBlock,
+    #[error("negative size")]
+    NegativeSize,
+    #[error("not a tar archive: no header")]
+    NotTar,
+    #[error("malformed {field} in a header")]
+    Number { field: &'static str },
+    #[error("path or link target longer than {} bytes", crate::limits::PATH_BYTES)]
+    PathTooLong,
+    #[error("malformed record in an extended header")]
+    PaxRecord,
+    #[error("malformed value of {key} in an extended header")]
+    PaxValue { key: &'static str },
+    #[error("malformed map of a sparse file")]
+    SparseMap,
+    #[error("more than {} segments in a sparse file", crate::limits::SPARSE_SEGMENTS)]
+    SparseTooLong,
+    #[error("archive cut off")]
+    Truncated,
+}

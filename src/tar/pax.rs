@@ -1,0 +1,285 @@
+//! Records of PAX extended headers (POSIX.1-2017 pax, "pax Extended Header").
+
+use std::collections::BTreeMap;
+
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+
+use crate::tar::number;
+
+/// libarchive writes no padding, its manual shows some.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// What one extended header says, as far as it matters to us. An empty value takes back an earlier one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Records {
+    pub(super) path: Option<Vec<u8>>,
+    pub(super) linkpath: Option<Vec<u8>>,
+    pub(super) size: Option<Vec<u8>>,
+    pub(super) uid: Option<Vec<u8>>,
+    pub(super) gid: Option<Vec<u8>>,
+    pub(super) uname: Option<Vec<u8>>,
+    pub(super) gname: Option<Vec<u8>>,
+    pub(super) mtime: Option<Vec<u8>>,
+    /// Extended attributes. Here an empty value is an empty attribute, as GNU tar writes it and containerd reads it.
+    pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(super) sparse: Sparse,
+}
+
+/// The `GNU.sparse.*` records.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sparse {
+    pub(super) major: Option<Vec<u8>>,
+    pub(super) minor: Option<Vec<u8>>,
+    pub(super) name: Option<Vec<u8>>,
+    pub(super) real_size: Option<Vec<u8>>,
+    pub(super) size: Option<Vec<u8>>,
+    pub(super) segments: Option<Vec<u8>>,
+    /// Offsets and lengths, comma-separated; version 0.0's pairs of records are brought into this form of 0.1.
+    pub(super) map: Option<Vec<u8>>,
+}
+
+impl Records {
+    /// Reads a whole extended header. A fault is told by its offset in `content`.
+    pub(super) fn parse(content: &[u8]) -> Result<Self, usize> {
+        let mut records = Self::default();
+        let mut libarchive = BTreeMap::new();
+        let mut pairs = Pairs::default();
+        let mut rest = content;
+        while !rest.is_empty() {
+            let at = content.len() - rest.len();
+            let (key, value, behind) = split_record(rest).ok_or(at)?;
+            rest = behind;
+            let is_text = matches!(key, b"path" | b"linkpath" | b"uname" | b"gname" | b"GNU.sparse.name");
+            if is_text && value.contains(&0) {
+                return Err(at);
+            }
+            if let Some(slot) = records.slot(key) {
+                *slot = Some(value.to_vec());
+            } else if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                records.xattrs.insert(name.to_vec(), value.to_vec());
+            } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
+                // Nothing but libarchive reads these; one that cannot be decoded is no fault of the archive.
+                if let (Some(name), Ok(value)) = (percent_decoded(name), BASE64.decode(value)) {
+                    libarchive.insert(name, value);
+                }
+            } else if matches!(key, b"GNU.sparse.offset" | b"GNU.sparse.numbytes") {
+                pairs.push(key, value).ok_or(at)?;
+            }
+        }
+        if pairs.count > 0 {
+            records.sparse.map = Some(pairs.joined);
+        }
+        for (name, value) in libarchive {
+            records.xattrs.entry(name).or_insert(value);
+        }
+        Ok(records)
+    }
+
+    /// Lets a later global header speak over this one. Maps of sparse files make no sense there and are left out.
+    pub(super) fn merge(&mut self, later: Self) {
+        let Self { path, linkpath, size, uid, gid, uname, gname, mtime, xattrs, sparse: _ } = later;
+        for (slot, value) in [
+            (&mut self.path, path),
+            (&mut self.linkpath, linkpath),
+            (&mut self.size, size),
+            (&mut self.uid, uid),
+            (&mut self.gid, gid),
+            (&mut self.uname, uname),
+            (&mut self.gname, gname),
+            (&mut self.mtime, mtime),
+        ] {
+            if value.is_some() {
+                *slot = value;
+            }
+        }
+        self.xattrs.extend(xattrs);
+    }
+
+    /// Bytes of all values and names of attributes.
+    pub(super) fn bytes(&self) -> u64 {
+        let texts = [
+            &self.path,
+            &self.linkpath,
+            &self.size,
+            &self.uid,
+            &self.gid,
+            &self.uname,
+            &self.gname,
+            &self.mtime,
+        ];
+        let texts: usize = texts.into_iter().flatten().map(Vec::len).sum();
+        let xattrs: usize = self.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        (texts + xattrs) as u64
+    }
+
+    fn slot(&mut self, key: &[u8]) -> Option<&mut Option<Vec<u8>>> {
+        Some(match key {
+            b"path" => &mut self.path,
+            b"linkpath" => &mut self.linkpath,
+            b"size" => &mut self.size,
+            b"uid" => &mut self.uid,
+            b"gid" => &mut self.gid,
+            b"uname" => &mut self.uname,
+            b"gname" => &mut self.gname,
+            b"mtime" => &mut self.mtime,
+            b"GNU.sparse.major" => &mut self.sparse.major,
+            b"GNU.sparse.minor" => &mut self.sparse.minor,
+            b"GNU.sparse.name" => &mut self.sparse.name,
+            b"GNU.sparse.realsize" => &mut self.sparse.real_size,
+            b"GNU.sparse.size" => &mut self.sparse.size,
+            b"GNU.sparse.numblocks" => &mut self.sparse.segments,
+            b"GNU.sparse.map" => &mut self.sparse.map,
+            _ => return None,
+        })
+    }
+}
+
+/// Version 0.0's records of the same name, which must come as offset, length, offset, length, …
+#[derive(Default)]
+struct Pairs {
+    joined: Vec<u8>,
+    count: usize,
+}
+
+impl Pairs {
+    fn push(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        let expected: &[u8] =
+            if self.count.is_multiple_of(2) { b"GNU.sparse.offset" } else { b"GNU.sparse.numbytes" };
+        if key != expected || value.contains(&b',') {
+            return None;
+        }
+        if self.count > 0 {
+            self.joined.push(b',');
+        }
+        self.joined.extend_from_slice(value);
+        self.count += 1;
+        Some(())
+    }
+}
+
+/// Splits `LEN key=value\n` off the front: key, value and what follows. Only the length tells where a record ends:
+/// values may hold newlines.
+fn split_record(content: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let space = content.iter().position(|&byte| byte == b' ')?;
+    let length = number::decimal(content.get(..space)?)?;
+    let (record, rest) = content.split_at_checked(usize::try_from(length).ok()?)?;
+    let text = record.get(space + 1..)?.strip_suffix(b"\n")?;
+    let equals = text.iter().position(|&byte| byte == b'=')?;
+    let (key, value) = (text.get(..equals)?, text.get(equals + 1..)?);
+    (!key.is_empty() && !key.contains(&0)).then_some((key, value, rest))
+}
+
+fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.iter();
+    while let Some(&byte) = rest.next() {
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let mut digit = || char::from(*rest.next()?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        decoded.push(digit()? << 4 | digit()?);
+    }
+    Some(decoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(key: &str, value: &[u8]) -> Vec<u8> {
+        let text = [b" ", key.as_bytes(), b"=", value, b"\n"].concat();
+        let length = (text.len()..).find(|length| text.len() + length.to_string().len() == *length).unwrap();
+        [length.to_string().as_bytes(), &text].concat()
+    }
+
+    #[test]
+    fn a_record_ends_where_its_length_says() {
+        let content = [
+            record("SCHILY.xattr.user.a", b"x\n15 path=smuggle\n\0"),
+            record("path", b"name with\nnewline = and equals"),
+            record("comment", b""),
+            record("unknown.key", b"anything"),
+        ]
+        .concat();
+        let records = Records::parse(&content).unwrap();
+        assert_eq!(records.path.unwrap(), b"name with\nnewline = and equals");
+        assert_eq!(records.xattrs[&b"user.a"[..]], b"x\n15 path=smuggle\n\0");
+    }
+
+    #[test]
+    fn the_last_of_equal_keys_counts_and_an_empty_value_stays_to_be_seen() {
+        let content =
+            [record("path", b"a"), record("path", b"b"), record("uid", b"1"), record("uid", b"")].concat();
+        let records = Records::parse(&content).unwrap();
+        assert_eq!((records.path.unwrap(), records.uid.unwrap()), (b"b".to_vec(), Vec::new()));
+    }
+
+    #[test]
+    fn a_malformed_record_is_told_by_its_place() {
+        let good = record("uid", b"1");
+        for bad in [
+            &b"6 k=v"[..],
+            b"7 k=v\n",
+            b"5 k=v\n",
+            b"6 k=v\0",
+            b"7 kkkv\n",
+            b"5 =v\n",
+            b"0 k=v\n",
+            b"-6 k=v\n",
+            b"+6 k=v\n",
+            b" 6 k=v\n",
+            b"x k=v\n",
+            b"99999999999999999999 k=v\n",
+            b"2 ",
+            b"1 k=v\n",
+            b"6",
+            b"\n",
+            b"\0\0\0\0",
+            b"7 k\0=v\n",
+            b"11 path=a\0\n",
+            b"16 linkpath=a\0\n",
+            b"22 GNU.sparse.name=\0\n",
+            b"25 GNU.sparse.numbytes=1\n",
+            b"25 GNU.sparse.offset=1,2\n",
+        ] {
+            let content = [&good[..], bad].concat();
+            assert_eq!(
+                Records::parse(&content).err(),
+                Some(good.len()),
+                "{:?}",
+                bad.escape_ascii().to_string()
+            );
+        }
+    }
+
+    #[test]
+    fn attributes_of_libarchive_are_decoded_and_those_of_star_go_first() {
+        let content = [
+            record("LIBARCHIVE.xattr.user.%41%3d%0a", b"AAEC"),
+            record("LIBARCHIVE.xattr.user.padded", b"AA=="),
+            record("LIBARCHIVE.xattr.user.bare", b"AA"),
+            record("LIBARCHIVE.xattr.user.both", b"AA"),
+            record("SCHILY.xattr.user.both", b"star"),
+            record("LIBARCHIVE.xattr.user.%4", b"AA"),
+            record("LIBARCHIVE.xattr.user.bad", b"A A"),
+            record("SCHILY.xattr.user.empty", b""),
+        ]
+        .concat();
+        let expected: [(&[u8], &[u8]); 5] = [
+            (b"user.A=\n", &[0, 1, 2]),
+            (b"user.bare", &[0]),
+            (b"user.both", b"star"),
+            (b"user.empty", b""),
+            (b"user.padded", &[0]),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_vec(), value.to_vec()));
+        assert_eq!(Records::parse(&content).unwrap().xattrs, BTreeMap::from(expected));
+    }
+}

@@ -1,0 +1,313 @@
+//! The entries of one layer as a tree: what extracting its tar in order would leave in an empty directory,
+//! with whiteouts and opaque marks beside it.
+//!
+//! The table is filled while the layer streams past and can be asked at any time. Names hang on the *record*
+//! of their parent, so a directory that is replaced loses all below it at once, and a hard link keeps the
+//! record it was made for when the name it was made from is replaced. Such orphaned records stay in memory;
+//! the caps count them.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+};
+
+use hashbrown::HashTable;
+
+use self::record::{IMPLIED, NONE, OPAQUE, Owners, RARE, Rare, Record};
+use crate::{
+    limits,
+    offset::Uncompressed,
+    tar::entry::{Entry, EntryKind, Timestamp},
+};
+
+mod insert;
+mod record;
+#[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
+mod tests;
+mod warnings;
+
+pub(crate) use self::{insert::Error, warnings::Warnings};
+
+/// The record of every layer's root directory.
+pub(crate) const ROOT: u32 = 0;
+
+/// The components of a path, without the empty ones and `.`.
+pub(crate) fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".")
+}
+
+/// What a hard link stands for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Hardlink<'a> {
+    /// An entry of the same layer, as it was when the link was made. It is no directory; it is a hard link
+    /// only if that one is unresolved.
+    Record(u32),
+    /// Nothing that the layer held when the link was made: this path, in the layers below or later in the
+    /// same layer.
+    Unresolved(&'a [u8]),
+}
+
+/// The entries of one layer.
+#[derive(Debug)]
+pub(crate) struct LayerTable {
+    records: Vec<Record>,
+    /// Names and link targets, end to end.
+    names: Vec<u8>,
+    owners: Owners,
+    rare: HashMap<u32, Box<Rare>>,
+    /// Bytes of `owners` and `rare`: they count against the cap on names.
+    side_bytes: u64,
+    index: Index,
+    warnings: Warnings,
+    /// Caps: so many records, so many bytes of names, owners and rare data.
+    most_records: usize,
+    most_bytes: u64,
+}
+
+/// From (parent, name, whiteout or not) to the record.
+#[derive(Debug)]
+enum Index {
+    /// While the layer is being read.
+    Hashed(HashTable<u32>, RandomState),
+    /// Of a complete layer: by parent, then by name, a whiteout after the entry beside it.
+    Sorted(Box<[u32]>),
+}
+
+impl LayerTable {
+    /// The table of a layer of which nothing has been read.
+    pub(crate) fn new() -> Self {
+        Self::limited(limits::ENTRIES, limits::NAME_BYTES)
+    }
+
+    fn limited(most_records: usize, most_bytes: u64) -> Self {
+        Self {
+            records: vec![Record::implied(ROOT, (0, 0))],
+            names: Vec::new(),
+            owners: Owners::new(),
+            rare: HashMap::new(),
+            side_bytes: 0,
+            index: Index::Hashed(HashTable::new(), RandomState::new()),
+            warnings: Warnings::default(),
+            most_records,
+            most_bytes,
+        }
+    }
+
+    /// Says that the layer has been read to its end: no entry follows. Sorts the names.
+    pub(crate) fn complete(&mut self) {
+        let Index::Hashed(table, _) = &self.index else { return };
+        let mut order: Box<[u32]> = table.iter().copied().collect();
+        order.sort_unstable_by(|one, other| self.key(*one).cmp(&self.key(*other)));
+        self.index = Index::Sorted(order);
+        self.records.shrink_to_fit();
+        self.names.shrink_to_fit();
+    }
+
+    /// Whether the layer has been read to its end.
+    pub(crate) fn is_complete(&self) -> bool {
+        matches!(self.index, Index::Sorted(_))
+    }
+
+    /// What was odd about the layer.
+    pub(crate) fn warnings(&self) -> &Warnings {
+        &self.warnings
+    }
+
+    /// The entry of that name in a directory; whiteouts are not entries.
+    pub(crate) fn child(&self, directory: u32, name: &[u8]) -> Option<u32> {
+        self.find(directory, name, false)
+    }
+
+    /// Whether a whiteout of that name lies in a directory.
+    pub(crate) fn whiteout(&self, directory: u32, name: &[u8]) -> bool {
+        self.find(directory, name, true).is_some()
+    }
+
+    /// Whether an opaque marker lies in a directory.
+    pub(crate) fn is_opaque(&self, directory: u32) -> bool {
+        self.record(directory).has(OPAQUE)
+    }
+
+    /// What lies in a directory, sorted by the bytes of the names, whiteouts included (each after the entry
+    /// of the same name). Empty until the layer is complete.
+    pub(crate) fn children(&self, directory: u32) -> &[u32] {
+        let Index::Sorted(order) = &self.index else { return &[] };
+        let start = order.partition_point(|record| self.record(*record).parent < directory);
+        let Some(tail) = order.get(start..) else { return &[] };
+        let length = tail.partition_point(|record| self.record(*record).parent == directory);
+        tail.get(..length).unwrap_or_default()
+    }
+
+    /// The record at a path of this layer alone, symbolic links in parent directories followed, the last
+    /// component not.
+    pub(crate) fn lookup(&self, path: &[u8]) -> Option<u32> {
+        let (parent, name) = insert::split(path);
+        let located = self.locate(parent).ok()?;
+        match name {
+            _ if !located.missing.is_empty() => None,
+            [] => Some(located.directory),
+            name => self.child(located.directory, name),
+        }
+    }
+
+    /// The entry's kind. `Hardlink` for a hard link, `Whiteout` among `children`, never `Opaque`.
+    pub(crate) fn kind(&self, record: u32) -> EntryKind {
+        self.record(record).kind
+    }
+
+    /// The entry's last path component; empty for the root.
+    pub(crate) fn name(&self, record: u32) -> &[u8] {
+        let record = self.record(record);
+        self.text(record.name_start as usize, record.name_length.into())
+    }
+
+    /// The directory that an entry lies in; the root lies in itself.
+    pub(crate) fn parent(&self, record: u32) -> u32 {
+        self.record(record).parent
+    }
+
+    /// Whether only entries below it imply this directory.
+    pub(crate) fn is_implied(&self, record: u32) -> bool {
+        self.record(record).has(IMPLIED)
+    }
+
+    /// The content's size in bytes; 0 for all but files.
+    pub(crate) fn size(&self, record: u32) -> u64 {
+        self.record(record).size()
+    }
+
+    /// Bytes of content in the archive: less than the size for a sparse file.
+    pub(crate) fn stored_size(&self, record: u32) -> u64 {
+        self.rare(record).and_then(|rare| rare.stored_size).unwrap_or_else(|| self.size(record))
+    }
+
+    /// Permission bits, `0..=0o7777`.
+    pub(crate) fn mode(&self, record: u32) -> u32 {
+        self.record(record).mode.into()
+    }
+
+    /// Numeric owner.
+    pub(crate) fn uid(&self, record: u32) -> u64 {
+        self.owners.owner(self.record(record).owner).map_or(0, |owner| owner.uid)
+    }
+
+    /// Numeric group.
+    pub(crate) fn gid(&self, record: u32) -> u64 {
+        self.owners.owner(self.record(record).owner).map_or(0, |owner| owner.gid)
+    }
+
+    /// Time of last modification.
+    pub(crate) fn mtime(&self, record: u32) -> Timestamp {
+        self.record(record).mtime()
+    }
+
+    /// The target of a symbolic link, verbatim, or of a hard link, as a path from the root; empty for all
+    /// else.
+    pub(crate) fn link(&self, record: u32) -> &[u8] {
+        let (start, length) = self.record(record).link().unwrap_or_default();
+        self.text(start, length)
+    }
+
+    /// What a hard link stands for; `None` for all else.
+    pub(crate) fn hardlink(&self, record: u32) -> Option<Hardlink<'_>> {
+        let link = self.record(record);
+        match (link.kind, link.target) {
+            (EntryKind::Hardlink, NONE) => Some(Hardlink::Unresolved(self.link(record))),
+            (EntryKind::Hardlink, target) => Some(Hardlink::Record(target)),
+            _ => None,
+        }
+    }
+
+    /// Where the entry's first header block lies.
+    pub(crate) fn header_offset(&self, record: u32) -> Uncompressed {
+        Uncompressed(self.record(record).header_offset)
+    }
+
+    /// Where the entry's stored content begins.
+    pub(crate) fn data_offset(&self, record: u32) -> Uncompressed {
+        let near = self.record(record).header_offset + u64::from(self.record(record).header_bytes);
+        Uncompressed(self.rare(record).and_then(|rare| rare.data_offset).unwrap_or(near))
+    }
+
+    /// The path from the root, symbolic links on the way to it resolved.
+    pub(crate) fn path(&self, record: u32) -> Vec<u8> {
+        let mut names = Vec::new();
+        let mut record = record;
+        while record != ROOT {
+            names.push(self.name(record));
+            record = self.parent(record);
+        }
+        names.reverse();
+        names.join(&b'/')
+    }
+
+    /// The entry as it was inserted, its path aside: see `path`. An implied directory has mode 0755 and no
+    /// time.
+    pub(crate) fn entry(&self, record: u32) -> Entry {
+        let (owner, rare) = (self.owners.owner(self.record(record).owner), self.rare(record));
+        Entry {
+            path: self.path(record),
+            kind: self.kind(record),
+            size: self.size(record),
+            mode: self.mode(record),
+            uid: self.uid(record),
+            gid: self.gid(record),
+            uname: owner.map(|owner| owner.uname.to_vec()).unwrap_or_default(),
+            gname: owner.map(|owner| owner.gname.to_vec()).unwrap_or_default(),
+            mtime: self.mtime(record),
+            link: self.link(record).to_vec(),
+            device: rare.and_then(|rare| rare.device),
+            xattrs: rare.map(|rare| rare.xattrs.clone()).unwrap_or_default(),
+            header_offset: self.header_offset(record),
+            data_offset: self.data_offset(record),
+            stored_size: self.stored_size(record),
+        }
+    }
+
+    fn record(&self, record: u32) -> &Record {
+        // Record numbers come from this table alone; one of another table must still not panic.
+        const NOTHING: &Record = &Record {
+            seconds: 0,
+            size_or_link: 0,
+            header_offset: 0,
+            parent: ROOT,
+            name_start: 0,
+            nanoseconds: 0,
+            owner: 0,
+            header_bytes: 0,
+            target: NONE,
+            name_length: 0,
+            mode: 0,
+            kind: EntryKind::Other,
+            flags: 0,
+        };
+        self.records.get(record as usize).unwrap_or(NOTHING)
+    }
+
+    fn rare(&self, record: u32) -> Option<&Rare> {
+        if self.record(record).has(RARE) { self.rare.get(&record).map(Box::as_ref) } else { None }
+    }
+
+    fn text(&self, start: usize, length: usize) -> &[u8] {
+        self.names.get(start..start + length).unwrap_or_default()
+    }
+
+    fn key(&self, record: u32) -> (u32, &[u8], bool) {
+        (self.parent(record), self.name(record), self.kind(record) == EntryKind::Whiteout)
+    }
+
+    fn find(&self, parent: u32, name: &[u8], whiteout: bool) -> Option<u32> {
+        let key = (parent, name, whiteout);
+        match &self.index {
+            Index::Hashed(table, hasher) => {
+                table.find(hasher.hash_one(key), |record| self.key(*record) == key).copied()
+            }
+            Index::Sorted(order) => {
+                let place = order.binary_search_by(|record| self.key(*record).cmp(&key)).ok()?;
+                order.get(place).copied()
+            }
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Adding an entry to a layer's table, as extracting it would add it to a directory.
+//!
+//! ```text
+//! path ─ split ─▶ parent ─ locate ─▶ directory + components still missing ─ imply ─▶ directory
+//!           └──▶ name ─────────────────────────────────────────────────────────────────▶ put
+//! ```
+//!
+//! Deviations from an extraction: a whiteout never removes what its own layer holds, wherever it stands; a
+//! hard link to what is not there (yet) is kept instead of refused; nothing is refused for its kind.
+
+use std::{borrow::Cow, hash::BuildHasher};
+
+use super::{Index, LayerTable, ROOT, components, record::*, warnings::WarningKind};
+use crate::{
+    limits,
+    offset::Uncompressed,
+    tar::entry::{Entry, EntryKind},
+};
+
+/// Why an entry cannot be kept.
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum Error {
+    /// An entry after the end of the layer.
+    #[error("an entry after the end of the layer, at {0}")]
+    Complete(Uncompressed),
+    /// Names, links, owners and extended attributes exceed [`limits::NAME_BYTES`].
+    #[error("the layer's names take more than {max} bytes, at {0}", max = limits::NAME_BYTES)]
+    NameBytes(Uncompressed),
+    /// A path or link target longer than [`limits::PATH_BYTES`], or of more components than
+    /// [`limits::PATH_COMPONENTS`].
+    #[error("a path is too long or too deep, at {0}")]
+    Path(Uncompressed),
+    /// More entries than [`limits::ENTRIES`].
+    #[error("the layer has more than {max} entries, at {0}", max = limits::ENTRIES)]
+    TooMany(Uncompressed),
+}
+
+/// What inserting an entry did.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Inserted {
+    /// Where the entry is kept now.
+    pub(crate) record: u32,
+    /// A symbolic link of this layer led elsewhere: `LayerTable::path` differs from the entry's path.
+    pub(crate) moved: bool,
+    /// The layer had an entry of that path before.
+    pub(crate) replaced: bool,
+}
+
+/// Where a path of directories leads within a layer.
+pub(super) struct Located<'a> {
+    /// The last directory there is.
+    pub(super) directory: u32,
+    /// The components below it that are no directories (yet).
+    pub(super) missing: Vec<Cow<'a, [u8]>>,
+    /// Whether a symbolic link was followed.
+    followed: bool,
+}
+
+/// A path's parent and last component.
+pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (path.get(..slash).unwrap_or_default(), path.get(slash + 1..).unwrap_or_default()),
+        None => (&[], path),
+    }
+}
+
+impl LayerTable {
+    /// Adds the next entry of the layer. Its path is normalised, and markers have become kinds `Whiteout` and
+    /// `Opaque`.
+    ///
+    /// # Errors
+    /// When a cap would be exceeded: the layer cannot be kept.
+    pub(crate) fn insert(&mut self, entry: &Entry) -> Result<Inserted, Error> {
+        let at = entry.header_offset;
+        if self.is_complete() {
+            return Err(Error::Complete(at));
+        }
+        if entry.path.len().max(entry.link.len()) as u64 > limits::PATH_BYTES {
+            return Err(Error::Path(at));
+        }
+        if entry.path.is_empty() || entry.kind == EntryKind::Opaque {
+            return self.insert_directory_itself(entry);
+        }
+        // Before the path's own place changes: a link to itself means what was there.
+        let target = self.hardlink_target(entry);
+        let (parent, name) = split(&entry.path);
+        let (directory, moved) = self.imply(parent, at)?;
+        let before = self.find(directory, name, entry.kind == EntryKind::Whiteout);
+        let replaced =
+            before.is_some_and(|record| !self.is_implied(record) || entry.kind != EntryKind::Directory);
+        if replaced {
+            self.warnings.add(WarningKind::Duplicate, &entry.path);
+        }
+        let stays = before.filter(|record| self.kind(*record) == entry.kind && !is_fresh(entry.kind));
+        let record = match stays {
+            Some(record) => record,
+            None => self.put(directory, name, entry.kind, at)?,
+        };
+        self.describe(record, entry, target)?;
+        Ok(Inserted { record, moved, replaced })
+    }
+
+    /// Follows a path of directories as far as this layer has them.
+    pub(super) fn locate<'a>(&self, path: &'a [u8]) -> Result<Located<'a>, TooDeep> {
+        let mut located = Located { directory: ROOT, missing: Vec::new(), followed: false };
+        let mut rest: Vec<Cow<'a, [u8]>> = components(path).map(Cow::Borrowed).collect();
+        rest.reverse();
+        // How many of `rest` are the path's own, the last one taken of those, and where it was looked for.
+        let (mut own, mut current, mut start) = (rest.len(), &b""[..], ROOT);
+        let mut unwalked = components(path);
+        let (mut steps, mut links) = (0, 0);
+        while let Some(name) = rest.pop() {
+            steps += 1;
+            if steps > limits::PATH_COMPONENTS {
+                return Err(TooDeep);
+            }
+            if rest.len() < own {
+                own = rest.len();
+                current = unwalked.next().unwrap_or_default();
+                start = located.directory;
+            }
+            if *name == *b".." {
+                // What is missing is stepped back over by name, what is there by its parent; the root's is
+                // the root.
+                if located.missing.pop().is_none() {
+                    located.directory = self.parent(located.directory);
+                }
+                continue;
+            }
+            let child = if located.missing.is_empty() { self.child(located.directory, &name) } else { None };
+            let Some(record) = child else {
+                located.missing.push(name);
+                continue;
+            };
+            if self.kind(record) == EntryKind::Directory {
+                located.directory = record;
+                continue;
+            }
+            let Some(target) = self.symlink(record) else {
+                located.missing.push(name);
+                continue;
+            };
+            if links == limits::SYMLINKS {
+                // A loop: the component that led into it counts as missing.
+                located.directory = start;
+                located.missing.push(Cow::Borrowed(current));
+                rest.truncate(own);
+                continue;
+            }
+            if rest.len() + target.len() / 2 > limits::PATH_COMPONENTS {
+                return Err(TooDeep);
+            }
+            links += 1;
+            located.followed = true;
+            if target.starts_with(b"/") {
+                located.directory = ROOT;
+            }
+            let before = rest.len();
+            rest.extend(components(target).map(|name| Cow::Owned(name.to_vec())));
+            if let Some(added) = rest.get_mut(before..) {
+                added.reverse();
+            }
+        }
+        Ok(located)
+    }
+
+    /// A symbolic link's target, also through a hard link of this layer.
+    fn symlink(&self, record: u32) -> Option<&[u8]> {
+        let target = match self.record(record) {
+            link if link.kind == EntryKind::Hardlink && link.target != NONE => link.target,
+            _ => record,
+        };
+        (self.kind(target) == EntryKind::Symlink).then(|| self.link(target))
+    }
+
+    fn hardlink_target(&self, entry: &Entry) -> u32 {
+        if entry.kind != EntryKind::Hardlink {
+            return NONE;
+        }
+        match self.lookup(&entry.link) {
+            Some(record) if self.kind(record) == EntryKind::Directory => NONE,
+            Some(record) if self.record(record).target != NONE => self.record(record).target,
+            Some(record) => record,
+            None => NONE,
+        }
+    }
+
+    /// The directory that a path of parents leads to, made where it is missing.
+    fn imply(&mut self, path: &[u8], at: Uncompressed) -> Result<(u32, bool), Error> {
+        let Located { mut directory, missing, followed } =
+            self.locate(path).map_err(|TooDeep| Error::Path(at))?;
+        for name in missing {
+            if self.child(directory, &name).is_some() {
+                self.warnings.add(WarningKind::ReplacedByDirectory, path);
+            }
+            directory = self.put(directory, &name, EntryKind::Directory, at)?;
+        }
+        if followed {
+            self.warnings.add(WarningKind::FollowedLink, path);
+            if self.path(directory).len() as u64 > limits::PATH_BYTES {
+                return Err(Error::Path(at));
+            }
+        }
+        Ok((directory, followed))
+    }
+
+    /// The root, or an opaque marker, which is about the directory it lies in.
+    fn insert_directory_itself(&mut self, entry: &Entry) -> Result<Inserted, Error> {
+        let (record, moved) = self.imply(&entry.path, entry.header_offset)?;
+        let replaced = entry.kind != EntryKind::Opaque && !self.is_implied(record);
+        match entry.kind {
+            EntryKind::Directory => self.describe(record, entry, NONE)?,
+            EntryKind::Opaque => {
+                if let Some(directory) = self.records.get_mut(record as usize) {
+                    directory.flags |= OPAQUE;
+                }
+            }
+            _ => self.warnings.add(WarningKind::RootIgnored, &entry.path),
+        }
+        Ok(Inserted { record, moved, replaced })
+    }
+
+    /// Puts a new record in the place of whatever has that name (and a whiteout only in that of a whiteout).
+    fn put(&mut self, parent: u32, name: &[u8], kind: EntryKind, at: Uncompressed) -> Result<u32, Error> {
+        if self.records.len() >= self.most_records {
+            return Err(Error::TooMany(at));
+        }
+        let whiteout = kind == EntryKind::Whiteout;
+        let before = self.find(parent, name, whiteout);
+        let text = match before {
+            Some(record) => (self.record(record).name_start, self.record(record).name_length),
+            None => self.keep(name, at)?,
+        };
+        let number = self.records.len() as u32;
+        self.records.push(Record { kind, ..Record::implied(parent, text) });
+        let Self { records, names, index: Index::Hashed(table, hasher), .. } = self else {
+            return Err(Error::Complete(at));
+        };
+        let hash = hasher.hash_one((parent, name, whiteout));
+        match before.and_then(|record| table.find_mut(hash, |other| *other == record)) {
+            Some(place) => *place = number,
+            None => {
+                table.insert_unique(hash, number, |other| hash_of(hasher, records, names, *other));
+            }
+        }
+        Ok(number)
+    }
+
+    /// Writes what the entry says into its record.
+    fn describe(&mut self, number: u32, entry: &Entry, target: u32) -> Result<(), Error> {
+        let at = entry.header_offset;
+        let size_or_link = match entry.kind {
+            EntryKind::Hardlink | EntryKind::Symlink => {
+                let (start, length) = self.keep(&entry.link, at)?;
+                u64::from(start) | u64::from(length) << 32
+            }
+            _ => entry.size,
+        };
+        let (owner, owner_bytes) = self.owners.intern(entry);
+        let rare = Rare::of(entry);
+        let mut flags = if rare.is_some() { RARE } else { 0 };
+        self.side_bytes += owner_bytes + rare.as_ref().map_or(0, |rare| rare.bytes());
+        self.check_bytes(0, at)?;
+        match rare {
+            Some(rare) => self.rare.insert(number, rare),
+            None => self.rare.remove(&number),
+        };
+        let Some(record) = self.records.get_mut(number as usize) else { return Ok(()) };
+        flags |= record.flags & OPAQUE;
+        let distance = entry.data_offset.0.saturating_sub(at.0);
+        *record = Record {
+            seconds: entry.mtime.seconds,
+            size_or_link,
+            header_offset: at.0,
+            nanoseconds: entry.mtime.nanoseconds,
+            owner,
+            // Where it does not fit, `Rare` has the offset.
+            header_bytes: u32::try_from(distance).unwrap_or(0),
+            target,
+            mode: (entry.mode & 0o7777) as u16,
+            kind: entry.kind,
+            flags,
+            ..*record
+        };
+        Ok(())
+    }
+
+    /// Copies a name or a link target into the arena.
+    fn keep(&mut self, text: &[u8], at: Uncompressed) -> Result<(u32, u16), Error> {
+        self.check_bytes(text.len(), at)?;
+        let (Ok(start), Ok(length)) = (u32::try_from(self.names.len()), u16::try_from(text.len())) else {
+            return Err(Error::NameBytes(at));
+        };
+        self.names.extend_from_slice(text);
+        Ok((start, length))
+    }
+
+    fn check_bytes(&self, more: usize, at: Uncompressed) -> Result<(), Error> {
+        let bytes = self.side_bytes + (self.names.len() + more) as u64;
+        if bytes > self.most_bytes { Err(Error::NameBytes(at)) } else { Ok(()) }
+    }
+}
+
+/// A path of more than [`limits::PATH_COMPONENTS`] components.
+#[derive(Debug)]
+pub(super) struct TooDeep;
+
+/// Whether a second entry of this kind makes a new thing, as opposed to changing the one there is.
+fn is_fresh(kind: EntryKind) -> bool {
+    !matches!(kind, EntryKind::Directory | EntryKind::Whiteout)
+}
+
+fn hash_of(hasher: &impl BuildHasher, records: &[Record], names: &[u8], record: u32) -> u64 {
+    let Some(record) = records.get(record as usize) else { return 0 };
+    let start = record.name_start as usize;
+    let name = names.get(start..start + usize::from(record.name_length)).unwrap_or_default();
+    hasher.hash_one((record.parent, name, record.kind == EntryKind::Whiteout))
+}

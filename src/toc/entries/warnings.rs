@@ -1,0 +1,74 @@
+//! What was odd about a layer: counted, and the first few kept.
+
+use std::fmt;
+
+/// How many warnings of a layer are kept; the rest are only counted.
+const KEPT: usize = 16;
+
+/// Longest path shown in a warning, in bytes.
+const SHOWN_PATH_BYTES: usize = 256;
+
+/// Something odd about a layer that runtimes may take in different ways.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum WarningKind {
+    /// The path has two entries in this layer; the image specification forbids it. The last wins.
+    Duplicate,
+    /// The path is reached through a symbolic link that the same layer made.
+    FollowedLink,
+    /// An entry below the path made a directory of what was none.
+    ReplacedByDirectory,
+    /// An entry for the root that is no directory was ignored.
+    RootIgnored,
+}
+
+/// A warning and the path it is about.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Warning {
+    /// What is odd.
+    pub(crate) kind: WarningKind,
+    /// About which path, at most the first 256 bytes of it.
+    pub(crate) path: Vec<u8>,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.escape_ascii();
+        match self.kind {
+            WarningKind::Duplicate => write!(f, "\"{path}\" occurs twice, the last entry counts"),
+            WarningKind::FollowedLink => {
+                write!(f, "\"{path}\" leads through a symbolic link of the same layer (runtimes disagree)")
+            }
+            WarningKind::ReplacedByDirectory => {
+                write!(f, "\"{path}\" is no directory but has entries below it, a directory replaces it")
+            }
+            WarningKind::RootIgnored => f.write_str("an entry for the root that is no directory is ignored"),
+        }
+    }
+}
+
+/// The warnings of a layer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Warnings {
+    count: u64,
+    first: Vec<Warning>,
+}
+
+impl Warnings {
+    /// How many there were.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The first of them, at most 16.
+    pub(crate) fn first(&self) -> &[Warning] {
+        &self.first
+    }
+
+    pub(super) fn add(&mut self, kind: WarningKind, path: &[u8]) {
+        self.count += 1;
+        if self.first.len() < KEPT {
+            let shown = path.get(..SHOWN_PATH_BYTES).unwrap_or(path);
+            self.first.push(Warning { kind, path: shown.to_vec() });
+        }
+    }
+}

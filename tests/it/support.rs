@@ -1,0 +1,10 @@
+//! What tests stand on: real servers, builders of images, independent tools.
+#![allow(dead_code, reason = "not every test uses every part")]
+
+pub(crate) mod certificate;
+pub(crate) mod docker_registry;
+pub(crate) mod http;
+pub(crate) mod images;
+pub(crate) mod recorder;
+pub(crate) mod token_server;
+pub(crate) mod tools;

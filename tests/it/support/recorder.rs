@@ -1,0 +1,101 @@
+//! A proxy before a real server that writes down each request before passing it on: what the server saw, without its cooperation.
+
+use std::{
+    io::{self, BufReader, Write as _},
+    net::TcpStream,
+    sync::{Arc, Mutex},
+};
+
+use super::http::{Head, Listener};
+
+/// A recording proxy on its own loopback port. Point the client at [`Recorder::host`].
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    listener: Listener,
+    exchanges: Arc<Mutex<Vec<Exchange>>>,
+}
+
+/// One request and what became of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Exchange {
+    /// `GET`, `HEAD`, …
+    pub(crate) method: String,
+    /// Path and query.
+    pub(crate) target: String,
+    /// Header fields: names in lower case, values as they came.
+    pub(crate) fields: Vec<(String, String)>,
+    /// The status of the answer; `None` while there is none.
+    pub(crate) status: Option<u16>,
+    /// Bytes of the answer's body that the client's side took so far (kernel buffers included).
+    pub(crate) body_bytes: u64,
+}
+
+impl Exchange {
+    /// The first value of a request field, by its name in lower case.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
+    }
+}
+
+impl Recorder {
+    /// Records what goes to `upstream` (`HOST:PORT`, plain HTTP), which may come and go.
+    pub(crate) fn before(upstream: &str) -> Self {
+        let exchanges = Arc::default();
+        let (upstream, written) = (upstream.to_owned(), Arc::clone(&exchanges));
+        let listener = Listener::start(move |client| {
+            // Either side may go away at any time; its peer notices by the closed connection.
+            let _ = relay(&client, &upstream, &written);
+        });
+        Self { listener, exchanges }
+    }
+
+    /// `127.0.0.1:PORT`, the first part of a reference.
+    pub(crate) fn host(&self) -> String {
+        self.listener.host()
+    }
+
+    /// Everything so far, in the order in which requests arrived.
+    pub(crate) fn exchanges(&self) -> Vec<Exchange> {
+        self.exchanges.lock().unwrap().clone()
+    }
+}
+
+fn relay(client: &TcpStream, upstream: &str, exchanges: &Mutex<Vec<Exchange>>) -> io::Result<()> {
+    let server = TcpStream::connect(upstream)?;
+    let (mut from_client, mut to_client) = (BufReader::new(client), client);
+    let (mut from_server, mut to_server) = (BufReader::new(&server), &server);
+    while let Some(request) = Head::read(&mut from_client)? {
+        let index = {
+            let mut exchanges = exchanges.lock().unwrap();
+            exchanges.push(Exchange {
+                method: request.word(0).to_owned(),
+                target: request.word(1).to_owned(),
+                fields: request.fields.clone(),
+                status: None,
+                body_bytes: 0,
+            });
+            exchanges.len() - 1
+        };
+        let note = |change: &dyn Fn(&mut Exchange)| {
+            change(&mut exchanges.lock().unwrap()[index]);
+        };
+        to_server.write_all(&request.raw)?;
+        request.copy_body(&mut from_client, &mut to_server, false).1?;
+        loop {
+            let Some(response) = Head::read(&mut from_server)? else { return Ok(()) };
+            let status: u16 = response.word(1).parse().unwrap_or_default();
+            note(&|exchange| exchange.status = Some(status));
+            to_client.write_all(&response.raw)?;
+            if (100..200).contains(&status) {
+                continue;
+            }
+            if request.word(0) != "HEAD" && status != 204 && status != 304 {
+                let (copied, result) = response.copy_body(&mut from_server, &mut to_client, true);
+                note(&|exchange| exchange.body_bytes = copied);
+                result?;
+            }
+            break;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! External programs: found or the test fails, run to the end or the test fails.
+
+use std::{
+    env,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+};
+
+/// Where `name` is installed. A missing program fails the test: what is not tested must not look tested.
+pub(crate) fn require(name: &str) -> PathBuf {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|candidate| candidate.is_file())
+        .unwrap_or_else(|| panic!("{name} is not installed: run `make deps`"))
+}
+
+/// `name` as a command in a fixed locale, with none of the user's registry credentials or proxies.
+pub(crate) fn command(name: &str) -> Command {
+    let mut command = Command::new(require(name));
+    command.env("LC_ALL", "C.UTF-8").env("TZ", "UTC").stdin(Stdio::null());
+    for variable in
+        ["REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"]
+    {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// What `command` prints on its standard output; the test fails, with all it said, if the command does.
+pub(crate) fn run(command: &mut Command) -> Vec<u8> {
+    try_run(command).unwrap_or_else(|message| panic!("{message}"))
+}
+
+/// What `command` prints on its standard output, or how it failed.
+pub(crate) fn try_run(command: &mut Command) -> Result<Vec<u8>, String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    Err(format!("{command:?}: {}\n{}{}", output.status, said[0], said[1]))
+}
+
+/// What `command` makes of `input`: the one goes in at standard input, the other comes out at standard output.
+pub(crate) fn filter(command: &mut Command, input: &[u8]) -> Vec<u8> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let output = thread::scope(|scope| {
+        // A command that stops reading early shows in its exit status, not here.
+        scope.spawn(move || stdin.write_all(input));
+        child.wait_with_output().unwrap()
+    });
+    assert!(output.status.success(), "{command:?}: {}", output.status);
+    output.stdout
+}
+
+/// `path` as text; the paths of tests are always text.
+pub(crate) fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A folder that lives as long as the value.
+pub(crate) fn temporary_folder() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("layerslayer-").tempdir().unwrap()
+}

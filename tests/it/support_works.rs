@@ -1,0 +1,4 @@
+//! The test support itself, held against independent tools.
+
+mod archives;
+mod registries;
