@@ -5,13 +5,12 @@ use std::{
     error::Error as _,
     future::Future,
     io::Read as _,
-    sync::OnceLock,
+    sync::{LazyLock, OnceLock},
 };
 
 use layerslayer::{
-    CarveOptions, Client, Digest, Error, File, Image, Outcome, Platform, RootfsEntry, Selection,
-    Verification,
-    tar::entry::{Entry, EntryKind},
+    CarveOptions, Client, Digest, Entry, EntryKind, Error, File, Image, Outcome, Platform, RootfsEntry,
+    Selection, Verification,
 };
 
 use super::images::{
@@ -37,8 +36,9 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 /// Opens an image of this machine's platform.
 pub(crate) async fn open(reference: &str) -> Result<Image, Error> {
-    let client = Client::builder().build().unwrap();
-    client.image(&reference.parse().unwrap(), &Platform::default()).await
+    // Setting one up loads the platform's certificates, which takes a while.
+    static CLIENT: LazyLock<Client> = LazyLock::new(|| Client::builder().build().unwrap());
+    CLIENT.image(&reference.parse().unwrap(), &Platform::default()).await
 }
 
 /// A file, read to its end.
