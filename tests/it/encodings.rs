@@ -248,3 +248,19 @@ fn junk_after_the_compressed_data_is_corrupt() {
         fails(&stored(&tar, [blob, b"junk".repeat(10)].concat()), Failure::Corrupt, " at ");
     }
 }
+
+#[test]
+fn a_large_blob_that_is_no_archive_is_hashed_before_that_is_said_of_it() {
+    let tar = Tar::new().directory("d").file("d/f", "content").file("noise", noise(3 << 20)).finish();
+    let layer = Layer::new(&tar, Compression::None);
+    let layout = layout(layer.clone());
+    fs::write(layout.blob_file(&layer.digest()), noise(tar.len())).unwrap();
+    block_on(async {
+        let image = open(&layout.reference("latest")).await.unwrap();
+        for (verify, expected) in [(false, Failure::Other), (true, Failure::Corrupt)] {
+            let options = layerslayer::CarveOptions::default().verify(verify);
+            let error = carve(&image, b"d/f", &options).await.unwrap_err();
+            assert_eq!(failure(&error), expected, "{}", chain(&error));
+        }
+    });
+}
