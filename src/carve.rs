@@ -73,7 +73,7 @@ impl CarveOptions {
     }
 
     fn extent(self) -> Extent {
-        if self.verify { Extent::Whole } else { Extent::Answered }
+        if self.verify { Extent::Verified } else { Extent::Answered }
     }
 }
 
