@@ -3,7 +3,6 @@
 //! One line a round says how the pump compares with the bare loop over the same blob. The two take turns in every round, so
 //! what else runs on the machine meets both.
 #![expect(clippy::print_stderr, reason = "the measurements are the output")]
-#![expect(missing_docs, reason = "criterion's macros")]
 
 use std::{
     fs,
