@@ -174,7 +174,10 @@ impl Image {
         }
         let mut store = Store::new()?;
         while let Some((layer, whole)) = self.unread(selection, *options) {
-            let extent = if whole { Extent::Whole } else { options.extent() };
+            let extent = match options.extent() {
+                Extent::Answered if whole => Extent::Whole,
+                extent => extent,
+            };
             let (known, candidates) = (self.inner.tables.snapshot(), selection.candidates());
             let targets = selection.targets();
             let sink = Sink::Spool(store);
@@ -313,7 +316,9 @@ impl Image {
 fn spooled(sink: Sink) -> Result<Store, Error> {
     match sink {
         Sink::Spool(store) => Ok(store),
-        Sink::Stream(_) => Err(Error::new(Kind::Other, "content went to another place than a temporary file")),
+        Sink::Stream(_) => {
+            Err(Error::new(Kind::Other, "content went to another place than a temporary file"))
+        }
     }
 }
 

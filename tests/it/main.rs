@@ -1,6 +1,14 @@
 //! Tests that go through the public interface, real servers and independent tools.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test may panic")]
 
+mod carving;
 mod cli_demo;
+mod debian;
+mod encodings;
+mod rootfs_links;
+mod rootfs_names;
+mod rootfs_types;
+mod rootfs_whiteouts;
+mod stacks;
 mod support;
 mod support_works;

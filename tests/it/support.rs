@@ -6,5 +6,6 @@ pub(crate) mod docker_registry;
 pub(crate) mod http;
 pub(crate) mod images;
 pub(crate) mod recorder;
+pub(crate) mod subject;
 pub(crate) mod token_server;
 pub(crate) mod tools;
