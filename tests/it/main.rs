@@ -2,6 +2,7 @@
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test may panic")]
 
 mod carving;
+mod cli_demo;
 mod debian;
 mod encodings;
 mod rootfs_links;
