@@ -4,7 +4,7 @@ use layerslayer::{CarveOptions, Verification};
 
 use crate::support::{
     images::{self, Compression, Layer, Layout, Tar, noise},
-    subject::{Failure, block_on, carve, chain, failure, open},
+    inspect::{Failure, block_on, carve, chain, failure, open},
 };
 
 const ENCODINGS: [Compression; 3] = [Compression::Gzip, Compression::None, Compression::Zstd];
