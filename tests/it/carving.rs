@@ -4,7 +4,7 @@ use layerslayer::{CarveOptions, Verification};
 
 use crate::support::{
     images::{self, Compression, Layer, Layout, Tar, noise},
-    subject::{Failure, block_on, carve, chain, failure, open},
+    inspect::{Failure, block_on, carve, chain, failure, open},
 };
 
 const ENCODINGS: [Compression; 3] = [Compression::Gzip, Compression::None, Compression::Zstd];
@@ -205,5 +205,89 @@ fn no_more_is_read_than_the_answer_needs() {
             assert_eq!(failure(&image.carve(path).await.unwrap_err()), Failure::Deleted);
         }
         assert_ne!(failure(&image.carve("old").await.unwrap_err()), Failure::NotFound);
+    });
+}
+
+#[test]
+fn what_an_early_answer_did_not_reach_is_found_later() {
+    for compression in ENCODINGS {
+        let layout = layout(
+            compression,
+            [
+                Tar::new().file("base", "base").file("noise", noise(LARGE)).file("base-end", "end"),
+                Tar::new()
+                    .file("first", "first")
+                    .file("large", noise(LARGE))
+                    .file("last", "last")
+                    .whiteout("base-end")
+                    .symlink("link", "base"),
+            ],
+        );
+        block_on(async {
+            let image = open(&layout.reference("latest")).await.unwrap();
+            let mut answers = Vec::new();
+            for path in ["first", "last", "link", "base", "base-end", "first", "nothing", "last"] {
+                answers.push(match carve(&image, path.as_bytes(), &plain()).await {
+                    Ok(file) => Ok((String::from_utf8(file.content).unwrap(), file.outcome.is_final)),
+                    Err(error) => Err(failure(&error)),
+                });
+            }
+            let found = |content: &str, is_final| Ok((content.to_owned(), is_final));
+            assert_eq!(
+                answers,
+                [
+                    found("first", false),
+                    found("last", true),
+                    found("base", false),
+                    found("base", false),
+                    Err(Failure::Deleted),
+                    found("first", true),
+                    Err(Failure::NotFound),
+                    found("last", true),
+                ]
+            );
+        });
+    }
+}
+
+#[test]
+fn a_file_that_is_dropped_in_mid_stream_leaves_the_image_usable() {
+    let content = noise(LARGE);
+    let layout = layout(Compression::Gzip, [Tar::new().file("large", &content).file("small", "small")]);
+    block_on(async {
+        let image = open(&layout.reference("latest")).await.unwrap();
+        let mut file = image.carve("large").await.unwrap();
+        assert!(!file.next().await.unwrap().unwrap().is_empty());
+        assert_eq!(file.outcome(), None);
+        drop(file);
+        drop(image.layer(0).unwrap().entries().await.unwrap().next().await);
+        assert_eq!(carve(&image, b"small", &plain()).await.unwrap().content, b"small");
+        assert!(carve(&image, b"large", &plain()).await.unwrap().content == content);
+    });
+}
+
+#[test]
+fn one_image_answers_many_at_once() {
+    let large = noise(LARGE);
+    let layout = layout(
+        Compression::Zstd,
+        [
+            Tar::new().file("a", "a").file("large", &large).file("b", "b"),
+            Tar::new().file("c", "c").whiteout("gone").hardlink("to-large", "large"),
+        ],
+    );
+    block_on(async {
+        let image = open(&layout.reference("latest")).await.unwrap();
+        let ask = |path: &'static str| {
+            let image = image.clone();
+            async move { carve(&image, path.as_bytes(), &plain()).await.map(|file| file.content) }
+        };
+        let answers = tokio::join!(ask("a"), ask("b"), ask("c"), ask("large"), ask("to-large"), ask("gone"));
+        assert_eq!(
+            (answers.0.unwrap(), answers.1.unwrap(), answers.2.unwrap()),
+            (b"a".to_vec(), b"b".to_vec(), b"c".to_vec())
+        );
+        assert!(answers.3.unwrap() == large && answers.4.unwrap() == large);
+        assert_eq!(failure(&answers.5.unwrap_err()), Failure::Deleted);
     });
 }

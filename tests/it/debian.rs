@@ -9,7 +9,7 @@ use crate::support::{
         debian,
         oracle::{Kind, Unpacked},
     },
-    subject::{block_on, carve, compare, open},
+    inspect::{block_on, carve, compare, open},
     tools,
 };
 

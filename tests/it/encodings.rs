@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::support::{
     images::{self, Compression, Layer, Layout, Tar, noise},
-    subject::{Failure, block_on, carve, chain, failure, open},
+    inspect::{Failure, block_on, carve, chain, failure, open},
     tools,
 };
 

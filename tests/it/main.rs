@@ -1,8 +1,10 @@
 //! Tests that go through the public interface, real servers and independent tools.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test may panic")]
 
+mod archives;
 mod carving;
 mod cli_demo;
+mod collecting;
 mod debian;
 mod encodings;
 mod rootfs_links;

@@ -2,7 +2,8 @@
 
 use crate::support::{
     images::{Tar, oracle::Kind},
-    subject::{Failure, Subject, block_on, chain, failure, open},
+    inspect::{Failure, block_on, chain, failure, open},
+    subject::Subject,
 };
 
 #[test]

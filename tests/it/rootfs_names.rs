@@ -3,7 +3,8 @@
 use crate::support::{
     images,
     images::{Layout, Member, Tar, tar::LongNames},
-    subject::{Failure, Subject, block_on, carve, compare, failure, open},
+    inspect::{Failure, block_on, carve, compare, failure, open},
+    subject::Subject,
 };
 
 #[test]

@@ -2,7 +2,8 @@
 
 use crate::support::{
     images::{Member, Tar},
-    subject::{Failure, Subject},
+    inspect::Failure,
+    subject::Subject,
 };
 
 fn directory() -> Tar {

@@ -2,7 +2,8 @@
 
 use crate::support::{
     images::{Member, Tar},
-    subject::{Failure, Subject},
+    inspect::{Failure, block_on, open},
+    subject::Subject,
 };
 
 fn base() -> Tar {
@@ -116,6 +117,36 @@ fn an_opaque_marker_alone_empties_a_directory() {
         .lacks("d/e/f", Failure::Deleted)
         .holds("d/a", 0, "a")
         .lists(&["d", "d/a", "d/b", "d/e", "x"]);
+}
+
+#[test]
+fn an_opaque_marker_leaves_the_directory_itself_as_it_was() {
+    let base = || Tar::new().member(Member::directory("d").mode(0o700).owner(7, 8)).file("d/a", "a");
+    for above in [Tar::new(), Tar::new().file("d/b", "b")] {
+        let subject = Subject::new([base(), Tar::new().opaque("d"), above]);
+        for reference in subject.references() {
+            let entries =
+                block_on(async { open(&reference).await.unwrap().rootfs().await.unwrap().entries() });
+            let found = entries.iter().find(|found| found.entry.path == b"d").unwrap();
+            assert_eq!((found.layer, found.implied), (0, false), "{reference}");
+            assert_eq!((found.entry.mode, found.entry.uid, found.entry.gid), (0o700, 7, 8), "{reference}");
+        }
+        let their = &subject.unpacked()[b"d".as_slice()];
+        assert_eq!(their.mode, 0o700);
+    }
+}
+
+#[test]
+fn a_directory_made_anew_by_what_is_in_it_has_nothing_of_the_old_one() {
+    let subject = Subject::new([
+        Tar::new().member(Member::directory("d").mode(0o700)).file("d/a", "a"),
+        Tar::new().whiteout("d").file("d/b", "b"),
+    ]);
+    for reference in subject.references() {
+        let entries = block_on(async { open(&reference).await.unwrap().rootfs().await.unwrap().entries() });
+        let found = entries.iter().find(|found| found.entry.path == b"d").unwrap();
+        assert_eq!((found.layer, found.implied, found.entry.mode), (1, true, 0o755), "{reference}");
+    }
 }
 
 #[test]
