@@ -14,7 +14,7 @@ impl<T> Pieces<T> {
         Self { pieces: Vec::new(), capacity }
     }
 
-    /// How many items fit before and in the last piece begun: the index of the next item where nothing was skipped.
+    /// The index after the last item. Where items were added side by side, indexes may have been skipped.
     pub(super) fn len(&self) -> usize {
         let full = self.pieces.len().saturating_sub(1) * self.capacity;
         full + self.pieces.last().map_or(0, Vec::len)
@@ -99,7 +99,7 @@ mod tests {
         }
         pieces.shrink_to_fit();
         assert!((0..11).all(|number| pieces.get(number) == Some(&number)));
-        assert_eq!(pieces.get(11), None);
         assert_eq!(pieces.get_mut(4), Some(&mut 4));
+        assert_eq!(pieces.get(11), None);
     }
 }
