@@ -253,7 +253,7 @@ impl Image {
             EntryKind::File => Ok((located.found, located.content, certain)),
             kind => {
                 let message = format!("/{} is {} in {}", display(path), describe(kind), self.reference());
-                Err(Error::new(Kind::WrongKind, message))
+                Err(Error::new(Kind::NotAFile, message))
             }
         }
     }

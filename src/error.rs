@@ -36,6 +36,8 @@ pub(crate) enum Kind {
     Deleted,
     /// No such image, tag or platform.
     NoSuchImage,
+    /// A directory, device or pipe where a file was asked for.
+    NotAFile,
     /// The image does not hold it.
     NotFound,
     /// Anything else.
@@ -46,8 +48,6 @@ pub(crate) enum Kind {
     Unavailable,
     /// Asked for something that cannot be asked for.
     Usage,
-    /// A directory, device or pipe where a file was asked for.
-    WrongKind,
 }
 
 impl Error {
@@ -114,7 +114,7 @@ impl Error {
     /// There is something at the path, but no file.
     #[must_use]
     pub fn is_wrong_kind(&self) -> bool {
-        self.inner.kind == Kind::WrongKind
+        self.inner.kind == Kind::NotAFile
     }
 }
 
