@@ -2,6 +2,7 @@
 //!
 //! Bounds, not timings: whatever the threads do, the channels and buffers between them cannot hold more.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::print_stderr, reason = "the figures help where a bound does not hold")]
 #![expect(unsafe_code, reason = "a global allocator is unsafe by its trait")]
 
 use std::{
