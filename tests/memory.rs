@@ -124,7 +124,7 @@ async fn drain(image: &Image) -> usize {
     count
 }
 
-/// Reads a file as slowly as a reader can: nothing is taken before all that may wait is waiting.
+/// Reads a file to its end and drops the pieces; returns its size.
 async fn carve(image: &Image, path: &str) -> u64 {
     let mut file = image.carve(path).await.unwrap();
     let mut size = 0;
