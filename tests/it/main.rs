@@ -13,3 +13,4 @@ mod rootfs_whiteouts;
 mod stacks;
 mod support;
 mod support_works;
+mod tar_forms;
