@@ -124,7 +124,8 @@ impl Image {
             let (found, content, certain) = content;
             return match held {
                 Some((record, bytes)) if record == content => {
-                    let outcome = Outcome { verification: self.verified(&known, *options), is_final: certain };
+                    let outcome =
+                        Outcome { verification: self.verified(&known, *options), is_final: certain };
                     Ok(File::held(found, bytes.into(), outcome))
                 }
                 _ => self.fetch(found, content, certain, &known, *options),

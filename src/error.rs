@@ -1,7 +1,7 @@
 //! The one error that callers see. What went wrong is told by predicates; the message says what was being done, the sources
 //! say why it failed.
 
-use std::{error::Error as StdError, fmt};
+use std::{error::Error as StdError, fmt, io};
 
 use crate::{registry, source, toc};
 
@@ -63,25 +63,6 @@ impl Error {
         Self { inner: Box::new(Inner { kind, message: message.into(), source: Some(Box::new(source)) }) }
     }
 
-    pub(crate) fn of_source(message: impl Into<String>, error: source::Error) -> Self {
-        match error {
-            source::Error::Registry(error) => Self::of_registry(message, error),
-            source::Error::Io { .. } => Self::caused(Kind::Other, message, error),
-            source::Error::Local { .. } => Self::caused(Kind::Corrupt, message, error),
-        }
-    }
-
-    pub(crate) fn of_registry(message: impl Into<String>, error: registry::Error) -> Self {
-        let kind = match error.kind() {
-            registry::Kind::BlobUnknown | registry::Kind::Corrupt => Kind::Corrupt,
-            registry::Kind::ManifestUnknown => Kind::NoSuchImage,
-            registry::Kind::Other => Kind::Other,
-            registry::Kind::Unauthorized => Kind::Unauthorized,
-            registry::Kind::Unavailable => Kind::Unavailable,
-        };
-        Self::caused(kind, message, error)
-    }
-
     /// The same failure, said of something larger that was being done.
     pub(crate) fn context(self, message: impl Into<String>) -> Self {
         let kind = self.inner.kind;
@@ -134,6 +115,34 @@ impl Error {
     #[must_use]
     pub fn is_wrong_kind(&self) -> bool {
         self.inner.kind == Kind::WrongKind
+    }
+}
+
+impl From<registry::Error> for Error {
+    /// The registry's own message says what was being done, to whom and what to try.
+    fn from(error: registry::Error) -> Self {
+        let kind = match error.kind() {
+            registry::Kind::BlobUnknown | registry::Kind::Corrupt => Kind::Corrupt,
+            registry::Kind::ManifestUnknown => Kind::NoSuchImage,
+            registry::Kind::Other => Kind::Other,
+            registry::Kind::Unauthorized => Kind::Unauthorized,
+            registry::Kind::Unavailable => Kind::Unavailable,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<source::Error> for Error {
+    fn from(error: source::Error) -> Self {
+        match error {
+            source::Error::Io { path, source } => {
+                let missing = matches!(source.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::NotFound);
+                let kind = if missing { Kind::NoSuchImage } else { Kind::Other };
+                Self::caused(kind, format!("reading {path}"), source)
+            }
+            source::Error::Local { .. } => Self::new(Kind::Corrupt, error.to_string()),
+            source::Error::Registry(error) => error.into(),
+        }
     }
 }
 

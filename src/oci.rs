@@ -1,7 +1,7 @@
 //! Names and documents of the OCI specifications, as types that cannot be malformed.
 
-pub mod digest;
-pub mod manifest;
-pub mod media_type;
-pub mod platform;
-pub mod reference;
+pub(crate) mod digest;
+pub(crate) mod manifest;
+pub(crate) mod media_type;
+pub(crate) mod platform;
+pub(crate) mod reference;

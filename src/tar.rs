@@ -1,7 +1,7 @@
 //! The tar format: bytes in, entries out.
 
 mod decoder;
-pub mod entry;
+pub(crate) mod entry;
 mod error;
 mod header;
 mod number;
@@ -13,9 +13,8 @@ mod sparse;
 mod tests;
 pub(crate) mod whiteout;
 
-#[allow(unused_imports, reason = "the rooms above use them")]
 pub(crate) use self::{
     decoder::{Decoder, Event},
-    error::{Error, ErrorKind},
+    error::Error,
     path::normalise,
 };

@@ -316,7 +316,9 @@ impl Image {
 fn spooled(sink: Sink) -> Result<Store, Error> {
     match sink {
         Sink::Spool(store) => Ok(store),
-        Sink::Stream(_) => Err(Error::new(Kind::Other, "content went to another place than a temporary file")),
+        Sink::Stream(_) => {
+            Err(Error::new(Kind::Other, "content went to another place than a temporary file"))
+        }
     }
 }
 

@@ -163,14 +163,6 @@ impl Store {
         Ok(Self { spool: Spool::new().map_err(spool_error)?, ranges: HashMap::new(), current: None })
     }
 
-    /// Forgets content whose pass failed before its end.
-    pub(super) fn discard_unfinished(&mut self) -> Result<(), Error> {
-        match self.current.take() {
-            Some((_, start)) => self.spool.truncate(start).map_err(spool_error),
-            None => Ok(()),
-        }
-    }
-
     fn begin(&mut self, content: Content) {
         self.current = Some((content, self.spool.length()));
     }

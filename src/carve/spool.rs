@@ -27,12 +27,6 @@ impl Spool {
         self.length
     }
 
-    /// Forgets what lies beyond `length`.
-    pub(super) fn truncate(&mut self, length: u64) -> io::Result<()> {
-        self.length = length.min(self.length);
-        self.file.set_len(self.length)
-    }
-
     /// Appends a piece; a hole stays one where the file system knows holes.
     pub(super) fn append(&mut self, piece: Piece<'_>) -> io::Result<()> {
         match piece {

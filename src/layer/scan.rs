@@ -114,15 +114,17 @@ pub(crate) async fn scan<V: Visitor>(job: Job, visitor: V) -> Result<(V, Pass), 
     let decoder = Decode::new(&job, visitor);
     let mut decoding = tokio::task::spawn_blocking(move || decoder.run(received));
     job.progress.layer_started(job.layer, &job.name, job.source.size());
-    let finished = Finished(&job);
+    let _finished = Finished(&job);
     let pumped = tokio::select! {
-        pumped = pump(&job, pieces) => pumped,
+        biased;
         result = &mut decoding => return joined(result),
+        pumped = pump(&job, pieces) => pumped,
     };
-    pumped.map_err(|error| Error::of_source("reading the blob", error))?;
-    let result = joined(decoding.await);
-    drop(finished);
-    result
+    // What arrived before a transfer failed may have been all that was wanted.
+    match (joined(decoding.await), pumped) {
+        (Err(_), Err(error)) => Err(error.into()),
+        (result, _) => result,
+    }
 }
 
 /// Tells the progress that reading has ended, also when the future is dropped.
@@ -210,7 +212,8 @@ impl<V: Visitor> Decode<V> {
             self.read += piece.len() as u64;
             hashes.blob(&piece);
             let mut input = &*piece;
-            while self.step(&hashes, |decompressor, buffer| decompressor.decompress(&mut input, buffer))? > 0 {
+            while self.step(&hashes, |decompressor, buffer| decompressor.decompress(&mut input, buffer))? > 0
+            {
                 if self.stopped() {
                     return Ok((self.visitor, Pass::Stopped));
                 }

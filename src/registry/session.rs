@@ -21,7 +21,7 @@ use crate::{
         authorization::Authority,
         blob::BlobReader,
         error::{Error, Kind},
-        http::{self, Counters, Http, StatusCode, Url, answer::Answer},
+        http::{self, Counters, Http, StatusCode, Url, address::AddressClass, answer::Answer},
         lock,
         redirect::Links,
         response,
@@ -30,6 +30,8 @@ use crate::{
 };
 
 mod request;
+#[cfg(test)]
+mod tests;
 
 /// Every kind of manifest that we can read; without the OCI types distribution 2.8.2 answers 404. Schema 1 comes last, so that
 /// it can be refused by name.
@@ -61,6 +63,8 @@ struct Origin {
     is_decided: bool,
     /// It has answered: a failure to connect may pass.
     is_reached: bool,
+    /// How private its address is; unknown before it has answered, and behind a proxy.
+    peer: Option<AddressClass>,
 }
 
 /// A manifest or image index as it came, verified against the digest that was asked for.
@@ -103,6 +107,7 @@ impl Session {
             is_plain: http.plain_http || is_loopback,
             is_decided: http.plain_http || !is_loopback,
             is_reached: false,
+            peer: None,
         };
         Arc::new(Self {
             counters: Arc::clone(&http.counters),

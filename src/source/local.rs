@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::{self, Read, Seek, SeekFrom, Write as _},
+    io::{self, Read as _, Write as _},
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,10 +17,14 @@ use crate::{
     decompress::{Decompressor, Encoding},
     limits,
     offset::Compressed,
+    tar::{self, Event, entry::EntryKind},
 };
 
 /// Bytes unpacked at a time from a compressed archive.
 const BUFFER_BYTES: usize = 256 << 10;
+
+/// Bytes read at a time while hopping from header to header: most headers are one block.
+const HEADER_BYTES: usize = 512;
 
 /// Links followed inside an archive: old `docker save` links a layer to the same layer of another image.
 const ARCHIVE_LINKS: usize = 8;
@@ -65,9 +69,8 @@ impl Local {
         if let Some(unpacked) = unpack(&mut file).map_err(error)? {
             file = unpacked;
         }
-        file.seek(SeekFrom::Start(0)).map_err(error)?;
-        let members = members(&file).map_err(error)?;
         let archive = FileBlob::new(file, &path.display().to_string()).map_err(error)?;
+        let members = members(&archive).map_err(error)?;
         Ok(Self::Archive { archive, members })
     }
 
@@ -133,7 +136,8 @@ impl Source for LocalBlob {
         Box::pin(async move {
             let name = blob.name.clone();
             let opened = tokio::task::spawn_blocking(move || blob.file()).await;
-            let file = opened.map_err(|error| Error::Io { path: name, source: io::Error::other(error) })??;
+            let file =
+                opened.map_err(|error| Error::Io { path: name, source: io::Error::other(error) })??;
             file.open(range).await
         })
     }
@@ -144,41 +148,52 @@ fn io_error(path: &Path, source: io::Error) -> Error {
 }
 
 /// The members of a tar archive, found by hopping from header to header.
-fn members(file: &File) -> io::Result<HashMap<String, Member>> {
+fn members(archive: &FileBlob) -> io::Result<HashMap<String, Member>> {
+    let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
     let mut members = HashMap::new();
-    let mut archive = tar::Archive::new(file);
-    for entry in archive.entries_with_seek()? {
-        let entry = entry?;
+    let (mut decoder, mut at) = (tar::Decoder::new(), 0);
+    let mut buffer = vec![0; HEADER_BYTES];
+    while at < archive.size() {
+        let left = usize::try_from(archive.size() - at).unwrap_or(usize::MAX);
+        let Some(piece) = buffer.get_mut(..HEADER_BYTES.min(left)) else { break };
+        archive.read_exact_at(piece, at)?;
+        let mut input = &*piece;
+        let event = decoder.decode(&mut input).map_err(invalid)?;
+        at = decoder.offset().0;
+        let Some(event) = event else { continue };
+        let entry = match event {
+            Event::End => return Ok(members),
+            Event::Entry(entry) => entry,
+            Event::Data(_) | Event::EntryEnd | Event::Hole(_) => continue,
+        };
+        decoder.skip_content();
+        at = decoder.offset().0;
         if members.len() >= limits::ARCHIVE_MEMBERS {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "too many members for an image archive"));
         }
-        let Some(name) = entry.path()?.to_str().map(|name| clean(Path::new(""), name)) else { continue };
-        let kind = entry.header().entry_type();
-        if kind.is_file() {
-            let start = entry.raw_file_position();
-            let end = start.checked_add(entry.size()).ok_or(io::ErrorKind::InvalidData)?;
-            members.insert(name, Member::File(start..end));
-        } else if let Some(target) = entry.link_name()?.as_deref().and_then(Path::to_str) {
-            let base = Path::new(&name).parent().filter(|_| kind.is_symlink());
-            let target = clean(base.unwrap_or(Path::new("")), target);
-            members.insert(name, Member::Link(target));
-        }
+        let Ok(name) = String::from_utf8(entry.path.clone()) else { continue };
+        let link = String::from_utf8_lossy(&entry.link);
+        let member = match entry.kind {
+            EntryKind::File if entry.stored_size == entry.size => {
+                Member::File(entry.data_offset.0..entry.data_offset.0.saturating_add(entry.size))
+            }
+            EntryKind::Hardlink => Member::Link(link.into_owned()),
+            EntryKind::Symlink => {
+                let parent = name.rsplit_once('/').map_or("", |(parent, _)| parent);
+                Member::Link(clean(parent, &link))
+            }
+            _ => continue,
+        };
+        members.insert(name, member);
     }
+    decoder.finish().map_err(invalid)?;
     Ok(members)
 }
 
-/// `name` relative to `base`, without `.` and `..`, held inside the archive.
-fn clean(base: &Path, name: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    let base = base.to_str().unwrap_or_default();
-    for part in base.split('/').chain(name.split('/')) {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
+/// `target` relative to `base`, without `.` and `..`, held inside the archive.
+fn clean(base: &str, target: &str) -> String {
+    let path = if target.starts_with('/') { target.to_owned() } else { format!("{base}/{target}") };
+    String::from_utf8_lossy(&tar::normalise(path.as_bytes())).into_owned()
 }
 
 /// The content of a compressed file as a temporary one; `None` if the file is not compressed.
@@ -204,7 +219,10 @@ fn unpack(file: &mut File) -> io::Result<Option<File>> {
             }
             total += produced as u64;
             if total > limits::UNPACKED_ARCHIVE_BYTES {
-                return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the archive unpacks to too many bytes"));
+                return Err(io::Error::new(
+                    io::ErrorKind::FileTooLarge,
+                    "the archive unpacks to too many bytes",
+                ));
             }
             let target = match &mut unpacked {
                 Some(target) => target,

@@ -75,3 +75,35 @@ pub struct Entry {
     /// Bytes of content stored in the archive: less than `size` for a sparse file; for [`EntryKind::Other`] its data.
     pub stored_size: u64,
 }
+
+impl Entry {
+    /// An entry of this kind at this path, and nothing else known of it: size, owners and times are 0, mode is 0.
+    ///
+    /// ```
+    /// use layerslayer::{Entry, EntryKind};
+    ///
+    /// let mut entry = Entry::new("etc/passwd", EntryKind::File);
+    /// entry.mode = 0o644;
+    /// assert_eq!(entry.path, b"etc/passwd");
+    /// ```
+    #[must_use]
+    pub fn new(path: impl Into<Vec<u8>>, kind: EntryKind) -> Self {
+        Self {
+            path: path.into(),
+            kind,
+            size: 0,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            uname: Vec::new(),
+            gname: Vec::new(),
+            mtime: Timestamp::default(),
+            link: Vec::new(),
+            device: None,
+            xattrs: BTreeMap::new(),
+            header_offset: Uncompressed(0),
+            data_offset: Uncompressed(0),
+            stored_size: 0,
+        }
+    }
+}

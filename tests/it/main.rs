@@ -3,6 +3,7 @@
 
 mod archives;
 mod carving;
+mod cli_demo;
 mod collecting;
 mod debian;
 mod encodings;

@@ -6,8 +6,9 @@ use super::{Unpacked, decode, decode_in_pieces, only_entry};
 use crate::{
     limits,
     tar::{
-        Decoder, Error, ErrorKind, Event,
+        Decoder, Error, Event,
         entry::{EntryKind, Timestamp},
+        error::ErrorKind,
     },
 };
 

@@ -4,7 +4,7 @@ use super::{
     archive::{END, Header, extended, file},
     decode, decode_in_pieces, only_entry,
 };
-use crate::tar::{Decoder, ErrorKind, Event, entry::EntryKind};
+use crate::tar::{Decoder, Event, entry::EntryKind, error::ErrorKind};
 
 /// Offsets and lengths of what is stored.
 pub(super) type Segments = [(u64, u64)];

@@ -1,0 +1,85 @@
+//! The command line: parse, resolve, run, exit code. It reaches only the library's public API.
+//!
+//! Data goes to stdout, everything else to stderr.
+
+use std::{process::ExitCode, time::Instant};
+
+use args::{Arguments, Command};
+use console::Console;
+use exit::{Exit, Failure};
+use report::Report;
+
+mod args;
+mod carve;
+mod connect;
+mod console;
+mod destination;
+mod exit;
+mod output;
+mod patterns;
+mod peek;
+mod progress;
+mod report;
+mod selector;
+mod signals;
+
+/// Threads that move bytes; the main thread formats and writes.
+const WORKERS: usize = 2;
+
+/// Runs the program.
+pub(crate) fn main() -> ExitCode {
+    let started = Instant::now();
+    let arguments = match args::parse(std::env::args_os()) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help that nobody reads to its end is no failure.
+            drop(error.print());
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage.code()));
+        }
+    };
+    let common = arguments.command.common();
+    let console = Console::new(common.quiet);
+    let mut report = Report::new(&arguments.command);
+    let failure = block_on(&arguments, &console, &mut report).err();
+    console.clear();
+    let mut exit = failure.as_ref().map_or(Exit::Done, |failure| failure.exit);
+    if let Some(failure) = &failure {
+        failure.messages.iter().for_each(|message| console.error(message));
+    }
+    if common.verbose {
+        console.note(&report.summary(started.elapsed()));
+    }
+    if let Some(path) = &common.report
+        && let Err(error) = report.write(path, exit, failure.as_ref(), started.elapsed())
+    {
+        console.error(&format!("writing the report {}: {error}", path.display()));
+        exit = if exit == Exit::Done { Exit::Other } else { exit };
+    }
+    ExitCode::from(exit.code())
+}
+
+fn block_on(arguments: &Arguments, console: &Console, report: &mut Report) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::caused("starting the runtime", &error))?;
+    let result = runtime.block_on(async {
+        let mut signal = signals::watch()?;
+        tokio::select! {
+            biased;
+            exit = &mut signal => Err(Failure::silent(exit.unwrap_or(Exit::Interrupted))),
+            result = run(arguments, console, report) => result,
+        }
+    });
+    // Threads that still read from the network have nothing left to say.
+    runtime.shutdown_background();
+    result
+}
+
+async fn run(arguments: &Arguments, console: &Console, report: &mut Report) -> Result<(), Failure> {
+    match &arguments.command {
+        Command::Carve(arguments) => carve::run(arguments, console, report).await,
+        Command::Peek(arguments) => peek::run(arguments, console, report).await,
+    }
+}

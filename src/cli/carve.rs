@@ -1,0 +1,286 @@
+//! `layerslayer carve`: the content of files.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io::Write as _,
+    os::unix::ffi::OsStrExt as _,
+    path::Path,
+};
+
+use layerslayer::{CarveOptions, Collection, File, Image, Item, Outcome, Selection, Verification};
+
+use super::{
+    args::CarveArguments,
+    connect::{self, Connection},
+    console::Console,
+    destination::{Destination, Target, archive::Archive, is_binary, tree::Tree},
+    exit::{Exit, Failure},
+    output::{
+        Listing as _, Row,
+        facts::{ImageFacts, LayerFacts},
+        json::Json,
+        sanitize,
+    },
+    report::Report,
+    selector,
+};
+
+/// One run of `carve`.
+struct Carve<'a> {
+    arguments: &'a CarveArguments,
+    console: &'a Console,
+    image: &'a Image,
+    options: CarveOptions,
+}
+
+/// What a run wrote.
+#[derive(Default)]
+struct Written {
+    items: Vec<(usize, layerslayer::Entry)>,
+    failures: Vec<(Vec<u8>, Failure)>,
+}
+
+impl Written {
+    /// The file that `path` asked for, under this path and not the one that links led to.
+    fn one(path: &OsStr, file: &File) -> Self {
+        let mut entry = file.entry().clone();
+        let names = path.as_bytes().split(|&byte| byte == b'/').filter(|name| !matches!(name, [] | [b'.']));
+        entry.path = names.collect::<Vec<_>>().join(&b'/');
+        Self { items: vec![(file.layer(), entry)], failures: Vec::new() }
+    }
+}
+
+/// Runs `carve`.
+pub(crate) async fn run(
+    arguments: &CarveArguments,
+    console: &Console,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let destination = Destination::of(arguments)?;
+    let Connection { client, image } =
+        connect::open(&arguments.image, &arguments.common, console, report).await?;
+    let mut options = CarveOptions::default().verify(arguments.common.verify.is_some());
+    if let Some(layer) = &arguments.layer {
+        options = options.layer(selector::layer(layer, &LayerFacts::of_all(&image))?);
+    }
+    let carve = Carve { arguments, console, image: &image, options };
+    let result = carve.to(&destination, report).await;
+    report.read_by(&client);
+    carve.conclude(result)
+}
+
+impl Carve<'_> {
+    async fn to(&self, destination: &Destination, report: &mut Report) -> Result<Written, Failure> {
+        match (destination, self.arguments.paths.as_slice()) {
+            (Destination::Single(target), [path]) => self.one_to_stream(path, target, report).await,
+            (Destination::Directory(directory), [path]) => {
+                match self.one_to_directory(path, directory, report).await {
+                    Err(failure) if failure.exit == Exit::WrongKind => {
+                        self.several(&Destination::Directory(directory.clone()), report).await
+                    }
+                    result => result,
+                }
+            }
+            _ => self.several(destination, report).await,
+        }
+    }
+
+    /// Prints what `--json` asks for, and turns what failed into the exit.
+    fn conclude(&self, result: Result<Written, Failure>) -> Result<(), Failure> {
+        let written = match result {
+            Ok(written) => written,
+            Err(failure) if self.arguments.common.json && !failure.messages.is_empty() => {
+                let path = self.arguments.paths.first().map_or(&b""[..], |path| path.as_bytes());
+                Written { items: Vec::new(), failures: vec![(path.to_vec(), failure)] }
+            }
+            Err(failure) => return Err(failure),
+        };
+        if self.arguments.common.json {
+            self.print(&written).map_err(|error| Failure::writing("stdout", &error))?;
+        }
+        Failure::all(written.failures.into_iter().map(|(_, failure)| failure).collect())
+    }
+
+    fn print(&self, written: &Written) -> std::io::Result<()> {
+        let out = self.console.stdout().map_err(|_| std::io::ErrorKind::Other)?;
+        let mut lines = Json::new(out);
+        lines.image(&ImageFacts::of(self.image))?;
+        for (layer, entry) in &written.items {
+            lines.entry(&Row { layer: *layer, entry, implied: false })?;
+        }
+        for (path, failure) in &written.failures {
+            lines.failure(path, failure.exit.code(), &failure.messages.join("\n"))?;
+        }
+        lines.end()
+    }
+
+    /// A file's content goes to one stream as it arrives.
+    async fn one_to_stream(
+        &self,
+        path: &OsStr,
+        target: &Target,
+        report: &mut Report,
+    ) -> Result<Written, Failure> {
+        let mut file = self.find(path, report).await.map_err(|failure| match failure.exit {
+            Exit::WrongKind => failure.advise("-o DIR/ or --tar carves directories"),
+            _ => failure,
+        })?;
+        // Nothing is created before the first piece has come: a failure to get it leaves no trace.
+        let mut piece = file.next().await.transpose()?;
+        if target.is_shy_terminal() && piece.as_ref().is_some_and(|piece| is_binary(piece)) {
+            let advice = "binary content could upset the terminal; -o FILE saves it, -o - insists";
+            return Err(Failure::new(Exit::Other, advice));
+        }
+        let mut sink = target.open(self.console)?;
+        while let Some(bytes) = piece {
+            sink.write_all(&bytes).map_err(|error| target.failure(&error))?;
+            piece = file.next().await.transpose()?;
+        }
+        if self.arguments.same_permissions {
+            let lost = sink.keep_attributes(file.entry()).map_err(|error| target.failure(&error))?;
+            self.warn_of(lost);
+        }
+        sink.finish().map_err(|error| target.failure(&error))?;
+        self.close(&file, report);
+        Ok(Written::one(path, &file))
+    }
+
+    /// A file's content goes to its own name below a directory as it arrives.
+    async fn one_to_directory(
+        &self,
+        path: &OsStr,
+        directory: &Path,
+        report: &mut Report,
+    ) -> Result<Written, Failure> {
+        let mut file = self.find(path, report).await?;
+        let mut piece = file.next().await.transpose()?;
+        let name = match Path::new(path).file_name() {
+            Some(name) => name.as_bytes().to_vec(),
+            None => file.resolved_path().rsplit(|&byte| byte == b'/').next().unwrap_or_default().to_vec(),
+        };
+        let place = directory.join(OsStr::from_bytes(&name));
+        let failed = |error: &std::io::Error| Failure::writing(place.display(), error);
+        let mut tree =
+            Tree::open(directory, self.arguments.same_permissions).map_err(|error| failed(&error))?;
+        let mut out = tree.create(&name, file.entry()).map_err(|error| failed(&error))?;
+        while let Some(bytes) = piece {
+            out.write_all(&bytes).map_err(|error| failed(&error))?;
+            piece = file.next().await.transpose()?;
+        }
+        tree.finish(out).map_err(|error| failed(&error))?;
+        self.warn_of(tree.lost());
+        self.close(&file, report);
+        Ok(Written::one(path, &file))
+    }
+
+    async fn find(&self, path: &OsStr, report: &mut Report) -> Result<File, Failure> {
+        let file = self.image.carve_with(path.as_bytes(), &self.options).await.map_err(|error| {
+            let failure = Failure::from(&error);
+            match path.as_bytes().iter().any(|byte| b"*?[".contains(byte)) {
+                true if error.is_not_found() => failure.advise("a PATH is literal; --glob takes patterns"),
+                _ => failure,
+            }
+        })?;
+        let layer = self.image.layer(file.layer())?;
+        report.file(file.resolved_path(), (file.layer(), layer.digest().to_string()), file.entry().size);
+        Ok(file)
+    }
+
+    /// All content of a file has been read.
+    fn close(&self, file: &File, report: &mut Report) {
+        if self.arguments.explain {
+            file.trace().iter().for_each(|line| self.console.explain(line));
+        }
+        if let Some(outcome) = file.outcome() {
+            self.judge(outcome, report);
+        }
+    }
+
+    fn judge(&self, outcome: Outcome, report: &mut Report) {
+        report.outcome(outcome.verification, outcome.is_final);
+        if outcome.verification == Verification::None {
+            self.console.note("not verified; --verify reads the whole layer");
+        }
+    }
+
+    /// Paths, directories and patterns, collected first and written then.
+    async fn several(&self, destination: &Destination, report: &mut Report) -> Result<Written, Failure> {
+        if let Destination::Archive(target) = destination
+            && target.is_shy_terminal()
+        {
+            let advice = "a tar archive could upset the terminal; -o FILE saves it, -o - insists";
+            return Err(Failure::new(Exit::Other, advice));
+        }
+        let bytes =
+            |texts: &[OsString]| texts.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>();
+        let selection = match self.arguments.globs.as_slice() {
+            [] => Selection::paths(bytes(&self.arguments.paths)),
+            globs => Selection::globs(globs.iter().map(|glob| glob.to_string_lossy()))?,
+        };
+        let collection = self.image.collect(&selection, &self.options).await?;
+        let failures = collection.failures().iter();
+        let failures = failures.map(|(path, error)| (path.clone(), Failure::from(error))).collect();
+        let items: Vec<Item> = collection.items().to_vec();
+        if self.arguments.explain {
+            self.explain(&collection, &items);
+        }
+        if !items.is_empty() {
+            match destination {
+                Destination::Archive(target) | Destination::Single(target) => {
+                    self.write_archive(&collection, &items, target)?;
+                }
+                Destination::Directory(directory) => self.write_tree(&collection, &items, directory)?,
+            }
+            self.judge(collection.outcome(), report);
+        }
+        let items = items.into_iter().map(|item| {
+            let mut entry = item.entry;
+            entry.path = item.path;
+            (item.layer, entry)
+        });
+        Ok(Written { items: items.collect(), failures })
+    }
+
+    fn explain(&self, collection: &Collection, items: &[Item]) {
+        for (requested, trace) in collection.traces() {
+            let path = self.arguments.paths.get(requested).map(|path| sanitize::name(path.as_bytes()));
+            let prefix = path.map(|path| format!("{path}: ")).unwrap_or_default();
+            trace.iter().for_each(|line| self.console.explain(&format!("{prefix}{line}")));
+        }
+        if !self.arguments.globs.is_empty() {
+            for item in items {
+                self.console.explain(&format!("{}: from layer {}", sanitize::name(&item.path), item.layer));
+            }
+        }
+    }
+
+    fn write_archive(&self, collection: &Collection, items: &[Item], target: &Target) -> Result<(), Failure> {
+        let mut archive = Archive::new(target.open(self.console)?);
+        for item in items {
+            archive
+                .write(&item.path, &item.entry, item.hardlink_to.as_deref(), collection.open(item))
+                .map_err(|error| target.failure(&error))?;
+        }
+        let sink = archive.finish().map_err(|error| target.failure(&error))?;
+        sink.finish().map_err(|error| target.failure(&error))
+    }
+
+    fn write_tree(&self, collection: &Collection, items: &[Item], directory: &Path) -> Result<(), Failure> {
+        let failed = |path: &Path, error: &std::io::Error| Failure::writing(path.display(), error);
+        let mut tree = Tree::open(directory, self.arguments.same_permissions)
+            .map_err(|error| failed(directory, &error))?;
+        for item in items {
+            tree.write(&item.path, &item.entry, item.hardlink_to.as_deref(), collection.open(item))
+                .map_err(|error| failed(&directory.join(OsStr::from_bytes(&item.path)), &error))?;
+        }
+        tree.close().map_err(|error| failed(directory, &error))?;
+        self.warn_of(tree.lost());
+        Ok(())
+    }
+
+    fn warn_of(&self, lost: Vec<String>) {
+        if !lost.is_empty() {
+            self.console.warning(&format!("not kept: {}", lost.join(", ")));
+        }
+    }
+}

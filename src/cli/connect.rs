@@ -1,0 +1,93 @@
+//! From the command line to an open image.
+
+use std::io::{self, Read as _};
+
+use layerslayer::{Client, Credential, Image, ImageReference, Platform};
+use secrecy::SecretString;
+
+use super::{
+    args::Common,
+    console::Console,
+    exit::{Failure, chain},
+    output::facts::ImageFacts,
+    report::Report,
+};
+
+/// Longest password read from stdin, in bytes; tokens of cloud registries have some thousand.
+const PASSWORD_BYTES: u64 = 64 << 10;
+
+/// An image and the client that reads it.
+pub(crate) struct Connection {
+    pub(crate) client: Client,
+    pub(crate) image: Image,
+}
+
+/// Opens `image` as the flags say.
+pub(crate) async fn open(
+    image: &str,
+    common: &Common,
+    console: &Console,
+    report: &mut Report,
+) -> Result<Connection, Failure> {
+    let reference: ImageReference = image
+        .parse()
+        .map_err(|error| Failure::usage(format!("malformed image reference {image:?}: {}", chain(&error))))?;
+    let platform = match &common.platform {
+        Some(text) => text
+            .parse()
+            .map_err(|error| Failure::usage(format!("malformed platform {text:?}: {}", chain(&error))))?,
+        None => Platform::default(),
+    };
+    let mut builder = Client::builder().plain_http(common.plain_http).progress(console.display());
+    if let Some(file) = &common.ca {
+        builder = builder.ca_file(file.clone());
+    }
+    if let Some(username) = &common.username {
+        builder = builder.credential(Credential::basic(username, password(io::stdin().lock())?));
+    }
+    let client = builder.build()?;
+    let result = client.image(&reference, &platform).await;
+    report.read_by(&client);
+    let image = result?;
+    report.image(&ImageFacts::of(&image), image.layers().iter().map(layerslayer::Layer::size).sum());
+    Ok(Connection { client, image })
+}
+
+/// Reads a password up to the end of `input`; the newline that `echo` adds is not part of it.
+fn password(input: impl io::Read) -> Result<SecretString, Failure> {
+    let mut text = String::new();
+    if let Err(error) = input.take(PASSWORD_BYTES + 1).read_to_string(&mut text) {
+        return Err(Failure::usage(format!("reading the password from stdin: {error}")));
+    }
+    let end =
+        text.strip_suffix('\n').map_or(text.len(), |line| line.strip_suffix('\r').unwrap_or(line).len());
+    text.truncate(end);
+    let length = text.len();
+    let password = SecretString::from(text);
+    match length as u64 {
+        0 => Err(Failure::usage("--password-stdin: stdin is empty")),
+        PASSWORD_BYTES.. => Err(Failure::usage("--password-stdin: stdin is too long for a password")),
+        _ => Ok(password),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    #[test]
+    fn one_newline_at_the_end_is_not_part_of_the_password() {
+        for (input, expected) in [("a b", "a b"), ("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n")] {
+            assert_eq!(password(input.as_bytes()).unwrap().expose_secret(), expected);
+        }
+    }
+
+    #[test]
+    fn an_empty_or_endless_password_is_refused() {
+        assert!(password(&b"\n"[..]).is_err());
+        assert!(password(io::repeat(b'a')).is_err());
+        assert!(password(&b"\xff"[..]).is_err());
+    }
+}

@@ -1,0 +1,95 @@
+//! The two streams: stdout for data, stderr for everything else.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, IsTerminal as _, Write},
+    os::fd::AsFd as _,
+    sync::Arc,
+};
+
+use super::{exit::Failure, output::sanitize, progress::Display};
+
+/// Bytes collected before they are written to stdout.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// Where a run speaks.
+pub(crate) struct Console {
+    display: Arc<Display>,
+    quiet: bool,
+}
+
+impl Console {
+    /// A console; with `quiet` it speaks only of errors.
+    pub(crate) fn new(quiet: bool) -> Self {
+        Self { display: Arc::new(Display::new(quiet)), quiet }
+    }
+
+    /// Draws progress.
+    pub(crate) fn display(&self) -> Arc<Display> {
+        Arc::clone(&self.display)
+    }
+
+    /// Takes the bars away.
+    pub(crate) fn clear(&self) {
+        self.display.clear();
+    }
+
+    /// Something went wrong.
+    pub(crate) fn error(&self, message: &str) {
+        self.display.line(&format!("layerslayer: {}", sanitize::message(message)));
+    }
+
+    /// Something the user should know.
+    pub(crate) fn note(&self, message: &str) {
+        if !self.quiet {
+            self.error(message);
+        }
+    }
+
+    /// A line that was asked for.
+    pub(crate) fn explain(&self, line: &str) {
+        self.display.line(&sanitize::message(line));
+    }
+
+    /// Something may not be as the user thinks.
+    pub(crate) fn warning(&self, message: &str) {
+        self.note(&format!("warning: {message}"));
+    }
+
+    /// Stdout, buffered, unbroken by progress bars.
+    pub(crate) fn stdout(&self) -> Result<BufWriter<Stdout>, Failure> {
+        let stdout = io::stdout();
+        let file = stdout.as_fd().try_clone_to_owned().map_err(|error| Failure::writing("stdout", &error))?;
+        let display = stdout.is_terminal().then(|| self.display());
+        Ok(BufWriter::with_capacity(BUFFER_BYTES, Stdout { file: file.into(), display }))
+    }
+}
+
+/// Columns of the terminal that stdout is, if it is one.
+pub(crate) fn stdout_width() -> Option<usize> {
+    let stdout = io::stdout();
+    if !stdout.is_terminal() {
+        return None;
+    }
+    let size = rustix::termios::tcgetwinsize(stdout.as_fd()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|&columns| columns > 0)
+}
+
+/// Stdout without line buffering.
+pub(crate) struct Stdout {
+    file: File,
+    display: Option<Arc<Display>>,
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &self.display {
+            Some(display) => display.suspend(|| self.file.write(bytes)),
+            None => self.file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}

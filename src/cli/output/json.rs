@@ -1,0 +1,218 @@
+//! JSON Lines: one object a line; `docs/json.md` documents and versions them.
+
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    io::{self, Write},
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use layerslayer::{Entry, EntryKind};
+use serde::Serialize;
+
+use super::{
+    Listing, Row,
+    facts::{ConfigFacts, ImageFacts, LayerFacts},
+    time,
+};
+
+/// Version of the schema; it rises when something is removed or changes its meaning.
+pub(crate) const SCHEMA: u32 = 1;
+
+/// Writes JSON Lines.
+pub(crate) struct Json<W> {
+    out: W,
+}
+
+impl<W: Write> Json<W> {
+    /// Lines to `out`.
+    pub(crate) fn new(out: W) -> Self {
+        Self { out }
+    }
+
+    /// A PATH or pattern that could not be carved.
+    pub(crate) fn failure(&mut self, path: &[u8], exit: u8, error: &str) -> io::Result<()> {
+        let (path, path_bytes) = text(path);
+        self.line(&FailureLine { kind: "failure", path, path_bytes, exit, error })
+    }
+
+    fn line(&mut self, line: &impl Serialize) -> io::Result<()> {
+        serde_json::to_writer(&mut self.out, line)?;
+        self.out.write_all(b"\n")
+    }
+}
+
+impl<W: Write + Send> Listing for Json<W> {
+    fn image(&mut self, image: &ImageFacts) -> io::Result<()> {
+        self.line(&ImageLine { kind: "image", schema: SCHEMA, image })
+    }
+
+    fn config(&mut self, config: &ConfigFacts) -> io::Result<()> {
+        self.line(&Tagged { kind: "config", facts: config })
+    }
+
+    fn layer(&mut self, layer: &LayerFacts) -> io::Result<()> {
+        self.line(&Tagged { kind: "layer", facts: layer })
+    }
+
+    fn entry(&mut self, row: &Row<'_>) -> io::Result<()> {
+        self.line(&EntryLine::of(row))
+    }
+
+    fn layer_end(&mut self, layer: usize, entries: u64, verified: &str) -> io::Result<()> {
+        self.line(&EndOfEntries { kind: "layer_end", layer: Some(layer), entries, verified, source: "tar" })?;
+        self.out.flush()
+    }
+
+    fn rootfs_end(&mut self, entries: u64, verified: &str) -> io::Result<()> {
+        self.line(&EndOfEntries { kind: "rootfs_end", layer: None, entries, verified, source: "tar" })
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.line(&End { kind: "end", complete: true })?;
+        self.out.flush()
+    }
+}
+
+#[derive(Serialize)]
+struct ImageLine<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    schema: u32,
+    #[serde(flatten)]
+    image: &'a ImageFacts,
+}
+
+#[derive(Serialize)]
+struct Tagged<'a, T> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    facts: &'a T,
+}
+
+#[derive(Serialize)]
+struct EndOfEntries<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layer: Option<usize>,
+    entries: u64,
+    verified: &'a str,
+    source: &'static str,
+}
+
+#[derive(Serialize)]
+struct End {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    complete: bool,
+}
+
+#[derive(Serialize)]
+struct FailureLine<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    path: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_bytes: Option<String>,
+    exit: u8,
+    error: &'a str,
+}
+
+#[derive(Serialize)]
+struct EntryLine<'a> {
+    #[serde(rename = "type")]
+    line: &'static str,
+    layer: usize,
+    path: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_bytes: Option<String>,
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gid: Option<u64>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    uname: Cow<'a, str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    gname: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mtime: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link_bytes: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dev: Option<(u32, u32)>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    xattrs: BTreeMap<Cow<'a, str>, String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    implied: bool,
+}
+
+impl<'a> EntryLine<'a> {
+    fn of(row: &Row<'a>) -> Self {
+        let entry: &Entry = row.entry;
+        let (path, path_bytes) = text(&entry.path);
+        let link = is_link(entry.kind).then(|| text(&entry.link));
+        // Marks that remove something have no attributes, and neither has what only its children imply.
+        let has_attributes = !row.implied && !matches!(entry.kind, EntryKind::Opaque | EntryKind::Whiteout);
+        Self {
+            line: "entry",
+            layer: row.layer,
+            path,
+            path_bytes,
+            kind: kind(entry.kind),
+            size: (entry.kind == EntryKind::File).then_some(entry.size),
+            mode: has_attributes.then(|| format!("{:04o}", entry.mode)),
+            uid: has_attributes.then_some(entry.uid),
+            gid: has_attributes.then_some(entry.gid),
+            uname: String::from_utf8_lossy(if has_attributes { &entry.uname } else { b"" }),
+            gname: String::from_utf8_lossy(if has_attributes { &entry.gname } else { b"" }),
+            mtime: if has_attributes { time::rfc3339(entry.mtime) } else { None },
+            link_bytes: link.as_ref().and_then(|(_, bytes)| bytes.clone()),
+            link: link.map(|(link, _)| link),
+            dev: entry.device,
+            xattrs: entry.xattrs.iter().map(|(name, value)| (text(name).0, base64(value))).collect(),
+            implied: row.implied,
+        }
+    }
+}
+
+/// Bytes as text, and in base64 too where the text does not tell them exactly.
+fn text(bytes: &[u8]) -> (Cow<'_, str>, Option<String>) {
+    let text = String::from_utf8_lossy(bytes);
+    let exact = text.as_bytes() == bytes;
+    (text, (!exact).then(|| base64(bytes)))
+}
+
+fn base64(bytes: &[u8]) -> String {
+    BASE64_STANDARD.encode(bytes)
+}
+
+fn is_link(kind: EntryKind) -> bool {
+    matches!(kind, EntryKind::Hardlink | EntryKind::Symlink)
+}
+
+fn kind(kind: EntryKind) -> &'static str {
+    match kind {
+        EntryKind::Block => "block",
+        EntryKind::Char => "char",
+        EntryKind::Directory => "dir",
+        EntryKind::Fifo => "fifo",
+        EntryKind::File => "file",
+        EntryKind::Hardlink => "hardlink",
+        EntryKind::Opaque => "opaque",
+        EntryKind::Symlink => "symlink",
+        EntryKind::Whiteout => "whiteout",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,299 @@
+//! Text for people: the summary of an image, and listings like `tar -tv`.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+};
+
+use layerslayer::{Entry, EntryKind};
+
+use super::{
+    Listing, Row,
+    facts::{ConfigFacts, ImageFacts, LayerFacts},
+    sanitize, time,
+};
+
+/// Digits of a digest where the full one would not fit.
+const DIGEST_DIGITS: usize = 12;
+
+/// Columns of owner, group and size together before they grow, as GNU tar has it.
+const OWNER_SIZE_COLUMNS: usize = 19;
+
+/// The summary of an image; lines are cut at `width` columns if there is one.
+pub(crate) fn summary(
+    out: &mut impl Write,
+    image: &ImageFacts,
+    config: &ConfigFacts,
+    layers: &[LayerFacts],
+    width: Option<usize>,
+) -> io::Result<()> {
+    let mut line = |text: &str| writeln!(out, "{}", cut(text, width));
+    for (name, value) in
+        [("image", &image.reference), ("digest", &image.digest), ("platform", &image.platform)]
+    {
+        line(&format!("{name:<12}{}", sanitize::message(value)))?;
+    }
+    for (name, value) in settings(config) {
+        line(&format!("{name:<12}{}", sanitize::message(&value)))?;
+    }
+    line("")?;
+    if layers.is_empty() {
+        return line("no layers");
+    }
+    let encodings = layers.iter().map(|layer| layer.encoding().len()).fold("ENCODING".len(), usize::max);
+    line(&format!("LAYER  {:<12}  {:>9}  {:<encodings$}  CREATED BY", "DIGEST", "SIZE", "ENCODING"))?;
+    for layer in layers {
+        let row = format!(
+            "{:>5}  {:<12}  {:>9}  {:<encodings$}  {}",
+            layer.index,
+            digits(&layer.digest),
+            size(layer.size),
+            sanitize::message(layer.encoding()),
+            created_by(layer),
+        );
+        line(row.trim_end())?;
+    }
+    Ok(())
+}
+
+/// The lines of a configuration that say something.
+fn settings(config: &ConfigFacts) -> Vec<(&'static str, String)> {
+    let list = |values: &[String]| match values {
+        [] => None,
+        // The form of a Dockerfile shows where words begin and end.
+        _ => serde_json::to_string(values).ok(),
+    };
+    let words = |values: &[String]| (!values.is_empty()).then(|| values.join(" "));
+    let single = [
+        ("created", config.created.clone()),
+        ("user", config.user.clone()),
+        ("workdir", config.working_dir.clone()),
+        ("entrypoint", list(&config.entrypoint)),
+        ("cmd", list(&config.cmd)),
+        ("ports", words(&config.exposed_ports)),
+        ("volumes", words(&config.volumes)),
+        ("stop signal", config.stop_signal.clone()),
+    ];
+    let single = single.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let env = config.env.iter().map(|value| ("env", value.clone()));
+    let labels = config.labels.iter().map(|(name, value)| ("label", format!("{name}={value}")));
+    single.chain(env).chain(labels).collect()
+}
+
+/// Writes entries like `tar -tv`, under a line for each layer.
+pub(crate) struct Text<W> {
+    out: W,
+    /// A layer's line that waits for its first entry.
+    header: Option<String>,
+    any: bool,
+    columns: usize,
+    line: String,
+    style: Style,
+    width: Option<usize>,
+}
+
+/// What the lines of a listing have beside the entries.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Style {
+    /// A line above the entries of each layer.
+    EveryLayer,
+    /// A line above the entries of each layer that has any.
+    LayersWithEntries,
+    /// The layer's number in front of each entry, in so many columns.
+    Rootfs { digits: usize },
+}
+
+impl<W: Write> Text<W> {
+    /// Text to `out`; the lines above layers are cut at `width` columns if there is one.
+    pub(crate) fn new(out: W, style: Style, width: Option<usize>) -> Self {
+        Self { out, header: None, any: false, columns: OWNER_SIZE_COLUMNS, line: String::new(), style, width }
+    }
+
+    fn write_header(&mut self) -> io::Result<()> {
+        let Some(header) = self.header.take() else { return Ok(()) };
+        if std::mem::replace(&mut self.any, true) {
+            writeln!(self.out)?;
+        }
+        writeln!(self.out, "{}", cut(&header, self.width))
+    }
+}
+
+impl<W: Write + Send> Listing for Text<W> {
+    fn image(&mut self, _: &ImageFacts) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn config(&mut self, _: &ConfigFacts) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn layer(&mut self, layer: &LayerFacts) -> io::Result<()> {
+        let header = format!(
+            "layer {}  {}  {}  {}  {}",
+            layer.index,
+            sanitize::message(&layer.digest),
+            size(layer.size),
+            sanitize::message(layer.encoding()),
+            created_by(layer)
+        );
+        match self.style {
+            Style::EveryLayer | Style::LayersWithEntries => self.header = Some(header.trim_end().to_owned()),
+            Style::Rootfs { .. } => {}
+        }
+        match self.style {
+            Style::EveryLayer => self.write_header(),
+            Style::LayersWithEntries | Style::Rootfs { .. } => Ok(()),
+        }
+    }
+
+    fn entry(&mut self, row: &Row<'_>) -> io::Result<()> {
+        self.write_header()?;
+        self.line.clear();
+        if let Style::Rootfs { digits } = self.style {
+            // Writing to a String cannot fail.
+            let _ = write!(self.line, "{:>digits$} ", row.layer);
+        }
+        push_entry(&mut self.line, row.entry, &mut self.columns);
+        if row.implied {
+            self.line.push_str(" (implied)");
+        }
+        self.line.push('\n');
+        self.out.write_all(self.line.as_bytes())
+    }
+
+    fn layer_end(&mut self, _: usize, _: u64, _: &str) -> io::Result<()> {
+        self.header = None;
+        self.out.flush()
+    }
+
+    fn rootfs_end(&mut self, _: u64, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// One line as `tar -tv` has it. `columns` is the room of owner and size together, and grows.
+fn push_entry(line: &mut String, entry: &Entry, columns: &mut usize) {
+    push_mode(line, entry);
+    line.push(' ');
+    let start = line.len();
+    push_owner(line, &entry.uname, entry.uid);
+    line.push('/');
+    push_owner(line, &entry.gname, entry.gid);
+    let size = match entry.device {
+        Some((major, minor)) => format!("{major},{minor}"),
+        None => entry.size.to_string(),
+    };
+    let used = line.get(start..).map_or(0, |owners| owners.chars().count()) + 1 + size.len();
+    *columns = used.max(*columns);
+    line.extend(std::iter::repeat_n(' ', *columns - used + 1));
+    line.push_str(&size);
+    line.push(' ');
+    line.push_str(&time::minute(entry.mtime));
+    line.push(' ');
+    match entry.path.is_empty() {
+        true => line.push('.'),
+        false => sanitize::push_name(line, &entry.path),
+    }
+    match entry.kind {
+        EntryKind::Directory => line.push('/'),
+        EntryKind::Hardlink => {
+            line.push_str(" link to ");
+            sanitize::push_name(line, &entry.link);
+        }
+        EntryKind::Opaque => line.push_str("/ (opaque)"),
+        EntryKind::Symlink => {
+            line.push_str(" -> ");
+            sanitize::push_name(line, &entry.link);
+        }
+        EntryKind::Whiteout => line.push_str(" (whiteout)"),
+        _ => {}
+    }
+}
+
+fn push_mode(line: &mut String, entry: &Entry) {
+    line.push(match entry.kind {
+        EntryKind::Block => 'b',
+        EntryKind::Char => 'c',
+        EntryKind::Directory => 'd',
+        EntryKind::Fifo => 'p',
+        EntryKind::File => '-',
+        EntryKind::Hardlink => 'h',
+        EntryKind::Opaque => 'o',
+        EntryKind::Symlink => 'l',
+        EntryKind::Whiteout => 'w',
+        _ => '?',
+    });
+    for (shift, special, lower, upper) in
+        [(6, 0o4000, 's', 'S'), (3, 0o2000, 's', 'S'), (0, 0o1000, 't', 'T')]
+    {
+        let bits = entry.mode >> shift;
+        line.push(if bits & 4 == 0 { '-' } else { 'r' });
+        line.push(if bits & 2 == 0 { '-' } else { 'w' });
+        line.push(match (entry.mode & special != 0, bits & 1 != 0) {
+            (true, true) => lower,
+            (true, false) => upper,
+            (false, true) => 'x',
+            (false, false) => '-',
+        });
+    }
+}
+
+fn push_owner(line: &mut String, name: &[u8], id: u64) {
+    match name {
+        [] => line.push_str(&id.to_string()),
+        _ => sanitize::push_name(line, name),
+    }
+}
+
+/// A size with three digits and a decimal unit, as docker prints it.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1000.0;
+    let mut unit = "kB";
+    for next in UNITS.into_iter().skip(1) {
+        // What would be rounded to 1000 of this unit is 1 of the next.
+        if value < 999.5 {
+            break;
+        }
+        value /= 1000.0;
+        unit = next;
+    }
+    match value {
+        ..9.995 => format!("{value:.2} {unit}"),
+        ..99.95 => format!("{value:.1} {unit}"),
+        _ => format!("{value:.0} {unit}"),
+    }
+}
+
+/// The first digits of a digest.
+fn digits(digest: &str) -> &str {
+    let hex = digest.split_once(':').map_or(digest, |(_, hex)| hex);
+    hex.get(..DIGEST_DIGITS).unwrap_or(hex)
+}
+
+/// What made a layer, on one line, without what the classic builder puts in front.
+fn created_by(layer: &LayerFacts) -> String {
+    let text = layer.created_by.as_deref().unwrap_or_default();
+    let text = text.strip_prefix("/bin/sh -c #(nop)").unwrap_or(text);
+    sanitize::message(&text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// At most `width` characters of a line.
+fn cut(line: &str, width: Option<usize>) -> String {
+    match width {
+        Some(width) if line.chars().count() > width => {
+            line.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+        }
+        _ => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! `layerslayer peek`: layers, configuration and listings.
+
+use std::io::{self, Seek as _, Write};
+
+use layerslayer::{Image, Verification};
+
+use super::{
+    args::PeekArguments,
+    connect::{self, Connection},
+    console::{self, Console},
+    exit::Failure,
+    output::{
+        Listing, Row,
+        facts::{ConfigFacts, ImageFacts, LayerFacts},
+        json::Json,
+        text::{self, Style, Text},
+    },
+    patterns::Patterns,
+    report::Report,
+    selector,
+};
+
+/// Runs `peek`.
+pub(crate) async fn run(
+    arguments: &PeekArguments,
+    console: &Console,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let is_listing = arguments.all || arguments.rootfs || !arguments.layers.is_empty();
+    if !is_listing && !arguments.globs.is_empty() {
+        return Err(Failure::usage("a GLOB selects entries of a listing; add --all, --layer N or --rootfs"));
+    }
+    let mut patterns = Patterns::new(&arguments.globs)?;
+    let Connection { client, image } =
+        connect::open(&arguments.image, &arguments.common, console, report).await?;
+    if !is_listing {
+        return summary(arguments, &image, console);
+    }
+    let result = match arguments.common.verify {
+        Some(_) => proved(arguments, &image, &mut patterns, console, report).await,
+        None => list(arguments, &image, &mut patterns, report, &mut console.stdout()?).await,
+    };
+    report.read_by(&client);
+    result?;
+    patterns.unused(&arguments.image)
+}
+
+/// Layers and configuration; nothing of any layer is read.
+fn summary(arguments: &PeekArguments, image: &Image, console: &Console) -> Result<(), Failure> {
+    let mut out = console.stdout()?;
+    let facts = ImageFacts::of(image);
+    let config = ConfigFacts::of(image.config());
+    let layers = LayerFacts::of_all(image);
+    let written = match arguments.common.json {
+        true => summary_lines(&mut Json::new(&mut out), &facts, &config, &layers),
+        false => text::summary(&mut out, &facts, &config, &layers, console::stdout_width()),
+    };
+    written.and_then(|()| out.flush()).map_err(|error| Failure::writing("stdout", &error))
+}
+
+fn summary_lines(
+    lines: &mut impl Listing,
+    image: &ImageFacts,
+    config: &ConfigFacts,
+    layers: &[LayerFacts],
+) -> io::Result<()> {
+    lines.image(image)?;
+    lines.config(config)?;
+    layers.iter().try_for_each(|layer| lines.layer(layer))?;
+    lines.end()
+}
+
+/// Lists into a file without a name, and prints it once everything in it is proved.
+async fn proved(
+    arguments: &PeekArguments,
+    image: &Image,
+    patterns: &mut Patterns,
+    console: &Console,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let failed = |error| Failure::caused("keeping the listing in a temporary file", &error);
+    let mut spool = io::BufWriter::new(tempfile::tempfile().map_err(failed)?);
+    list(arguments, image, patterns, report, &mut spool).await?;
+    let mut file = spool.into_inner().map_err(|error| failed(error.into_error()))?;
+    file.rewind().map_err(failed)?;
+    let mut out = console.stdout()?;
+    io::copy(&mut file, &mut out)
+        .and_then(|_| out.flush())
+        .map_err(|error| Failure::writing("stdout", &error))
+}
+
+async fn list<W: Write + Send>(
+    arguments: &PeekArguments,
+    image: &Image,
+    patterns: &mut Patterns,
+    report: &mut Report,
+    out: &mut W,
+) -> Result<(), Failure> {
+    let layers = LayerFacts::of_all(image);
+    let style = match arguments.rootfs {
+        true => Style::Rootfs { digits: layers.len().saturating_sub(1).to_string().len() },
+        false if patterns.select_all() => Style::EveryLayer,
+        false => Style::LayersWithEntries,
+    };
+    let mut listing: Box<dyn Listing + '_> = match arguments.common.json {
+        true => Box::new(Json::new(out)),
+        false => Box::new(Text::new(out, style, console::stdout_width())),
+    };
+    let chosen = chosen(arguments, &layers)?;
+    listing.image(&ImageFacts::of(image)).map_err(unwritten)?;
+    let verified = match arguments.rootfs {
+        true => rootfs(image, &layers, patterns, &mut *listing).await?,
+        false => each_layer(image, &chosen, patterns, &mut *listing).await?,
+    };
+    report.verified(verified);
+    match (arguments.common.verify, verified) {
+        (Some(_), Verification::None) => {
+            Err(Failure::new(super::exit::Exit::Corrupt, "the listing could not be verified"))
+        }
+        _ => listing.end().map_err(unwritten),
+    }
+}
+
+/// The layers to list, in the order in which they were asked for.
+fn chosen(arguments: &PeekArguments, layers: &[LayerFacts]) -> Result<Vec<LayerFacts>, Failure> {
+    if arguments.layers.is_empty() {
+        return Ok(layers.to_vec());
+    }
+    let indices = arguments.layers.iter().map(|text| selector::layer(text, layers));
+    let indices: Vec<usize> = indices.collect::<Result<_, _>>()?;
+    Ok(indices.into_iter().filter_map(|index| layers.get(index).cloned()).collect())
+}
+
+async fn each_layer(
+    image: &Image,
+    layers: &[LayerFacts],
+    patterns: &mut Patterns,
+    listing: &mut dyn Listing,
+) -> Result<Verification, Failure> {
+    let mut weakest = Verification::Blob;
+    for layer in layers {
+        listing.layer(layer).map_err(unwritten)?;
+        let mut entries = image.layer(layer.index)?.entries().await?;
+        let mut count = 0;
+        while let Some(entry) = entries.next().await {
+            let entry = entry?;
+            if patterns.select(&entry.path) {
+                count += 1;
+                let row = Row { layer: layer.index, entry: &entry, implied: false };
+                listing.entry(&row).map_err(unwritten)?;
+            }
+        }
+        let verification = entries.verification().unwrap_or(Verification::None);
+        weakest = weakest.min(verification);
+        listing.layer_end(layer.index, count, &verification.to_string()).map_err(unwritten)?;
+    }
+    Ok(weakest)
+}
+
+async fn rootfs(
+    image: &Image,
+    layers: &[LayerFacts],
+    patterns: &mut Patterns,
+    listing: &mut dyn Listing,
+) -> Result<Verification, Failure> {
+    layers.iter().try_for_each(|layer| listing.layer(layer)).map_err(unwritten)?;
+    let rootfs = image.rootfs().await?;
+    let mut count = 0;
+    rootfs
+        .visit(|row| {
+            if !patterns.select(&row.entry.path) {
+                return Ok(());
+            }
+            count += 1;
+            listing.entry(&Row { layer: row.layer, entry: &row.entry, implied: row.implied })
+        })
+        .map_err(unwritten)?;
+    let verification = rootfs.verification();
+    listing.rootfs_end(count, &verification.to_string()).map_err(unwritten)?;
+    Ok(verification)
+}
+
+fn unwritten(error: io::Error) -> Failure {
+    Failure::writing("the listing", &error)
+}

@@ -1,0 +1,97 @@
+//! One bar a layer on stderr, if that is a terminal; warnings between them.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, IsTerminal as _, Write as _},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use layerslayer::{Digest, Progress};
+
+use super::output::sanitize;
+
+/// Digits of a digest in a bar's name.
+const DIGEST_DIGITS: usize = 12;
+
+/// What the engine tells, drawn.
+pub(crate) struct Display {
+    quiet: bool,
+    bars: Option<Bars>,
+}
+
+struct Bars {
+    all: MultiProgress,
+    by_layer: Mutex<BTreeMap<usize, ProgressBar>>,
+}
+
+impl Bars {
+    fn by_layer(&self) -> MutexGuard<'_, BTreeMap<usize, ProgressBar>> {
+        self.by_layer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Display {
+    /// Bars if stderr is a terminal, nothing at all if `quiet`.
+    pub(crate) fn new(quiet: bool) -> Self {
+        let drawn = !quiet && io::stderr().is_terminal();
+        Self { quiet, bars: drawn.then(|| Bars { all: MultiProgress::new(), by_layer: Mutex::default() }) }
+    }
+
+    /// Prints a line to stderr, above the bars.
+    pub(crate) fn line(&self, line: &str) {
+        // Nobody is left to tell if stderr itself fails.
+        drop(self.suspend(|| writeln!(io::stderr(), "{line}")));
+    }
+
+    /// Runs `write` while no bar is on the screen.
+    pub(crate) fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
+        match &self.bars {
+            Some(bars) => bars.all.suspend(write),
+            None => write(),
+        }
+    }
+
+    /// Takes the bars away.
+    pub(crate) fn clear(&self) {
+        if let Some(bars) = &self.bars {
+            std::mem::take(&mut *bars.by_layer()).into_values().for_each(|bar| bar.finish_and_clear());
+        }
+    }
+}
+
+impl Progress for Display {
+    fn layer_started(&self, layer: usize, digest: &Digest, total: u64) {
+        let Some(bars) = &self.bars else { return };
+        if let Some(bar) = bars.by_layer().get(&layer) {
+            bar.set_length(total);
+            return;
+        }
+        let digits: String = digest.hex().chars().take(DIGEST_DIGITS).collect();
+        let template = "{msg} [{bar:24}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}";
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = bars.all.add(ProgressBar::new(total).with_style(style.progress_chars("=> ")));
+        bar.set_message(format!("layer {layer} {digits}"));
+        bars.by_layer().insert(layer, bar);
+    }
+
+    fn layer_advanced(&self, layer: usize, bytes: u64) {
+        let Some(bars) = &self.bars else { return };
+        if let Some(bar) = bars.by_layer().get(&layer) {
+            bar.inc(bytes);
+        }
+    }
+
+    fn layer_finished(&self, layer: usize) {
+        let Some(bars) = &self.bars else { return };
+        if let Some(bar) = bars.by_layer().remove(&layer) {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn warning(&self, message: &str) {
+        if !self.quiet {
+            self.line(&format!("layerslayer: warning: {}", sanitize::message(message)));
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! `--report FILE`: what was done and what it cost, as one JSON object; `docs/json.md` documents it.
+
+use std::{io::Write as _, path::Path, time::Duration};
+
+use layerslayer::{Client, Verification};
+use serde::Serialize;
+
+use super::{
+    args::Command,
+    destination::file::Replacement,
+    exit::{Exit, Failure},
+    output::{facts::ImageFacts, json::SCHEMA, text},
+};
+
+/// What is known of a run so far.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Report {
+    schema: u32,
+    command: &'static str,
+    reference: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    paths: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resolved_path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layer: Option<LayerOfFile>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verified: Option<String>,
+    #[serde(rename = "final", skip_serializing_if = "Option::is_none")]
+    is_final: Option<bool>,
+    requests: u64,
+    bytes_fetched: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_of_layers: Option<u64>,
+    elapsed_ms: u64,
+    exit: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// The layer that a file came from.
+#[derive(Debug, Serialize)]
+struct LayerOfFile {
+    index: usize,
+    digest: String,
+}
+
+impl Report {
+    /// The report of a command that has not begun.
+    pub(crate) fn new(command: &Command) -> Self {
+        let texts = match command {
+            Command::Carve(arguments) => [&arguments.paths[..], &arguments.globs].concat(),
+            Command::Peek(arguments) => arguments.globs.clone(),
+        };
+        let mut paths: Vec<_> = texts.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+        let path = match paths.len() {
+            1 => paths.pop(),
+            _ => None,
+        };
+        let (command, reference) = (command.name(), command.image().to_owned());
+        Self { schema: SCHEMA, command, reference, path, paths, ..Self::default() }
+    }
+
+    /// The image has been found; its layers have so many bytes.
+    pub(crate) fn image(&mut self, image: &ImageFacts, bytes_of_layers: u64) {
+        self.reference.clone_from(&image.reference);
+        self.digest = Some(image.digest.clone());
+        self.platform = Some(image.platform.clone());
+        self.bytes_of_layers = Some(bytes_of_layers);
+    }
+
+    /// A file has been found.
+    pub(crate) fn file(&mut self, resolved_path: &[u8], layer: (usize, String), size: u64) {
+        self.resolved_path = Some(String::from_utf8_lossy(resolved_path).into_owned());
+        self.layer = Some(LayerOfFile { index: layer.0, digest: layer.1 });
+        self.size = Some(size);
+    }
+
+    /// What so far has been read of the image.
+    pub(crate) fn read_by(&mut self, client: &Client) {
+        let transferred = client.transferred();
+        self.cost(transferred.requests, transferred.bytes);
+    }
+
+    fn cost(&mut self, requests: u64, bytes: u64) {
+        self.requests = requests;
+        self.bytes_fetched = bytes;
+    }
+
+    /// A listing has been read.
+    pub(crate) fn verified(&mut self, verification: Verification) {
+        self.plan = Some("scan");
+        self.verified = Some(verification.to_string());
+    }
+
+    /// Content has been read.
+    pub(crate) fn outcome(&mut self, verification: Verification, is_final: bool) {
+        self.verified(verification);
+        self.is_final = Some(is_final);
+    }
+
+    /// What it cost, in one line for people.
+    pub(crate) fn summary(&self, elapsed: Duration) -> String {
+        let requests = match self.requests {
+            1 => "1 request".to_owned(),
+            requests => format!("{requests} requests"),
+        };
+        let layers = match self.bytes_of_layers {
+            Some(bytes) => format!(" (the layers have {})", text::size(bytes)),
+            None => String::new(),
+        };
+        let seconds = elapsed.as_secs_f64();
+        format!("{requests}, {} fetched{layers}, {seconds:.2} s", text::size(self.bytes_fetched))
+    }
+
+    /// Writes the report, now that all is over.
+    pub(crate) fn write(
+        &mut self,
+        path: &Path,
+        exit: Exit,
+        failure: Option<&Failure>,
+        elapsed: Duration,
+    ) -> std::io::Result<()> {
+        self.exit = exit.code();
+        self.error = failure.map(|failure| failure.messages.join("\n")).filter(|text| !text.is_empty());
+        self.elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        let mut text = serde_json::to_vec(self)?;
+        text.push(b'\n');
+        let mut file = Replacement::create(path)?;
+        file.write_all(&text)?;
+        file.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args;
+
+    fn report(arguments: &[&str]) -> Report {
+        let arguments = arguments.iter().map(Into::into);
+        Report::new(&args::parse(arguments).unwrap().command)
+    }
+
+    fn written(report: &mut Report, exit: Exit, failure: Option<&Failure>) -> serde_json::Value {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("report");
+        report.write(&path, exit, failure, Duration::from_millis(1500)).unwrap();
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(text.ends_with("}\n") && text.matches('\n').count() == 1);
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_failed_run_is_reported_too() {
+        let mut report = report(&["layerslayer", "carve", "Bad", "/etc/passwd"]);
+        let failure = Failure::usage("malformed");
+        let expected = serde_json::json!({
+            "schema": 1, "command": "carve", "reference": "Bad", "path": "/etc/passwd", "requests": 0,
+            "bytes_fetched": 0, "elapsed_ms": 1500, "exit": 2, "error": "malformed",
+        });
+        assert_eq!(written(&mut report, Exit::Usage, Some(&failure)), expected);
+    }
+
+    #[test]
+    fn the_keys_have_a_fixed_order() {
+        let mut report = report(&["layerslayer", "carve", "image", "/etc/passwd"]);
+        let image = ImageFacts { reference: "r".into(), digest: "d".into(), platform: "p".into() };
+        report.image(&image, 10);
+        report.file(b"etc/passwd", (1, "sha256:1".to_owned()), 5);
+        report.outcome(Verification::None, false);
+        let value = written(&mut report, Exit::Done, None);
+        let keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+        let expected = "schema command reference digest platform path resolved_path layer size plan verified final \
+                        requests bytes_fetched bytes_of_layers elapsed_ms exit";
+        assert_eq!(keys, expected.split_whitespace().collect::<Vec<_>>());
+        assert_eq!(value["layer"], serde_json::json!({"index": 1, "digest": "sha256:1"}));
+    }
+
+    #[test]
+    fn the_summary_says_what_it_cost() {
+        let mut report = report(&["layerslayer", "peek", "image"]);
+        report.cost(1, 1234);
+        assert_eq!(report.summary(Duration::from_millis(420)), "1 request, 1.23 kB fetched, 0.42 s");
+    }
+}

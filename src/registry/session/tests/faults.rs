@@ -1,0 +1,234 @@
+//! Connections that break, servers that fail, and how often that is made up for.
+
+use super::*;
+use crate::registry::http::clock::ManualClock;
+
+/// A server that answers the nth request by `reply(n, its ordinary answer)`.
+fn faulty(
+    blob: &[u8],
+    reply: impl Fn(usize, Reply) -> Reply + Send + Sync + 'static,
+) -> (ScriptedRegistry, Vec<u8>) {
+    let (served, count) = (blob.to_vec(), AtomicUsize::new(0));
+    let server = ScriptedRegistry::start(move |request| {
+        reply(count.fetch_add(1, Ordering::SeqCst), Reply::blob(request, &served))
+    });
+    (server, blob.to_vec())
+}
+
+fn starts(server: &ScriptedRegistry) -> Vec<usize> {
+    server.requests().iter().map(|request| request.range().map_or(0, |(start, _)| start)).collect()
+}
+
+#[tokio::test]
+async fn cut_connections_are_taken_up_at_the_exact_byte() {
+    // Places from a linear congruential generator: as good as random, the same every time.
+    let mut state = 12_345_u64;
+    let mut next = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let blob = content(400_000);
+    let lengths: Vec<usize> = (0..20).map(|_| 1 + next(15_000) as usize).collect();
+    let cuts = lengths.clone();
+    let (server, blob) = faulty(&blob, move |count, reply| match cuts.get(count) {
+        Some(length) => reply.cut_after(*length),
+        None => reply,
+    });
+    let range = 1_000..399_000;
+    let session = session(&server);
+    assert_eq!(read(&session, &blob, range).await.unwrap(), &blob[1_000..399_000]);
+    let mut expected = vec![1_000];
+    for length in lengths {
+        expected.push(expected.last().unwrap() + length);
+    }
+    assert_eq!(starts(&server), expected);
+    assert_eq!(session.bytes_fetched(), 398_000);
+}
+
+#[tokio::test]
+async fn a_body_that_ends_early_without_an_error_is_taken_up_too() {
+    let blob = content(10_000);
+    let (server, blob) = faulty(&blob, |count, reply| match count {
+        // A well-formed end in the middle.
+        0 => reply.body(content(4_000)).chunked(),
+        _ => reply,
+    });
+    assert_eq!(read(&session(&server), &blob, 0..10_000).await.unwrap(), blob);
+    assert_eq!(starts(&server), [0, 4_000]);
+}
+
+#[tokio::test]
+async fn four_failures_in_a_row_are_made_up_for_and_five_are_not() {
+    for (failures, is_made_up) in [(4, true), (5, false)] {
+        for kind in 0..4 {
+            let (server, blob) = faulty(b"content", move |count, reply| match kind {
+                _ if count >= failures => reply,
+                0 => Reply::close(),
+                1 => reply.cut_after(0),
+                2 => Reply::status(500),
+                _ => Reply::raw("nonsense\r\n\r\n"),
+            });
+            // Reached once before: a closed connection on this machine is taken for TLS otherwise.
+            let http = builder().plain_http(true).build().unwrap();
+            let session = Session::new(http, repository(&server.host(), NAME), None);
+            let result = read(&session, &blob, 0..7).await;
+            assert_eq!(result.is_ok(), is_made_up, "{kind}");
+            assert_eq!(server.requests().len(), 5, "{kind}");
+            if let Err(error) = result {
+                assert!(error.is_unavailable(), "{error}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_failures_without_progress_count() {
+    let blob = content(1_000);
+    // After every byte that comes, three failures.
+    let (server, blob) = faulty(&blob, |count, reply| match count % 4 {
+        0 => reply.cut_after(100),
+        1 => Reply::status(503),
+        2 => Reply::status(502),
+        _ => reply.cut_after(0),
+    });
+    assert_eq!(read(&session(&server), &blob, 0..1_000).await.unwrap(), blob);
+}
+
+#[tokio::test]
+async fn passing_statuses_are_tried_again_and_no_others() {
+    for status in [408, 429, 499, 500, 502, 503, 504, 522] {
+        let (server, blob) = faulty(b"content", move |count, reply| match count {
+            0 => Reply::status(status),
+            _ => reply,
+        });
+        assert_eq!(read(&session(&server), &blob, 0..7).await.unwrap(), blob, "{status}");
+        assert_eq!(server.requests().len(), 2);
+    }
+    for status in [400, 405, 418, 451, 501, 505] {
+        let (server, blob) = faulty(b"content", move |_, _| Reply::status(status));
+        let error = read(&session(&server), &blob, 0..7).await.unwrap_err();
+        assert!(error.to_string().contains(&status.to_string()), "{error}");
+        assert_eq!(server.requests().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn waits_grow_and_are_as_long_as_the_server_asks() {
+    let clock = ManualClock::new();
+    let (server, blob) = faulty(b"content", |count, reply| match count {
+        0 => Reply::status(503),
+        1 => Reply::status(429).header("retry-after", "7"),
+        2 => Reply::status(503)
+            .header("date", "Fri, 01 Jan 1999 00:00:00 GMT")
+            .header("retry-after", "Fri, 01 Jan 1999 00:01:00 GMT"),
+        3 => Reply::status(503),
+        _ => reply,
+    });
+    let base = Duration::from_millis(100);
+    let session = session_with(builder().retry_base(base).clock(&clock), &server, None);
+    read(&session, &blob, 0..7).await.unwrap();
+    let waits = clock.waits();
+    assert!((base..2 * base).contains(&waits[0]), "{waits:?}");
+    assert_eq!(waits[1..3], [Duration::from_secs(7), Duration::from_secs(60)]);
+    assert!((8 * base..16 * base).contains(&waits[3]), "{waits:?}");
+}
+
+#[tokio::test]
+async fn a_wait_beyond_the_cap_is_an_error_that_names_it() {
+    let cases = [
+        (429, "21600", "6 h 0 min"),
+        (503, "61", "1 min 1 s"),
+        (429, "Fri, 01 Jan 1999 01:00:00 GMT", "1 h 0 min"),
+    ];
+    for (status, wait, named) in cases {
+        let (server, blob) = faulty(b"content", move |_, _| {
+            Reply::status(status).header("date", "Fri, 01 Jan 1999 00:00:00 GMT").header("retry-after", wait)
+        });
+        let error = read(&session(&server), &blob, 0..7).await.unwrap_err();
+        assert!(error.is_unavailable() && error.to_string().contains(named), "{error}");
+        assert_eq!(server.requests().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_stall_is_given_up_and_taken_up_again() {
+    let blob = content(50_000);
+    let served = blob.clone();
+    let server = ScriptedRegistry::start(move |request| {
+        let reply = Reply::blob(request, &served);
+        // Nothing moves beyond byte 20,000, nor beyond 20,010, before it is asked for from there.
+        match request.range().map_or(0, |(start, _)| start) {
+            start @ 0..20_000 => reply.stall_after(20_000 - start),
+            start @ 20_000..20_010 => reply.stall_after(20_010 - start),
+            _ => reply,
+        }
+    });
+    let session = session_with(builder().stall_window(Duration::from_millis(100)), &server, None);
+    assert_eq!(read(&session, &blob, 0..50_000).await.unwrap(), blob);
+    // On a busy machine there may be more attempts.
+    let starts = starts(&server);
+    assert!(starts.is_sorted() && starts.contains(&20_000) && starts.contains(&20_010), "{starts:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_given_up() {
+    let (server, blob) = faulty(b"content", |_, _| Reply::silence());
+    let session = session_with(builder().stall_window(Duration::from_millis(20)), &server, None);
+    let error = read(&session, &blob, 0..7).await.unwrap_err();
+    assert!(error.is_unavailable() && error.to_string().contains("less than 1 KiB/s"), "{error}");
+    assert_eq!(session.requests(), 5);
+}
+
+#[tokio::test]
+async fn a_manifest_that_was_cut_is_fetched_anew() {
+    let (server, blob) = faulty(b"{\"schemaVersion\":2}", |count, reply| match count {
+        0..3 => reply.cut_after(5),
+        _ => reply,
+    });
+    assert_eq!(session(&server).manifest("latest", None).await.unwrap().bytes, blob);
+    assert_eq!(server.requests().len(), 4);
+}
+
+#[tokio::test]
+async fn re_reading_for_a_server_that_ignores_ranges_has_a_budget() {
+    // Each attempt of a server without ranges gets one MiB further; 64 MiB of re-reading are spent after eleven.
+    let size = 40_usize << 20;
+    let blob = vec![7; size];
+    let (server, blob) = faulty(&blob, move |count, reply| {
+        let whole = Reply::ok(vec![7; size]);
+        drop(reply);
+        whole.cut_after((count + 1) << 20)
+    });
+    let error = read(&session(&server), &blob, 0..size as u64).await.unwrap_err();
+    assert!(error.to_string().contains("ignores ranges"), "{error}");
+    assert_eq!(server.requests().len(), 12);
+}
+
+#[tokio::test]
+async fn dropping_a_read_closes_the_connection_if_much_is_left() {
+    let blob = content(8 << 20);
+    let (server, blob) = faulty(&blob, |_, reply| reply);
+    let session = session(&server);
+    let mut reader = session.open_blob(Digest::sha256(&blob), 0..blob.len() as u64, blob.len() as u64);
+    reader.next().await.unwrap();
+    drop(reader);
+    tokio::task::spawn_blocking(move || server.wait_for_closed(1)).await.unwrap();
+    assert!(session.bytes_fetched() < blob.len() as u64);
+}
+
+#[tokio::test]
+async fn dropping_a_read_keeps_the_connection_if_little_is_left() {
+    let blob = content(60_000);
+    let (server, blob) = faulty(&blob, |_, reply| reply);
+    let session = session(&server);
+    let mut reader = session.open_blob(Digest::sha256(&blob), 0..60_000, 60_000);
+    let first = reader.next().await.unwrap().unwrap();
+    assert!(first.len() < 60_000);
+    drop(reader);
+    while session.bytes_fetched() < 60_000 {
+        tokio::task::yield_now().await;
+    }
+    tokio::task::yield_now().await;
+    read(&session, &blob, 0..10).await.unwrap();
+    assert_eq!(server.connections(), 1);
+}

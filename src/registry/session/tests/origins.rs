@@ -1,0 +1,119 @@
+//! How a registry is reached: scheme, certificates, proxies, and what is said when it cannot be.
+
+use std::net::TcpListener;
+
+use super::*;
+use crate::registry::{
+    http::address::AddressClass,
+    scripted::{AUTHORITY, Certificate, OnPlain, SELF_SIGNED},
+};
+
+fn serve(request: &Request) -> Reply {
+    Reply::blob(request, b"content")
+}
+
+#[tokio::test]
+async fn on_this_machine_plain_http_is_tried_first_and_then_https() {
+    for on_plain in [OnPlain::Alert, OnPlain::Explain] {
+        let server = ScriptedRegistry::start_tls("127.0.0.1", Certificate::Signed, on_plain, serve);
+        let session = session_with(builder().ca_files(vec![AUTHORITY.into()]), &server, None);
+        for _ in 0..2 {
+            assert_eq!(read(&session, b"content", 0..7).await.unwrap(), b"content");
+        }
+        // What it turned out to be is remembered: one request in plain http, two in https.
+        assert_eq!(session.requests(), 3);
+        assert_eq!(server.requests().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_bad_request_alone_does_not_mean_https() {
+    let server = ScriptedRegistry::start(|_| Reply::status(400).body("no"));
+    let error = read(&session(&server), b"content", 0..7).await.unwrap_err();
+    assert!(error.to_string().contains("400 Bad Request (no)"), "{error}");
+    assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn an_unknown_certificate_is_refused_with_advice() {
+    let server = ScriptedRegistry::start_tls("127.0.0.1", Certificate::Signed, OnPlain::Alert, serve);
+    let error = read(&session(&server), b"content", 0..7).await.unwrap_err();
+    assert!(error.is_unavailable() && error.to_string().contains("--ca"), "{error}");
+    assert!(server.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_that_was_given_is_good_for_its_names_alone() {
+    for (host, is_good) in [("127.0.0.1", true), ("127.0.0.2", false)] {
+        let server = ScriptedRegistry::start_tls(host, Certificate::SelfSigned, OnPlain::Alert, serve);
+        let session = session_with(builder().ca_files(vec![SELF_SIGNED.into()]), &server, None);
+        assert_eq!(read(&session, b"content", 0..7).await.is_ok(), is_good, "{host}");
+    }
+}
+
+#[test]
+fn a_file_without_certificates_is_refused_by_name() {
+    for file in [concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), "/nowhere/ca.pem"] {
+        let error = builder().ca_files(vec![file.into()]).build().unwrap_err();
+        assert!(error.to_string().contains(file), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn elsewhere_https_is_spoken_unless_plain_http_is_asked_for() {
+    let server = ScriptedRegistry::start(serve);
+    let host = format!("registry.test:{}", server.port());
+    let names = [("registry.test", "127.0.0.1")];
+    let with = |builder: HttpBuilder| {
+        let http = builder.network(AddressClass::of, &names).build().unwrap();
+        Session::new(http, repository(&host, NAME), None)
+    };
+    let error = read(&with(builder()), b"content", 0..7).await.unwrap_err();
+    assert!(error.is_unavailable() && error.to_string().contains("--plain-http"), "{error}");
+    assert!(server.requests().is_empty());
+    read(&with(builder().plain_http(true)), b"content", 0..7).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_registry_that_is_not_there_fails_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let session = Session::new(builder().build().unwrap(), repository(&host, NAME), None);
+    let error = read(&session, b"content", 0..7).await.unwrap_err();
+    assert!(error.is_unavailable() && error.to_string().contains(&host), "{error}");
+    assert_eq!(session.requests(), 1);
+}
+
+#[tokio::test]
+async fn requests_go_through_the_proxy_but_for_those_to_this_machine() {
+    let proxy = ScriptedRegistry::start(serve);
+    let server = ScriptedRegistry::start(serve);
+    let http = builder().plain_http(true).proxy(&proxy.url()).build().unwrap();
+    for host in ["registry.test", &server.host(), &format!("localhost:{}", server.port())] {
+        let session = Session::new(Arc::clone(&http), repository(host, NAME), None);
+        read(&session, b"content", 0..7).await.unwrap();
+    }
+    let [request] = &proxy.requests()[..] else { panic!("one request through the proxy") };
+    assert!(
+        request.target.starts_with("http://registry.test/v2/library/app/blobs/sha256:"),
+        "{}",
+        request.target
+    );
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[test]
+fn this_machine_has_several_names() {
+    for host in ["localhost", "LOCALHOST.", "a.localhost", "127.0.0.1", "127.9.9.9", "[::1]"] {
+        assert!(http::is_loopback(host), "{host}");
+    }
+    for host in ["localhost.example", "128.0.0.1", "[::2]", "127.0.0.1.example", "10.0.0.1", ""] {
+        assert!(!http::is_loopback(host), "{host}");
+    }
+    for (host, name) in
+        [("[::1]:5000", "[::1]"), ("[::1]", "[::1]"), ("localhost:5000", "localhost"), ("a", "a")]
+    {
+        assert_eq!(host_without_port(host), name);
+    }
+}

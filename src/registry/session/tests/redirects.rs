@@ -1,0 +1,227 @@
+//! Redirects: what goes along, what is remembered, what is refused.
+
+use super::*;
+use crate::registry::{
+    http::{address::AddressClass, clock::ManualClock},
+    scripted::{AUTHORITY, Certificate, OnPlain},
+};
+
+/// A registry with tokens that sends every blob elsewhere.
+fn sending_to(
+    status: u16,
+    location: impl Fn(&Request) -> String + Send + Sync + 'static,
+) -> ScriptedRegistry {
+    let tokens = Tokens::default();
+    ScriptedRegistry::start(move |request| {
+        tokens.answer(request, |request| Reply::redirect(status, &location(request)))
+    })
+}
+
+fn storage(blob: &[u8]) -> ScriptedRegistry {
+    let blob = blob.to_vec();
+    ScriptedRegistry::start(move |request| Reply::blob(request, &blob))
+}
+
+#[tokio::test]
+async fn another_origin_gets_the_range_and_no_token() {
+    for status in [301, 302, 303, 307, 308] {
+        let storage = storage(b"content");
+        let link = format!("{}/blob?signature=hush", storage.url());
+        let server = sending_to(status, move |_| link.clone());
+        assert_eq!(read(&session(&server), b"content", 2..5).await.unwrap(), b"nte");
+        let [request] = &storage.requests()[..] else { panic!("one request to the storage") };
+        assert_eq!(request.target, "/blob?signature=hush");
+        assert_eq!(request.range(), Some((2, 5)));
+        assert_eq!(request.authorization(), None);
+        assert_eq!(request.header("referer"), None);
+        assert_eq!(request.header("accept-encoding"), Some("identity"));
+        assert!(request.header("user-agent").unwrap().starts_with("layerslayer/"));
+    }
+}
+
+#[tokio::test]
+async fn the_same_origin_keeps_the_token_but_for_other_repositories() {
+    for (location, keeps) in [("/storage/x", true), ("/v2/library/other/blobs/x", false)] {
+        let tokens = Tokens::default();
+        let server = ScriptedRegistry::start(move |request| {
+            if request.path() == location {
+                return Reply::blob(request, b"content");
+            }
+            tokens.answer(request, |_| Reply::redirect(307, location))
+        });
+        read(&session(&server), b"content", 0..7).await.unwrap();
+        let [request] = &server.requests_to(location)[..] else { panic!("one request to {location}") };
+        assert_eq!(request.authorization().is_some(), keeps);
+    }
+}
+
+#[tokio::test]
+async fn a_token_dropped_on_the_way_is_not_taken_up_again() {
+    let back = Arc::new(Mutex::new(String::new()));
+    let home = Arc::clone(&back);
+    let detour = ScriptedRegistry::start(move |_| Reply::redirect(302, &lock(&home)));
+    let away = format!("{}/away", detour.url());
+    let tokens = Tokens::default();
+    let server = ScriptedRegistry::start(move |request| match request.path() {
+        "/home" => Reply::blob(request, b"content"),
+        _ => tokens.answer(request, |_| Reply::redirect(302, &away)),
+    });
+    *lock(&back) = format!("{}/home", server.url());
+    read(&session(&server), b"content", 0..7).await.unwrap();
+    assert_eq!(server.requests_to("/home")[0].authorization(), None);
+}
+
+#[tokio::test]
+async fn a_link_is_used_again_for_a_while() {
+    let storage = storage(b"content");
+    let link = format!("{}/blob", storage.url());
+    let server = sending_to(307, move |_| link.clone());
+    let clock = ManualClock::new();
+    let session = session_with(builder().clock(&clock), &server, None);
+    for _ in 0..3 {
+        read(&session, b"content", 1..6).await.unwrap();
+    }
+    // One bare, one with the token.
+    assert_eq!(server.requests_to("/v2/").len(), 2);
+    assert_eq!(storage.requests().len(), 3);
+    clock.advance(Duration::from_secs(61));
+    read(&session, b"content", 1..6).await.unwrap();
+    assert_eq!(server.requests_to("/v2/").len(), 3);
+}
+
+/// A registry that numbers its links, and a storage that refuses those below `good`.
+fn expiring(status: u16, good: Arc<AtomicUsize>) -> (ScriptedRegistry, Arc<ScriptedRegistry>) {
+    let storage = Arc::new(ScriptedRegistry::start(move |request| {
+        let number: usize = request.target.rsplit('=').next().unwrap().parse().unwrap();
+        match number >= good.load(Ordering::SeqCst) {
+            true => Reply::blob(request, b"content"),
+            false => {
+                Reply::status(status).header("www-authenticate", "Bearer realm=\"http://x/\"").body("hush=1")
+            }
+        }
+    }));
+    let (url, issued) = (storage.url(), AtomicUsize::new(0));
+    let server = sending_to(307, move |_| format!("{url}/blob?n={}", issued.fetch_add(1, Ordering::SeqCst)));
+    (server, storage)
+}
+
+#[tokio::test]
+async fn a_link_that_expired_is_asked_for_once_more() {
+    for status in [401, 403, 404, 410] {
+        let good = Arc::new(AtomicUsize::new(0));
+        let (server, storage) = expiring(status, Arc::clone(&good));
+        let session = session(&server);
+        read(&session, b"content", 0..7).await.unwrap();
+        good.store(1, Ordering::SeqCst);
+        assert_eq!(read(&session, b"content", 2..5).await.unwrap(), b"nte");
+        assert_eq!(storage.requests_to("/blob?n=0").len(), 2);
+        assert_eq!(storage.requests_to("/blob?n=1").len(), 1);
+        // The challenge of a storage is nobody's business.
+        assert!(storage.requests().iter().all(|request| request.authorization().is_none()));
+        assert_eq!(server.requests_to("/token").len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_fresh_link_that_is_refused_is_asked_for_once_more() {
+    let (server, storage) = expiring(403, Arc::new(AtomicUsize::new(1)));
+    read(&session(&server), b"content", 0..7).await.unwrap();
+    assert_eq!(storage.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_link_refused_twice_is_an_error_without_its_query() {
+    for (status, is_unknown) in [(401, false), (403, false), (404, true), (410, true)] {
+        let (server, storage) = expiring(status, Arc::new(AtomicUsize::new(9)));
+        let error = read(&session(&server), b"content", 0..7).await.unwrap_err();
+        assert_eq!((error.is_blob_unknown(), error.is_unavailable()), (is_unknown, !is_unknown), "{error}");
+        let shown = error.to_string();
+        assert!(shown.contains(&format!("{}/blob", storage.url())), "{shown}");
+        assert!(!shown.contains("n=") && !shown.contains("hush"), "{shown}");
+        assert_eq!(storage.requests().len(), 2);
+        assert_eq!(server.requests_to("/token").len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_fails_for_a_moment_is_asked_for_anew() {
+    let failures = AtomicUsize::new(2);
+    let storage = ScriptedRegistry::start(move |request| {
+        match failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
+            Ok(_) => Reply::status(503),
+            Err(_) => Reply::blob(request, b"content"),
+        }
+    });
+    let link = format!("{}/blob", storage.url());
+    let server = sending_to(307, move |_| link.clone());
+    read(&session(&server), b"content", 0..7).await.unwrap();
+    assert_eq!(storage.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn five_redirects_are_followed_and_six_are_not() {
+    for (length, is_followed) in [(5, true), (6, false)] {
+        let server = ScriptedRegistry::start(move |request| {
+            let at: usize = request.path().strip_prefix("/hop/").map_or(0, |at| at.parse().unwrap());
+            if at == length {
+                Reply::blob(request, b"content")
+            } else {
+                Reply::redirect(302, &format!("/hop/{}", at + 1))
+            }
+        });
+        let result = read(&session(&server), b"content", 0..7).await;
+        assert_eq!(result.is_ok(), is_followed);
+        assert_eq!(server.requests().len(), 6);
+    }
+}
+
+#[tokio::test]
+async fn https_never_leads_to_http() {
+    let storage = storage(b"content");
+    let link = format!("{}/blob?signature=hush", storage.url());
+    let server = ScriptedRegistry::start_tls("127.0.0.1", Certificate::Signed, OnPlain::Alert, move |_| {
+        Reply::redirect(307, &link)
+    });
+    let session = session_with(builder().ca_files(vec![AUTHORITY.into()]), &server, None);
+    let error = read(&session, b"content", 0..7).await.unwrap_err();
+    let shown = error.to_string();
+    assert!(shown.contains("from https to http://127.0.0.1:") && !shown.contains("hush"), "{shown}");
+    assert!(storage.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_manifest_may_lie_elsewhere_too() {
+    let storage = storage(b"{}");
+    let link = format!("{}/manifest", storage.url());
+    let server = sending_to(307, move |_| link.clone());
+    let manifest = session(&server).manifest("latest", None).await.unwrap();
+    assert_eq!(&manifest.bytes[..], b"{}");
+    assert!(storage.requests()[0].header("accept").unwrap().contains("image.index"));
+}
+
+#[tokio::test]
+async fn a_redirect_may_lead_one_class_further_in_and_no_more() {
+    let play = |address: std::net::IpAddr| match address.to_string().as_str() {
+        "127.0.0.1" => AddressClass::Public,
+        "127.0.1.1" => AddressClass::Private,
+        "127.0.2.1" => AddressClass::Loopback,
+        _ => AddressClass::LinkLocal,
+    };
+    let places = ["127.0.0.1", "127.0.1.1", "127.0.2.1", "127.0.3.1"];
+    let deepest = [1, 2, 2, 3];
+    for (registry, deepest) in places.iter().zip(deepest) {
+        for (rank, place) in places.iter().enumerate() {
+            let storage = ScriptedRegistry::start_at(place, |request| Reply::blob(request, b"content"));
+            for name in ["storage.test", place] {
+                let link = format!("http://{name}:{}/blob", storage.port());
+                let server = ScriptedRegistry::start_at(registry, move |_| Reply::redirect(307, &link));
+                let names = [("registry.test", *registry), ("storage.test", *place)];
+                let http = builder().plain_http(true).network(play, &names).build().unwrap();
+                let host = format!("registry.test:{}", server.port());
+                let session = Session::new(http, repository(&host, NAME), None);
+                let result = read(&session, b"content", 0..7).await;
+                assert_eq!(result.is_ok(), rank <= deepest, "{registry} {name} {place}");
+            }
+        }
+    }
+}
