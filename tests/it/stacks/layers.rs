@@ -95,7 +95,7 @@ fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }
 
-fn below<'a>(path: &str, root: &'a str) -> bool {
+fn below(path: &str, root: &str) -> bool {
     path.strip_prefix(root).is_some_and(|rest| root.is_empty() || rest.starts_with('/'))
 }
 
