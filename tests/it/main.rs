@@ -14,3 +14,4 @@ mod rootfs_whiteouts;
 mod stacks;
 mod support;
 mod support_works;
+mod tar_forms;
