@@ -5,6 +5,7 @@ pub(crate) mod certificate;
 pub(crate) mod docker_registry;
 pub(crate) mod http;
 pub(crate) mod images;
+pub(crate) mod program;
 pub(crate) mod recorder;
 pub(crate) mod token_server;
 pub(crate) mod tools;
