@@ -2,5 +2,8 @@
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test may panic")]
 
 mod real_auth;
+mod real_faults;
+mod real_session;
+mod real_tls;
 mod support;
 mod support_works;

@@ -49,6 +49,12 @@ impl Program {
         self
     }
 
+    /// Adds arguments.
+    pub(crate) fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
     /// Logs in.
     pub(crate) fn login(mut self, user: &str, password: &str) -> Self {
         self.command.args(["--username", user, "--password-stdin"]);
