@@ -2,10 +2,13 @@
 #![allow(dead_code, reason = "not every test uses every part")]
 
 pub(crate) mod certificate;
+pub(crate) mod cutter;
 pub(crate) mod docker_registry;
 pub(crate) mod http;
 pub(crate) mod images;
 pub(crate) mod inspect;
+pub(crate) mod noise;
+pub(crate) mod program;
 pub(crate) mod recorder;
 pub(crate) mod subject;
 pub(crate) mod token_server;

@@ -3,7 +3,7 @@
 use std::{
     io::{self, BufReader, Write as _},
     net::TcpStream,
-    sync::{Arc, Mutex},
+    sync::{Arc, Condvar, Mutex},
 };
 
 use super::http::{Head, Listener};
@@ -13,6 +13,14 @@ use super::http::{Head, Listener};
 pub(crate) struct Recorder {
     listener: Listener,
     exchanges: Arc<Mutex<Vec<Exchange>>>,
+    open: Arc<Open>,
+}
+
+/// Connections being relayed.
+#[derive(Debug, Default)]
+struct Open {
+    count: Mutex<usize>,
+    changed: Condvar,
 }
 
 /// One request and what became of it.
@@ -40,13 +48,16 @@ impl Exchange {
 impl Recorder {
     /// Records what goes to `upstream` (`HOST:PORT`, plain HTTP), which may come and go.
     pub(crate) fn before(upstream: &str) -> Self {
-        let exchanges = Arc::default();
-        let (upstream, written) = (upstream.to_owned(), Arc::clone(&exchanges));
+        let (exchanges, open) = (Arc::default(), Arc::<Open>::default());
+        let (upstream, written, relayed) = (upstream.to_owned(), Arc::clone(&exchanges), Arc::clone(&open));
         let listener = Listener::start(move |client| {
+            *relayed.count.lock().unwrap() += 1;
             // Either side may go away at any time; its peer notices by the closed connection.
             let _ = relay(&client, &upstream, &written);
+            *relayed.count.lock().unwrap() -= 1;
+            relayed.changed.notify_all();
         });
-        Self { listener, exchanges }
+        Self { listener, exchanges, open }
     }
 
     /// `127.0.0.1:PORT`, the first part of a reference.
@@ -57,6 +68,13 @@ impl Recorder {
     /// Everything so far, in the order in which requests arrived.
     pub(crate) fn exchanges(&self) -> Vec<Exchange> {
         self.exchanges.lock().unwrap().clone()
+    }
+
+    /// Everything, with all counts final, once every client has closed its connections: for clients that have ended.
+    pub(crate) fn settled(&self) -> Vec<Exchange> {
+        let count = self.open.count.lock().unwrap();
+        drop(self.open.changed.wait_while(count, |count| *count > 0).unwrap());
+        self.exchanges()
     }
 }
 

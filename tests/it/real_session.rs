@@ -1,0 +1,161 @@
+//! Tokens over time and between repositories, at Debian's registry.
+
+use std::collections::BTreeSet;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use layerslayer::{Client, Image, Platform};
+use serde_json::Value;
+
+use crate::support::{
+    docker_registry::DockerRegistry,
+    images::{
+        Compression, Image as Built, Layer, Layout, Tar,
+        transport::{Trust, push},
+    },
+    noise::Noise,
+    recorder::{Exchange, Recorder},
+    token_server::{Policy, TokenServer},
+};
+
+/// More than all buffers between the registry and the reader hold together.
+const BIG: usize = 48 << 20;
+
+struct Setting {
+    server: TokenServer,
+    registry: DockerRegistry,
+    recorder: Recorder,
+    pushed: usize,
+}
+
+impl Setting {
+    /// A registry that wants tokens, which anybody gets, with an image of these archives in every repository.
+    fn with(archives: Vec<Vec<u8>>, repositories: &[&str]) -> Self {
+        let server = TokenServer::start(Policy::public().user("alice", "secret"));
+        let registry = DockerRegistry::token(&server);
+        let layers = archives.iter().map(|tar| Layer::new(tar, Compression::None));
+        let layout = Layout::of(&layers.fold(Built::new(), Built::layer));
+        for repository in repositories {
+            let reference = format!("{}/{repository}:1", registry.host());
+            push(&layout, "latest", &reference, Trust::Credentials("alice", "secret"));
+        }
+        let recorder = Recorder::before(&registry.host());
+        let pushed = server.requests().len();
+        Self { server, registry, recorder, pushed }
+    }
+
+    async fn open(&self, client: &Client, repository: &str) -> Image {
+        let reference = format!("{}/{repository}:1", self.recorder.host()).parse().unwrap();
+        client.image(&reference, &Platform::default()).await.unwrap()
+    }
+
+    /// From here on the registry refuses all tokens that it has seen.
+    fn refuse_old_tokens(&mut self) {
+        self.server.rotate_key();
+        self.registry.restart_trusting(&self.server);
+    }
+
+    /// The scopes of the token requests that were not the push's.
+    fn asked(&self) -> Vec<String> {
+        let requests = self.server.requests().split_off(self.pushed);
+        requests.into_iter().flat_map(|request| request.scopes).collect()
+    }
+}
+
+fn token(exchange: &Exchange) -> Option<&str> {
+    exchange.field("authorization")?.strip_prefix("Bearer ")
+}
+
+/// The repositories that a token is for, as it says itself.
+fn repositories(token: &str) -> Vec<String> {
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    let access = claims["access"].as_array().unwrap();
+    access.iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_carve_survives_the_end_of_its_token() {
+    let content = Noise::new(3).bytes(BIG);
+    let mut setting = Setting::with(vec![Tar::new().file("big", &content).finish()], &["one"]);
+    let client = Client::builder().build().unwrap();
+    let image = setting.open(&client, "one").await;
+    let mut file = image.carve("/big").await.unwrap();
+    let mut read = Vec::new();
+    while read.len() < 1 << 20 {
+        read.extend_from_slice(&file.next().await.unwrap().unwrap());
+    }
+    setting.refuse_old_tokens();
+    while let Some(piece) = file.next().await {
+        read.extend_from_slice(&piece.unwrap());
+    }
+    assert!(read == content, "{} of {} bytes", read.len(), content.len());
+    assert_eq!(file.outcome().unwrap().verification.to_string(), "blob");
+    assert_eq!(setting.asked(), ["repository:one:pull"; 2]);
+    let exchanges = setting.recorder.exchanges();
+    let refused = exchanges.iter().rposition(|exchange| exchange.status == Some(401)).unwrap();
+    let [refused, resumed] = &exchanges[refused..] else { panic!("{exchanges:?}") };
+    assert!(token(refused).is_some() && token(resumed).is_some() && token(refused) != token(resumed));
+    assert_eq!(resumed.status, Some(206));
+    assert!(resumed.field("range").unwrap().starts_with("bytes="), "{resumed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_reads_at_once_ask_for_one_token() {
+    let tar = (0..50).fold(Tar::new(), |tar, index| tar.file(format!("file-{index}"), format!("{index}")));
+    let mut setting = Setting::with(vec![tar.finish()], &["one"]);
+    let client = Client::builder().build().unwrap();
+    let image = setting.open(&client, "one").await;
+    assert_eq!(setting.asked().len(), 1);
+    // Now all fifty find that their token is refused.
+    setting.refuse_old_tokens();
+    let reads: Vec<_> = (0..50)
+        .map(|index| {
+            let image = image.clone();
+            tokio::spawn(async move {
+                let mut file = image.carve(format!("/file-{index}")).await.unwrap();
+                assert_eq!(file.read_to_end(100).await.unwrap(), index.to_string().into_bytes());
+            })
+        })
+        .collect();
+    for read in reads {
+        read.await.unwrap();
+    }
+    assert_eq!(setting.asked().len(), 2);
+    let exchanges = setting.recorder.exchanges();
+    let given = |exchange: &&Exchange| exchange.target.contains("/blobs/") && exchange.status == Some(200);
+    assert!(exchanges.iter().filter(given).count() >= 50, "the reads do not share what they read");
+    let tokens: BTreeSet<&str> = exchanges.iter().filter_map(token).collect();
+    assert_eq!(tokens.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_repositories_in_turn_never_see_each_others_token() {
+    let archives = vec![Tar::new().file("a", "1").finish(), Tar::new().file("b", "2").finish()];
+    let names = ["team/one", "team/two"];
+    let mut setting = Setting::with(archives, &names);
+    let client = Client::builder().build().unwrap();
+    let [one, two] = [setting.open(&client, names[0]).await, setting.open(&client, names[1]).await];
+    for round in 0..3 {
+        for (image, path) in [(&one, "/a"), (&two, "/b"), (&one, "/b"), (&two, "/a")] {
+            image.carve(path).await.unwrap().read_to_end(10).await.unwrap();
+        }
+        if round == 1 {
+            setting.refuse_old_tokens();
+        }
+    }
+    let mut asked = setting.asked();
+    asked.sort();
+    assert_eq!(
+        asked,
+        names.map(|name| [format!("repository:{name}:pull"), format!("repository:{name}:pull")]).concat()
+    );
+    let exchanges = setting.recorder.exchanges();
+    let mut seen = BTreeSet::new();
+    for exchange in &exchanges {
+        let Some(token) = token(exchange) else { continue };
+        let [repository] = repositories(token).try_into().unwrap();
+        assert!(exchange.target.starts_with(&format!("/v2/{repository}/")), "{exchange:?}");
+        seen.insert(repository);
+    }
+    assert_eq!(seen.len(), 2);
+}

@@ -1,0 +1,119 @@
+//! Our own program, run as a user would, away from the user's own settings.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+
+use super::tools;
+
+/// One run of the program to come.
+#[derive(Debug)]
+pub(crate) struct Program {
+    command: Command,
+    input: Vec<u8>,
+    folder: tempfile::TempDir,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Ran {
+    /// The exit code.
+    pub(crate) code: i32,
+    /// All of the standard output.
+    pub(crate) stdout: Vec<u8>,
+    /// All of the standard error output.
+    pub(crate) stderr: String,
+    /// The report.
+    pub(crate) report: Value,
+}
+
+impl Program {
+    /// The program with these arguments, nothing to read, no stored credentials and no proxies. It writes a report.
+    pub(crate) fn new<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Self {
+        let folder = tools::temporary_folder();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_layerslayer"));
+        command.env_clear().env("LC_ALL", "C.UTF-8").env("HOME", folder.path());
+        command.env("DOCKER_CONFIG", folder.path()).args(arguments);
+        command.arg("--report").arg(folder.path().join("report.json"));
+        Self { command, input: Vec::new(), folder }
+    }
+
+    /// Adds an argument.
+    pub(crate) fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.command.arg(argument);
+        self
+    }
+
+    /// Adds arguments.
+    pub(crate) fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    /// Logs in.
+    pub(crate) fn login(mut self, user: &str, password: &str) -> Self {
+        self.command.args(["--username", user, "--password-stdin"]);
+        self.input = format!("{password}\n").into_bytes();
+        self
+    }
+
+    /// Has this in docker's `config.json`.
+    pub(crate) fn docker_config(self, config: &Value) -> Self {
+        fs::write(self.folder.path().join("config.json"), config.to_string()).unwrap();
+        self
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn run(mut self) -> Ran {
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().unwrap();
+        // A program that fails before it reads its input shows that in its exit code.
+        let _ = child.stdin.take().unwrap().write_all(&self.input);
+        let output = child.wait_with_output().unwrap();
+        let report = fs::read(self.folder.path().join("report.json"));
+        Ran {
+            code: output.status.code().unwrap(),
+            stdout: output.stdout,
+            stderr: String::from_utf8(output.stderr).unwrap(),
+            report: report.map_or(Value::Null, |report| serde_json::from_slice(&report).unwrap()),
+        }
+    }
+}
+
+impl Ran {
+    /// The run, which went well.
+    #[track_caller]
+    pub(crate) fn done(self) -> Self {
+        self.failed(0)
+    }
+
+    /// The run, which ended with this code.
+    #[track_caller]
+    pub(crate) fn failed(self, code: i32) -> Self {
+        assert_eq!((self.code, &self.report["exit"]), (code, &Value::from(code)), "{}", self.stderr);
+        self
+    }
+
+    /// The run, which said this on standard error.
+    #[track_caller]
+    pub(crate) fn said(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "{text:?} is not in {:?}", self.stderr);
+        self
+    }
+
+    /// Standard output as JSON Lines.
+    pub(crate) fn lines(&self) -> Vec<Value> {
+        let text = std::str::from_utf8(&self.stdout).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// All that a user gets to see, for what must not be in it.
+    pub(crate) fn everything(&self) -> String {
+        format!("{}{}{}", String::from_utf8_lossy(&self.stdout), self.stderr, self.report)
+    }
+}
