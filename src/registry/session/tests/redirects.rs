@@ -144,6 +144,19 @@ async fn a_link_refused_twice_is_an_error_without_its_query() {
 }
 
 #[tokio::test]
+async fn a_remembered_link_and_its_replacement_refused_are_the_end() {
+    let good = Arc::new(AtomicUsize::new(0));
+    let (server, storage) = expiring(403, Arc::clone(&good));
+    let session = session(&server);
+    read(&session, b"content", 0..7).await.unwrap();
+    let asked = server.requests().len();
+    good.store(9, Ordering::SeqCst);
+    assert!(read(&session, b"content", 0..7).await.unwrap_err().is_unavailable());
+    assert_eq!(server.requests().len() - asked, 1);
+    assert_eq!(storage.requests().len(), 3);
+}
+
+#[tokio::test]
 async fn a_link_that_fails_for_a_moment_is_asked_for_anew() {
     let failures = AtomicUsize::new(2);
     let storage = ScriptedRegistry::start(move |request| {
