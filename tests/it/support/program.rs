@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsStr,
+    fmt::Display,
     fs,
     io::Write as _,
     process::{Command, Stdio},
@@ -39,7 +40,6 @@ impl Program {
         let mut command = Command::new(env!("CARGO_BIN_EXE_layerslayer"));
         command.env_clear().env("LC_ALL", "C.UTF-8").env("HOME", folder.path());
         command.env("DOCKER_CONFIG", folder.path()).args(arguments);
-        command.arg("--report").arg(folder.path().join("report.json"));
         Self { command, input: Vec::new(), folder }
     }
 
@@ -63,13 +63,14 @@ impl Program {
     }
 
     /// Has this in docker's `config.json`.
-    pub(crate) fn docker_config(self, config: &Value) -> Self {
+    pub(crate) fn docker_config(self, config: impl Display) -> Self {
         fs::write(self.folder.path().join("config.json"), config.to_string()).unwrap();
         self
     }
 
     /// Runs it to its end.
     pub(crate) fn run(mut self) -> Ran {
+        self.command.arg("--report").arg(self.folder.path().join("report.json"));
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap();
         // A program that fails before it reads its input shows that in its exit code.
