@@ -73,7 +73,7 @@ impl CarveOptions {
     }
 
     fn extent(self) -> Extent {
-        if self.verify { Extent::Whole } else { Extent::Answered }
+        if self.verify { Extent::Verified } else { Extent::Answered }
     }
 }
 
@@ -124,7 +124,8 @@ impl Image {
             let (found, content, certain) = content;
             return match held {
                 Some((record, bytes)) if record == content => {
-                    let outcome = Outcome { verification: self.verified(&known, *options), is_final: certain };
+                    let outcome =
+                        Outcome { verification: self.verified(&known, *options), is_final: certain };
                     Ok(File::held(found, bytes.into(), outcome))
                 }
                 _ => self.fetch(found, content, certain, &known, *options),
@@ -252,7 +253,7 @@ impl Image {
             EntryKind::File => Ok((located.found, located.content, certain)),
             kind => {
                 let message = format!("/{} is {} in {}", display(path), describe(kind), self.reference());
-                Err(Error::new(Kind::WrongKind, message))
+                Err(Error::new(Kind::NotAFile, message))
             }
         }
     }

@@ -41,7 +41,12 @@ impl Client {
     /// Settings to begin with: https except for registries on this machine, credentials from docker's `config.json`.
     #[must_use]
     pub fn builder() -> ClientBuilder {
-        ClientBuilder { http: Http::builder(), ca_files: Vec::new(), credential: None, progress: Arc::new(Silent) }
+        ClientBuilder {
+            http: Http::builder(),
+            ca_files: Vec::new(),
+            credential: None,
+            progress: Arc::new(Silent),
+        }
     }
 
     /// Opens an image: reads its manifest and configuration, and nothing of its layers. The image of the given platform is
@@ -159,10 +164,7 @@ impl ClientBuilder {
     /// If a certificate file cannot be read or the platform's TLS roots cannot be set up.
     pub fn build(self) -> Result<Client, Error> {
         let Self { http, ca_files, credential, progress } = self;
-        let http = http
-            .ca_files(ca_files)
-            .build()
-            .map_err(|error| Error::of_registry("setting up the client", error))?;
+        let http = http.ca_files(ca_files).build()?;
         Ok(Client { http, credential, progress })
     }
 }

@@ -1,7 +1,7 @@
 //! The one error that callers see. What went wrong is told by predicates; the message says what was being done, the sources
 //! say why it failed.
 
-use std::{error::Error as StdError, fmt};
+use std::{error::Error as StdError, fmt, io};
 
 use crate::{registry, source, toc};
 
@@ -36,6 +36,8 @@ pub(crate) enum Kind {
     Deleted,
     /// No such image, tag or platform.
     NoSuchImage,
+    /// A directory, device or pipe where a file was asked for.
+    NotAFile,
     /// The image does not hold it.
     NotFound,
     /// Anything else.
@@ -46,8 +48,6 @@ pub(crate) enum Kind {
     Unavailable,
     /// Asked for something that cannot be asked for.
     Usage,
-    /// A directory, device or pipe where a file was asked for.
-    WrongKind,
 }
 
 impl Error {
@@ -61,25 +61,6 @@ impl Error {
         source: impl StdError + Send + Sync + 'static,
     ) -> Self {
         Self { inner: Box::new(Inner { kind, message: message.into(), source: Some(Box::new(source)) }) }
-    }
-
-    pub(crate) fn of_source(message: impl Into<String>, error: source::Error) -> Self {
-        match error {
-            source::Error::Registry(error) => Self::of_registry(message, error),
-            source::Error::Io { .. } => Self::caused(Kind::Other, message, error),
-            source::Error::Local { .. } => Self::caused(Kind::Corrupt, message, error),
-        }
-    }
-
-    pub(crate) fn of_registry(message: impl Into<String>, error: registry::Error) -> Self {
-        let kind = match error.kind() {
-            registry::Kind::BlobUnknown | registry::Kind::Corrupt => Kind::Corrupt,
-            registry::Kind::ManifestUnknown => Kind::NoSuchImage,
-            registry::Kind::Other => Kind::Other,
-            registry::Kind::Unauthorized => Kind::Unauthorized,
-            registry::Kind::Unavailable => Kind::Unavailable,
-        };
-        Self::caused(kind, message, error)
     }
 
     /// The same failure, said of something larger that was being done.
@@ -133,7 +114,35 @@ impl Error {
     /// There is something at the path, but no file.
     #[must_use]
     pub fn is_wrong_kind(&self) -> bool {
-        self.inner.kind == Kind::WrongKind
+        self.inner.kind == Kind::NotAFile
+    }
+}
+
+impl From<registry::Error> for Error {
+    /// The registry's own message says what was being done, to whom and what to try.
+    fn from(error: registry::Error) -> Self {
+        let kind = match error.kind() {
+            registry::Kind::BlobUnknown | registry::Kind::Corrupt => Kind::Corrupt,
+            registry::Kind::ManifestUnknown => Kind::NoSuchImage,
+            registry::Kind::Other => Kind::Other,
+            registry::Kind::Unauthorized => Kind::Unauthorized,
+            registry::Kind::Unavailable => Kind::Unavailable,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<source::Error> for Error {
+    fn from(error: source::Error) -> Self {
+        match error {
+            source::Error::Io { path, source } => {
+                let missing = matches!(source.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::NotFound);
+                let kind = if missing { Kind::NoSuchImage } else { Kind::Other };
+                Self::caused(kind, format!("reading {path}"), source)
+            }
+            source::Error::Local { .. } => Self::new(Kind::Corrupt, error.to_string()),
+            source::Error::Registry(error) => error.into(),
+        }
     }
 }
 

@@ -87,7 +87,8 @@ impl Image {
     pub fn layer(&self, index: usize) -> Result<&Layer, Error> {
         self.inner.layers.get(index).ok_or_else(|| {
             let count = self.inner.layers.len();
-            let message = format!("{} has no layer {index}: it has {count}, counted from 0", self.reference());
+            let message =
+                format!("{} has no layer {index}: it has {count}, counted from 0", self.reference());
             Error::new(Kind::Usage, message)
         })
     }

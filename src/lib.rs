@@ -26,7 +26,7 @@ mod decompress;
 mod error;
 mod image;
 mod layer;
-mod limits;
+pub mod limits;
 mod oci;
 mod offset;
 mod peek;

@@ -3,82 +3,82 @@
 use std::time::Duration;
 
 /// Largest manifest or image index accepted, in bytes (the distribution specification's own recommendation).
-pub(crate) const MANIFEST_BYTES: u64 = 4 << 20;
+pub const MANIFEST_BYTES: u64 = 4 << 20;
 
 /// Largest image configuration accepted, in bytes.
-pub(crate) const CONFIG_BYTES: u64 = 8 << 20;
+pub const CONFIG_BYTES: u64 = 8 << 20;
 
 /// Largest token server response accepted, in bytes.
-pub(crate) const TOKEN_BYTES: u64 = 1 << 20;
+pub const TOKEN_BYTES: u64 = 1 << 20;
 
 /// Largest body of an error response that is read, in bytes.
-pub(crate) const ERROR_BODY_BYTES: u64 = 16 << 10;
+pub const ERROR_BODY_BYTES: u64 = 16 << 10;
 
 /// How many image indexes may lie inside each other.
-pub(crate) const INDEX_DEPTH: usize = 4;
+pub const INDEX_DEPTH: usize = 4;
 
 /// Most layers accepted in one image.
-pub(crate) const LAYERS: usize = 1_024;
+pub const LAYERS: usize = 1_024;
 
 /// Longest entry path or link target in a tar archive, in bytes.
-pub(crate) const PATH_BYTES: u64 = 32 << 10;
+pub const PATH_BYTES: u64 = 32 << 10;
 
 /// Most components walked for one path, those of the symbolic links in it included. Linux walks 2,048 at most
 /// in a path of its longest length (`PATH_MAX`, 4,096 bytes).
-pub(crate) const PATH_COMPONENTS: usize = 4_096;
+pub const PATH_COMPONENTS: usize = 4_096;
 
 /// Largest PAX extended header or GNU long name, in bytes. Extended attributes live here too.
-pub(crate) const PAX_BYTES: u64 = 1 << 20;
+pub const PAX_BYTES: u64 = 1 << 20;
 
 /// Most bytes of PAX global headers that are kept, names and values together. They are copied into every entry.
-pub(crate) const PAX_GLOBAL_BYTES: u64 = 64 << 10;
+pub const PAX_GLOBAL_BYTES: u64 = 64 << 10;
 
 /// Most segments in the map of one sparse file.
-pub(crate) const SPARSE_SEGMENTS: usize = 1 << 20;
+pub const SPARSE_SEGMENTS: usize = 1 << 20;
 
 /// Symbolic links followed in one path resolution (Linux: `MAXSYMLINKS`).
-pub(crate) const SYMLINKS: usize = 40;
+pub const SYMLINKS: usize = 40;
 
 /// Most entries kept of one layer.
-pub(crate) const ENTRIES: usize = 16 << 20;
+pub const ENTRIES: usize = 16 << 20;
 
 /// Most bytes of names (paths and link targets) kept of one layer.
-pub(crate) const NAME_BYTES: u64 = 2 << 30;
+pub const NAME_BYTES: u64 = 2 << 30;
 
 /// Largest zstd window, as a power of two: 128 MiB, the limit of RFC 8878's long mode.
-pub(crate) const ZSTD_WINDOW_LOG: u32 = 27;
+pub const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// Longest gzip header (name, comment and extra field together), in bytes.
-pub(crate) const GZIP_HEADER_BYTES: u64 = 256 << 10;
+pub const GZIP_HEADER_BYTES: u64 = 256 << 10;
 
 /// Bytes before the wanted range that are read and thrown away when a server ignores `Range`.
-pub(crate) const SKIP_BYTES: u64 = 64 << 20;
+pub const SKIP_BYTES: u64 = 64 << 20;
 
 /// Redirects followed for one request.
-pub(crate) const REDIRECTS: usize = 5;
+pub const REDIRECTS: usize = 5;
 
 /// Most entries accepted in one image index.
-pub(crate) const MANIFESTS: usize = 16_384;
+pub const MANIFESTS: usize = 16_384;
 
 /// Most items in any other list or map of a manifest or configuration.
-pub(crate) const DOCUMENT_ITEMS: usize = 16_384;
+pub const DOCUMENT_ITEMS: usize = 16_384;
 /// Bytes of a response that nobody wants any more, up to which it is read to its end so that the connection lives on.
-pub(crate) const DRAIN_BYTES: u64 = 64 << 10;
+pub const DRAIN_BYTES: u64 = 64 << 10;
 
 /// Longest wait that a server may ask for with `Retry-After`.
-pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(60);
+pub const RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Longest lifetime that is believed of a token, in seconds.
-pub(crate) const TOKEN_LIFETIME_SECONDS: u64 = 24 * 60 * 60;
+pub const TOKEN_LIFETIME_SECONDS: u64 = 24 * 60 * 60;
 
 /// Authentication challenges read from one response.
-pub(crate) const CHALLENGES: usize = 16;
+pub const CHALLENGES: usize = 16;
 
 /// Largest `config.json` of docker that is read, in bytes.
-pub(crate) const DOCKER_CONFIG_BYTES: u64 = 4 << 20;
+pub const DOCKER_CONFIG_BYTES: u64 = 4 << 20;
 
 /// Most members of an image archive (`oci-archive:`, `docker-archive:`).
-pub(crate) const ARCHIVE_MEMBERS: usize = 1 << 16;
+pub const ARCHIVE_MEMBERS: usize = 1 << 16;
 
 /// Largest image archive that a compressed one may unpack to, in bytes.
-pub(crate) const UNPACKED_ARCHIVE_BYTES: u64 = 64 << 30;
+pub const UNPACKED_ARCHIVE_BYTES: u64 = 64 << 30;

@@ -47,11 +47,3 @@ pub(crate) enum Error {
     #[error(transparent)]
     Registry(#[from] registry::Error),
 }
-
-impl Error {
-    /// Whether it is a local file that does not exist.
-    pub(crate) fn is_not_found(&self) -> bool {
-        let Self::Io { source, .. } = self else { return false };
-        matches!(source.kind(), std::io::ErrorKind::NotADirectory | std::io::ErrorKind::NotFound)
-    }
-}

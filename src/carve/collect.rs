@@ -152,7 +152,7 @@ impl Collection {
         };
         if item.entry.kind != EntryKind::File {
             let what = super::describe(item.entry.kind);
-            return Err(Error::new(Kind::WrongKind, format!("/{} is {what}", super::display(&item.path))));
+            return Err(Error::new(Kind::NotAFile, format!("/{} is {what}", super::display(&item.path))));
         }
         let trace = self.traces.pop().map(|(_, trace)| trace).unwrap_or_default();
         let found = Found { entry: item.entry.clone(), layer: item.layer, trace };
@@ -174,7 +174,10 @@ impl Image {
         }
         let mut store = Store::new()?;
         while let Some((layer, whole)) = self.unread(selection, *options) {
-            let extent = if whole { Extent::Whole } else { options.extent() };
+            let extent = match options.extent() {
+                Extent::Answered if whole => Extent::Whole,
+                extent => extent,
+            };
             let (known, candidates) = (self.inner.tables.snapshot(), selection.candidates());
             let targets = selection.targets();
             let sink = Sink::Spool(store);
@@ -187,7 +190,7 @@ impl Image {
         let refetched = self.fetch_missing(&known, &mut store, &listing, *options).await?;
         let verification = self.verified(&known, *options).min(refetched);
         let outcome = Outcome { verification, is_final: listing.certain };
-        let (ranges, spool) = (store.ranges, store.spool);
+        let Store { ranges, spool, .. } = *store;
         let content = spool.finish().map_err(super::sink::spool_error)?;
         let items = listing.items.into_iter().map(|(mut item, content)| {
             if let Some(range) = content.and_then(|content| ranges.get(&content)) {
@@ -282,7 +285,7 @@ impl Image {
     async fn fetch_missing(
         &self,
         known: &[Read],
-        store: &mut Store,
+        store: &mut Box<Store>,
         listing: &Listing,
         options: CarveOptions,
     ) -> Result<Verification, Error> {
@@ -310,10 +313,12 @@ impl Image {
     }
 }
 
-fn spooled(sink: Sink) -> Result<Store, Error> {
+fn spooled(sink: Sink) -> Result<Box<Store>, Error> {
     match sink {
         Sink::Spool(store) => Ok(store),
-        Sink::Stream(_) => Err(Error::new(Kind::Other, "content went to another place than a temporary file")),
+        Sink::Stream(_) => {
+            Err(Error::new(Kind::Other, "content went to another place than a temporary file"))
+        }
     }
 }
 

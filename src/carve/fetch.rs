@@ -52,4 +52,8 @@ impl Visitor for Fetch {
         self.sink.end();
         Ok(self.want())
     }
+
+    fn verifies(&self) -> bool {
+        self.extent == Extent::Verified
+    }
 }

@@ -30,14 +30,6 @@ pub struct Outcome {
     pub is_final: bool,
 }
 
-impl Outcome {
-    /// An outcome.
-    #[must_use]
-    pub fn new(verification: Verification, is_final: bool) -> Self {
-        Self { verification, is_final }
-    }
-}
-
 /// A file of an image: what it is, where it comes from, and its content as a [`Stream`] of pieces. Dropping it ends the
 /// transfer.
 ///

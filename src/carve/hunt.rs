@@ -20,6 +20,8 @@ use crate::{
 pub(super) enum Extent {
     /// Until every path is answered.
     Answered,
+    /// To the end of the layer, and to that of a blob that is none: nothing is said of it before it has been hashed.
+    Verified,
     /// To the end of the layer.
     Whole,
 }
@@ -57,7 +59,7 @@ impl Hunt {
     ) -> Self {
         // A pass that stopped before it had all it needed would, the second time, stop there again.
         let again = known.get(layer).is_some_and(|read| matches!(read, Read::Partly(_)));
-        let extent = if again { Extent::Whole } else { extent };
+        let extent = if again && extent == Extent::Answered { Extent::Whole } else { extent };
         let target = |path: &Vec<u8>| {
             let names = components(path).map(<[u8]>::to_vec).collect();
             Target { path: path.clone(), names, answered: false }
@@ -161,6 +163,10 @@ impl Visitor for Hunt {
     fn content_end(&mut self) -> Result<Want, Error> {
         self.sink.end();
         Ok(self.want())
+    }
+
+    fn verifies(&self) -> bool {
+        self.extent == Extent::Verified
     }
 }
 

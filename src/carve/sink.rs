@@ -24,9 +24,9 @@ const ZEROS: &[u8] = &[0; 64 << 10];
 /// Takes the content of one entry after the other.
 pub(super) enum Sink {
     /// One file's, to a reader that waits for it.
-    Stream(Stream),
+    Stream(Box<Stream>),
     /// Any number of files', to a temporary file.
-    Spool(Store),
+    Spool(Box<Store>),
 }
 
 impl Sink {
@@ -84,20 +84,21 @@ pub(super) struct Stream {
 
 impl Stream {
     /// A sink that holds content back up to [`HOLD_BYTES`], and its reader.
-    pub(super) fn new() -> (Self, Reader) {
+    pub(super) fn new() -> (Box<Self>, Reader) {
         Self::holding(HOLD_BYTES)
     }
 
     /// A sink that holds nothing back, and its reader.
-    pub(super) fn direct() -> (Self, Reader) {
+    pub(super) fn direct() -> (Box<Self>, Reader) {
         Self::holding(0)
     }
 
-    fn holding(hold: usize) -> (Self, Reader) {
+    fn holding(hold: usize) -> (Box<Self>, Reader) {
         let (start, started) = oneshot::channel();
         let (sender, pieces) = mpsc::channel(PIECES);
         let (held, start) = (Vec::new(), Some(start));
-        (Self { hold, held, holding: None, open: false, start, pieces: sender }, Reader { started, pieces })
+        let stream = Self { hold, held, holding: None, open: false, start, pieces: sender };
+        (Box::new(stream), Reader { started, pieces })
     }
 
     /// Content that was complete before it had to be streamed.
@@ -159,8 +160,9 @@ pub(super) struct Store {
 
 impl Store {
     /// An empty store.
-    pub(super) fn new() -> Result<Self, Error> {
-        Ok(Self { spool: Spool::new().map_err(spool_error)?, ranges: HashMap::new(), current: None })
+    pub(super) fn new() -> Result<Box<Self>, Error> {
+        let spool = Spool::new().map_err(spool_error)?;
+        Ok(Box::new(Self { spool, ranges: HashMap::new(), current: None }))
     }
 
     fn begin(&mut self, content: Content) {

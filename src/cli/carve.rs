@@ -19,6 +19,7 @@ use super::{
         Listing as _, Row,
         facts::{ImageFacts, LayerFacts},
         json::Json,
+        sanitize,
     },
     report::Report,
     selector,
@@ -64,7 +65,7 @@ pub(crate) async fn run(
     }
     let carve = Carve { arguments, console, image: &image, options };
     let result = carve.to(&destination, report).await;
-    report.transferred(client.transferred());
+    report.read_by(&client);
     carve.conclude(result)
 }
 
@@ -196,7 +197,7 @@ impl Carve<'_> {
     }
 
     fn judge(&self, outcome: Outcome, report: &mut Report) {
-        report.outcome(&outcome);
+        report.outcome(outcome.verification, outcome.is_final);
         if outcome.verification == Verification::None {
             self.console.note("not verified; --verify reads the whole layer");
         }
@@ -221,10 +222,7 @@ impl Carve<'_> {
         let failures = failures.map(|(path, error)| (path.clone(), Failure::from(error))).collect();
         let items: Vec<Item> = collection.items().to_vec();
         if self.arguments.explain {
-            for item in &items {
-                let name = super::output::sanitize::name(&item.path);
-                self.console.explain(&format!("{name}: from layer {}", item.layer));
-            }
+            self.explain(&collection, &items);
         }
         if !items.is_empty() {
             match destination {
@@ -241,6 +239,19 @@ impl Carve<'_> {
             (item.layer, entry)
         });
         Ok(Written { items: items.collect(), failures })
+    }
+
+    fn explain(&self, collection: &Collection, items: &[Item]) {
+        for (requested, trace) in collection.traces() {
+            let path = self.arguments.paths.get(requested).map(|path| sanitize::name(path.as_bytes()));
+            let prefix = path.map(|path| format!("{path}: ")).unwrap_or_default();
+            trace.iter().for_each(|line| self.console.explain(&format!("{prefix}{line}")));
+        }
+        if !self.arguments.globs.is_empty() {
+            for item in items {
+                self.console.explain(&format!("{}: from layer {}", sanitize::name(&item.path), item.layer));
+            }
+        }
     }
 
     fn write_archive(&self, collection: &Collection, items: &[Item], target: &Target) -> Result<(), Failure> {

@@ -47,7 +47,7 @@ pub(crate) async fn open(
     }
     let client = builder.build()?;
     let result = client.image(&reference, &platform).await;
-    report.transferred(client.transferred());
+    report.read_by(&client);
     let image = result?;
     report.image(&ImageFacts::of(&image), image.layers().iter().map(layerslayer::Layer::size).sum());
     Ok(Connection { client, image })

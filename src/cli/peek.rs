@@ -40,7 +40,7 @@ pub(crate) async fn run(
         Some(_) => proved(arguments, &image, &mut patterns, console, report).await,
         None => list(arguments, &image, &mut patterns, report, &mut console.stdout()?).await,
     };
-    report.transferred(client.transferred());
+    report.read_by(&client);
     result?;
     patterns.unused(&arguments.image)
 }
@@ -104,7 +104,7 @@ async fn list<W: Write + Send>(
     };
     let mut listing: Box<dyn Listing + '_> = match arguments.common.json {
         true => Box::new(Json::new(out)),
-        false => Box::new(Text::new(out, style)),
+        false => Box::new(Text::new(out, style, console::stdout_width())),
     };
     let chosen = chosen(arguments, &layers)?;
     listing.image(&ImageFacts::of(image)).map_err(unwritten)?;

@@ -2,7 +2,7 @@
 
 use std::{io::Write as _, path::Path, time::Duration};
 
-use layerslayer::{Outcome, Transferred, Verification};
+use layerslayer::{Client, Verification};
 use serde::Serialize;
 
 use super::{
@@ -87,9 +87,14 @@ impl Report {
     }
 
     /// What so far has been read of the image.
-    pub(crate) fn transferred(&mut self, transferred: Transferred) {
-        self.requests = transferred.requests;
-        self.bytes_fetched = transferred.bytes;
+    pub(crate) fn read_by(&mut self, client: &Client) {
+        let transferred = client.transferred();
+        self.cost(transferred.requests, transferred.bytes);
+    }
+
+    fn cost(&mut self, requests: u64, bytes: u64) {
+        self.requests = requests;
+        self.bytes_fetched = bytes;
     }
 
     /// A listing has been read.
@@ -99,9 +104,9 @@ impl Report {
     }
 
     /// Content has been read.
-    pub(crate) fn outcome(&mut self, outcome: &Outcome) {
-        self.verified(outcome.verification);
-        self.is_final = Some(outcome.is_final);
+    pub(crate) fn outcome(&mut self, verification: Verification, is_final: bool) {
+        self.verified(verification);
+        self.is_final = Some(is_final);
     }
 
     /// What it cost, in one line for people.
@@ -173,7 +178,7 @@ mod tests {
         let image = ImageFacts { reference: "r".into(), digest: "d".into(), platform: "p".into() };
         report.image(&image, 10);
         report.file(b"etc/passwd", (1, "sha256:1".to_owned()), 5);
-        report.outcome(&Outcome::new(Verification::None, false));
+        report.outcome(Verification::None, false);
         let value = written(&mut report, Exit::Done, None);
         let keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
         let expected = "schema command reference digest platform path resolved_path layer size plan verified final \
@@ -185,9 +190,7 @@ mod tests {
     #[test]
     fn the_summary_says_what_it_cost() {
         let mut report = report(&["layerslayer", "peek", "image"]);
-        let mut transferred = Transferred::default();
-        (transferred.requests, transferred.bytes) = (1, 1234);
-        report.transferred(transferred);
+        report.cost(1, 1234);
         assert_eq!(report.summary(Duration::from_millis(420)), "1 request, 1.23 kB fetched, 0.42 s");
     }
 }

@@ -57,12 +57,17 @@ pub(super) fn open(local: &Local, reference: &ImageReference) -> Result<Saved, E
     let config = read(&required(local, &item.config, reference)?, limits::CONFIG_BYTES, reference)?;
     let digest = Digest::sha256(&config);
     let config = ImageConfig::parse(&config).map_err(|error| {
-        Error::caused(Kind::Corrupt, format!("reading the configuration {} of {reference}", item.config), error)
+        Error::caused(
+            Kind::Corrupt,
+            format!("reading the configuration {} of {reference}", item.config),
+            error,
+        )
     })?;
     let names = item.layers.as_deref().unwrap_or_default();
     if names.len() != config.diff_ids().len() {
         let (layers, ids) = (names.len(), config.diff_ids().len());
-        let message = format!("{reference}: manifest.json has {layers} layers, the configuration {ids} DiffIDs");
+        let message =
+            format!("{reference}: manifest.json has {layers} layers, the configuration {ids} DiffIDs");
         return Err(Error::new(Kind::Corrupt, message));
     }
     let layers = names.iter().zip(config.diff_ids()).map(|(name, diff_id)| {
@@ -106,7 +111,7 @@ fn choose<'a>(
 }
 
 fn member(local: &Local, name: &str, reference: &ImageReference) -> Result<Option<FileBlob>, Error> {
-    local.open(name).map_err(|error| Error::of_source(format!("opening {name} of {reference}"), error))
+    local.open(name).map_err(|error| Error::from(error).context(format!("opening {name} of {reference}")))
 }
 
 fn required(local: &Local, name: &str, reference: &ImageReference) -> Result<FileBlob, Error> {

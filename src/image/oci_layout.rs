@@ -26,20 +26,21 @@ const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 /// The manifest or index of the image that is asked for. Blocks.
 pub(super) fn start(local: &Arc<Local>, reference: &ImageReference) -> Result<Start, Error> {
-    let (ImageReference::OciLayout { image, .. } | ImageReference::OciArchive { image, .. }) = reference else {
+    let (ImageReference::OciLayout { image, .. } | ImageReference::OciArchive { image, .. }) = reference
+    else {
         return Err(Error::new(Kind::Usage, format!("{reference} is not an OCI image layout")));
     };
-    let index = local
-        .open("index.json")
-        .map_err(|error| Error::of_source(format!("opening {reference}"), error))?
-        .ok_or_else(|| {
-            Error::new(Kind::NoSuchImage, format!("{reference} is not an OCI image layout: it has no index.json"))
-        })?;
+    let index = local.open("index.json")?.ok_or_else(|| {
+        Error::new(Kind::NoSuchImage, format!("{reference} is not an OCI image layout: it has no index.json"))
+    })?;
     let bytes = read(&index, limits::MANIFEST_BYTES)?;
     let index = match Manifest::parse(&bytes, None) {
         Ok(Manifest::Index(index)) => index,
         Ok(Manifest::Image(_)) => {
-            return Err(Error::new(Kind::Corrupt, format!("index.json of {reference} is not an image index")));
+            return Err(Error::new(
+                Kind::Corrupt,
+                format!("index.json of {reference} is not an image index"),
+            ));
         }
         Err(error) => {
             return Err(Error::caused(Kind::Corrupt, format!("reading index.json of {reference}"), error));
@@ -84,9 +85,7 @@ fn choose<'a>(
 
 /// A small blob, checked against its digest and size. Blocks.
 pub(super) fn document(local: &Arc<Local>, digest: &Digest, size: u64, cap: u64) -> Result<Bytes, Error> {
-    let file = blob(local, digest, size).file();
-    let file = file.map_err(|error| Error::of_source(format!("opening the blob {digest}"), error))?;
-    let bytes = read(&file, cap)?;
+    let bytes = read(&blob(local, digest, size).file()?, cap)?;
     if !digest.matches(&bytes) {
         return Err(Error::new(Kind::Corrupt, format!("the blob {digest} hashes to another digest")));
     }

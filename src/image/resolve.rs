@@ -54,10 +54,7 @@ pub(crate) async fn registry(
     let digest = reference.digest();
     let asked = digest.map(ToString::to_string);
     let asked = asked.as_deref().or(reference.tag()).unwrap_or("latest");
-    let fetched = session
-        .manifest(asked, digest)
-        .await
-        .map_err(|error| Error::of_registry(format!("fetching the manifest of {}", request.reference), error))?;
+    let fetched = session.manifest(asked, digest).await?;
     let start = Start { bytes: fetched.bytes, content_type: fetched.content_type, digest: fetched.digest };
     descend(request, Origin::Registry(session), start).await
 }
@@ -99,10 +96,7 @@ async fn open_local(path: &Path, archive: bool) -> Result<Local, Error> {
     let path = path.to_owned();
     blocking(move || {
         let opened = if archive { Local::archive(&path) } else { Local::directory(&path) };
-        opened.map_err(|error| {
-            let kind = if error.is_not_found() { Kind::NoSuchImage } else { Kind::Other };
-            Error::caused(kind, "opening a local image", error)
-        })
+        Ok(opened?)
     })
     .await
 }
@@ -135,7 +129,8 @@ async fn descend(request: Request, origin: Origin, start: Start) -> Result<Image
         digest = descriptor.digest().clone();
         chosen = descriptor.platform().cloned().or(chosen);
     }
-    let message = format!("{}: more than {} image indexes inside each other", request.reference, limits::INDEX_DEPTH);
+    let message =
+        format!("{}: more than {} image indexes inside each other", request.reference, limits::INDEX_DEPTH);
     Err(Error::new(Kind::Other, message))
 }
 
@@ -177,7 +172,8 @@ async fn image(
         false => origin.document(manifest.config(), limits::CONFIG_BYTES, &request).await?,
     };
     let config = ImageConfig::parse(&bytes).map_err(|error| {
-        let message = format!("reading the configuration {} of {}", manifest.config().digest(), request.reference);
+        let message =
+            format!("reading the configuration {} of {}", manifest.config().digest(), request.reference);
         Error::caused(Kind::Corrupt, message, error)
     })?;
     if chosen.is_none() || config.platform().is_some() {
@@ -224,7 +220,9 @@ fn finish(
     let platform = config.platform().cloned().unwrap_or(request.platform);
     let tables = Tables::new(layers.len());
     let (reference, progress) = (request.reference, request.progress);
-    Image { inner: Arc::new(Inner { reference, digest, platform, config, layers, tables, progress, session }) }
+    Image {
+        inner: Arc::new(Inner { reference, digest, platform, config, layers, tables, progress, session }),
+    }
 }
 
 /// A single image for another platform: an error if the platform was asked for, a warning if it was only preferred.
@@ -245,19 +243,21 @@ impl Origin {
     /// A small blob that a descriptor points to, checked against it.
     async fn document(&self, descriptor: &Descriptor, cap: u64, request: &Request) -> Result<Bytes, Error> {
         let (digest, size) = (descriptor.digest(), descriptor.size());
-        let doing = || format!("fetching {digest} of {}", request.reference);
         match self {
             Self::Layout(local) => {
-                let (local, digest, doing) = (Arc::clone(local), digest.clone(), doing());
-                blocking(move || oci_layout::document(&local, &digest, size, cap).map_err(|e| e.context(doing))).await
+                let (local, digest) = (Arc::clone(local), digest.clone());
+                let doing = format!("reading {digest} of {}", request.reference);
+                blocking(move || {
+                    oci_layout::document(&local, &digest, size, cap).map_err(|e| e.context(doing))
+                })
+                .await
             }
-            Self::Registry(session) if descriptor.media_type().is_manifest() || descriptor.media_type().is_index() => {
-                let fetched = session.manifest(&digest.to_string(), Some(digest)).await;
-                Ok(fetched.map_err(|error| Error::of_registry(doing(), error))?.bytes)
+            Self::Registry(session)
+                if descriptor.media_type().is_manifest() || descriptor.media_type().is_index() =>
+            {
+                Ok(session.manifest(&digest.to_string(), Some(digest)).await?.bytes)
             }
-            Self::Registry(session) => {
-                session.blob(digest, size, cap).await.map_err(|error| Error::of_registry(doing(), error))
-            }
+            Self::Registry(session) => Ok(session.blob(digest, size, cap).await?),
         }
     }
 
@@ -265,9 +265,7 @@ impl Origin {
         let (digest, size) = (descriptor.digest(), descriptor.size());
         match self {
             Self::Layout(local) => Arc::new(oci_layout::blob(local, digest, size)),
-            Self::Registry(session) => {
-                Arc::new(RegistryBlob::new(Arc::clone(session), digest.clone(), size))
-            }
+            Self::Registry(session) => Arc::new(RegistryBlob::new(Arc::clone(session), digest.clone(), size)),
         }
     }
 }

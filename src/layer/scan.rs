@@ -88,6 +88,11 @@ pub(crate) trait Visitor: Send + 'static {
     fn content_end(&mut self) -> Result<Want, Error> {
         Ok(Want::Entries)
     }
+
+    /// Whether a blob that turns out to be no layer is read to its end, to tell whether it is the right blob.
+    fn verifies(&self) -> bool {
+        false
+    }
 }
 
 /// How a pass ended.
@@ -109,15 +114,17 @@ pub(crate) async fn scan<V: Visitor>(job: Job, visitor: V) -> Result<(V, Pass), 
     let decoder = Decode::new(&job, visitor);
     let mut decoding = tokio::task::spawn_blocking(move || decoder.run(received));
     job.progress.layer_started(job.layer, &job.name, job.source.size());
-    let finished = Finished(&job);
+    let _finished = Finished(&job);
     let pumped = tokio::select! {
-        pumped = pump(&job, pieces) => pumped,
+        biased;
         result = &mut decoding => return joined(result),
+        pumped = pump(&job, pieces) => pumped,
     };
-    pumped.map_err(|error| Error::of_source("reading the blob", error))?;
-    let result = joined(decoding.await);
-    drop(finished);
-    result
+    // What arrived before a transfer failed may have been all that was wanted.
+    match (joined(decoding.await), pumped) {
+        (Err(_), Err(error)) => Err(error.into()),
+        (result, _) => result,
+    }
 }
 
 /// Tells the progress that reading has ended, also when the future is dropped.
@@ -161,6 +168,8 @@ struct Decode<V> {
     visitor: V,
     decompressor: Decompressor,
     tar: Decoder,
+    /// That it is no archive: kept while the rest of the blob is hashed, since it may have been tampered with.
+    not_tar: Option<tar::Error>,
     state: State,
     size: u64,
     read: u64,
@@ -180,6 +189,7 @@ impl<V: Visitor> Decode<V> {
             visitor,
             decompressor: Decompressor::new(),
             tar: Decoder::new(),
+            not_tar: None,
             state: State { want: Want::Entries, content: false },
             size: job.source.size(),
             read: 0,
@@ -194,12 +204,16 @@ impl<V: Visitor> Decode<V> {
             let Message::Piece(piece) = message else {
                 self.finish(&hashes)?;
                 hashes.verify(self.plain())?;
-                return Ok((self.visitor, Pass::Complete));
+                return match self.not_tar {
+                    Some(error) => Err(error.into()),
+                    None => Ok((self.visitor, Pass::Complete)),
+                };
             };
             self.read += piece.len() as u64;
             hashes.blob(&piece);
             let mut input = &*piece;
-            while self.step(&hashes, |decompressor, buffer| decompressor.decompress(&mut input, buffer))? > 0 {
+            while self.step(&hashes, |decompressor, buffer| decompressor.decompress(&mut input, buffer))? > 0
+            {
                 if self.stopped() {
                     return Ok((self.visitor, Pass::Stopped));
                 }
@@ -217,10 +231,7 @@ impl<V: Visitor> Decode<V> {
         let free = self.spare.take().or_else(|| hashes.recycled());
         let mut buffer = free.unwrap_or_else(|| vec![0; BUFFER_BYTES]);
         let length = decompress(&mut self.decompressor, &mut buffer)?;
-        let mut unpacked = buffer.get(..length).unwrap_or_default();
-        while let Some(event) = self.tar.decode(&mut unpacked)? {
-            self.state.visit(&mut self.visitor, event)?;
-        }
+        self.entries(buffer.get(..length).unwrap_or_default())?;
         self.spare = match length {
             0 => Some(buffer),
             _ => hashes.unpacked(buffer, length, self.plain()),
@@ -228,13 +239,39 @@ impl<V: Visitor> Decode<V> {
         Ok(length)
     }
 
+    /// Gives unpacked bytes to the tar decoder, and what it finds to the visitor.
+    fn entries(&mut self, mut unpacked: &[u8]) -> Result<(), Error> {
+        while self.not_tar.is_none() {
+            match self.tar.decode(&mut unpacked) {
+                Ok(Some(event)) => self.state.visit(&mut self.visitor, event)?,
+                Ok(None) => break,
+                Err(error) => self.refuse(error)?,
+            }
+        }
+        Ok(())
+    }
+
     fn finish(&mut self, hashes: &Hashes) -> Result<(), Error> {
         while self.step(hashes, Decompressor::finish)? > 0 {}
-        Ok(self.tar.finish()?)
+        if self.not_tar.is_none() { self.tar.finish().or_else(|error| self.refuse(error)) } else { Ok(()) }
+    }
+
+    /// Fails, unless the rest of the blob is to be hashed before.
+    fn refuse(&mut self, error: tar::Error) -> Result<(), Error> {
+        if error.is_not_tar() && (self.visitor.verifies() || self.rest() <= TAIL_BYTES) {
+            self.not_tar = Some(error);
+            return Ok(());
+        }
+        Err(error.into())
     }
 
     fn stopped(&self) -> bool {
-        self.state.want == Want::Nothing && self.size.saturating_sub(self.read) > TAIL_BYTES
+        self.state.want == Want::Nothing && self.rest() > TAIL_BYTES
+    }
+
+    /// How much of the blob has not been read, in bytes.
+    fn rest(&self) -> u64 {
+        self.size.saturating_sub(self.read)
     }
 
     fn plain(&self) -> bool {

@@ -62,6 +62,19 @@ impl Error {
         self.kind
     }
 
+    /// Whether the registry, or its token server, refuses us.
+    pub(crate) fn is_unauthorized(&self) -> bool {
+        self.kind == Kind::Unauthorized
+    }
+
+    /// Whether trying again later may help.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        self.kind == Kind::Unavailable
+    }
+}
+
+#[cfg(test)]
+impl Error {
     /// Whether the registry does not know the blob.
     pub(crate) fn is_blob_unknown(&self) -> bool {
         self.kind == Kind::BlobUnknown
@@ -75,16 +88,6 @@ impl Error {
     /// Whether there is no such image or tag.
     pub(crate) fn is_manifest_unknown(&self) -> bool {
         self.kind == Kind::ManifestUnknown
-    }
-
-    /// Whether the registry, or its token server, refuses us.
-    pub(crate) fn is_unauthorized(&self) -> bool {
-        self.kind == Kind::Unauthorized
-    }
-
-    /// Whether trying again later may help.
-    pub(crate) fn is_unavailable(&self) -> bool {
-        self.kind == Kind::Unavailable
     }
 }
 

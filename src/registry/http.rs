@@ -70,7 +70,6 @@ impl std::fmt::Debug for Http {
 pub(crate) struct HttpBuilder {
     plain_http: bool,
     ca_files: Vec<PathBuf>,
-    connect_timeout: Duration,
     stall_window: Duration,
     retry_base: Duration,
     clock: Clock,
@@ -101,7 +100,6 @@ impl Http {
         HttpBuilder {
             plain_http: false,
             ca_files: Vec::new(),
-            connect_timeout: CONNECT_TIMEOUT,
             stall_window: STALL_WINDOW,
             retry_base: RETRY_BASE,
             clock: Clock::default(),
@@ -180,24 +178,6 @@ impl HttpBuilder {
         self
     }
 
-    /// Give up connecting after this long; the default is 10 s.
-    pub(crate) fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
-        self
-    }
-
-    /// Watch a transfer's speed over windows of this length; the default is 30 s.
-    pub(crate) fn stall_window(mut self, window: Duration) -> Self {
-        self.stall_window = window;
-        self
-    }
-
-    /// The first wait between attempts; it doubles from one to the next; the default is 500 ms.
-    pub(crate) fn retry_base(mut self, base: Duration) -> Self {
-        self.retry_base = base;
-        self
-    }
-
     /// Reads the certificates and sets up the clients.
     pub(crate) fn build(self) -> Result<Arc<Http>, Error> {
         let tls = tls::config(&self.ca_files)?;
@@ -235,7 +215,7 @@ impl HttpBuilder {
             .no_brotli()
             .no_zstd()
             .no_deflate()
-            .connect_timeout(self.connect_timeout)
+            .connect_timeout(CONNECT_TIMEOUT)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST)
     }
 
@@ -260,6 +240,18 @@ impl HttpBuilder {
 /// Settings that only tests change.
 #[cfg(test)]
 impl HttpBuilder {
+    /// Watch a transfer's speed over windows of this length; the default is 30 s.
+    pub(crate) fn stall_window(mut self, window: Duration) -> Self {
+        self.stall_window = window;
+        self
+    }
+
+    /// The first wait between attempts; it doubles from one to the next; the default is 500 ms.
+    pub(crate) fn retry_base(mut self, base: Duration) -> Self {
+        self.retry_base = base;
+        self
+    }
+
     pub(crate) fn clock(mut self, clock: &Arc<clock::ManualClock>) -> Self {
         self.clock = Clock::Manual(Arc::clone(clock));
         self

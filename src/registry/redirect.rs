@@ -49,12 +49,32 @@ pub(super) fn keeps_authorization(origin: &Url, name: &str, target: &Url) -> boo
     if !is_same_origin(origin, target) {
         return false;
     }
-    // Percent-encoded and doubled slashes could make one repository look like another.
-    let path = target.path().to_ascii_lowercase();
-    if path.contains('%') || path.contains("//") || path.contains("/v2/") && !path.starts_with("/v2/") {
-        return false;
+    let path = target.path();
+    // However it is spelt: escapes and doubled slashes could make one repository look like another.
+    if !unescaped(path).to_ascii_lowercase().contains("/v2/") {
+        return true;
     }
-    !path.starts_with("/v2/") || target.path().starts_with(&format!("/v2/{name}/"))
+    path.starts_with(&format!("/v2/{name}/")) && !path.contains('%')
+}
+
+/// A path with its percent-encoding undone.
+fn unescaped(path: &str) -> String {
+    let mut parts = path.split('%');
+    let mut plain = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let escape = part.split_at_checked(2).and_then(|(digits, rest)| {
+            let byte = u8::from_str_radix(digits, 16).ok()?;
+            Some((byte, rest))
+        });
+        match escape {
+            Some((byte, rest)) => {
+                plain.push(byte);
+                plain.extend_from_slice(rest.as_bytes());
+            }
+            None => plain.extend_from_slice(part.as_bytes()),
+        }
+    }
+    String::from_utf8_lossy(&plain).into_owned()
 }
 
 /// Scheme, host and port agree.
@@ -135,12 +155,14 @@ mod tests {
         let origin = url("https://r.example/");
         let keeps = |target: &str| keeps_authorization(&origin, "a/b", &url(target));
         assert!(keeps("https://r.example/v2/a/b/blobs/sha256:0"));
-        assert!(keeps("https://r.example:443/storage/x"));
+        assert!(keeps("https://r.example:443/storage/x%3D%3d"));
         for other in [
             "https://r.example/v2/a/c/blobs/sha256:0",
             "https://r.example/v2/a/bc/blobs/sha256:0",
             "https://r.example/V2/other/blobs/sha256:0",
             "https://r.example/%76%32/other/blobs/sha256:0",
+            "https://r.example/v2%2fother/blobs/sha256:0",
+            "https://r.example/v2/a/b/%2e%2e%2fc/blobs/sha256:0",
             "https://r.example//v2/other/blobs/sha256:0",
             "https://r.example/x/v2/other/blobs/sha256:0",
             "https://r.example:8443/v2/a/b/blobs/sha256:0",

@@ -31,7 +31,7 @@ impl ContentRange {
 
     fn parse(value: &str) -> Option<Self> {
         let value = value.trim();
-        let (unit, value) = value.split_once(|character: char| character == ' ' || character == '=')?;
+        let (unit, value) = value.split_once([' ', '='])?;
         if !unit.eq_ignore_ascii_case("bytes") {
             return None;
         }

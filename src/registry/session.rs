@@ -4,7 +4,7 @@ use std::{
     fmt,
     ops::Range,
     sync::{
-        Arc, Mutex,
+        Arc, LazyLock, Mutex,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -14,14 +14,17 @@ use bytes::Bytes;
 use crate::{
     auth::Credential,
     limits,
-    oci::digest::{Digest, Hasher},
-    progress::{Progress, Silent},
+    oci::{
+        digest::{Digest, Hasher},
+        media_type::ACCEPTED_MANIFESTS,
+    },
+    progress::Progress,
     registry::{
         Repository,
         authorization::Authority,
         blob::BlobReader,
         error::{Error, Kind},
-        http::{self, Counters, Http, StatusCode, Url, answer::Answer},
+        http::{self, Counters, Http, StatusCode, Url, address::AddressClass, answer::Answer},
         lock,
         redirect::Links,
         response,
@@ -35,11 +38,7 @@ mod tests;
 
 /// Every kind of manifest that we can read; without the OCI types distribution 2.8.2 answers 404. Schema 1 comes last, so that
 /// it can be refused by name.
-const ACCEPT_MANIFEST: &str = "application/vnd.oci.image.index.v1+json, \
-     application/vnd.oci.image.manifest.v1+json, \
-     application/vnd.docker.distribution.manifest.list.v2+json, \
-     application/vnd.docker.distribution.manifest.v2+json, \
-     application/vnd.docker.distribution.manifest.v1+prettyjws";
+static ACCEPT_MANIFEST: LazyLock<String> = LazyLock::new(|| ACCEPTED_MANIFESTS.join(", "));
 
 /// A session with a registry, bound to one repository and one credential. Tokens live in it and end with it; they are sent to
 /// its registry, for its repository, and nowhere else.
@@ -63,6 +62,8 @@ struct Origin {
     is_decided: bool,
     /// It has answered: a failure to connect may pass.
     is_reached: bool,
+    /// How private its address is; unknown before it has answered, and behind a proxy.
+    peer: Option<AddressClass>,
 }
 
 /// A manifest or image index as it came, verified against the digest that was asked for.
@@ -87,41 +88,11 @@ pub(super) struct Task<'a> {
     digest: Option<&'a Digest>,
 }
 
+#[cfg(test)]
 impl Session {
     /// A session that warns nobody.
     pub(crate) fn new(http: Arc<Http>, repository: Repository, credential: Option<Credential>) -> Arc<Self> {
-        Self::with_progress(http, repository, credential, Arc::new(Silent))
-    }
-
-    /// A session whose warnings go to `progress`. Nothing is sent yet.
-    pub(crate) fn with_progress(
-        http: Arc<Http>,
-        repository: Repository,
-        credential: Option<Credential>,
-        progress: Arc<dyn Progress>,
-    ) -> Arc<Self> {
-        let is_loopback = http::is_loopback(host_without_port(&repository.host));
-        let origin = Origin {
-            is_plain: http.plain_http || is_loopback,
-            is_decided: http.plain_http || !is_loopback,
-            is_reached: false,
-        };
-        Arc::new(Self {
-            counters: Arc::clone(&http.counters),
-            http,
-            repository,
-            progress,
-            authority: Authority::new(credential),
-            origin: Mutex::new(origin),
-            links: Mutex::default(),
-            ranges_ignored: AtomicBool::new(false),
-            is_closed: AtomicBool::new(false),
-        })
-    }
-
-    /// The repository.
-    pub(crate) fn repository(&self) -> &Repository {
-        &self.repository
+        Self::with_progress(http, repository, credential, Arc::new(crate::progress::Silent))
     }
 
     /// Requests sent so far, those for tokens and those that failed included.
@@ -138,6 +109,35 @@ impl Session {
     pub(crate) fn ignores_ranges(&self) -> bool {
         self.ranges_ignored.load(Ordering::Relaxed)
     }
+}
+
+impl Session {
+    /// A session whose warnings go to `progress`. Nothing is sent yet.
+    pub(crate) fn with_progress(
+        http: Arc<Http>,
+        repository: Repository,
+        credential: Option<Credential>,
+        progress: Arc<dyn Progress>,
+    ) -> Arc<Self> {
+        let is_loopback = http::is_loopback(host_without_port(&repository.host));
+        let origin = Origin {
+            is_plain: http.plain_http || is_loopback,
+            is_decided: http.plain_http || !is_loopback,
+            is_reached: false,
+            peer: None,
+        };
+        Arc::new(Self {
+            counters: Arc::clone(&http.counters),
+            http,
+            repository,
+            progress,
+            authority: Authority::new(credential),
+            origin: Mutex::new(origin),
+            links: Mutex::default(),
+            ranges_ignored: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
+        })
+    }
 
     pub(super) fn note_ignored_range(&self) {
         self.ranges_ignored.store(true, Ordering::Relaxed);
@@ -152,7 +152,7 @@ impl Session {
     ) -> Result<FetchedManifest, Error> {
         let doing = format!("fetching the manifest {reference} of {}", self.repository);
         let path = format!("manifests/{reference}");
-        let task = Task { doing, path, accept: Some(ACCEPT_MANIFEST), digest: None };
+        let task = Task { doing, path, accept: Some(&ACCEPT_MANIFEST), digest: None };
         let mut retry = Retry::new(&self.http);
         let (bytes, content_type) = loop {
             let mut answer = self.get(&task, None, &mut retry).await?;

@@ -136,7 +136,8 @@ impl Source for LocalBlob {
         Box::pin(async move {
             let name = blob.name.clone();
             let opened = tokio::task::spawn_blocking(move || blob.file()).await;
-            let file = opened.map_err(|error| Error::Io { path: name, source: io::Error::other(error) })??;
+            let file =
+                opened.map_err(|error| Error::Io { path: name, source: io::Error::other(error) })??;
             file.open(range).await
         })
     }
@@ -218,7 +219,10 @@ fn unpack(file: &mut File) -> io::Result<Option<File>> {
             }
             total += produced as u64;
             if total > limits::UNPACKED_ARCHIVE_BYTES {
-                return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the archive unpacks to too many bytes"));
+                return Err(io::Error::new(
+                    io::ErrorKind::FileTooLarge,
+                    "the archive unpacks to too many bytes",
+                ));
             }
             let target = match &mut unpacked {
                 Some(target) => target,

@@ -21,11 +21,6 @@ impl Error {
     pub(crate) fn is_not_tar(&self) -> bool {
         self.kind == ErrorKind::NotTar
     }
-
-    /// Whether the stream ended too early.
-    pub(crate) fn is_truncated(&self) -> bool {
-        self.kind == ErrorKind::Truncated
-    }
 }
 
 /// The kinds of faults. Each text reads on with "at byte …".

@@ -6,14 +6,13 @@
 //! record it was made for when the name it was made from is replaced. Such orphaned records stay in memory;
 //! the caps count them.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasher, RandomState},
+use std::collections::HashMap;
+
+use self::{
+    names::NameIndex,
+    pieces::Pieces,
+    record::{BLOCK, IMPLIED, NONE, OPAQUE, Owners, RARE, REPLACED, Rare, Record},
 };
-
-use hashbrown::HashTable;
-
-use self::record::{IMPLIED, NONE, OPAQUE, Owners, RARE, Rare, Record};
 use crate::{
     limits,
     offset::Uncompressed,
@@ -21,6 +20,8 @@ use crate::{
 };
 
 mod insert;
+mod names;
+mod pieces;
 mod record;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -32,6 +33,13 @@ pub(crate) use self::{insert::Error, warnings::Warnings};
 
 /// The record of every layer's root directory.
 pub(crate) const ROOT: u32 = 0;
+
+/// Records in one piece of the table.
+const RECORDS: usize = 2_048;
+
+/// Bytes in one piece of the names: the longest name or link target fits.
+const TEXT_BYTES: usize = 64 << 10;
+const _: () = assert!(TEXT_BYTES as u64 >= limits::PATH_BYTES, "a text lies in one piece");
 
 /// The components of a path, without the empty ones and `.`.
 pub(crate) fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -52,9 +60,9 @@ pub(crate) enum Hardlink<'a> {
 /// The entries of one layer.
 #[derive(Debug)]
 pub(crate) struct LayerTable {
-    records: Vec<Record>,
-    /// Names and link targets, end to end.
-    names: Vec<u8>,
+    records: Pieces<Record>,
+    /// Names and link targets.
+    names: Pieces<u8>,
     owners: Owners,
     rare: HashMap<u32, Box<Rare>>,
     /// Bytes of `owners` and `rare`: they count against the cap on names.
@@ -70,7 +78,7 @@ pub(crate) struct LayerTable {
 #[derive(Debug)]
 enum Index {
     /// While the layer is being read.
-    Hashed(HashTable<u32>, RandomState),
+    Hashed(NameIndex),
     /// Of a complete layer: by parent, then by name, a whiteout after the entry beside it.
     Sorted(Box<[u32]>),
 }
@@ -82,13 +90,15 @@ impl LayerTable {
     }
 
     fn limited(most_records: usize, most_bytes: u64) -> Self {
+        let mut records = Pieces::new(RECORDS);
+        records.push(Record::implied(ROOT, (0, 0)));
         Self {
-            records: vec![Record::implied(ROOT, (0, 0))],
-            names: Vec::new(),
+            records,
+            names: Pieces::new(TEXT_BYTES),
             owners: Owners::new(),
             rare: HashMap::new(),
             side_bytes: 0,
-            index: Index::Hashed(HashTable::new(), RandomState::new()),
+            index: Index::Hashed(NameIndex::new()),
             warnings: Warnings::default(),
             most_records,
             most_bytes,
@@ -97,10 +107,19 @@ impl LayerTable {
 
     /// Says that the layer has been read to its end: no entry follows. Sorts the names.
     pub(crate) fn complete(&mut self) {
-        let Index::Hashed(table, _) = &self.index else { return };
-        let mut order: Box<[u32]> = table.iter().copied().collect();
+        if self.is_complete() {
+            return;
+        }
+        // The hash tables go before the sorted index comes: there is never room for both to pay for.
+        self.index = Index::Sorted(Box::default());
+        let live = || {
+            let records = ROOT + 1..self.records.len() as u32;
+            records.filter(|record| !self.record(*record).has(REPLACED))
+        };
+        let mut order = Vec::with_capacity(live().count());
+        order.extend(live());
         order.sort_unstable_by(|one, other| self.key(*one).cmp(&self.key(*other)));
-        self.index = Index::Sorted(order);
+        self.index = Index::Sorted(order.into());
         self.records.shrink_to_fit();
         self.names.shrink_to_fit();
     }
@@ -227,7 +246,7 @@ impl LayerTable {
 
     /// Where the entry's stored content begins.
     pub(crate) fn data_offset(&self, record: u32) -> Uncompressed {
-        let near = self.record(record).header_offset + u64::from(self.record(record).header_bytes);
+        let near = self.record(record).header_offset + u64::from(self.record(record).header_blocks) * BLOCK;
         Uncompressed(self.rare(record).and_then(|rare| rare.data_offset).unwrap_or(near))
     }
 
@@ -276,7 +295,7 @@ impl LayerTable {
             name_start: 0,
             nanoseconds: 0,
             owner: 0,
-            header_bytes: 0,
+            header_blocks: 0,
             target: NONE,
             name_length: 0,
             mode: 0,
@@ -291,7 +310,7 @@ impl LayerTable {
     }
 
     fn text(&self, start: usize, length: usize) -> &[u8] {
-        self.names.get(start..start + length).unwrap_or_default()
+        self.names.together(start, length).unwrap_or_default()
     }
 
     fn key(&self, record: u32) -> (u32, &[u8], bool) {
@@ -301,9 +320,7 @@ impl LayerTable {
     fn find(&self, parent: u32, name: &[u8], whiteout: bool) -> Option<u32> {
         let key = (parent, name, whiteout);
         match &self.index {
-            Index::Hashed(table, hasher) => {
-                table.find(hasher.hash_one(key), |record| self.key(*record) == key).copied()
-            }
+            Index::Hashed(names) => names.find(key, |record| self.key(record) == key),
             Index::Sorted(order) => {
                 let place = order.binary_search_by(|record| self.key(*record).cmp(&key)).ok()?;
                 order.get(place).copied()

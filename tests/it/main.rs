@@ -1,6 +1,12 @@
 //! Tests that go through the public interface, real servers and independent tools.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test may panic")]
 
+mod archives;
+mod carving;
+mod cli_demo;
+mod collecting;
+mod debian;
+mod encodings;
 mod real_auth;
 mod real_canary;
 mod real_cost;
@@ -9,5 +15,11 @@ mod real_faults;
 mod real_images;
 mod real_session;
 mod real_tls;
+mod rootfs_links;
+mod rootfs_names;
+mod rootfs_types;
+mod rootfs_whiteouts;
+mod stacks;
 mod support;
 mod support_works;
+mod tar_forms;

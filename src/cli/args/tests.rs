@@ -1,1 +1,103 @@
+use clap::CommandFactory as _;
+
 use super::*;
+
+fn parsed(arguments: &[&str]) -> Result<Command, clap::Error> {
+    parse(arguments.iter().map(Into::into)).map(|arguments| arguments.command)
+}
+
+fn refused(arguments: &[&str]) -> String {
+    let error = parsed(arguments).unwrap_err();
+    assert_eq!(error.exit_code(), 2, "{arguments:?}");
+    error.to_string()
+}
+
+#[test]
+fn the_definition_holds_together() {
+    Arguments::command().debug_assert();
+}
+
+#[test]
+fn the_name_of_the_program_can_be_the_subcommand() {
+    for name in ["peek", "/usr/local/bin/peek"] {
+        let Ok(Command::Peek(arguments)) = parsed(&[name, "image", "--all"]) else { panic!("not peek") };
+        assert_eq!((arguments.image.as_str(), arguments.all), ("image", true));
+    }
+    let Ok(Command::Carve(arguments)) = parsed(&["./carve", "image", "/a"]) else { panic!("not carve") };
+    assert_eq!(arguments.paths, ["/a"]);
+    let usage = parsed(&["carve", "--help"]).unwrap_err().to_string();
+    assert!(usage.contains("Usage: carve [OPTIONS] <IMAGE>"), "{usage}");
+}
+
+#[test]
+fn help_and_version_are_no_failures() {
+    for arguments in [&["layerslayer", "--help"][..], &["layerslayer", "--version"], &["peek", "--version"]] {
+        assert_eq!(parsed(arguments).unwrap_err().exit_code(), 0, "{arguments:?}");
+    }
+    let help = parsed(&["layerslayer", "--help"]).unwrap_err().to_string();
+    assert!(help.contains("layerslayer carve ubuntu:24.04 /etc/passwd"), "{help}");
+}
+
+#[test]
+fn a_misspelt_subcommand_is_answered_with_the_right_one() {
+    let message = refused(&["layerslayer", "peak", "image"]);
+    assert!(message.contains("'peek'"), "{message}");
+}
+
+#[test]
+fn verify_takes_its_level_only_after_an_equals_sign() {
+    let verify = |arguments: &[&str]| {
+        let all = [&["layerslayer", "carve"], arguments].concat();
+        parsed(&all).map(|command| command.common().verify)
+    };
+    assert_eq!(verify(&["image", "a"]).unwrap(), None);
+    assert_eq!(verify(&["--verify", "image", "a"]).unwrap(), Some(Verify::Any));
+    assert_eq!(verify(&["--verify=blob", "image", "a"]).unwrap(), Some(Verify::Blob));
+    assert!(verify(&["--verify=rumour", "image", "a"]).is_err());
+}
+
+#[test]
+fn a_user_name_comes_with_a_password_from_stdin() {
+    refused(&["layerslayer", "peek", "image", "--username", "me"]);
+    refused(&["layerslayer", "peek", "image", "--password-stdin"]);
+    assert!(parsed(&["layerslayer", "peek", "image", "--username", "me", "--password-stdin"]).is_ok());
+}
+
+#[test]
+fn what_contradicts_itself_is_refused() {
+    let cases: [&[&str]; 9] = [
+        &["layerslayer"],
+        &["layerslayer", "peek"],
+        &["layerslayer", "peek", "image", "--all", "--rootfs"],
+        &["layerslayer", "peek", "image", "--all", "--layer", "0"],
+        &["layerslayer", "peek", "image", "--rootfs", "--layer", "0"],
+        &["layerslayer", "peek", "image", "-q", "-v"],
+        &["layerslayer", "carve", "image"],
+        &["layerslayer", "carve", "image", "a", "--glob", "b"],
+        &["layerslayer", "carve", "image", "a", "--same-permissions"],
+    ];
+    for arguments in cases {
+        refused(arguments);
+    }
+}
+
+#[test]
+fn layers_can_be_repeated_where_they_are_listed_and_only_there() {
+    let Ok(Command::Peek(arguments)) = parsed(&["peek", "image", "--layer", "0", "--layer", "sha256:abcdef"])
+    else {
+        panic!("not peek")
+    };
+    assert_eq!(arguments.layers, ["0", "sha256:abcdef"]);
+    refused(&["carve", "image", "a", "--layer", "0", "--layer", "1"]);
+}
+
+#[test]
+fn paths_need_not_be_utf8() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let path = OsStr::from_bytes(b"/etc/\xff");
+    let arguments = ["carve".into(), "image".into(), path.to_owned()];
+    let Ok(Command::Carve(arguments)) = parse(arguments).map(|arguments| arguments.command) else {
+        panic!("not carve")
+    };
+    assert_eq!(arguments.paths, [path]);
+}

@@ -61,6 +61,8 @@ impl Replacement {
         }
         let directory =
             target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // What is wrong with the directory is better said of it than of a name that nobody chose.
+        fs::metadata(directory)?;
         let temporary = Builder::new()
             .prefix(TEMPORARY_PREFIX)
             .permissions(Permissions::from_mode(MODE))

@@ -6,7 +6,7 @@
 use std::{
     ffi::OsStr,
     fs::File,
-    io::{self, Read, Write},
+    io::{self, Read},
     os::{
         fd::{AsFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
@@ -22,6 +22,9 @@ use rustix::{
 };
 
 use super::{attributes, copy_exactly, file::TEMPORARY_PREFIX, temporary::Pending};
+use new_file::NewFile;
+
+mod new_file;
 
 /// Permission bits of directories that nothing in the image describes, before the umask takes some away.
 const DIRECTORY_MODE: u32 = 0o777;
@@ -227,12 +230,12 @@ impl Tree {
 
     /// The directory that holds `path`, made if need be, and the last name of `path`.
     fn parent(&self, path: &[u8]) -> io::Result<(OwnedFd, Vec<u8>)> {
-        let (parent, name) =
-            match path.iter().rposition(|&byte| byte == b'/').and_then(|at| path.split_at_checked(at)) {
-                Some((parent, name)) => (parent, name.strip_prefix(b"/").unwrap_or(name)),
-                None => (&b""[..], path),
-            };
-        is_name(name)?;
+        path.split(|&byte| byte == b'/').try_for_each(is_name)?;
+        let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
+            Some(at) => (path.get(..at), path.get(at + 1..)),
+            None => (None, Some(path)),
+        };
+        let (parent, name) = (parent.unwrap_or_default(), name.unwrap_or_default());
         Ok((self.walk(parent)?, name.to_vec()))
     }
 
@@ -268,37 +271,6 @@ impl Tree {
             };
         }
         Ok(directory)
-    }
-}
-
-/// A file of a [`Tree`] being written; dropped unfinished, it is removed.
-#[derive(Debug)]
-pub(crate) struct NewFile {
-    file: File,
-    parent: OwnedFd,
-    name: Vec<u8>,
-    temporary: String,
-    /// Present until the file has its place.
-    pending: Option<Pending>,
-    entry: Entry,
-}
-
-impl Write for NewFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-impl Drop for NewFile {
-    fn drop(&mut self) {
-        if self.pending.take().is_some() {
-            // There is nobody to tell.
-            let _ = rustix::fs::unlinkat(&self.parent, self.temporary.as_str(), AtFlags::empty());
-        }
     }
 }
 

@@ -89,6 +89,7 @@ pub(crate) struct Text<W> {
     columns: usize,
     line: String,
     style: Style,
+    width: Option<usize>,
 }
 
 /// What the lines of a listing have beside the entries.
@@ -103,9 +104,9 @@ pub(crate) enum Style {
 }
 
 impl<W: Write> Text<W> {
-    /// Text to `out`.
-    pub(crate) fn new(out: W, style: Style) -> Self {
-        Self { out, header: None, any: false, columns: OWNER_SIZE_COLUMNS, line: String::new(), style }
+    /// Text to `out`; the lines above layers are cut at `width` columns if there is one.
+    pub(crate) fn new(out: W, style: Style, width: Option<usize>) -> Self {
+        Self { out, header: None, any: false, columns: OWNER_SIZE_COLUMNS, line: String::new(), style, width }
     }
 
     fn write_header(&mut self) -> io::Result<()> {
@@ -113,7 +114,7 @@ impl<W: Write> Text<W> {
         if std::mem::replace(&mut self.any, true) {
             writeln!(self.out)?;
         }
-        writeln!(self.out, "{header}")
+        writeln!(self.out, "{}", cut(&header, self.width))
     }
 }
 

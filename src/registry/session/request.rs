@@ -75,9 +75,9 @@ impl Session {
         let headers = request_headers(task, range);
         let mut resolutions = 0;
         if let Some((digest, url)) = self.link(task) {
-            let answer = match self.send(task, url, headers.clone()).await {
+            let answer = match self.transmit(url, headers.clone(), self.redirect_floor()).await {
                 Ok(answer) => self.follow(task, answer, &headers, None).await,
-                Err(trouble) => Err(trouble),
+                Err(failure) => Err(self.trouble(task, failure)),
             };
             if answer.as_ref().is_ok_and(|answer| answer.status.is_success()) {
                 return answer;
@@ -146,7 +146,9 @@ impl Session {
             let keeps = redirect::keeps_authorization(&self.url("/")?, &self.repository.name, &target);
             authorization = authorization.filter(|_| keeps);
             drop(answer);
-            answer = self.send(task, target, authorized_headers(headers, authorization.as_ref())).await?;
+            let headers = authorized_headers(headers, authorization.as_ref());
+            let sent = self.transmit(target, headers, self.redirect_floor()).await;
+            answer = sent.map_err(|failure| self.trouble(task, failure))?;
         }
         Ok(answer)
     }
@@ -161,9 +163,12 @@ impl Session {
         let mut refusal: Option<Refusal> = None;
         for _ in 0..REFUSALS {
             self.check_open(&task.doing)?;
-            let authorization = match next {
-                Next::Use(authorization) => authorization,
-                Next::Fetch(plan) => Some(self.fetch(task, plan, refusal.as_ref()).await?),
+            // One that others fetched some time ago may have gone stale since: it is no proof that a fresh one is refused.
+            let (authorization, is_fresh) = match next {
+                Next::Use(authorization) => (authorization, false),
+                Next::Fetch(plan) => {
+                    (Some(self.fetch(task, plan, refusal.as_ref()).await?), refusal.is_some())
+                }
             };
             let headers = authorized_headers(headers, authorization.as_ref());
             let mut answer = self.ask(task, &self.path(task), headers).await?;
@@ -173,7 +178,7 @@ impl Session {
                 }
                 return Ok((answer, authorization));
             };
-            next = self.authority.refused(authorization.as_ref(), &refused, refusal.is_some());
+            next = self.authority.refused(authorization.as_ref(), &refused, is_fresh);
             refusal = Some(refused);
         }
         Err(self.unauthorized(task, refusal.as_ref()).into())
@@ -300,14 +305,14 @@ impl Session {
         let origin = *lock(&self.origin);
         if origin.is_decided {
             let answer = self.send(task, self.url(path)?, headers).await?;
-            lock(&self.origin).is_reached = true;
+            self.decide(origin.is_plain, &answer);
             return Ok(answer);
         }
         let url = self.url(path)?;
-        let may_speak_tls = match self.transmit(url.clone(), headers.clone()).await {
+        let may_speak_tls = match self.transmit(url.clone(), headers.clone(), AddressClass::LinkLocal).await {
             Ok(mut answer) => {
                 if answer.status != StatusCode::BAD_REQUEST || !mentions_https(&answer.peek().await) {
-                    self.decide(true);
+                    self.decide(true, &answer);
                     return Ok(answer);
                 }
                 Failure::wants_https()
@@ -318,9 +323,9 @@ impl Session {
         let mut secure = url;
         // Cannot fail between http and https; if it did, plain http would be tried again.
         let _ = secure.set_scheme("https");
-        match self.transmit(secure, headers).await {
+        match self.transmit(secure, headers, AddressClass::LinkLocal).await {
             Ok(answer) => {
-                self.decide(false);
+                self.decide(false, &answer);
                 Ok(answer)
             }
             // It does speak TLS: that is the failure to tell.
@@ -329,16 +334,27 @@ impl Session {
         }
     }
 
-    fn decide(&self, is_plain: bool) {
-        *lock(&self.origin) = Origin { is_plain, is_decided: true, is_reached: true };
+    fn decide(&self, is_plain: bool, answer: &Answer) {
+        *lock(&self.origin) = Origin { is_plain, is_decided: true, is_reached: true, peer: answer.peer };
     }
 
     async fn send(&self, task: &Task<'_>, url: Url, headers: HeaderMap) -> Result<Answer, Trouble> {
-        self.transmit(url, headers).await.map_err(|failure| self.trouble(task, failure))
+        let sent = self.transmit(url, headers, AddressClass::LinkLocal).await;
+        sent.map_err(|failure| self.trouble(task, failure))
     }
 
-    async fn transmit(&self, url: Url, headers: HeaderMap) -> Result<Answer, Failure> {
-        let outgoing = Outgoing { url, headers, form: None, floor: AddressClass::LinkLocal };
+    /// How private an address a redirect may lead to: one class below the registry's, since a public name may well stand before
+    /// a storage in the same private network, but no further.
+    fn redirect_floor(&self) -> AddressClass {
+        match lock(&self.origin).peer {
+            Some(AddressClass::Public) | None => AddressClass::Private,
+            Some(AddressClass::Private | AddressClass::Loopback) => AddressClass::Loopback,
+            Some(AddressClass::LinkLocal) => AddressClass::LinkLocal,
+        }
+    }
+
+    async fn transmit(&self, url: Url, headers: HeaderMap, floor: AddressClass) -> Result<Answer, Failure> {
+        let outgoing = Outgoing { url, headers, form: None, floor };
         self.http.send(outgoing, &self.counters).await
     }
 
@@ -346,7 +362,12 @@ impl Session {
     fn trouble(&self, task: &Task<'_>, failure: Failure) -> Trouble {
         let is_reached = lock(&self.origin).is_reached;
         let passes = failure.is_passing() && (is_reached || failure.kind != FailureKind::Connect);
-        let error = failure.into_error(&task.doing);
+        let error = match failure.kind {
+            FailureKind::TooPrivate => {
+                Error::other(&task.doing, format!("a redirect is not followed: {failure}"))
+            }
+            _ => failure.into_error(&task.doing),
+        };
         if passes { Trouble::Passing(error) } else { Trouble::Final(error) }
     }
 

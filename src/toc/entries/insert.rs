@@ -8,9 +8,11 @@
 //! Deviations from an extraction: a whiteout never removes what its own layer holds, wherever it stands; a
 //! hard link to what is not there (yet) is kept instead of refused; nothing is refused for its kind.
 
-use std::{borrow::Cow, hash::BuildHasher};
+use std::borrow::Cow;
 
-use super::{Index, LayerTable, ROOT, components, record::*, warnings::WarningKind};
+use super::{
+    Index, LayerTable, ROOT, components, names::Key, pieces::Pieces, record::*, warnings::WarningKind,
+};
 use crate::{
     limits,
     offset::Uncompressed,
@@ -233,16 +235,13 @@ impl LayerTable {
         };
         let number = self.records.len() as u32;
         self.records.push(Record { kind, ..Record::implied(parent, text) });
-        let Self { records, names, index: Index::Hashed(table, hasher), .. } = self else {
+        if let Some(before) = before.and_then(|before| self.records.get_mut(before as usize)) {
+            before.flags |= REPLACED;
+        }
+        let Self { records, names, index: Index::Hashed(index), .. } = self else {
             return Err(Error::Complete(at));
         };
-        let hash = hasher.hash_one((parent, name, whiteout));
-        match before.and_then(|record| table.find_mut(hash, |other| *other == record)) {
-            Some(place) => *place = number,
-            None => {
-                table.insert_unique(hash, number, |other| hash_of(hasher, records, names, *other));
-            }
-        }
+        index.put((parent, name, whiteout), number, before, |other| key_of(records, names, other));
         Ok(number)
     }
 
@@ -267,7 +266,6 @@ impl LayerTable {
         };
         let Some(record) = self.records.get_mut(number as usize) else { return Ok(()) };
         flags |= record.flags & OPAQUE;
-        let distance = entry.data_offset.0.saturating_sub(at.0);
         *record = Record {
             seconds: entry.mtime.seconds,
             size_or_link,
@@ -275,7 +273,7 @@ impl LayerTable {
             nanoseconds: entry.mtime.nanoseconds,
             owner,
             // Where it does not fit, `Rare` has the offset.
-            header_bytes: u32::try_from(distance).unwrap_or(0),
+            header_blocks: header_blocks(entry).unwrap_or(0),
             target,
             mode: (entry.mode & 0o7777) as u16,
             kind: entry.kind,
@@ -288,10 +286,10 @@ impl LayerTable {
     /// Copies a name or a link target into the arena.
     fn keep(&mut self, text: &[u8], at: Uncompressed) -> Result<(u32, u16), Error> {
         self.check_bytes(text.len(), at)?;
-        let (Ok(start), Ok(length)) = (u32::try_from(self.names.len()), u16::try_from(text.len())) else {
+        let start = self.names.extend_together(text).and_then(|start| u32::try_from(start).ok());
+        let (Some(start), Ok(length)) = (start, u16::try_from(text.len())) else {
             return Err(Error::NameBytes(at));
         };
-        self.names.extend_from_slice(text);
         Ok((start, length))
     }
 
@@ -310,9 +308,8 @@ fn is_fresh(kind: EntryKind) -> bool {
     !matches!(kind, EntryKind::Directory | EntryKind::Whiteout)
 }
 
-fn hash_of(hasher: &impl BuildHasher, records: &[Record], names: &[u8], record: u32) -> u64 {
-    let Some(record) = records.get(record as usize) else { return 0 };
-    let start = record.name_start as usize;
-    let name = names.get(start..start + usize::from(record.name_length)).unwrap_or_default();
-    hasher.hash_one((record.parent, name, record.kind == EntryKind::Whiteout))
+fn key_of<'a>(records: &Pieces<Record>, names: &'a Pieces<u8>, record: u32) -> Key<'a> {
+    let Some(record) = records.get(record as usize) else { return (NONE, &[], false) };
+    let name = names.together(record.name_start as usize, record.name_length.into()).unwrap_or_default();
+    (record.parent, name, record.kind == EntryKind::Whiteout)
 }

@@ -18,9 +18,15 @@ pub(super) const IMPLIED: u8 = 1;
 pub(super) const OPAQUE: u8 = 2;
 /// More of the record lies in the table of rare data.
 pub(super) const RARE: u8 = 4;
+/// Another record has taken its name.
+pub(super) const REPLACED: u8 = 8;
 
-/// One entry. With its place in the sorted index it takes 60 bytes.
-#[derive(Clone, Debug)]
+/// Bytes of a tar block.
+pub(super) const BLOCK: u64 = 512;
+
+/// One entry. A place in the sorted index takes 4 bytes more, one in the hash table of a layer being read up to 12.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, packed(4))]
 pub(super) struct Record {
     /// Seconds of the modification time.
     pub(super) seconds: i64,
@@ -33,17 +39,17 @@ pub(super) struct Record {
     pub(super) nanoseconds: u32,
     /// Which of the interned owners.
     pub(super) owner: u32,
-    /// From the first header to the content.
-    pub(super) header_bytes: u32,
     /// The record that a hard link names, or `NONE`.
     pub(super) target: u32,
+    /// From the first header to the content, in blocks.
+    pub(super) header_blocks: u16,
     pub(super) name_length: u16,
     pub(super) mode: u16,
     pub(super) kind: EntryKind,
     pub(super) flags: u8,
 }
 
-const _: () = assert!(size_of::<Record>() <= 56, "a record and its place in the index stay below 64 bytes");
+const _: () = assert!(size_of::<Record>() <= 52, "a record and its place in an index stay below 64 bytes");
 
 impl Record {
     /// A directory that has no entry (yet).
@@ -56,7 +62,7 @@ impl Record {
             name_start,
             nanoseconds: 0,
             owner: 0,
-            header_bytes: 0,
+            header_blocks: 0,
             target: NONE,
             name_length,
             mode: 0o755,
@@ -96,11 +102,8 @@ pub(super) struct Rare {
 
 impl Rare {
     pub(super) fn of(entry: &Entry) -> Option<Box<Self>> {
-        let distance = entry.data_offset.0.checked_sub(entry.header_offset.0);
         let rare = Self {
-            data_offset: distance
-                .is_none_or(|bytes| u32::try_from(bytes).is_err())
-                .then_some(entry.data_offset.0),
+            data_offset: header_blocks(entry).is_none().then_some(entry.data_offset.0),
             device: entry.device,
             stored_size: (entry.stored_size != entry.size).then_some(entry.stored_size),
             xattrs: entry.xattrs.clone(),
@@ -113,6 +116,12 @@ impl Rare {
         let xattrs: usize = self.xattrs.iter().map(|(name, value)| 64 + name.len() + value.len()).sum();
         (size_of::<Self>() + xattrs) as u64
     }
+}
+
+/// Blocks from an entry's first header to its content, if a `Record` can say it.
+pub(super) fn header_blocks(entry: &Entry) -> Option<u16> {
+    let bytes = entry.data_offset.0.checked_sub(entry.header_offset.0)?;
+    if bytes % BLOCK == 0 { u16::try_from(bytes / BLOCK).ok() } else { None }
 }
 
 /// Who owns an entry.

@@ -8,7 +8,7 @@ pub(crate) mod tar;
 pub(crate) mod transport;
 
 pub(crate) use self::{
-    layer::{Compression, Layer},
+    layer::{Compression, Layer, noise},
     layout::{Image, Layout},
     tar::{Member, Tar},
 };

@@ -1,1 +1,115 @@
+use layerslayer::Timestamp;
+use serde_json::Value;
+
 use super::*;
+
+fn lines(write: impl FnOnce(&mut Json<&mut Vec<u8>>) -> io::Result<()>) -> Vec<String> {
+    let mut out = Vec::new();
+    write(&mut Json::new(&mut out)).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.ends_with('\n'));
+    text.lines().map(ToOwned::to_owned).collect()
+}
+
+fn entry_line(entry: &Entry) -> String {
+    let lines = lines(|json| json.entry(&Row { layer: 3, entry, implied: false }));
+    assert_eq!(lines.len(), 1);
+    lines[0].clone()
+}
+
+#[test]
+fn a_listing_has_these_lines_with_their_keys_in_this_order() {
+    let image = ImageFacts { reference: "r".into(), digest: "d".into(), platform: "linux/amd64".into() };
+    let config = ConfigFacts { user: Some("me".into()), cmd: vec!["sh".into()], ..ConfigFacts::default() };
+    let layer = LayerFacts {
+        index: 0,
+        digest: "sha256:1".into(),
+        diff_id: Some("sha256:2".into()),
+        media_type: "m".into(),
+        size: 5,
+        created_by: Some("RUN a \"b\"".into()),
+    };
+    let bare = LayerFacts { index: 1, diff_id: None, created_by: None, ..layer.clone() };
+    let written = lines(|json| {
+        json.image(&image)?;
+        json.config(&config)?;
+        json.layer(&layer)?;
+        json.layer_end(0, 7, "blob")?;
+        json.layer(&bare)?;
+        json.rootfs_end(9, "none")?;
+        json.failure(b"etc/\xff", 3, "no such path")?;
+        json.end()
+    });
+    let expected = [
+        r#"{"type":"image","schema":1,"reference":"r","digest":"d","platform":"linux/amd64"}"#,
+        r#"{"type":"config","user":"me","cmd":["sh"]}"#,
+        r#"{"type":"layer","layer":0,"digest":"sha256:1","diff_id":"sha256:2","media_type":"m","size":5,"created_by":"RUN a \"b\""}"#,
+        r#"{"type":"layer_end","layer":0,"entries":7,"verified":"blob","source":"tar"}"#,
+        r#"{"type":"layer","layer":1,"digest":"sha256:1","media_type":"m","size":5}"#,
+        r#"{"type":"rootfs_end","entries":9,"verified":"none","source":"tar"}"#,
+        "{\"type\":\"failure\",\"path\":\"etc/\u{fffd}\",\"path_bytes\":\"ZXRjL/8=\",\"exit\":3,\"error\":\"no such path\"}",
+        r#"{"type":"end","complete":true}"#,
+    ];
+    assert_eq!(written, expected);
+}
+
+#[test]
+fn an_entry_says_all_that_applies_to_it() {
+    let mut entry = Entry::new("etc/passwd", EntryKind::File);
+    entry.size = 839;
+    entry.mode = 0o4644;
+    entry.uname = b"root".to_vec();
+    entry.gname = b"wheel".to_vec();
+    entry.mtime = Timestamp { seconds: 1_704_067_200, nanoseconds: 1 };
+    entry.xattrs.insert(b"user.a".to_vec(), b"\0\xff".to_vec());
+    let expected = r#"{"type":"entry","layer":3,"path":"etc/passwd","kind":"file","size":839,"mode":"4644","uid":0,"gid":0,"uname":"root","gname":"wheel","mtime":"2024-01-01T00:00:00.000000001Z","xattrs":{"user.a":"AP8="}}"#;
+    assert_eq!(entry_line(&entry), expected);
+}
+
+#[test]
+fn what_does_not_apply_is_absent() {
+    let mut symlink = Entry::new("bin", EntryKind::Symlink);
+    symlink.link = b"usr/bin".to_vec();
+    symlink.mode = 0o777;
+    let line: Value = serde_json::from_str(&entry_line(&symlink)).unwrap();
+    assert_eq!(line["link"], "usr/bin");
+    assert_eq!(line["mode"], "0777");
+    for absent in ["size", "uname", "gname", "link_bytes", "path_bytes", "dev", "xattrs", "implied"] {
+        assert_eq!(line.get(absent), None, "{absent}");
+    }
+    let mut device = Entry::new("dev/null", EntryKind::Char);
+    device.device = Some((1, 3));
+    let line: Value = serde_json::from_str(&entry_line(&device)).unwrap();
+    assert_eq!((&line["kind"], &line["dev"]), (&Value::from("char"), &serde_json::json!([1, 3])));
+    let whiteout = entry_line(&Entry::new("etc/motd", EntryKind::Whiteout));
+    assert_eq!(whiteout, r#"{"type":"entry","layer":3,"path":"etc/motd","kind":"whiteout"}"#);
+}
+
+#[test]
+fn an_implied_directory_has_nothing_but_its_name() {
+    let entry = Entry::new("usr", EntryKind::Directory);
+    let lines = lines(|json| json.entry(&Row { layer: 0, entry: &entry, implied: true }));
+    assert_eq!(lines, [r#"{"type":"entry","layer":0,"path":"usr","kind":"dir","implied":true}"#]);
+}
+
+#[test]
+fn names_are_exact_whatever_is_in_them() {
+    let mut entry = Entry::new(&b"a\nb\x1b\xff"[..], EntryKind::Symlink);
+    entry.link = b"\xfe".to_vec();
+    let line: Value = serde_json::from_str(&entry_line(&entry)).unwrap();
+    let bytes = |key: &str| BASE64_STANDARD.decode(line[key].as_str().unwrap()).unwrap();
+    assert_eq!(bytes("path_bytes"), entry.path);
+    assert_eq!(bytes("link_bytes"), entry.link);
+    let plain = Entry::new("a\nb\x1b\u{202e}", EntryKind::File);
+    let line: Value = serde_json::from_str(&entry_line(&plain)).unwrap();
+    assert_eq!(line["path"], "a\nb\x1b\u{202e}");
+    assert_eq!(line.get("path_bytes"), None);
+}
+
+#[test]
+fn a_time_that_no_calendar_holds_is_absent() {
+    let mut entry = Entry::new("a", EntryKind::File);
+    entry.mtime.seconds = i64::MAX;
+    let line: Value = serde_json::from_str(&entry_line(&entry)).unwrap();
+    assert_eq!(line.get("mtime"), None);
+}

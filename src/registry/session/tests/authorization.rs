@@ -1,5 +1,7 @@
 //! Tokens: when they are fetched, by whom, and how long they are used.
 
+use std::sync::Condvar;
+
 use futures_util::future::join_all;
 
 use super::*;
@@ -123,6 +125,33 @@ async fn access_token_is_another_name_for_token() {
         _ => Reply::challenge(&bearer(request)),
     });
     read(&session(&server), b"content", 0..7).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_that_others_renewed_and_that_went_stale_since_is_renewed_once_more() {
+    let tokens = Arc::new(Tokens::default());
+    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    let (shared, opened) = (Arc::clone(&tokens), Arc::clone(&gate));
+    let server = ScriptedRegistry::start(move |request| {
+        if request.range() == Some((0, 1)) && request.authorization() == Some("Bearer token-1") {
+            drop(opened.1.wait_while(lock(&opened.0), |is_open| !*is_open));
+        }
+        shared.answer(request, |request| Reply::blob(request, b"content"))
+    });
+    let session = session(&server);
+    read(&session, b"content", 0..7).await.unwrap();
+    tokens.revoke_all();
+    let slow = Arc::clone(&session);
+    let slow = tokio::spawn(async move { read(&slow, b"content", 0..1).await });
+    while server.requests().last().unwrap().range() != Some((0, 1)) {
+        tokio::task::yield_now().await;
+    }
+    read(&session, b"content", 1..2).await.unwrap();
+    tokens.revoke_all();
+    *lock(&gate.0) = true;
+    gate.1.notify_all();
+    slow.await.unwrap().unwrap();
+    assert_eq!(tokens.issued(), 3);
 }
 
 /// A server that stops issuing tokens while told so, and a session whose token has run out.

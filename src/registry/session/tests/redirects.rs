@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::registry::{
-    http::clock::ManualClock,
+    http::{address::AddressClass, clock::ManualClock},
     scripted::{AUTHORITY, Certificate, OnPlain},
 };
 
@@ -197,4 +197,31 @@ async fn a_manifest_may_lie_elsewhere_too() {
     let manifest = session(&server).manifest("latest", None).await.unwrap();
     assert_eq!(&manifest.bytes[..], b"{}");
     assert!(storage.requests()[0].header("accept").unwrap().contains("image.index"));
+}
+
+#[tokio::test]
+async fn a_redirect_may_lead_one_class_further_in_and_no_more() {
+    let play = |address: std::net::IpAddr| match address.to_string().as_str() {
+        "127.0.0.1" => AddressClass::Public,
+        "127.0.1.1" => AddressClass::Private,
+        "127.0.2.1" => AddressClass::Loopback,
+        _ => AddressClass::LinkLocal,
+    };
+    let places = ["127.0.0.1", "127.0.1.1", "127.0.2.1", "127.0.3.1"];
+    let deepest = [1, 2, 2, 3];
+    for (registry, deepest) in places.iter().zip(deepest) {
+        for (rank, place) in places.iter().enumerate() {
+            let storage = ScriptedRegistry::start_at(place, |request| Reply::blob(request, b"content"));
+            for name in ["storage.test", place] {
+                let link = format!("http://{name}:{}/blob", storage.port());
+                let server = ScriptedRegistry::start_at(registry, move |_| Reply::redirect(307, &link));
+                let names = [("registry.test", *registry), ("storage.test", *place)];
+                let http = builder().plain_http(true).network(play, &names).build().unwrap();
+                let host = format!("registry.test:{}", server.port());
+                let session = Session::new(http, repository(&host, NAME), None);
+                let result = read(&session, b"content", 0..7).await;
+                assert_eq!(result.is_ok(), rank <= deepest, "{registry} {name} {place}");
+            }
+        }
+    }
 }

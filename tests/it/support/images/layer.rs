@@ -50,6 +50,18 @@ impl Compression {
     }
 }
 
+/// Bytes that no encoder makes smaller, always the same.
+pub(crate) fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
 /// A layer: what is stored, and the digest of what it unpacks to.
 #[derive(Clone, Debug)]
 pub(crate) struct Layer {

@@ -5,6 +5,7 @@ use std::{
     fs,
     os::unix::{ffi::OsStrExt as _, ffi::OsStringExt as _, fs::FileTypeExt as _, fs::MetadataExt as _},
     path::Path,
+    sync::LazyLock,
 };
 
 use layerslayer::Digest;
@@ -46,6 +47,54 @@ pub(crate) enum Kind {
     Symlink,
 }
 
+impl Unpacked {
+    /// Without the numbers that only mean something on one file system, for comparisons.
+    pub(crate) fn portable(&self) -> Self {
+        let owner = if is_root() { (self.uid, self.gid) } else { (0, 0) };
+        Self { inode: 0, links: 0, uid: owner.0, gid: owner.1, ..self.clone() }
+    }
+}
+
+/// Whether this process may give files away and make devices, which is what umoci needs to do so.
+pub(crate) fn is_root() -> bool {
+    static ROOT: LazyLock<bool> = LazyLock::new(|| tools::run(tools::command("id").arg("-u")) == b"0\n");
+    *ROOT
+}
+
+/// What a process inside would find at `path`, all symbolic links followed; `None` where opening it would fail.
+pub(crate) fn follow<'a>(found: &'a BTreeMap<Vec<u8>, Unpacked>, path: &[u8]) -> Option<&'a Unpacked> {
+    let components =
+        |path: &[u8]| path.split(|byte| *byte == b'/').map(<[u8]>::to_vec).rev().collect::<Vec<_>>();
+    let (mut done, mut pending, mut links) = (Vec::<Vec<u8>>::new(), components(path), 0);
+    while let Some(name) = pending.pop() {
+        let here = found.get(&done.join(&b'/'));
+        if here.is_some_and(|here| here.kind != Kind::Directory) {
+            return None;
+        }
+        match name.as_slice() {
+            b"" | b"." => continue,
+            b".." => {
+                done.pop();
+                continue;
+            }
+            _ => done.push(name),
+        }
+        let next = found.get(&done.join(&b'/'))?;
+        if next.kind == Kind::Symlink {
+            links += 1;
+            if links > 40 {
+                return None;
+            }
+            done.pop();
+            if next.link.starts_with(b"/") {
+                done.clear();
+            }
+            pending.extend(components(&next.link));
+        }
+    }
+    found.get(&done.join(&b'/'))
+}
+
 /// Unpacks image `tag` of the layout in `folder`, which umoci must be able to read: gzip or plain layers. The root itself is left
 /// out; paths carry no leading slash. Owners and devices are only right as root; else they are the user's own, and empty files.
 pub(crate) fn unpack(folder: &Path, tag: &str) -> BTreeMap<Vec<u8>, Unpacked> {
@@ -54,7 +103,7 @@ pub(crate) fn unpack(folder: &Path, tag: &str) -> BTreeMap<Vec<u8>, Unpacked> {
     let image = format!("{}:{tag}", tools::text(folder));
     let mut command = tools::command("umoci");
     command.args(["unpack", "--image", &image]);
-    if tools::run(tools::command("id").arg("-u")) != b"0\n" {
+    if !is_root() {
         command.arg("--rootless");
     }
     tools::run(command.arg(&target));

@@ -1,0 +1,175 @@
+//! Images in archives: what skopeo saves, and what `docker save` of old wrote.
+
+use std::{fs, path::Path};
+
+use layerslayer::{Digest, Verification};
+use serde_json::json;
+
+use crate::support::{
+    images::{Compression, Image, Layer, Layout, Tar, noise, transport},
+    inspect::{Failure, block_on, carve, chain, failure, open},
+    tools,
+};
+
+fn image(content: &str) -> Image {
+    let base = Tar::new().file("f", "base").file("gone", "").symlink("link", "f").finish();
+    let top = Tar::new().file("f", content).whiteout("gone").finish();
+    Image::new().layer(Layer::new(&base, Compression::Gzip)).layer(Layer::new(&top, Compression::Gzip))
+}
+
+/// The image of [`image`], with this content, wherever it is stored.
+fn holds(reference: &str, content: &str) {
+    block_on(async {
+        let image = open(reference).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+        for verify in [false, true] {
+            let options = layerslayer::CarveOptions::default().verify(verify);
+            let file = carve(&image, b"/link", &options).await.unwrap();
+            assert_eq!(String::from_utf8(file.content).unwrap(), content, "{reference}");
+            assert_eq!((file.layer, file.outcome.verification), (1, Verification::Blob), "{reference}");
+            assert_eq!(failure(&carve(&image, b"gone", &options).await.unwrap_err()), Failure::Deleted);
+        }
+        let names: Vec<_> =
+            image.rootfs().await.unwrap().entries().into_iter().map(|found| found.entry.path).collect();
+        assert_eq!(names, [b"f".to_vec(), b"link".to_vec()], "{reference}");
+    });
+}
+
+fn fails(reference: &str, expected: Failure, words: &str) {
+    let error = block_on(async {
+        match open(reference).await {
+            Err(error) => error,
+            Ok(image) => carve(&image, b"f", &Default::default()).await.unwrap_err(),
+        }
+    });
+    assert_eq!(failure(&error), expected, "{}", chain(&error));
+    assert!(chain(&error).contains(words), "{}", chain(&error));
+}
+
+fn gzip(file: &Path) -> String {
+    let compressed = file.with_extension("tar.gz");
+    fs::write(&compressed, Compression::Gzip.encode(&fs::read(file).unwrap())).unwrap();
+    tools::text(&compressed).to_owned()
+}
+
+#[test]
+fn an_archived_layout_is_read_in_place_or_compressed() {
+    let folder = tools::temporary_folder();
+    let file = folder.path().join("image.tar");
+    transport::save_oci_archive(&Layout::of(&image("content")), "latest", &file);
+    let (plain, compressed) = (tools::text(&file), gzip(&file));
+    for path in [plain, &compressed] {
+        for suffix in ["", ":latest"] {
+            holds(&format!("oci-archive:{path}{suffix}"), "content");
+        }
+        fails(&format!("oci-archive:{path}:other"), Failure::NoSuchImage, "latest");
+    }
+}
+
+#[test]
+fn a_saved_image_is_found_by_name_or_number() {
+    let folder = tools::temporary_folder();
+    let file = folder.path().join("image.tar");
+    transport::save_docker_archive(&Layout::of(&image("content")), "latest", &file, "example/one:1");
+    let (plain, compressed) = (tools::text(&file), gzip(&file));
+    for path in [plain, &compressed] {
+        for suffix in ["", ":example/one:1", ":docker.io/example/one:1", ":@0"] {
+            holds(&format!("docker-archive:{path}{suffix}"), "content");
+        }
+        fails(&format!("docker-archive:{path}:example/two:1"), Failure::NoSuchImage, "example/one:1");
+        fails(&format!("docker-archive:{path}:@1"), Failure::NoSuchImage, "example/one:1");
+    }
+}
+
+/// What `docker save` wrote before version 25: a folder a layer, and a link where two images share one.
+fn docker_save(images: &[(&str, &[&str])], layers: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = Tar::new();
+    let mut stored: Vec<&str> = Vec::new();
+    let mut manifest = Vec::new();
+    for (number, (name, names)) in images.iter().enumerate() {
+        let mut files = Vec::new();
+        let mut diff_ids = Vec::new();
+        for layer in *names {
+            let tar = layers.iter().find(|(name, _)| name == layer).unwrap().1;
+            diff_ids.push(Digest::sha256(tar).to_string());
+            let folder = format!("{number}{layer}");
+            archive = archive.directory(&folder).file(format!("{folder}/VERSION"), "1.0");
+            let file = format!("{folder}/layer.tar");
+            let first = stored.iter().position(|stored| stored == layer);
+            archive = match first {
+                Some(_) => archive.symlink(&file, format!("../0{layer}/layer.tar")),
+                None => archive.file(&file, tar),
+            };
+            stored.push(layer);
+            files.push(file);
+        }
+        let config = json!({ "architecture": crate::support::images::layout::architecture(), "os": "linux",
+            "rootfs": { "type": "layers", "diff_ids": diff_ids } });
+        archive = archive.file(format!("{number}.json"), config.to_string());
+        manifest.push(json!({ "Config": format!("{number}.json"), "RepoTags": [name], "Layers": files }));
+    }
+    archive.file("manifest.json", json!(manifest).to_string()).finish()
+}
+
+fn write(folder: &Path, archive: &[u8]) -> String {
+    let file = folder.join("saved.tar");
+    fs::write(&file, archive).unwrap();
+    tools::text(&file).to_owned()
+}
+
+#[test]
+fn an_old_archive_of_several_images_links_the_layers_they_share() {
+    let base = Tar::new().file("f", "base").file("gone", "").symlink("link", "f").finish();
+    let [one, two] = ["one", "two"].map(|content| Tar::new().file("f", content).whiteout("gone").finish());
+    let archive = docker_save(
+        &[("example/one:1", &["base", "one"]), ("example/two:2", &["base", "two"])],
+        &[("base", &base), ("one", &one), ("two", &two)],
+    );
+    let folder = tools::temporary_folder();
+    let path = write(folder.path(), &archive);
+    holds(&format!("docker-archive:{path}:example/one:1"), "one");
+    holds(&format!("docker-archive:{path}:example/two:2"), "two");
+    holds(&format!("docker-archive:{path}:@1"), "two");
+    fails(&format!("docker-archive:{path}"), Failure::NoSuchImage, "example/two:2");
+}
+
+#[test]
+fn a_saved_layer_is_checked_against_its_diff_id() {
+    let tar = |content: &str| Tar::new().file("f", content).file("noise", noise(3 << 20)).finish();
+    let (told, stored) = (tar("told"), tar("lied"));
+    let archive = docker_save(&[("example/one:1", &["base"])], &[("base", &told)]);
+    let start = archive.windows(told.len()).position(|window| window == told).unwrap();
+    let mut tampered = archive.clone();
+    tampered[start..start + stored.len()].copy_from_slice(&stored);
+    let folder = tools::temporary_folder();
+    let path = format!("docker-archive:{}", write(folder.path(), &tampered));
+    block_on(async {
+        let image = open(&path).await.unwrap();
+        let early = carve(&image, b"f", &Default::default()).await.unwrap();
+        assert_eq!(
+            (early.content.as_slice(), early.outcome.verification),
+            (&b"lied"[..], Verification::None)
+        );
+        let error =
+            carve(&image, b"f", &layerslayer::CarveOptions::default().verify(true)).await.unwrap_err();
+        assert_eq!(failure(&error), Failure::Corrupt, "{}", chain(&error));
+    });
+}
+
+#[test]
+fn what_is_no_image_archive_is_said_to_be_none() {
+    let folder = tools::temporary_folder();
+    let path = write(folder.path(), &Tar::new().file("readme", "").finish());
+    fails(&format!("docker-archive:{path}"), Failure::NoSuchImage, "manifest.json");
+    fails(&format!("oci-archive:{path}"), Failure::NoSuchImage, "index.json");
+    fails(&format!("oci:{}", tools::text(folder.path())), Failure::NoSuchImage, "index.json");
+    fails("oci:/no/such/folder", Failure::NoSuchImage, "/no/such/folder");
+    fails("docker-archive:/no/such/file", Failure::NoSuchImage, "/no/such/file");
+    let archive = docker_save(&[("example/one:1", &["base"])], &[("base", &Tar::new().finish())]);
+    // The last place that has the name is manifest.json.
+    let name = b"0base/layer.tar";
+    let start = archive.windows(name.len()).rposition(|window| window == name).unwrap();
+    let mut lacking = archive;
+    lacking[start..start + name.len()].copy_from_slice(b"0base/other.tar");
+    let path = write(folder.path(), &lacking);
+    fails(&format!("docker-archive:{path}"), Failure::Corrupt, "0base/other.tar");
+}

@@ -1,0 +1,312 @@
+//! What the engine takes of the heap: flat in bytes of content, and at most 64 bytes and its name for every entry kept.
+//!
+//! Bounds, not timings: whatever the threads do, the channels and buffers between them cannot hold more.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::print_stderr, reason = "the figures help where a bound does not hold")]
+#![expect(unsafe_code, reason = "a global allocator is unsafe by its trait")]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    fs::{self, File},
+    io::Write as _,
+    path::Path,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use flate2::{Compression, write::GzEncoder};
+use layerslayer::{Client, Image};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+/// Bytes that every entry kept may take besides its name.
+const ENTRY_BYTES: usize = 64;
+
+/// What a table may take however few entries it has: its last, half empty pieces.
+const TABLE_BYTES: usize = 320 << 10;
+
+/// What a pass may take however large the layer is: pieces of the blob, unpacked buffers and entries on their way from thread
+/// to thread, and the decoder.
+const PASS_BYTES: usize = 10 << 20;
+
+/// What a reader may leave waiting of a large file, and what is held back of its start, over [`PASS_BYTES`].
+const FILE_BYTES: usize = 6 << 20;
+
+#[global_allocator]
+static METER: Meter = Meter;
+static CURRENT: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+/// One measurement at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Counts what the system's allocator is asked for. Growing in place counts as that: large blocks are remapped, not copied.
+struct Meter;
+
+fn grown(bytes: usize) {
+    let now = CURRENT.fetch_add(bytes, Relaxed) + bytes;
+    PEAK.fetch_max(now, Relaxed);
+}
+
+fn shrunk(bytes: usize) {
+    CURRENT.fetch_sub(bytes, Relaxed);
+}
+
+// SAFETY: every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Meter {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        grown(layout.size());
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        grown(layout.size());
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        shrunk(layout.size());
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if size > layout.size() {
+            grown(size - layout.size());
+        } else {
+            shrunk(layout.size() - size);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+/// What a measured run took of the heap.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    peak: usize,
+    /// After the run, while its result is still there.
+    kept: usize,
+}
+
+/// Runs a question about the image in `folder` and drops its answer.
+fn measured<T>(folder: &Path, question: impl AsyncFnOnce(&Image) -> T) -> Taken {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let client = Client::builder().build().unwrap();
+        let reference = format!("oci:{}", folder.display()).parse().unwrap();
+        let image = client.image(&reference, &"linux/amd64".parse().unwrap()).await.unwrap();
+        let before = CURRENT.load(Relaxed);
+        PEAK.store(before, Relaxed);
+        let answer = question(&image).await;
+        let taken = Taken {
+            peak: PEAK.load(Relaxed).saturating_sub(before),
+            kept: CURRENT.load(Relaxed).saturating_sub(before),
+        };
+        drop(answer);
+        eprintln!("{taken:?}");
+        taken
+    })
+}
+
+async fn drain(image: &Image) -> usize {
+    let mut entries = image.layer(0).unwrap().entries().await.unwrap();
+    let mut count = 0;
+    while let Some(entry) = entries.next().await {
+        entry.unwrap();
+        count += 1;
+    }
+    assert!(entries.verification().is_some());
+    count
+}
+
+/// Reads a file to its end and drops the pieces; returns its size.
+async fn carve(image: &Image, path: &str) -> u64 {
+    let mut file = image.carve(path).await.unwrap();
+    let mut size = 0;
+    while let Some(piece) = file.next().await {
+        size += piece.unwrap().len() as u64;
+    }
+    size
+}
+
+/// A layer under construction, piece by piece.
+struct Layer<'a> {
+    folder: &'a Path,
+    file: File,
+    size: usize,
+    digest: Sha256,
+    diff_id: Sha256,
+}
+
+impl<'a> Layer<'a> {
+    fn new(folder: &'a Path) -> Self {
+        fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
+        let file = File::create(folder.join("layer")).unwrap();
+        Self { folder, file, size: 0, digest: Sha256::new(), diff_id: Sha256::new() }
+    }
+
+    /// Adds part of the tar and how it is stored.
+    fn add(&mut self, tar: &[u8], stored: &[u8]) {
+        self.file.write_all(stored).unwrap();
+        self.size += stored.len();
+        self.digest.update(stored);
+        self.diff_id.update(tar);
+    }
+
+    /// Adds part of the tar as a gzip member of its own.
+    fn add_gzip(&mut self, tar: &[u8]) {
+        self.add(tar, &gzip(tar));
+    }
+
+    /// Ends the tar and makes an image of it.
+    fn finish(mut self, compressed: bool) {
+        let end = [0; 1024];
+        if compressed {
+            self.add_gzip(&end)
+        } else {
+            self.add(&end, &end)
+        }
+        let Self { folder, size, digest, diff_id, .. } = self;
+        let layer = hex(digest);
+        fs::rename(folder.join("layer"), folder.join("blobs/sha256").join(&layer)).unwrap();
+        let store = |bytes: String, media_type: &str| {
+            let digest = hex(Sha256::new().chain_update(&bytes));
+            fs::write(folder.join("blobs/sha256").join(&digest), &bytes).unwrap();
+            json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": bytes.len() })
+        };
+        let config = json!({ "architecture": "amd64", "os": "linux", "config": {},
+            "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", hex(diff_id))] } });
+        let manifest = json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": store(config.to_string(), "application/vnd.oci.image.config.v1+json"),
+            "layers": [{ "mediaType": "application/vnd.oci.image.layer.v1.tar",
+                "digest": format!("sha256:{layer}"), "size": size }] });
+        let manifest = store(manifest.to_string(), "application/vnd.oci.image.manifest.v1+json");
+        let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
+        fs::write(folder.join("index.json"), index.to_string()).unwrap();
+        fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    }
+}
+
+fn hex(digest: Sha256) -> String {
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn gzip(content: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::new(1));
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn header(path: &str, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_path(path).unwrap();
+    header.set_mode(0o644);
+    header.set_size(size);
+    header.set_cksum();
+    header
+}
+
+/// Entries in one directory of an image of [`entries`].
+const FOLDER: usize = 500;
+
+/// An image of `count` files without content; returns how many entries a table keeps of it, and the bytes of their names.
+fn entries(folder: &Path, count: usize) -> (usize, usize) {
+    let mut layer = Layer::new(folder);
+    let (mut tar, mut kept, mut names) = (Vec::new(), count, 0);
+    for number in 0..count {
+        let (directory, name) = (format!("{:04}", number / FOLDER), format!("file-{number:07}.txt"));
+        if number % FOLDER == 0 {
+            kept += 1;
+            names += directory.len();
+            layer.add_gzip(&tar);
+            tar.clear();
+        }
+        names += name.len();
+        tar.extend_from_slice(header(&format!("{directory}/{name}"), 0).as_bytes());
+    }
+    layer.add_gzip(&tar);
+    layer.finish(true);
+    (kept, names)
+}
+
+/// Bytes of content that compress to next to nothing, once compressed.
+const CONTENT: usize = 64 << 20;
+
+/// An image of one file, `content`, of `times` 64 MiB, before a small one.
+fn content(folder: &Path, times: u64, compressed: bool) {
+    let mut random = 1_u64;
+    let mut content: Vec<u8> = Vec::with_capacity(CONTENT);
+    for _ in 0..4096 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        content.push((random >> 56) as u8);
+    }
+    while content.len() < CONTENT {
+        content.extend_from_within(..content.len().min(CONTENT - content.len()));
+    }
+    let stored = if compressed { gzip(&content) } else { content.clone() };
+    let mut layer = Layer::new(folder);
+    let small = |header: tar::Header, layer: &mut Layer<'_>| {
+        if compressed {
+            layer.add_gzip(header.as_bytes())
+        } else {
+            layer.add(header.as_bytes(), header.as_bytes())
+        }
+    };
+    small(header("content", CONTENT as u64 * times), &mut layer);
+    for _ in 0..times {
+        layer.add(&content, &stored);
+    }
+    small(header("small", 0), &mut layer);
+    layer.finish(compressed);
+}
+
+#[test]
+fn a_table_takes_at_most_64_bytes_and_the_name_for_an_entry() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let (folder, count) = (tempfile::tempdir().unwrap(), 100_000);
+    let (kept, names) = entries(folder.path(), count);
+    let table = kept * ENTRY_BYTES + names + TABLE_BYTES;
+
+    let rootfs = measured(folder.path(), async |image| image.rootfs().await.unwrap());
+    let absent = measured(folder.path(), async |image| image.carve("not/there").await.unwrap_err());
+    let listing = measured(folder.path(), async |image| assert_eq!(drain(image).await, count));
+
+    assert!(rootfs.kept <= table, "rootfs keeps {rootfs:?}, more than {table}");
+    assert!(rootfs.peak <= table + PASS_BYTES, "rootfs took {rootfs:?}, more than {table} and {PASS_BYTES}");
+    assert!(absent.peak <= table + PASS_BYTES, "carve took {absent:?}, more than {table} and {PASS_BYTES}");
+    assert!(listing.peak <= PASS_BYTES, "entries took {listing:?}, more than {PASS_BYTES}");
+}
+
+#[test]
+fn a_table_that_has_just_grown_takes_no_more_for_an_entry() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    // One more than a power of two: whatever doubles has just doubled. So many that it outweighs what a pass may take.
+    let (folder, count) = (tempfile::tempdir().unwrap(), (1 << 18) + 1);
+    let (kept, names) = entries(folder.path(), count);
+    let bound = kept * ENTRY_BYTES + names + TABLE_BYTES + PASS_BYTES;
+
+    let rootfs = measured(folder.path(), async |image| image.rootfs().await.unwrap());
+    assert!(rootfs.peak <= bound, "rootfs took {rootfs:?}, more than {bound}");
+}
+
+#[test]
+fn memory_does_not_grow_with_content() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    for (times, compressed) in [(1, true), (8, true), (2, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        content(folder.path(), times, compressed);
+        let size = CONTENT as u64 * times;
+
+        let file = measured(folder.path(), async |image| assert_eq!(carve(image, "content").await, size));
+        let rootfs = measured(folder.path(), async |image| image.rootfs().await.unwrap());
+        let listing = measured(folder.path(), async |image| assert_eq!(drain(image).await, 2));
+        assert!(file.peak <= PASS_BYTES + FILE_BYTES, "carve took {file:?} of {size} bytes");
+        assert!(rootfs.peak <= PASS_BYTES + TABLE_BYTES, "rootfs took {rootfs:?} of {size} bytes");
+        assert!(listing.peak <= PASS_BYTES, "entries took {listing:?} of {size} bytes");
+    }
+}
