@@ -65,6 +65,20 @@ fn requests_for_tokens_and_refused_ones_count_too() {
 }
 
 #[test]
+fn a_reader_that_has_seen_enough_ends_the_transfer_and_is_no_failure() {
+    let registry = DockerRegistry::open();
+    let tar = Tar::new().file("big", Noise::new(7).bytes(64 << 20)).finish();
+    let layout = Layout::of(&Image::new().layer(Layer::new(&tar, Compression::None)));
+    push(&layout, "latest", &format!("{}/one:1", registry.host()), Trust::Plain);
+    let recorder = Recorder::before(&registry.host());
+    let image = format!("{}/one:1", recorder.host());
+    let ran = Program::new(["carve", &image, "/big"]).run_until(1).done();
+    assert_eq!(ran.stderr, "");
+    assert!(number(&ran, "bytes_fetched") < tar.len() as u64 / 2, "{}", ran.report);
+    recorder.settled();
+}
+
+#[test]
 fn a_file_at_the_front_of_a_big_layer_costs_a_fraction_of_it() {
     let registry = DockerRegistry::open();
     let tar = Tar::new().file("first", "first\n").file("big", Noise::new(7).bytes(64 << 20)).finish();

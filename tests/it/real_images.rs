@@ -117,7 +117,7 @@ fn a_missing_tag_digest_or_repository_is_no_such_image() {
     for name in ["team/one:2", "team/one", "team/two:1", &none] {
         let reference = format!("{}/{name}", registry.host());
         for program in [Program::new(["peek", &reference]), carve(&reference)] {
-            let ran = program.run().failed(9).said(&reference).said("404");
+            let ran = program.run().failed(9).said("404").said(&registry.host());
             assert!(ran.stdout.is_empty());
             assert_eq!(ran.report["requests"], 1);
         }
@@ -132,7 +132,7 @@ fn a_registry_that_is_not_there_is_unavailable_at_once() {
     let mut registry = DockerRegistry::open();
     let reference = format!("{}/one:1", registry.host());
     registry.stop();
-    let ran = carve(&reference).run().failed(7).said(&reference);
+    let ran = carve(&reference).run().failed(7).said("one at 127.0.0.1").said("refused");
     assert!(ran.report["requests"].as_u64().unwrap() <= 2, "{}", ran.report);
 }
 
@@ -189,4 +189,52 @@ fn json_from_a_registry_is_that_of_the_layout_but_for_the_reference() {
     });
     (there[0]["reference"], here[0]["reference"]) = (Value::Null, Value::Null);
     assert_eq!(there, here);
+}
+
+#[test]
+fn layers_that_are_missing_empty_or_the_same_read_like_any() {
+    let registry = DockerRegistry::open();
+    let tar = Tar::new().file("which", "twice").finish();
+    let empty = Tar::new().finish();
+    let layer = |tar: &[u8], compression| Layer::new(tar, compression);
+    let images = [
+        ("none", Image::new(), ""),
+        (
+            "empty",
+            Image::new().layer(layer(&empty, Compression::Gzip)).layer(layer(&empty, Compression::None)),
+            "",
+        ),
+        (
+            "twice",
+            Image::new().layer(layer(&tar, Compression::Gzip)).layer(layer(&tar, Compression::Gzip)),
+            "twice",
+        ),
+        (
+            "blank",
+            Image::new().layer(layer(b"", Compression::None)).layer(layer(&tar, Compression::Zstd)),
+            "twice",
+        ),
+    ];
+    for (name, image, expected) in images {
+        let reference = format!("{}/{name}:1", registry.host());
+        push(&Layout::of(&image), "latest", &reference, Trust::Plain);
+        for verify in [None, Some("--verify")] {
+            let ran = carve(&reference).args(verify).run();
+            match expected {
+                "" => drop(ran.failed(3).said("no /which")),
+                expected => assert_eq!(content(ran), expected),
+            }
+            let lines =
+                Program::new(["peek", &reference, "--all", "--json"]).args(verify).run().done().lines();
+            let entries = lines.iter().filter(|line| line["type"] == "entry").count();
+            assert_eq!(
+                entries,
+                match name {
+                    "twice" => 2,
+                    "blank" => 1,
+                    _ => 0,
+                }
+            );
+        }
+    }
 }

@@ -4,8 +4,9 @@ use std::{
     ffi::OsStr,
     fmt::Display,
     fs,
-    io::Write as _,
+    io::{Read as _, Write as _},
     process::{Command, Stdio},
+    thread,
 };
 
 use serde_json::Value;
@@ -69,18 +70,29 @@ impl Program {
     }
 
     /// Runs it to its end.
-    pub(crate) fn run(mut self) -> Ran {
+    pub(crate) fn run(self) -> Ran {
+        self.run_until(u64::MAX)
+    }
+
+    /// Runs it to its end, with a reader that goes away once so many bytes have come to standard output.
+    pub(crate) fn run_until(mut self, bytes: u64) -> Ran {
         self.command.arg("--report").arg(self.folder.path().join("report.json"));
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap();
         // A program that fails before it reads its input shows that in its exit code.
         let _ = child.stdin.take().unwrap().write_all(&self.input);
-        let output = child.wait_with_output().unwrap();
+        let (mut stdout, mut stderr) = (Vec::new(), String::new());
+        let (out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        thread::scope(|scope| {
+            scope.spawn(|| out.take(bytes).read_to_end(&mut stdout).unwrap());
+            err.read_to_string(&mut stderr).unwrap();
+        });
+        let status = child.wait().unwrap();
         let report = fs::read(self.folder.path().join("report.json"));
         Ran {
-            code: output.status.code().unwrap(),
-            stdout: output.stdout,
-            stderr: String::from_utf8(output.stderr).unwrap(),
+            code: status.code().unwrap(),
+            stdout,
+            stderr,
             report: report.map_or(Value::Null, |report| serde_json::from_slice(&report).unwrap()),
         }
     }
