@@ -1,6 +1,6 @@
 //! Tokens over time and between repositories, at Debian's registry.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use layerslayer::{Client, Image, Platform};
@@ -13,6 +13,7 @@ use crate::support::{
         transport::{Trust, push},
     },
     noise::Noise,
+    program::Program,
     recorder::{Exchange, Recorder},
     token_server::{Policy, TokenServer},
 };
@@ -97,6 +98,17 @@ async fn a_long_carve_survives_the_end_of_its_token() {
     assert!(token(refused).is_some() && token(resumed).is_some() && token(refused) != token(resumed));
     assert_eq!(resumed.status, Some(206));
     assert!(resumed.field("range").unwrap().starts_with("bytes="), "{resumed:?}");
+}
+
+#[test]
+fn a_token_that_is_dead_when_it_comes_is_renewed_once_and_then_refused() {
+    let setting = Setting::with(vec![Tar::new().file("a", "1").finish()], &["one"]);
+    let dead = Policy::public().lifetime(Duration::from_secs(60)).back_dated(Duration::from_secs(600));
+    setting.server.set_policy(dead);
+    let reference = format!("{}/one:1", setting.recorder.host());
+    let ran = Program::new(["carve", &reference, "/a"]).run().failed(6).said("401");
+    assert!(setting.asked().len() <= 2, "{:?}", setting.asked());
+    assert!(ran.report["requests"].as_u64().unwrap() <= 5, "{}", ran.report);
 }
 
 #[tokio::test(flavor = "multi_thread")]
