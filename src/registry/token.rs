@@ -73,6 +73,12 @@ struct Reply {
 
 /// Checks where a registry wants us to get tokens: no user name in it, and https unless the registry is plain http itself.
 pub(super) fn realm(text: &str, is_registry_plain: bool) -> Result<Url, String> {
+    if text.len() > limits::URL_BYTES {
+        return Err(format!(
+            "the registry names a token server by an address of more than {} bytes",
+            limits::URL_BYTES
+        ));
+    }
     let Ok(realm) = Url::parse(text) else { return Err("the registry names no valid token server".into()) };
     if !realm.username().is_empty() || realm.password().is_some() {
         return Err("the registry names a token server with a user name in its address".into());
@@ -285,6 +291,7 @@ mod tests {
         assert!(realm("https://auth.example/token?x=1", false).is_ok());
         assert!(realm("http://auth.example/token", true).is_ok());
         assert!(realm("https://auth.example/token", true).is_ok());
+        assert!(realm(&format!("https://auth.example/{}", "x".repeat(limits::URL_BYTES)), false).is_err());
         for (wrong, plain) in [
             ("http://auth.example/token", false),
             ("https://me:hush@auth.example/token", false),

@@ -72,6 +72,7 @@ impl Session {
 
     /// Sends a task's request once: to where the blob was found lately, else to the registry and on to where it sends us.
     async fn attempt(&self, task: &Task<'_>, range: Option<&Range<u64>>) -> Result<Answer, Trouble> {
+        self.check_open(&task.doing)?;
         let headers = request_headers(task, range);
         let mut resolutions = 0;
         if let Some((digest, url)) = self.link(task) {
