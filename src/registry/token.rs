@@ -42,6 +42,8 @@ pub(super) struct TokenRequest<'a> {
     pub(super) service: Option<&'a str>,
     pub(super) scopes: Vec<String>,
     pub(super) credential: Option<&'a Credential>,
+    /// Texts that no message may hold: the server may know a credential that is not sent now from an earlier request.
+    pub(super) hidden: Vec<String>,
     /// The most private class of address that the token server may have.
     pub(super) floor: AddressClass,
     /// For messages.
@@ -223,8 +225,7 @@ impl TokenRequest<'_> {
     }
 
     fn refused(&self, kind: Kind, reply: &Reply) -> Error {
-        let texts = self.credential.map(Credential::texts).unwrap_or_default();
-        let secrets: Vec<&str> = texts.iter().map(|text| text.expose_secret()).collect();
+        let secrets: Vec<&str> = self.hidden.iter().map(String::as_str).collect();
         let mut problem = format!("the token server answers {}", response::status_text(reply.status));
         if let Some(message) = response::server_message(&reply.body, &secrets) {
             problem = format!("{problem} ({message})");
