@@ -18,6 +18,7 @@ use super::{
 pub(crate) mod archive;
 pub(crate) mod attributes;
 pub(crate) mod file;
+mod holes;
 pub(crate) mod temporary;
 pub(crate) mod tree;
 

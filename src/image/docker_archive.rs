@@ -90,10 +90,10 @@ fn choose<'a>(
     let found = match image {
         Some(ArchiveImage::Index(index)) => items.get(*index),
         Some(ArchiveImage::Reference(wanted)) => items.iter().find(|item| tagged(item, wanted)),
-        None => match items {
-            [only] => Some(only),
-            _ => None,
-        },
+        // The same image may be listed once a name.
+        None => items.first().filter(|first| {
+            items.iter().all(|item| item.config == first.config && item.layers == first.layers)
+        }),
     };
     found.ok_or_else(|| {
         let there: Vec<String> = items

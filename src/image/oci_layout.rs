@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::resolve::Start;
+use super::resolve::{self, Request, Start};
 use crate::{
     error::{Error, Kind},
     limits,
@@ -25,7 +25,8 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 /// The manifest or index of the image that is asked for. Blocks.
-pub(super) fn start(local: &Arc<Local>, reference: &ImageReference) -> Result<Start, Error> {
+pub(super) fn start(local: &Arc<Local>, request: &Request) -> Result<Start, Error> {
+    let reference = &request.reference;
     let (ImageReference::OciLayout { image, .. } | ImageReference::OciArchive { image, .. }) = reference
     else {
         return Err(Error::new(Kind::Usage, format!("{reference} is not an OCI image layout")));
@@ -46,28 +47,49 @@ pub(super) fn start(local: &Arc<Local>, reference: &ImageReference) -> Result<St
             return Err(Error::caused(Kind::Corrupt, format!("reading index.json of {reference}"), error));
         }
     };
-    let descriptor = choose(index.manifests(), image.as_ref(), reference)?;
+    let descriptor = choose(index.manifests(), image.as_ref(), request)?;
     let digest = descriptor.digest().clone();
     let bytes = document(local, &digest, descriptor.size(), limits::MANIFEST_BYTES)?;
     Ok(Start { bytes, content_type: Some(descriptor.media_type().to_string()), digest })
 }
 
+/// The descriptor of the image that is asked for. Descriptors of one manifest are one image, and so are those of one name
+/// that differ in their platform.
 fn choose<'a>(
     manifests: &'a [Descriptor],
     image: Option<&LayoutImage>,
-    reference: &ImageReference,
+    request: &Request,
 ) -> Result<&'a Descriptor, Error> {
-    let named = |descriptor: &Descriptor, tag: &str| {
-        let name = |key| descriptor.annotations().get(key).map(String::as_str);
-        name(REF_NAME) == Some(tag) || name(CONTAINERD_NAME) == Some(tag)
+    let reference = &request.reference;
+    let name = |descriptor: &'a Descriptor, key| descriptor.annotations().get(key).map(String::as_str);
+    let names = |descriptor| (name(descriptor, REF_NAME), name(descriptor, CONTAINERD_NAME));
+    let mut fitting: Vec<&Descriptor> = Vec::new();
+    for candidate in manifests {
+        let fits = match image {
+            Some(LayoutImage::Digest(digest)) => candidate.digest() == digest,
+            Some(LayoutImage::Tag(tag)) => {
+                let (short, full) = names(candidate);
+                short == Some(tag) || full == Some(tag)
+            }
+            None => !candidate.is_attestation(),
+        };
+        if fits && fitting.iter().all(|other| other.digest() != candidate.digest()) {
+            fitting.push(candidate);
+        }
+    }
+    let is_alone = |descriptor: &&Descriptor| {
+        let same = fitting.iter().filter(|other| other.platform() == descriptor.platform());
+        descriptor.platform().is_some() && same.count() == 1
     };
-    let found = match image {
-        Some(LayoutImage::Digest(digest)) => manifests.iter().find(|candidate| candidate.digest() == digest),
-        Some(LayoutImage::Tag(tag)) => manifests.iter().find(|candidate| named(candidate, tag)),
-        None => match manifests {
-            [only] => Some(only),
-            _ => None,
-        },
+    let found = match *fitting.as_slice() {
+        [only] => Some(only),
+        [first, ..]
+            if fitting.iter().all(|other| names(other) == names(first)) && fitting.iter().all(is_alone) =>
+        {
+            return resolve::select(request, fitting.iter().copied());
+        }
+        [first, ..] if image.is_some() => Some(first),
+        _ => None,
     };
     found.ok_or_else(|| {
         let there: Vec<String> = manifests

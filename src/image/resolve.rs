@@ -42,6 +42,7 @@ pub(super) struct Start {
 }
 
 /// What an image is asked for with.
+#[derive(Clone)]
 pub(crate) struct Request {
     pub(crate) reference: ImageReference,
     pub(crate) platform: Platform,
@@ -64,7 +65,7 @@ pub(crate) async fn registry(
 
 /// Resolves an image in an OCI image layout.
 pub(crate) async fn layout(request: Request, path: &Path, archive: bool) -> Result<Image, Error> {
-    let (local, wanted) = (open_local(path, archive).await?, request.reference.clone());
+    let (local, wanted) = (open_local(path, archive).await?, request.clone());
     let local = Arc::new(local);
     let start = {
         let local = Arc::clone(&local);
@@ -141,8 +142,11 @@ async fn descend(request: Request, origin: Origin, start: Start) -> Result<Image
 }
 
 /// The manifest of an index that suits the platform.
-fn select<'a>(request: &Request, manifests: &'a [Descriptor]) -> Result<&'a Descriptor, Error> {
-    let images = || manifests.iter().filter(|descriptor| !descriptor.is_attestation());
+pub(super) fn select<'a>(
+    request: &Request,
+    manifests: impl IntoIterator<Item = &'a Descriptor> + Clone,
+) -> Result<&'a Descriptor, Error> {
+    let images = || manifests.clone().into_iter().filter(|descriptor| !descriptor.is_attestation());
     let with_platform = images().filter_map(|descriptor| Some((descriptor.platform()?, descriptor)));
     if let Some(descriptor) = request.platform.select(with_platform) {
         return Ok(descriptor);

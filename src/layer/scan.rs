@@ -7,11 +7,15 @@
 //!
 //! Both channels are bounded. Dropping the future drops the pump, and with it the transfer and both threads' work.
 
-use std::sync::Arc;
+use std::{
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+    thread,
+};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::hash::{Expected, Hashes};
 use crate::{
@@ -112,7 +116,14 @@ pub(crate) enum Pass {
 pub(crate) async fn scan<V: Visitor>(job: Job, visitor: V) -> Result<(V, Pass), Error> {
     let (pieces, received) = mpsc::channel(PIECES);
     let decoder = Decode::new(&job, visitor);
-    let mut decoding = tokio::task::spawn_blocking(move || decoder.run(received));
+    let (done, mut decoding) = oneshot::channel();
+    // No thread of the runtime's: decoders, which wait for their input, could take all that local sources need to read it.
+    let decode = move || {
+        // A future that was dropped wants no result.
+        let _ = done.send(panic::catch_unwind(AssertUnwindSafe(|| decoder.run(received))));
+    };
+    let started = thread::Builder::new().name("decode".to_owned()).spawn(decode);
+    started.map_err(|error| Error::caused(Kind::Other, "starting the decode thread", error))?;
     job.progress.layer_started(job.layer, &job.name, job.source.size());
     let _finished = Finished(&job);
     let pumped = tokio::select! {
@@ -155,10 +166,12 @@ async fn pump(job: &Job, pieces: mpsc::Sender<Message>) -> Result<(), crate::sou
     Ok(())
 }
 
-fn joined<T>(result: Result<Result<T, Error>, tokio::task::JoinError>) -> Result<T, Error> {
+fn joined<T>(
+    result: Result<thread::Result<Result<T, Error>>, oneshot::error::RecvError>,
+) -> Result<T, Error> {
     match result {
-        Ok(result) => result,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Ok(Ok(result)) => result,
+        Ok(Err(payload)) => panic::resume_unwind(payload),
         Err(error) => Err(Error::caused(Kind::Other, "decoding was interrupted", error)),
     }
 }

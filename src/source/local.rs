@@ -78,7 +78,7 @@ impl Local {
     pub(crate) fn open(&self, name: &str) -> Result<Option<FileBlob>, Error> {
         match self {
             Self::Archive { archive, members } => {
-                let mut name = name.to_owned();
+                let mut name = clean("", name);
                 for _ in 0..ARCHIVE_LINKS {
                     match members.get(&name) {
                         Some(Member::File(range)) => return Ok(archive.slice(range.clone())),

@@ -47,6 +47,11 @@ pub(crate) fn interpret(entry: &mut Entry) -> Meaning {
     mark(entry, EntryKind::Whiteout, path)
 }
 
+/// Whether a top-level name is AUFS' own: what lies there only serves hard links of its layer.
+pub(crate) fn is_metadata(name: &[u8]) -> bool {
+    name.starts_with(METADATA_PREFIX)
+}
+
 fn mark(entry: &mut Entry, kind: EntryKind, path: Vec<u8>) -> Meaning {
     entry.kind = kind;
     entry.path = path;

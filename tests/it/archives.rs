@@ -6,7 +6,7 @@ use layerslayer::{Digest, Verification};
 use serde_json::json;
 
 use crate::support::{
-    images::{Compression, Image, Layer, Layout, Tar, noise, transport},
+    images::{Compression, Image, Layer, Layout, Tar, layout::architecture, noise, transport},
     inspect::{Failure, block_on, carve, chain, failure, open},
     tools,
 };
@@ -102,7 +102,7 @@ fn docker_save(images: &[(&str, &[&str])], layers: &[(&str, &[u8])]) -> Vec<u8> 
             stored.push(layer);
             files.push(file);
         }
-        let config = json!({ "architecture": crate::support::images::layout::architecture(), "os": "linux",
+        let config = json!({ "architecture": architecture(), "os": "linux",
             "rootfs": { "type": "layers", "diff_ids": diff_ids } });
         archive = archive.file(format!("{number}.json"), config.to_string());
         manifest.push(json!({ "Config": format!("{number}.json"), "RepoTags": [name], "Layers": files }));
@@ -172,4 +172,72 @@ fn what_is_no_image_archive_is_said_to_be_none() {
     lacking[start..start + name.len()].copy_from_slice(b"0base/other.tar");
     let path = write(folder.path(), &lacking);
     fails(&format!("docker-archive:{path}"), Failure::Corrupt, "0base/other.tar");
+}
+
+#[test]
+fn an_image_under_two_names_is_one_image() {
+    let mut layout = Layout::new();
+    let descriptor = layout.image(&image("content"));
+    layout.tag("one", descriptor.clone());
+    layout.tag("two", descriptor.clone());
+    layout.tag("", layout.attestation(&descriptor));
+    for suffix in ["", ":one", ":two"] {
+        holds(&format!("oci:{}{suffix}", tools::text(layout.path())), "content");
+    }
+    let other = layout.image(&image("other"));
+    layout.tag("three", other);
+    fails(&format!("oci:{}", tools::text(layout.path())), Failure::NoSuchImage, "exactly one image");
+}
+
+#[test]
+fn descriptors_of_one_name_that_differ_in_platform_are_one_image() {
+    for tag in ["", "latest"] {
+        let mut layout = Layout::new();
+        for (architecture, content) in [("s390x", "other"), (architecture(), "content")] {
+            let descriptor = layout.image(&image(content).platform("linux", architecture, ""));
+            layout.tag(tag, descriptor);
+        }
+        holds(&format!("oci:{}", tools::text(layout.path())), "content");
+        if !tag.is_empty() {
+            holds(&layout.reference(tag), "content");
+        }
+    }
+    let mut layout = Layout::new();
+    for architecture in ["s390x", "riscv64"] {
+        let descriptor = layout.image(&image("other").platform("linux", architecture, ""));
+        layout.tag("", descriptor);
+    }
+    fails(&format!("oci:{}", tools::text(layout.path())), Failure::NoSuchImage, "linux/riscv64, linux/s390x");
+}
+
+#[test]
+fn a_local_image_is_read_with_one_blocking_thread() {
+    let layout = Layout::of(&image("content"));
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
+    let read = async {
+        let image = open(&layout.reference("latest")).await.unwrap();
+        carve(&image, b"f", &Default::default()).await.unwrap().content
+    };
+    let within = std::time::Duration::from_secs(60);
+    let content = runtime.block_on(async { tokio::time::timeout(within, read).await });
+    assert_eq!(content.expect("decoding leaves no thread to read with"), b"content");
+}
+
+#[test]
+fn a_saved_image_may_be_listed_once_a_name_and_its_files_written_with_a_dot() {
+    let layer = Tar::new().file("f", "base").file("gone", "").symlink("link", "f").finish();
+    let top = Tar::new().file("f", "content").whiteout("gone").finish();
+    let config = json!({ "architecture": architecture(), "os": "linux", "rootfs": { "type": "layers",
+        "diff_ids": [Digest::sha256(&layer).to_string(), Digest::sha256(&top).to_string()] } });
+    let item =
+        |name| json!({ "Config": "./config.json", "RepoTags": [name], "Layers": ["./base.tar", "top.tar"] });
+    let archive =
+        Tar::new().file("config.json", config.to_string()).file("base.tar", &layer).file("top.tar", &top);
+    let manifest = json!([item("example/one:1"), item("example/two:2")]);
+    let folder = tools::temporary_folder();
+    let path = write(folder.path(), &archive.file("manifest.json", manifest.to_string()).finish());
+    for suffix in ["", ":example/two:2"] {
+        holds(&format!("docker-archive:{path}{suffix}"), "content");
+    }
 }

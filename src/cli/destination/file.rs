@@ -13,7 +13,7 @@ use std::{
 use layerslayer::Entry;
 use tempfile::{Builder, NamedTempFile};
 
-use super::{attributes, temporary::Pending};
+use super::{attributes, holes, temporary::Pending};
 
 /// Permission bits of new files before the umask takes some away.
 const MODE: u32 = 0o666;
@@ -82,7 +82,8 @@ impl Replacement {
     /// All has been written: it takes its place.
     pub(crate) fn finish(self) -> io::Result<()> {
         match self {
-            Self::Beside { temporary, pending, target } => {
+            Self::Beside { mut temporary, pending, target } => {
+                holes::finish(temporary.as_file_mut())?;
                 temporary.as_file().sync_all()?;
                 let result = temporary.persist(target);
                 drop(pending);
@@ -96,7 +97,7 @@ impl Replacement {
 impl Write for Replacement {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Beside { temporary, .. } => temporary.write(bytes),
+            Self::Beside { temporary, .. } => holes::write(temporary.as_file_mut(), bytes),
             Self::Through(file) => file.write(bytes),
         }
     }

@@ -21,7 +21,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{attributes, copy_exactly, file::TEMPORARY_PREFIX, temporary::Pending};
+use super::{attributes, copy_exactly, file::TEMPORARY_PREFIX, holes, temporary::Pending};
 use new_file::NewFile;
 
 mod new_file;
@@ -119,6 +119,7 @@ impl Tree {
 
     /// All of a file has been written: it takes its place.
     pub(crate) fn finish(&mut self, mut file: NewFile) -> io::Result<()> {
+        holes::finish(&mut file.file)?;
         if self.same_permissions {
             self.lost.append(&mut attributes::keep(file.file.as_fd(), &file.entry)?);
         }

@@ -3,7 +3,7 @@
 
 use super::{Content, Stack, resolve};
 use crate::{
-    tar::entry::EntryKind,
+    tar::{entry::EntryKind, whiteout},
     toc::entries::{LayerTable, ROOT, components},
 };
 
@@ -138,6 +138,9 @@ impl Iterator for Merged<'_, '_> {
                 continue;
             };
             let named: Vec<_> = open.lists.iter_mut().filter_map(|list| list.take(name)).collect();
+            if self.path.is_empty() && whiteout::is_metadata(name) {
+                continue;
+            }
             let Some(decision) = decide(self.stack, named) else { continue };
             let outer = self.path.len();
             self.descend(name);

@@ -14,7 +14,7 @@ use std::ops::Range;
 use super::{Content, Last, Options, Resolution, Stack, StepKind, Trace};
 use crate::{
     limits,
-    tar::entry::EntryKind,
+    tar::{entry::EntryKind, whiteout},
     toc::entries::{Hardlink, ROOT, components},
 };
 
@@ -167,6 +167,9 @@ impl<'s, 'a> Resolver<'s, 'a> {
 
     /// Walks a path without links and `..` from the newest layer to the base.
     fn walk(&mut self, path: &[Vec<u8>], top: usize) -> Result<Walked, End> {
+        if path.first().is_some_and(|name| whiteout::is_metadata(name)) {
+            return Err(End::Missing);
+        }
         // So many leading components are directories in a newer layer; they hide all else at their paths.
         let mut directories = 0;
         for layer in (Range { start: self.base, end: top }).rev() {

@@ -9,7 +9,7 @@ use std::{
 use layerslayer::Entry;
 use rustix::fs::AtFlags;
 
-use crate::cli::destination::temporary::Pending;
+use crate::cli::destination::{holes, temporary::Pending};
 
 /// A file of a [`Tree`] being written; dropped unfinished, it is removed.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(crate) struct NewFile {
 
 impl Write for NewFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        holes::write(&mut self.file, bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

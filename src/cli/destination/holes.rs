@@ -1,0 +1,45 @@
+//! Files whose long stretches of zeros take no room.
+
+use std::{
+    fs::File,
+    io::{self, Seek as _, Write as _},
+};
+
+/// Shortest piece of zeros that is left out, in bytes: a block of most file systems.
+const HOLE_BYTES: usize = 4 << 10;
+
+/// Like [`File::write`], but leaves a hole where zeros come in long pieces. Only for a new file.
+pub(super) fn write(file: &mut File, bytes: &[u8]) -> io::Result<usize> {
+    if bytes.len() < HOLE_BYTES || bytes.iter().any(|byte| *byte != 0) {
+        return file.write(bytes);
+    }
+    file.seek_relative(bytes.len() as i64)?;
+    Ok(bytes.len())
+}
+
+/// All has been written: gives the file its length, should it end with a hole.
+pub(super) fn finish(file: &mut File) -> io::Result<()> {
+    let length = file.stream_position()?;
+    if file.metadata()?.len() < length { file.set_len(length) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    #[test]
+    fn zeros_within_and_at_the_end_are_there_to_read() {
+        let mut file = tempfile::tempfile().unwrap();
+        let pieces = [&[0; HOLE_BYTES][..], b"text", &[0; 3], &[0; 2 * HOLE_BYTES + 1]];
+        for piece in pieces {
+            assert_eq!(write(&mut file, piece).unwrap(), piece.len());
+        }
+        finish(&mut file).unwrap();
+        let mut content = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut content).unwrap();
+        assert!(content == pieces.concat());
+    }
+}
