@@ -57,11 +57,15 @@ pub const SKIP_BYTES: u64 = 64 << 20;
 /// Redirects followed for one request.
 pub const REDIRECTS: usize = 5;
 
+/// Longest address that a server may send us to, in bytes. Presigned links have some two thousand.
+pub const URL_BYTES: usize = 16 << 10;
+
 /// Most entries accepted in one image index.
 pub const MANIFESTS: usize = 16_384;
 
 /// Most items in any other list or map of a manifest or configuration.
 pub const DOCUMENT_ITEMS: usize = 16_384;
+
 /// Bytes of a response that nobody wants any more, up to which it is read to its end so that the connection lives on.
 pub const DRAIN_BYTES: u64 = 64 << 10;
 

@@ -80,7 +80,7 @@ impl Decoder {
                 let step = self
                     .inflate
                     .step(input, output)
-                    .map_err(|what| Error::corrupt(at, format!("invalid deflate data ({what}) near")))?;
+                    .map_err(|what| Error::corrupt(at, format!("invalid deflate data ({what})")))?;
                 *input = input.get(step.consumed..).unwrap_or_default();
                 self.content.update(output.get(..step.produced).unwrap_or_default());
                 if step.ended {

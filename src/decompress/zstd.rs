@@ -57,7 +57,7 @@ impl Decoder {
                     let status = self
                         .frame
                         .run_on_buffers(input, output)
-                        .map_err(|error| Error::corrupt(at, format!("invalid zstd data ({error}) near")))?;
+                        .map_err(|error| Error::corrupt(at, format!("invalid zstd data ({error})")))?;
                     *input = input.get(status.bytes_read..).unwrap_or_default();
                     if status.remaining == 0 {
                         self.state = State::Between;

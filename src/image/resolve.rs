@@ -11,7 +11,7 @@ use crate::{
     limits,
     oci::{
         digest::Digest,
-        manifest::{Descriptor, ImageConfig, ImageManifest, Manifest},
+        manifest::{Descriptor, ImageConfig, ImageManifest, Manifest, ManifestError},
         platform::Platform,
         reference::{ImageReference, Reference},
     },
@@ -19,6 +19,9 @@ use crate::{
     registry::session::Session,
     source::{Source, local::Local, registry_blob::RegistryBlob},
 };
+
+#[cfg(test)]
+mod tests;
 
 /// Where the documents and blobs of an image come from.
 pub(super) enum Origin {
@@ -75,7 +78,8 @@ pub(crate) async fn docker_archive(request: Request, path: &Path) -> Result<Imag
     let local = open_local(path, true).await?;
     let wanted = request.reference.clone();
     let saved = blocking(move || docker_archive::open(&local, &wanted)).await?;
-    check_platform(&request, &saved.config)?;
+    let platform = saved.config.platform().cloned();
+    check_platform(&request, platform.as_ref())?;
     let image: Arc<str> = request.reference.to_string().into();
     let layers = saved.layers.into_iter().enumerate().map(|(index, layer)| Layer {
         image: Arc::clone(&image),
@@ -89,7 +93,7 @@ pub(crate) async fn docker_archive(request: Request, path: &Path) -> Result<Imag
         progress: Arc::clone(&request.progress),
     });
     let layers = layers.collect();
-    Ok(finish(request, saved.digest, saved.config, layers, None))
+    Ok(finish(request, saved.digest, platform, saved.config, layers, None))
 }
 
 async fn open_local(path: &Path, archive: bool) -> Result<Local, Error> {
@@ -117,14 +121,16 @@ async fn descend(request: Request, origin: Origin, start: Start) -> Result<Image
     for _ in 0..=limits::INDEX_DEPTH {
         let manifest = Manifest::parse(&bytes, content_type.as_deref()).map_err(|error| {
             let message = format!("reading the manifest {digest} of {}", request.reference);
-            Error::caused(Kind::Corrupt, message, error)
+            // Whole, but nothing that can be read as an image.
+            let is_foreign = matches!(error, ManifestError::Schema1 | ManifestError::Unknown { .. });
+            Error::caused(if is_foreign { Kind::Other } else { Kind::Corrupt }, message, error)
         })?;
         let index = match manifest {
             Manifest::Image(manifest) => return image(request, &origin, digest, &manifest, chosen).await,
             Manifest::Index(index) => index,
         };
         let descriptor = select(&request, index.manifests())?;
-        bytes = origin.document(descriptor, limits::MANIFEST_BYTES, &request).await?;
+        bytes = origin.manifest(descriptor, &request).await?;
         content_type = Some(descriptor.media_type().to_string());
         digest = descriptor.digest().clone();
         chosen = descriptor.platform().cloned().or(chosen);
@@ -169,16 +175,23 @@ async fn image(
     // An artifact's configuration says nothing of an image: none is as good.
     let bytes = match manifest.is_artifact() {
         true => Bytes::from_static(b"{}"),
-        false => origin.document(manifest.config(), limits::CONFIG_BYTES, &request).await?,
+        false => origin.config(manifest.config(), &request).await?,
     };
     let config = ImageConfig::parse(&bytes).map_err(|error| {
         let message =
             format!("reading the configuration {} of {}", manifest.config().digest(), request.reference);
         Error::caused(Kind::Corrupt, message, error)
     })?;
-    if chosen.is_none() || config.platform().is_some() {
-        check_platform(&request, &config)?;
+    // The index decided; configurations often leave out the variant, or keep what their base image said.
+    if let (Some(chosen), Some(stated)) = (&chosen, config.platform())
+        && (chosen.os(), chosen.architecture()) != (stated.os(), stated.architecture())
+    {
+        let message =
+            format!("{}: the index says {chosen}, the image's configuration {stated}", request.reference);
+        request.progress.warning(&message);
     }
+    let platform = chosen.or_else(|| config.platform().cloned());
+    check_platform(&request, platform.as_ref())?;
     let diff_ids = config.diff_ids();
     if !diff_ids.is_empty() && diff_ids.len() != manifest.layers().len() {
         let (ids, layers) = (diff_ids.len(), manifest.layers().len());
@@ -207,17 +220,18 @@ async fn image(
         Origin::Layout(_) => None,
         Origin::Registry(session) => Some(Arc::clone(session)),
     };
-    Ok(finish(request, digest, config, layers, session))
+    Ok(finish(request, digest, platform, config, layers, session))
 }
 
 fn finish(
     request: Request,
     digest: Digest,
+    platform: Option<Platform>,
     config: ImageConfig,
     layers: Vec<Layer>,
     session: Option<Arc<Session>>,
 ) -> Image {
-    let platform = config.platform().cloned().unwrap_or(request.platform);
+    let platform = platform.unwrap_or(request.platform);
     let tables = Tables::new(layers.len());
     let (reference, progress) = (request.reference, request.progress);
     Image {
@@ -226,8 +240,8 @@ fn finish(
 }
 
 /// A single image for another platform: an error if the platform was asked for, a warning if it was only preferred.
-fn check_platform(request: &Request, config: &ImageConfig) -> Result<(), Error> {
-    let Some(found) = config.platform() else { return Ok(()) };
+fn check_platform(request: &Request, found: Option<&Platform>) -> Result<(), Error> {
+    let Some(found) = found else { return Ok(()) };
     if request.platform.matches(found) {
         return Ok(());
     }
@@ -240,23 +254,22 @@ fn check_platform(request: &Request, config: &ImageConfig) -> Result<(), Error> 
 }
 
 impl Origin {
-    /// A small blob that a descriptor points to, checked against it.
-    async fn document(&self, descriptor: &Descriptor, cap: u64, request: &Request) -> Result<Bytes, Error> {
-        let (digest, size) = (descriptor.digest(), descriptor.size());
+    /// An entry of an index, checked against its descriptor. A registry keeps it with the manifests, whatever its media type.
+    async fn manifest(&self, descriptor: &Descriptor, request: &Request) -> Result<Bytes, Error> {
         match self {
-            Self::Layout(local) => {
-                let (local, digest) = (Arc::clone(local), digest.clone());
-                let doing = format!("reading {digest} of {}", request.reference);
-                blocking(move || {
-                    oci_layout::document(&local, &digest, size, cap).map_err(|e| e.context(doing))
-                })
-                .await
-            }
-            Self::Registry(session)
-                if descriptor.media_type().is_manifest() || descriptor.media_type().is_index() =>
-            {
+            Self::Layout(local) => document(local, descriptor, limits::MANIFEST_BYTES, request).await,
+            Self::Registry(session) => {
+                let digest = descriptor.digest();
                 Ok(session.manifest(&digest.to_string(), Some(digest)).await?.bytes)
             }
+        }
+    }
+
+    /// A configuration, checked against its descriptor.
+    async fn config(&self, descriptor: &Descriptor, request: &Request) -> Result<Bytes, Error> {
+        let (digest, size, cap) = (descriptor.digest(), descriptor.size(), limits::CONFIG_BYTES);
+        match self {
+            Self::Layout(local) => document(local, descriptor, cap, request).await,
             Self::Registry(session) => Ok(session.blob(digest, size, cap).await?),
         }
     }
@@ -265,7 +278,23 @@ impl Origin {
         let (digest, size) = (descriptor.digest(), descriptor.size());
         match self {
             Self::Layout(local) => Arc::new(oci_layout::blob(local, digest, size)),
-            Self::Registry(session) => Arc::new(RegistryBlob::new(Arc::clone(session), digest.clone(), size)),
+            Self::Registry(session) => {
+                let blob = RegistryBlob::new(Arc::clone(session), digest.clone(), size);
+                let is_foreign = descriptor.media_type().is_foreign_layer();
+                Arc::new(if is_foreign { blob.foreign() } else { blob })
+            }
         }
     }
+}
+
+/// A small blob of a layout.
+async fn document(
+    local: &Arc<Local>,
+    descriptor: &Descriptor,
+    cap: u64,
+    request: &Request,
+) -> Result<Bytes, Error> {
+    let (local, digest, size) = (Arc::clone(local), descriptor.digest().clone(), descriptor.size());
+    let doing = format!("reading {digest} of {}", request.reference);
+    blocking(move || oci_layout::document(&local, &digest, size, cap).map_err(|e| e.context(doing))).await
 }

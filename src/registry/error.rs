@@ -57,6 +57,17 @@ impl Error {
         self
     }
 
+    /// The same of a foreign layer, which need not be in the registry.
+    pub(crate) fn of_foreign_layer(self) -> Self {
+        if self.kind != Kind::BlobUnknown {
+            return self;
+        }
+        let error = Self { kind: Kind::Other, ..self };
+        error.advise(
+            "it is a foreign layer, which registries need not hold; other places are not asked for it",
+        )
+    }
+
     /// What the failure means.
     pub(crate) fn kind(&self) -> Kind {
         self.kind

@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    limits,
     oci::digest::Digest,
     registry::http::{HeaderMap, StatusCode, Url, header},
 };
@@ -21,15 +22,19 @@ pub(super) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// Whether a link's target says that the link is no longer good.
+/// Whether a link's target says that the link is no longer good. Google Cloud Storage answers 400 ("ExpiredToken") to one that
+/// has run out.
 pub(super) fn is_link_refusal(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 401 | 403 | 404 | 410)
+    matches!(status.as_u16(), 400 | 401 | 403 | 404 | 410)
 }
 
 /// The target of a redirect, or why it is not followed.
 pub(super) fn target(from: &Url, headers: &HeaderMap) -> Result<Url, String> {
     let location = headers.get(header::LOCATION).and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
     let Some(location) = location else { return Err("a redirect without a location".into()) };
+    if location.len() > limits::URL_BYTES {
+        return Err(format!("a redirect to an address of more than {} bytes", limits::URL_BYTES));
+    }
     let Ok(mut target) = from.join(location) else { return Err("a redirect to no valid address".into()) };
     match (from.scheme(), target.scheme()) {
         (_, "https") | ("http", "http") => {}
@@ -54,7 +59,13 @@ pub(super) fn keeps_authorization(origin: &Url, name: &str, target: &Url) -> boo
     if !unescaped(path).to_ascii_lowercase().contains("/v2/") {
         return true;
     }
-    path.starts_with(&format!("/v2/{name}/")) && !path.contains('%')
+    let below = path.strip_prefix("/v2/").and_then(|path| path.strip_prefix(name)?.strip_prefix('/'));
+    // What lies deeper than `blobs/DIGEST` may be another repository, whose name begins with this one's.
+    let is_own = below.is_some_and(|below| match below.split_once('/') {
+        Some(("blobs" | "manifests", content)) => !content.contains('/'),
+        _ => false,
+    });
+    is_own && !path.contains('%')
 }
 
 /// A path with its percent-encoding undone.
@@ -148,6 +159,8 @@ mod tests {
             assert!(!refused.contains("hush"), "{refused}");
         }
         assert!(target(&url(from), &HeaderMap::new()).is_err());
+        let long = |length: usize| redirected(from, &format!("/{}", "x".repeat(length - 1)));
+        assert!(long(limits::URL_BYTES).is_ok() && long(limits::URL_BYTES + 1).is_err());
     }
 
     #[test]
@@ -155,10 +168,14 @@ mod tests {
         let origin = url("https://r.example/");
         let keeps = |target: &str| keeps_authorization(&origin, "a/b", &url(target));
         assert!(keeps("https://r.example/v2/a/b/blobs/sha256:0"));
+        assert!(keeps("https://r.example/v2/a/b/manifests/latest?x=/y"));
         assert!(keeps("https://r.example:443/storage/x%3D%3d"));
         for other in [
             "https://r.example/v2/a/c/blobs/sha256:0",
             "https://r.example/v2/a/bc/blobs/sha256:0",
+            "https://r.example/v2/a/b/c/blobs/sha256:0",
+            "https://r.example/v2/a/b/blobs/blobs/sha256:0",
+            "https://r.example/v2/a/b/manifests/c/blobs/sha256:0",
             "https://r.example/V2/other/blobs/sha256:0",
             "https://r.example/%76%32/other/blobs/sha256:0",
             "https://r.example/v2%2fother/blobs/sha256:0",

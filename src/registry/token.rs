@@ -42,6 +42,8 @@ pub(super) struct TokenRequest<'a> {
     pub(super) service: Option<&'a str>,
     pub(super) scopes: Vec<String>,
     pub(super) credential: Option<&'a Credential>,
+    /// Texts that no message may hold: the server may know a credential that is not sent now from an earlier request.
+    pub(super) hidden: Vec<String>,
     /// The most private class of address that the token server may have.
     pub(super) floor: AddressClass,
     /// For messages.
@@ -73,6 +75,12 @@ struct Reply {
 
 /// Checks where a registry wants us to get tokens: no user name in it, and https unless the registry is plain http itself.
 pub(super) fn realm(text: &str, is_registry_plain: bool) -> Result<Url, String> {
+    if text.len() > limits::URL_BYTES {
+        return Err(format!(
+            "the registry names a token server by an address of more than {} bytes",
+            limits::URL_BYTES
+        ));
+    }
     let Ok(realm) = Url::parse(text) else { return Err("the registry names no valid token server".into()) };
     if !realm.username().is_empty() || realm.password().is_some() {
         return Err("the registry names a token server with a user name in its address".into());
@@ -217,8 +225,7 @@ impl TokenRequest<'_> {
     }
 
     fn refused(&self, kind: Kind, reply: &Reply) -> Error {
-        let texts = self.credential.map(Credential::texts).unwrap_or_default();
-        let secrets: Vec<&str> = texts.iter().map(|text| text.expose_secret()).collect();
+        let secrets: Vec<&str> = self.hidden.iter().map(String::as_str).collect();
         let mut problem = format!("the token server answers {}", response::status_text(reply.status));
         if let Some(message) = response::server_message(&reply.body, &secrets) {
             problem = format!("{problem} ({message})");
@@ -285,6 +292,7 @@ mod tests {
         assert!(realm("https://auth.example/token?x=1", false).is_ok());
         assert!(realm("http://auth.example/token", true).is_ok());
         assert!(realm("https://auth.example/token", true).is_ok());
+        assert!(realm(&format!("https://auth.example/{}", "x".repeat(limits::URL_BYTES)), false).is_err());
         for (wrong, plain) in [
             ("http://auth.example/token", false),
             ("https://me:hush@auth.example/token", false),

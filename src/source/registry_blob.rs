@@ -17,12 +17,20 @@ pub(crate) struct RegistryBlob {
     session: Arc<Session>,
     digest: Digest,
     size: u64,
+    /// Whether registries need not hold it.
+    is_foreign: bool,
 }
 
 impl RegistryBlob {
     /// The blob of this digest, which its descriptor says to be of this size.
     pub(crate) fn new(session: Arc<Session>, digest: Digest, size: u64) -> Self {
-        Self { session, digest, size }
+        Self { session, digest, size, is_foreign: false }
+    }
+
+    /// The same of a foreign layer: one that the registry may lack without anything being wrong. The `urls` of its descriptor
+    /// are not asked: anybody may write anything there (CVE-2020-15157).
+    pub(crate) fn foreign(self) -> Self {
+        Self { is_foreign: true, ..self }
     }
 }
 
@@ -35,7 +43,8 @@ impl Source for RegistryBlob {
     fn open(&self, range: Range<Compressed>) -> BoxFuture<'_, Result<ByteStream, Error>> {
         let mut reader = self.session.open_blob(self.digest.clone(), range.start.0..range.end.0, self.size);
         Box::pin(async move {
-            reader.start().await?;
+            let started = reader.start().await;
+            started.map_err(|error| if self.is_foreign { error.of_foreign_layer() } else { error })?;
             Ok(reader.into_stream().map_err(Error::from).boxed())
         })
     }

@@ -1,8 +1,14 @@
 //! Tokens over time and between repositories, at Debian's registry.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures_util::future::join_all;
 use layerslayer::{Client, Image, Platform};
 use serde_json::Value;
 
@@ -13,6 +19,7 @@ use crate::support::{
         transport::{Trust, push},
     },
     noise::Noise,
+    program::Program,
     recorder::{Exchange, Recorder},
     token_server::{Policy, TokenServer},
 };
@@ -21,16 +28,16 @@ use crate::support::{
 const BIG: usize = 48 << 20;
 
 struct Setting {
-    server: TokenServer,
+    server: Arc<TokenServer>,
     registry: DockerRegistry,
-    recorder: Recorder,
+    recorder: Arc<Recorder>,
     pushed: usize,
 }
 
 impl Setting {
     /// A registry that wants tokens, which anybody gets, with an image of these archives in every repository.
     fn with(archives: Vec<Vec<u8>>, repositories: &[&str]) -> Self {
-        let server = TokenServer::start(Policy::public().user("alice", "secret"));
+        let server = Arc::new(TokenServer::start(Policy::public().user("alice", "secret")));
         let registry = DockerRegistry::token(&server);
         let layers = archives.iter().map(|tar| Layer::new(tar, Compression::None));
         let layout = Layout::of(&layers.fold(Built::new(), Built::layer));
@@ -38,7 +45,7 @@ impl Setting {
             let reference = format!("{}/{repository}:1", registry.host());
             push(&layout, "latest", &reference, Trust::Credentials("alice", "secret"));
         }
-        let recorder = Recorder::before(&registry.host());
+        let recorder = Arc::new(Recorder::before(&registry.host()));
         let pushed = server.requests().len();
         Self { server, registry, recorder, pushed }
     }
@@ -99,6 +106,17 @@ async fn a_long_carve_survives_the_end_of_its_token() {
     assert!(resumed.field("range").unwrap().starts_with("bytes="), "{resumed:?}");
 }
 
+#[test]
+fn a_token_that_is_dead_when_it_comes_is_renewed_once_and_then_refused() {
+    let setting = Setting::with(vec![Tar::new().file("a", "1").finish()], &["one"]);
+    let dead = Policy::public().lifetime(Duration::from_secs(60)).back_dated(Duration::from_secs(600));
+    setting.server.set_policy(dead);
+    let reference = format!("{}/one:1", setting.recorder.host());
+    let ran = Program::new(["carve", &reference, "/a"]).run().failed(6).said("401");
+    assert!(setting.asked().len() <= 2, "{:?}", setting.asked());
+    assert!(ran.report["requests"].as_u64().unwrap() <= 5, "{}", ran.report);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_reads_at_once_ask_for_one_token() {
     let tar = (0..50).fold(Tar::new(), |tar, index| tar.file(format!("file-{index}"), format!("{index}")));
@@ -106,20 +124,25 @@ async fn fifty_reads_at_once_ask_for_one_token() {
     let client = Client::builder().build().unwrap();
     let image = setting.open(&client, "one").await;
     assert_eq!(setting.asked().len(), 1);
-    // Now all fifty find that their token is refused.
+    // Now their token is refused, and no other comes before that is known.
     setting.refuse_old_tokens();
-    let reads: Vec<_> = (0..50)
-        .map(|index| {
-            let image = image.clone();
-            tokio::spawn(async move {
-                let mut file = image.carve(format!("/file-{index}")).await.unwrap();
-                assert_eq!(file.read_to_end(100).await.unwrap(), index.to_string().into_bytes());
-            })
-        })
-        .collect();
-    for read in reads {
-        read.await.unwrap();
-    }
+    let (server, recorder) = (Arc::clone(&setting.server), Arc::clone(&setting.recorder));
+    let (holding, held) = mpsc::channel();
+    let release = thread::spawn(move || {
+        let hold = server.hold();
+        holding.send(()).unwrap();
+        let refused =
+            |exchange: &&Exchange| exchange.target.contains("/blobs/") && exchange.status == Some(401);
+        recorder.wait_until(|exchanges| exchanges.iter().any(|exchange| refused(&exchange)));
+        drop(hold);
+    });
+    held.recv().unwrap();
+    let reads = (0..50).map(async |index| {
+        let mut file = image.carve(format!("/file-{index}")).await.unwrap();
+        assert_eq!(file.read_to_end(100).await.unwrap(), index.to_string().into_bytes());
+    });
+    join_all(reads).await;
+    release.join().unwrap();
     assert_eq!(setting.asked().len(), 2);
     let exchanges = setting.recorder.exchanges();
     let given = |exchange: &&Exchange| exchange.target.contains("/blobs/") && exchange.status == Some(200);

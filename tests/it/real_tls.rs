@@ -45,7 +45,7 @@ fn a_registry_on_this_machine_that_speaks_tls_is_found_out_by_itself() {
 #[test]
 fn a_certificate_of_an_unknown_authority_is_refused_and_the_message_names_the_option() {
     let (_registry, reference) = secure();
-    let ran = carve(&reference).run().failed(7).said("certificate").said("--ca");
+    let ran = carve(&reference).run().failed(7).said("self-signed").said("--ca");
     assert!(ran.stdout.is_empty());
     let stranger = Certificate::new();
     carve(&reference).arg("--ca").arg(stranger.path()).run().failed(7).said("certificate");

@@ -16,7 +16,7 @@ use crate::{
     limits,
     registry::{
         error::Error,
-        http::{Counters, address::TooPrivate},
+        http::{Counters, address::TooPrivate, tls},
     },
 };
 
@@ -237,11 +237,11 @@ impl Failure {
         let mut text = error.to_string();
         let mut next: Option<&(dyn StdError + 'static)> = error.source();
         while let Some(cause) = next {
-            text = cause.to_string();
-            if let Some(found) = telling_kind(cause) {
-                kind = found;
+            if let Some(found) = telling(cause) {
+                (kind, text) = found;
                 break;
             }
+            text = cause.to_string();
             next = cause.source();
         }
         if is_timeout && is_connect {
@@ -276,18 +276,20 @@ impl Failure {
 }
 
 /// What a cause says beyond "connection failed". An I/O error hides what it carries from the chain of sources.
-fn telling_kind(cause: &(dyn StdError + 'static)) -> Option<FailureKind> {
+fn telling(cause: &(dyn StdError + 'static)) -> Option<(FailureKind, String)> {
     let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
     if let Some(inner) = inner {
         let inner: &(dyn StdError + 'static) = inner;
-        return telling_kind(inner);
+        return telling(inner);
     }
     if cause.is::<TooPrivate>() {
-        return Some(FailureKind::TooPrivate);
+        return Some((FailureKind::TooPrivate, cause.to_string()));
     }
     match cause.downcast_ref::<rustls::Error>()? {
-        rustls::Error::InvalidCertificate(_) => Some(FailureKind::Certificate),
-        rustls::Error::InvalidMessage(_) => Some(FailureKind::NotTls),
+        rustls::Error::InvalidCertificate(problem) => {
+            Some((FailureKind::Certificate, tls::certificate_problem(problem)))
+        }
+        rustls::Error::InvalidMessage(_) => Some((FailureKind::NotTls, cause.to_string())),
         _ => None,
     }
 }

@@ -53,6 +53,19 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     Ok(certificates)
 }
 
+/// What is wrong with a server's certificate, in words where rustls has only a name for it.
+pub(super) fn certificate_problem(problem: &CertificateError) -> String {
+    let text = problem.to_string();
+    match problem {
+        CertificateError::UnknownIssuer => "the server's certificate is from an unknown authority".into(),
+        // What webpki finds first of a certificate that was made with `openssl req -x509`.
+        CertificateError::Other(_) if text.contains("CaUsedAsEndEntity") => {
+            "the server's certificate is self-signed, and not one that is trusted".into()
+        }
+        _ => format!("the server's certificate is not valid: {text}"),
+    }
+}
+
 /// The platform's verification; in addition a certificate that was itself given with `--ca` is good for the names in it. Many
 /// private registries serve one self-signed certificate, which authorities' rules alone would refuse as a server's.
 #[derive(Debug)]

@@ -72,6 +72,7 @@ impl Session {
 
     /// Sends a task's request once: to where the blob was found lately, else to the registry and on to where it sends us.
     async fn attempt(&self, task: &Task<'_>, range: Option<&Range<u64>>) -> Result<Answer, Trouble> {
+        self.check_open(&task.doing)?;
         let headers = request_headers(task, range);
         let mut resolutions = 0;
         if let Some((digest, url)) = self.link(task) {
@@ -211,7 +212,13 @@ impl Session {
         };
         // Some refusals come without a challenge (gcr.io, GHCR): the API's root has it.
         if offered.is_empty() {
-            let answer = self.ask(task, "/v2/", HeaderMap::new()).await?;
+            let mut answer = self.ask(task, "/v2/", HeaderMap::new()).await?;
+            if response::is_passing(answer.status) {
+                let problem = self.problem(&mut answer).await;
+                return Err(Trouble::Passing(
+                    Error::unavailable(&task.doing, problem).advise("try again later"),
+                ));
+            }
             (offered, peer) = (challenges(&answer), answer.peer);
             self.authority.learn(&offered, peer);
         }
@@ -268,6 +275,7 @@ impl Session {
             service: bearer.and_then(|bearer| bearer.parameter("service")),
             scopes: token::scopes(scope, &self.repository.name),
             credential: self.authority.credential.as_ref().filter(|_| rung != Rung::Anonymous),
+            hidden: self.authority.secret_texts(),
             // Behind a proxy the registry's own address is unknown: of literal addresses only a public one will do then.
             floor: peer.unwrap_or(AddressClass::Public),
         };

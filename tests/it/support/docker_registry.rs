@@ -5,7 +5,8 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::{Arc, Mutex, mpsc},
@@ -129,6 +130,23 @@ impl DockerRegistry {
             .join(&hex[..2])
             .join(hex)
             .join("data")
+    }
+
+    /// Stores a manifest as it is under a tag or digest, over plain HTTP and without logging in; what it refers to must be there.
+    pub(crate) fn put_manifest(&self, name: &str, reference: &str, media_type: &str, bytes: &[u8]) {
+        let mut connection = TcpStream::connect(self.host()).unwrap();
+        write!(
+            connection,
+            "PUT /v2/{name}/manifests/{reference} HTTP/1.1\r\nHost: {}\r\nContent-Type: {media_type}\r\nContent-Length: \
+             {}\r\nConnection: close\r\n\r\n",
+            self.host(),
+            bytes.len(),
+        )
+        .unwrap();
+        connection.write_all(bytes).unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
     }
 
     /// All it has logged so far. Requests that are to be counted belong through a [`super::recorder::Recorder`]: the registry

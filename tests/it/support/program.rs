@@ -2,9 +2,11 @@
 
 use std::{
     ffi::OsStr,
+    fmt::Display,
     fs,
-    io::Write as _,
+    io::{Read as _, Write as _},
     process::{Command, Stdio},
+    thread,
 };
 
 use serde_json::Value;
@@ -39,7 +41,6 @@ impl Program {
         let mut command = Command::new(env!("CARGO_BIN_EXE_layerslayer"));
         command.env_clear().env("LC_ALL", "C.UTF-8").env("HOME", folder.path());
         command.env("DOCKER_CONFIG", folder.path()).args(arguments);
-        command.arg("--report").arg(folder.path().join("report.json"));
         Self { command, input: Vec::new(), folder }
     }
 
@@ -63,23 +64,35 @@ impl Program {
     }
 
     /// Has this in docker's `config.json`.
-    pub(crate) fn docker_config(self, config: &Value) -> Self {
+    pub(crate) fn docker_config(self, config: impl Display) -> Self {
         fs::write(self.folder.path().join("config.json"), config.to_string()).unwrap();
         self
     }
 
     /// Runs it to its end.
-    pub(crate) fn run(mut self) -> Ran {
+    pub(crate) fn run(self) -> Ran {
+        self.run_until(u64::MAX)
+    }
+
+    /// Runs it to its end, with a reader that goes away once so many bytes have come to standard output.
+    pub(crate) fn run_until(mut self, bytes: u64) -> Ran {
+        self.command.arg("--report").arg(self.folder.path().join("report.json"));
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap();
         // A program that fails before it reads its input shows that in its exit code.
         let _ = child.stdin.take().unwrap().write_all(&self.input);
-        let output = child.wait_with_output().unwrap();
+        let (mut stdout, mut stderr) = (Vec::new(), String::new());
+        let (out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        thread::scope(|scope| {
+            scope.spawn(|| out.take(bytes).read_to_end(&mut stdout).unwrap());
+            err.read_to_string(&mut stderr).unwrap();
+        });
+        let status = child.wait().unwrap();
         let report = fs::read(self.folder.path().join("report.json"));
         Ran {
-            code: output.status.code().unwrap(),
-            stdout: output.stdout,
-            stderr: String::from_utf8(output.stderr).unwrap(),
+            code: status.code().unwrap(),
+            stdout,
+            stderr,
             report: report.map_or(Value::Null, |report| serde_json::from_slice(&report).unwrap()),
         }
     }

@@ -4,16 +4,26 @@ use std::{
     io::{self, BufReader, Write as _},
     net::TcpStream,
     sync::{Arc, Condvar, Mutex},
+    time::Duration,
 };
 
 use super::http::{Head, Listener};
+
+/// What has not happened in this time does not happen.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A recording proxy on its own loopback port. Point the client at [`Recorder::host`].
 #[derive(Debug)]
 pub(crate) struct Recorder {
     listener: Listener,
-    exchanges: Arc<Mutex<Vec<Exchange>>>,
+    exchanges: Arc<Exchanges>,
     open: Arc<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Exchanges {
+    list: Mutex<Vec<Exchange>>,
+    changed: Condvar,
 }
 
 /// Connections being relayed.
@@ -48,7 +58,7 @@ impl Exchange {
 impl Recorder {
     /// Records what goes to `upstream` (`HOST:PORT`, plain HTTP), which may come and go.
     pub(crate) fn before(upstream: &str) -> Self {
-        let (exchanges, open) = (Arc::default(), Arc::<Open>::default());
+        let (exchanges, open) = (Arc::<Exchanges>::default(), Arc::<Open>::default());
         let (upstream, written, relayed) = (upstream.to_owned(), Arc::clone(&exchanges), Arc::clone(&open));
         let listener = Listener::start(move |client| {
             *relayed.count.lock().unwrap() += 1;
@@ -67,24 +77,33 @@ impl Recorder {
 
     /// Everything so far, in the order in which requests arrived.
     pub(crate) fn exchanges(&self) -> Vec<Exchange> {
-        self.exchanges.lock().unwrap().clone()
+        self.exchanges.list.lock().unwrap().clone()
+    }
+
+    /// Waits, blocking, until what was recorded meets `condition`; the test fails if that takes too long.
+    pub(crate) fn wait_until(&self, condition: impl Fn(&[Exchange]) -> bool) {
+        let list = self.exchanges.list.lock().unwrap();
+        let waited =
+            self.exchanges.changed.wait_timeout_while(list, PATIENCE, |list| !condition(list)).unwrap();
+        assert!(!waited.1.timed_out(), "{:?}", waited.0);
     }
 
     /// Everything, with all counts final, once every client has closed its connections: for clients that have ended.
     pub(crate) fn settled(&self) -> Vec<Exchange> {
         let count = self.open.count.lock().unwrap();
-        drop(self.open.changed.wait_while(count, |count| *count > 0).unwrap());
+        let waited = self.open.changed.wait_timeout_while(count, PATIENCE, |count| *count > 0).unwrap();
+        assert!(!waited.1.timed_out(), "{} connections are still open", waited.0);
         self.exchanges()
     }
 }
 
-fn relay(client: &TcpStream, upstream: &str, exchanges: &Mutex<Vec<Exchange>>) -> io::Result<()> {
+fn relay(client: &TcpStream, upstream: &str, exchanges: &Exchanges) -> io::Result<()> {
     let server = TcpStream::connect(upstream)?;
     let (mut from_client, mut to_client) = (BufReader::new(client), client);
     let (mut from_server, mut to_server) = (BufReader::new(&server), &server);
     while let Some(request) = Head::read(&mut from_client)? {
         let index = {
-            let mut exchanges = exchanges.lock().unwrap();
+            let mut exchanges = exchanges.list.lock().unwrap();
             exchanges.push(Exchange {
                 method: request.word(0).to_owned(),
                 target: request.word(1).to_owned(),
@@ -95,7 +114,8 @@ fn relay(client: &TcpStream, upstream: &str, exchanges: &Mutex<Vec<Exchange>>) -
             exchanges.len() - 1
         };
         let note = |change: &dyn Fn(&mut Exchange)| {
-            change(&mut exchanges.lock().unwrap()[index]);
+            change(&mut exchanges.list.lock().unwrap()[index]);
+            exchanges.changed.notify_all();
         };
         to_server.write_all(&request.raw)?;
         request.copy_body(&mut from_client, &mut to_server, false).1?;

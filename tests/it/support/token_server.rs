@@ -150,6 +150,11 @@ impl TokenServer {
         self.state.lock().unwrap().certificate = Certificate::new();
     }
 
+    /// Answers nobody until the value is dropped.
+    pub(crate) fn hold(&self) -> impl Drop {
+        self.state.lock().unwrap()
+    }
+
     /// Follows another policy from now on.
     pub(crate) fn set_policy(&self, policy: Policy) {
         self.state.lock().unwrap().policy = policy;

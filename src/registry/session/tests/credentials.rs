@@ -308,3 +308,58 @@ async fn no_secret_that_a_server_echoes_gets_into_a_message() {
     assert!(!shown.contains("hush") && !shown.contains("secret-token") && !shown.contains("bWU6"), "{shown}");
     assert!(!format!("{session:?}").contains("hush"));
 }
+
+#[tokio::test]
+async fn a_token_server_cannot_echo_a_credential_that_was_left_out_since() {
+    let asked = AtomicUsize::new(0);
+    let server = guarded(move |request| {
+        let count = asked.fetch_add(1, Ordering::SeqCst);
+        match request.authorization() {
+            None if count == 1 => Reply::ok(r#"{"token":"good","expires_in":60}"#),
+            _ => Reply::status(401).body(r#"{"details":"you said hush"}"#),
+        }
+    });
+    let clock = crate::registry::http::clock::ManualClock::new();
+    let session = session_with(builder().clock(&clock), &server, stored_basic());
+    read(&session, b"content", 0..7).await.unwrap();
+    clock.advance(Duration::from_secs(100));
+    let shown = read(&session, b"content", 0..7).await.unwrap_err().to_string();
+    assert!(shown.contains("401") && !shown.contains("hush"), "{shown}");
+    assert_eq!(server.requests_to("/token").len(), 3);
+}
+
+#[tokio::test]
+async fn a_root_of_the_api_that_fails_for_a_moment_is_asked_again() {
+    let failures = AtomicUsize::new(2);
+    let server = ScriptedRegistry::start(move |request| match (request.path(), request.authorization()) {
+        ("/token", _) => Reply::token("good"),
+        ("/v2/", _) => {
+            match failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
+                Ok(_) => Reply::status(503),
+                Err(_) => {
+                    let host = request.header("host").unwrap();
+                    Reply::challenge(&format!("Bearer realm=\"http://{host}/token\""))
+                }
+            }
+        }
+        (_, Some("Bearer good")) => Reply::blob(request, b"content"),
+        _ => Reply::status(401),
+    });
+    read(&session(&server), b"content", 0..7).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_challenge_may_ask_for_no_more_than_pulling() {
+    let server = ScriptedRegistry::start(|request| match (request.path(), request.authorization()) {
+        ("/token", _) => Reply::token("good"),
+        (_, Some("Bearer good")) => Reply::blob(request, b"content"),
+        _ => {
+            let host = request.header("host").unwrap();
+            let scope = "registry:catalog:* repository:library/app:pull,push,delete repository:library/app:*";
+            Reply::challenge(&format!("Bearer realm=\"http://{host}/token\",scope=\"{scope}\""))
+        }
+    });
+    read(&session(&server), b"content", 0..7).await.unwrap();
+    let [asked] = &server.requests_to("/token")[..] else { panic!("one request for a token") };
+    assert_eq!(asked.query(), "scope=repository%3Alibrary%2Fapp%3Apull&client_id=layerslayer");
+}

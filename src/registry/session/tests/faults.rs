@@ -232,3 +232,19 @@ async fn dropping_a_read_keeps_the_connection_if_little_is_left() {
     read(&session, &blob, 0..10).await.unwrap();
     assert_eq!(server.connections(), 1);
 }
+
+#[tokio::test]
+async fn heads_and_trailers_without_end_are_given_up() {
+    let line = "x-flood: 0123456789012345678901234567890123456789\r\n";
+    let flood = line.repeat(100_000);
+    let head = format!("HTTP/1.1 200 OK\r\n{flood}");
+    let trailers = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\ncon\r\n0\r\n{flood}");
+    let extension = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n7;{}", "x".repeat(1 << 20));
+    for raw in [head, trailers, extension] {
+        let server = ScriptedRegistry::start(move |_| Reply::raw(raw.clone()));
+        let http = builder().plain_http(true).build().unwrap();
+        let session = Session::new(http, repository(&server.host(), NAME), None);
+        let error = read(&session, b"content", 0..7).await.unwrap_err();
+        assert!(error.is_unavailable(), "{error}");
+    }
+}

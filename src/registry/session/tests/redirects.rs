@@ -107,7 +107,7 @@ fn expiring(status: u16, good: Arc<AtomicUsize>) -> (ScriptedRegistry, Arc<Scrip
 
 #[tokio::test]
 async fn a_link_that_expired_is_asked_for_once_more() {
-    for status in [401, 403, 404, 410] {
+    for status in [400, 401, 403, 404, 410] {
         let good = Arc::new(AtomicUsize::new(0));
         let (server, storage) = expiring(status, Arc::clone(&good));
         let session = session(&server);
@@ -141,6 +141,19 @@ async fn a_link_refused_twice_is_an_error_without_its_query() {
         assert_eq!(storage.requests().len(), 2);
         assert_eq!(server.requests_to("/token").len(), 1);
     }
+}
+
+#[tokio::test]
+async fn a_remembered_link_and_its_replacement_refused_are_the_end() {
+    let good = Arc::new(AtomicUsize::new(0));
+    let (server, storage) = expiring(403, Arc::clone(&good));
+    let session = session(&server);
+    read(&session, b"content", 0..7).await.unwrap();
+    let asked = server.requests().len();
+    good.store(9, Ordering::SeqCst);
+    assert!(read(&session, b"content", 0..7).await.unwrap_err().is_unavailable());
+    assert_eq!(server.requests().len() - asked, 1);
+    assert_eq!(storage.requests().len(), 3);
 }
 
 #[tokio::test]
@@ -224,4 +237,34 @@ async fn a_redirect_may_lead_one_class_further_in_and_no_more() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_link_that_expires_while_a_cut_read_is_taken_up_is_asked_for_anew() {
+    let blob = content(100_000);
+    let served = blob.clone();
+    // Each link is good for one request, which is cut.
+    let used = Mutex::new(std::collections::BTreeSet::new());
+    let storage = ScriptedRegistry::start(move |request| {
+        let is_new = lock(&used).insert(request.target.clone());
+        if is_new { Reply::blob(request, &served).cut_after(30_000) } else { Reply::status(403) }
+    });
+    let (url, issued) = (storage.url(), AtomicUsize::new(0));
+    let server = sending_to(307, move |_| format!("{url}/blob?n={}", issued.fetch_add(1, Ordering::SeqCst)));
+    assert_eq!(read(&session(&server), &blob, 0..100_000).await.unwrap(), blob);
+    let ranges: Vec<_> =
+        storage.requests().iter().map(|request| request.range().map(|(start, _)| start)).collect();
+    let expected = [None, Some(30_000), Some(30_000), Some(60_000), Some(60_000), Some(90_000), Some(90_000)];
+    assert_eq!(ranges, expected);
+    assert_eq!(server.requests_to("/token").len(), 1);
+}
+
+#[tokio::test]
+async fn a_redirect_with_a_user_name_is_not_followed() {
+    let storage = storage(b"content");
+    let link = format!("http://me:hush@{}/blob", storage.host());
+    let server = sending_to(307, move |_| link.clone());
+    let error = read(&session(&server), b"content", 0..7).await.unwrap_err();
+    assert!(error.to_string().contains("user name") && !error.to_string().contains("hush"), "{error}");
+    assert!(storage.requests().is_empty());
 }

@@ -1,0 +1,322 @@
+//! Images in a scripted registry: which manifest an index leads to, and documents that are no image.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+use futures_util::TryStreamExt as _;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    oci::digest::Hasher,
+    offset::Compressed,
+    registry::{
+        Http, Repository,
+        scripted::{Reply, ScriptedRegistry},
+    },
+};
+
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+
+/// What a registry holds: media type and content by the end of the path.
+#[derive(Default)]
+struct Shelf(BTreeMap<String, (String, Vec<u8>)>);
+
+impl Shelf {
+    /// Puts a document where registries keep it; gives its descriptor.
+    fn put(&mut self, place: &str, media_type: &str, document: &Value) -> Value {
+        let bytes = serde_json::to_vec(document).unwrap();
+        let (digest, size) = (Digest::sha256(&bytes), bytes.len());
+        self.0.insert(format!("{place}/{digest}"), (media_type.to_owned(), bytes));
+        json!({ "mediaType": media_type, "digest": digest.to_string(), "size": size })
+    }
+
+    fn manifest(&mut self, document: &Value) -> Value {
+        self.put("manifests", document["mediaType"].as_str().unwrap(), document)
+    }
+
+    fn index(&mut self, entries: &[Value]) -> Value {
+        self.manifest(&json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries }))
+    }
+
+    /// An image without layers, whose configuration holds this.
+    fn image(&mut self, config: &Value) -> Value {
+        let config = self.put("blobs", CONFIG, config);
+        self.manifest(&manifest(&config, &[]))
+    }
+
+    /// Opens the registry with this document as the tag 1.
+    fn open(mut self, descriptor: &Value) -> ScriptedRegistry {
+        let digest = descriptor["digest"].as_str().unwrap();
+        let document = self.0[&format!("manifests/{digest}")].clone();
+        self.0.insert("manifests/1".to_owned(), document);
+        ScriptedRegistry::start(move |request| {
+            let document = request.path().strip_prefix("/v2/app/").and_then(|path| self.0.get(path));
+            match document {
+                Some((media_type, bytes)) => Reply::ok(bytes.clone()).header("content-type", media_type),
+                None => Reply::status(404),
+            }
+        })
+    }
+}
+
+fn manifest(config: &Value, layers: &[Value]) -> Value {
+    json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers })
+}
+
+fn config(platform: &str) -> Value {
+    let mut config = platform_of(platform);
+    config["rootfs"] = json!({ "type": "layers", "diff_ids": [] });
+    config
+}
+
+fn platform_of(text: &str) -> Value {
+    let platform: Platform = text.parse().unwrap();
+    let mut stated = json!({ "os": platform.os(), "architecture": platform.architecture() });
+    stated.as_object_mut().unwrap().extend(platform.variant().map(|one| ("variant".to_owned(), one.into())));
+    let version = platform.os_version().map(|one| ("os.version".to_owned(), one.into()));
+    stated.as_object_mut().unwrap().extend(version);
+    stated
+}
+
+fn with(mut descriptor: Value, key: &str, value: Value) -> Value {
+    descriptor[key] = value;
+    descriptor
+}
+
+#[derive(Default)]
+struct Warnings(Mutex<Vec<String>>);
+
+impl Progress for Warnings {
+    fn warning(&self, message: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(message.to_owned());
+    }
+}
+
+async fn resolve(
+    server: &ScriptedRegistry,
+    what: &str,
+    platform: &str,
+) -> (Result<Image, Error>, Vec<String>) {
+    let warnings = Arc::new(Warnings::default());
+    let progress: Arc<dyn Progress> = Arc::<Warnings>::clone(&warnings);
+    let reference: ImageReference = format!("{}/app{what}", server.host()).parse().unwrap();
+    let ImageReference::Registry(registry) = reference.clone() else { panic!("not in a registry") };
+    let platform = if platform.is_empty() { Platform::host() } else { platform.parse().unwrap() };
+    let repository = Repository { host: server.host(), name: "app".to_owned() };
+    let session =
+        Session::with_progress(Http::builder().build().unwrap(), repository, None, Arc::clone(&progress));
+    let image = super::registry(Request { reference, platform, progress }, &registry, session).await;
+    let warnings = warnings.0.lock().unwrap().clone();
+    (image, warnings)
+}
+
+/// The digest of what is chosen, or why nothing is.
+async fn chosen(server: &ScriptedRegistry, platform: &str) -> Result<String, String> {
+    match resolve(server, ":1", platform).await {
+        (Ok(image), _) => Ok(image.digest().to_string()),
+        (Err(error), _) => {
+            assert!(error.is_no_such_image(), "{error}");
+            Err(error.to_string())
+        }
+    }
+}
+
+fn digest(descriptor: &Value) -> Result<String, String> {
+    Ok(descriptor["digest"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn an_index_leads_to_the_image_of_the_platform() {
+    let mut shelf = Shelf::default();
+    let names = [
+        "linux/arm/v6",
+        "linux/arm/v7",
+        "linux/arm64",
+        "windows(10.0.17763.1)/amd64",
+        "windows(10.0.20348.9)/amd64",
+    ];
+    let images = names.map(|name| {
+        let image = shelf.image(&with(config(name), "author", name.into()));
+        with(image, "platform", platform_of(name))
+    });
+    let attestation = json!({ "vnd.docker.reference.type": "attestation-manifest" });
+    let attestation = with(
+        with(images[2].clone(), "digest", format!("sha256:{:064}", 0).into()),
+        "annotations",
+        attestation,
+    );
+    let [v6, v7, arm64, old, new] = &images;
+    let entries = [attestation, v6.clone(), v7.clone(), arm64.clone(), old.clone(), new.clone()];
+    let index = shelf.index(&entries);
+    let server = shelf.open(&index);
+    for (platform, expected) in [
+        ("linux/arm/v6", v6),
+        ("linux/arm", v7),
+        ("linux/arm/v8", v7),
+        ("linux/aarch64", arm64),
+        ("windows/amd64", old),
+        ("windows(10.0.20348)/amd64", new),
+    ] {
+        assert_eq!(chosen(&server, platform).await, digest(expected), "{platform}");
+    }
+    for platform in ["linux/arm/v5", "linux/s390x", "windows(10.0.1)/amd64"] {
+        let refused = chosen(&server, platform).await.unwrap_err();
+        assert!(refused.contains("linux/arm/v6, linux/arm/v7, linux/arm64, windows("), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_index_says_of_the_platform_counts_not_the_configuration() {
+    // Configurations without a variant, and of another architecture altogether: both are common.
+    for (stated, configured, warns) in [
+        ("linux/arm/v6", r#"{"os":"linux","architecture":"arm"}"#, false),
+        ("linux/arm64", r#"{"os":"linux","architecture":"amd64"}"#, true),
+    ] {
+        let mut shelf = Shelf::default();
+        let image = shelf.image(&serde_json::from_str(configured).unwrap());
+        let other = with(shelf.image(&config("linux/s390x")), "platform", platform_of("linux/s390x"));
+        let index = shelf.index(&[other, with(image, "platform", platform_of(stated))]);
+        let server = shelf.open(&index);
+        let (image, warnings) = resolve(&server, ":1", stated).await;
+        assert_eq!(image.unwrap().platform().to_string(), stated);
+        assert_eq!(warnings.len(), usize::from(warns), "{warnings:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_single_image_of_another_platform_is_taken_with_a_warning_unless_one_was_asked_for() {
+    let mut shelf = Shelf::default();
+    let image = shelf.image(&config("plan9/mips"));
+    let server = shelf.open(&image);
+    let (opened, warnings) = resolve(&server, ":1", "").await;
+    assert_eq!(opened.unwrap().platform().to_string(), "plan9/mips");
+    assert!(warnings[0].contains("is for plan9/mips, not for linux/"), "{warnings:?}");
+    assert!(chosen(&server, "linux/amd64").await.is_err());
+    let mut shelf = Shelf::default();
+    let image = with(shelf.image(&config("plan9/mips")), "platform", platform_of("plan9/mips"));
+    let index = shelf.index(&[image]);
+    let server = shelf.open(&index);
+    let (opened, warnings) = resolve(&server, ":1", "").await;
+    assert!(opened.is_ok() && warnings.len() == 1, "{warnings:?}");
+    assert!(chosen(&server, "linux/amd64").await.is_err());
+}
+
+#[tokio::test]
+async fn indexes_may_lie_four_deep_inside_each_other_and_no_deeper() {
+    for (depth, is_good) in [(0, true), (limits::INDEX_DEPTH, true), (limits::INDEX_DEPTH + 1, false)] {
+        let mut shelf = Shelf::default();
+        let image = shelf.image(&config("linux/amd64"));
+        let mut top = image.clone();
+        for _ in 0..depth {
+            top = shelf.index(&[top]);
+        }
+        let server = shelf.open(&top);
+        let (opened, _) = resolve(&server, ":1", "linux/amd64").await;
+        match opened {
+            Ok(opened) => assert!(is_good && Ok(opened.digest().to_string()) == digest(&image)),
+            Err(error) => assert!(!is_good && error.to_string().contains("more than 4"), "{error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn schema_1_is_refused_by_name_wherever_it_stands() {
+    let schema1 = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+    let document = json!({ "schemaVersion": 1, "name": "app", "tag": "1", "fsLayers": [], "history": [] });
+    let mut shelf = Shelf::default();
+    let old = shelf.put("manifests", schema1, &document);
+    let mut nested = Shelf(shelf.0.clone());
+    let index = nested.index(&[with(old.clone(), "platform", platform_of("linux/amd64"))]);
+    for server in [shelf.open(&old), nested.open(&index)] {
+        let error = resolve(&server, ":1", "linux/amd64").await.0.unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("schema 1") && !error.is_corrupt(), "{error}: {cause}");
+    }
+}
+
+#[tokio::test]
+async fn an_artifact_is_opened_without_its_configuration() {
+    let mut shelf = Shelf::default();
+    let empty = json!({
+        "mediaType": "application/vnd.oci.empty.v1+json", "digest": Digest::sha256(b"{}").to_string(), "size": 2
+    });
+    let layer =
+        json!({ "mediaType": "text/spdx+json", "digest": Digest::sha256(b"x").to_string(), "size": 1 });
+    let manifest = with(manifest(&empty, &[layer]), "artifactType", "application/spdx+json".into());
+    let manifest = shelf.manifest(&manifest);
+    let server = shelf.open(&manifest);
+    let image = resolve(&server, ":1", "").await.0.unwrap();
+    assert_eq!(image.layers().len(), 1);
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_foreign_layer_that_the_registry_lacks_is_not_looked_for_elsewhere() {
+    let elsewhere = ScriptedRegistry::start(|request| Reply::blob(request, b"content"));
+    let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+    for (media_type, is_corrupt) in [(foreign, false), (LAYER, true)] {
+        let mut shelf = Shelf::default();
+        let layer = json!({
+            "mediaType": media_type, "digest": Digest::sha256(b"content").to_string(), "size": 7,
+            "urls": [format!("{}/layer", elsewhere.url())]
+        });
+        let config = shelf.put("blobs", CONFIG, &config("linux/amd64"));
+        let manifest = shelf.manifest(&manifest(&config, &[layer]));
+        let server = shelf.open(&manifest);
+        let image = resolve(&server, ":1", "linux/amd64").await.0.unwrap();
+        let opened = image.layers()[0].source.open(Compressed(0)..Compressed(7)).await;
+        let error = Error::from(opened.err().unwrap());
+        assert_eq!(error.is_corrupt(), is_corrupt, "{error}");
+        assert_eq!(error.to_string().contains("foreign layer"), !is_corrupt, "{error}");
+    }
+    assert!(elsewhere.requests().is_empty());
+}
+
+#[tokio::test]
+async fn sha_512_serves_for_manifests_configurations_and_layers() {
+    let sha512 = |bytes: &[u8]| {
+        let mut hasher = Hasher::new(format!("sha512:{:0128}", 0).parse::<Digest>().unwrap().algorithm());
+        hasher.update(bytes);
+        hasher.finish().to_string()
+    };
+    let config = serde_json::to_vec(&config("linux/amd64")).unwrap();
+    let of_config = json!({ "mediaType": CONFIG, "digest": sha512(&config), "size": config.len() });
+    let layer = json!({ "mediaType": LAYER, "digest": sha512(b"layer"), "size": 5 });
+    let manifest = serde_json::to_vec(&manifest(&of_config, &[layer])).unwrap();
+    let name = sha512(&manifest);
+    let (path, config_path) =
+        (format!("/v2/app/manifests/{name}"), format!("/v2/app/blobs/{}", sha512(&config)));
+    let server = ScriptedRegistry::start(move |request| match request.path() {
+        own if own == path => Reply::ok(manifest.clone()).header("content-type", MANIFEST),
+        own if own == config_path => Reply::ok(config.clone()),
+        _ => Reply::blob(request, b"layer"),
+    });
+    // The digest counts, not the tag beside it.
+    for what in [format!("@{name}"), format!(":other@{name}")] {
+        let image = resolve(&server, &what, "linux/amd64").await.0.unwrap();
+        assert_eq!(image.digest().to_string(), name);
+        let bytes = image.layers()[0].source.open(Compressed(0)..Compressed(5)).await.unwrap();
+        let bytes: Vec<_> = bytes.try_collect().await.unwrap();
+        assert_eq!(bytes.concat(), b"layer");
+    }
+    assert!(server.requests().iter().all(|request| request.target.contains("/sha512:")));
+}
+
+#[tokio::test]
+async fn a_configuration_of_other_content_is_corrupt() {
+    let mut shelf = Shelf::default();
+    let image = shelf.image(&config("linux/amd64"));
+    for (path, (_, bytes)) in &mut shelf.0 {
+        if path.starts_with("blobs/") {
+            *bytes = String::from_utf8(bytes.clone()).unwrap().replace("linux", "linus").into_bytes();
+        }
+    }
+    let server = shelf.open(&image);
+    assert!(resolve(&server, ":1", "").await.0.unwrap_err().is_corrupt());
+}
