@@ -1,10 +1,10 @@
 //! Where everything begins: settings, and images by their references.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{error::Error as _, fmt, path::PathBuf, sync::Arc};
 
 use crate::{
     auth::{Credential, docker_config},
-    error::{Error, Kind},
+    error::Error,
     image::{
         Image,
         resolve::{self, Request},
@@ -68,7 +68,7 @@ impl Client {
             ImageReference::OciArchive { path, .. } => resolve::layout(request, path, true).await,
             ImageReference::OciLayout { path, .. } => resolve::layout(request, path, false).await,
             ImageReference::Registry(reference) => {
-                let session = self.session(reference)?;
+                let session = self.session(reference);
                 resolve::registry(request, reference, session).await
             }
         }
@@ -80,16 +80,19 @@ impl Client {
         Transferred { requests: self.http.requests(), bytes: self.http.bytes_fetched() }
     }
 
-    fn session(&self, reference: &Reference) -> Result<Arc<Session>, Error> {
+    fn session(&self, reference: &Reference) -> Arc<Session> {
         let (host, name) = (reference.api_host().to_owned(), reference.repository().to_owned());
         let credential = match &self.credential {
             Some(credential) => Some(credential.clone()),
-            None => docker_config::find(&host).map_err(|error| {
-                Error::caused(Kind::Other, format!("looking for a credential for {host}"), error)
-            })?,
+            None => docker_config::find(&host).unwrap_or_else(|error| {
+                // As docker does: a broken file must not keep anybody from public images.
+                let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+                self.progress.warning(&format!("{error}{cause}; going on without credentials"));
+                None
+            }),
         };
         let (http, progress) = (Arc::clone(&self.http), Arc::clone(&self.progress));
-        Ok(Session::with_progress(http, Repository { host, name }, credential, progress))
+        Session::with_progress(http, Repository { host, name }, credential, progress)
     }
 }
 

@@ -53,7 +53,7 @@ fn an_open_registry_asks_for_nothing() {
     let recorder = Recorder::before(&registry.host());
     let recorded = reference.replace(&registry.host(), &recorder.host());
     let ran =
-        brought_passwd(carve(&recorded).docker_config(&login("elsewhere:5000", "alice", "secret")).run());
+        brought_passwd(carve(&recorded).docker_config(login("elsewhere:5000", "alice", "secret")).run());
     assert_eq!(ran.stderr, "");
     assert!(recorder.settled().iter().all(|exchange| exchange.field("authorization").is_none()));
 }
@@ -63,7 +63,7 @@ fn a_registry_behind_htpasswd_takes_the_password_from_stdin_or_from_docker() {
     let registry = DockerRegistry::htpasswd("alice", "wonder:land");
     let reference = push_to(&registry, "private", ALICE);
     brought_passwd(carve(&reference).login("alice", "wonder:land").run());
-    brought_passwd(carve(&reference).docker_config(&login(&registry.host(), "alice", "wonder:land")).run());
+    brought_passwd(carve(&reference).docker_config(login(&registry.host(), "alice", "wonder:land")).run());
     // What is given at the command line counts, not what is stored.
     let stored = login(&registry.host(), "alice", "stale");
     brought_passwd(carve(&reference).docker_config(&stored).login("alice", "wonder:land").run());
@@ -94,6 +94,15 @@ fn without_credentials_htpasswd_refuses_at_once_and_the_message_says_what_to_do(
 }
 
 #[test]
+fn a_broken_config_keeps_nobody_from_a_public_image() {
+    let registry = DockerRegistry::open();
+    let reference = push_to(&registry, "public", ALICE);
+    let ran = carve(&reference).docker_config("{ \"auths\": {").run();
+    let ran = ran.said("warning").said("config.json").said("without credentials");
+    brought_passwd(ran);
+}
+
+#[test]
 fn a_public_repository_gives_a_token_to_anybody() {
     let (server, _registry, [open, _]) = with_tokens(Policy::closed().public_under("open/"));
     let before = server.requests().len();
@@ -108,7 +117,7 @@ fn a_public_repository_gives_a_token_to_anybody() {
 fn a_user_gets_a_token_for_a_private_repository() {
     let (server, registry, [_, closed]) = with_tokens(Policy::closed());
     brought_passwd(carve(&closed).login("alice", "wonder:land").run());
-    brought_passwd(carve(&closed).docker_config(&login(&registry.host(), "alice", "wonder:land")).run());
+    brought_passwd(carve(&closed).docker_config(login(&registry.host(), "alice", "wonder:land")).run());
     let last = server.requests().pop().unwrap();
     assert_eq!(
         (last.user.as_deref(), last.scopes),
