@@ -7,7 +7,7 @@ IMAGE := oci:fixtures/demo
 
 # What tests need beside Rust, as WHAT:PACKAGE; a WHAT with a leading slash is a file, else a program.
 NEEDED := docker-registry:docker-registry skopeo:skopeo umoci:umoci htpasswd:apache2-utils openssl:openssl \
-	tar:tar gzip:gzip zstd:zstd pigz:pigz mmdebstrap:mmdebstrap setfattr:attr \
+	tar:tar gzip:gzip zstd:zstd pigz:pigz mmdebstrap:mmdebstrap setfattr:attr script:bsdutils \
 	/usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
 
 # Prints the packages whose part is missing. Debian keeps some programs out of an ordinary user's PATH.
@@ -18,6 +18,8 @@ MISSING = PATH="$$PATH:/usr/sbin:/sbin"; for pair in $(NEEDED); do part=$${pair%
 CRATES := 180
 
 .DEFAULT_GOAL := help
+# `make -j deps test` must not test before everything is there.
+.NOTPARALLEL:
 .PHONY: help demo deps test lint crates audit bench build install
 
 help: ## Show this list

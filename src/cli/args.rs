@@ -29,7 +29,7 @@ Examples:
   layerslayer carve ubuntu:24.04 /etc/passwd        one file, to stdout
   layerslayer carve oci:build/image /app -o out/    a directory, from an OCI layout
 
-Exit status: 0 done, 1 other failure, 2 usage, 3 not in the image, 4 deleted by a newer layer,
+Exit status: 0 done, 1 other failure, 2 usage, 3 not in the image, 4 deleted by a newer layer, \
 5 not a file, 6 not authorised, 7 unavailable, 8 corrupt, 9 no such image";
 
 const PEEK_EXAMPLES: &str = "\
@@ -40,11 +40,11 @@ Examples:
   layerslayer peek nginx:alpine --rootfs etc        what a container sees of /etc
   layerslayer peek nginx:alpine --all '**/*.conf' --json
 
-Listings look like `tar -tv`, with times in UTC. Two types of entry are a layer's own: `w` is a whiteout
-(removes the path in lower layers) and `o` an opaque mark (hides all that lower layers hold in the
+Listings look like `tar -tv`, with times in UTC. Two types of entry are a layer's own: `w` is a whiteout \
+(removes the path in lower layers) and `o` an opaque mark (hides all that lower layers hold in the \
 directory). Unprintable bytes of names are escaped.
 
-A GLOB is matched against whole paths: `*` and `?` do not cross `/`, `**` does. If its last part has no
+A GLOB is matched against whole paths: `*` and `?` do not cross `/`, `**` does. If its last part has no \
 wildcard, it also selects everything below.";
 
 const CARVE_EXAMPLES: &str = "\

@@ -1,11 +1,6 @@
 //! `layerslayer carve`: the content of files.
 
-use std::{
-    ffi::{OsStr, OsString},
-    io::Write as _,
-    os::unix::ffi::OsStrExt as _,
-    path::Path,
-};
+use std::{ffi::OsStr, io::Write as _, os::unix::ffi::OsStrExt as _, path::Path};
 
 use layerslayer::{CarveOptions, Collection, File, Image, Item, Outcome, Selection, Verification};
 
@@ -21,6 +16,7 @@ use super::{
         json::Json,
         sanitize,
     },
+    patterns::Patterns,
     report::Report,
     selector,
 };
@@ -31,6 +27,7 @@ struct Carve<'a> {
     console: &'a Console,
     image: &'a Image,
     options: CarveOptions,
+    patterns: Patterns,
 }
 
 /// What a run wrote.
@@ -57,13 +54,14 @@ pub(crate) async fn run(
     report: &mut Report,
 ) -> Result<(), Failure> {
     let destination = Destination::of(arguments)?;
+    let patterns = Patterns::new(&arguments.globs)?;
     let Connection { client, image } =
         connect::open(&arguments.image, &arguments.common, console, report).await?;
     let mut options = CarveOptions::default().verify(arguments.common.verify.is_some());
     if let Some(layer) = &arguments.layer {
         options = options.layer(selector::layer(layer, &LayerFacts::of_all(&image))?);
     }
-    let carve = Carve { arguments, console, image: &image, options };
+    let carve = Carve { arguments, console, image: &image, options, patterns };
     let result = carve.to(&destination, report).await;
     report.read_by(&client);
     carve.conclude(result)
@@ -90,7 +88,8 @@ impl Carve<'_> {
         let written = match result {
             Ok(written) => written,
             Err(failure) if self.arguments.common.json && !failure.messages.is_empty() => {
-                let path = self.arguments.paths.first().map_or(&b""[..], |path| path.as_bytes());
+                let mut asked = self.arguments.paths.iter().chain(&self.arguments.globs);
+                let path = asked.next().map_or(&b""[..], |path| path.as_bytes());
                 Written { items: Vec::new(), failures: vec![(path.to_vec(), failure)] }
             }
             Err(failure) => return Err(failure),
@@ -211,16 +210,16 @@ impl Carve<'_> {
             let advice = "a tar archive could upset the terminal; -o FILE saves it, -o - insists";
             return Err(Failure::new(Exit::Other, advice));
         }
-        let bytes =
-            |texts: &[OsString]| texts.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>();
         let selection = match self.arguments.globs.as_slice() {
-            [] => Selection::paths(bytes(&self.arguments.paths)),
-            globs => Selection::globs(globs.iter().map(|glob| glob.to_string_lossy()))?,
+            [] => Selection::paths(self.arguments.paths.iter().map(|path| path.as_bytes())),
+            globs => Selection::globs(globs.iter().filter_map(|glob| glob.to_str()))?,
         };
         let collection = self.image.collect(&selection, &self.options).await?;
         let failures = collection.failures().iter();
-        let failures = failures.map(|(path, error)| (path.clone(), Failure::from(error))).collect();
+        let mut failures: Vec<_> =
+            failures.map(|(path, error)| (path.clone(), Failure::from(error))).collect();
         let items: Vec<Item> = collection.items().to_vec();
+        failures.extend(self.without_a_match(&items));
         if self.arguments.explain {
             self.explain(&collection, &items);
         }
@@ -239,6 +238,16 @@ impl Carve<'_> {
             (item.layer, entry)
         });
         Ok(Written { items: items.collect(), failures })
+    }
+
+    /// The patterns that none of `items` matches.
+    fn without_a_match(&self, items: &[Item]) -> Vec<(Vec<u8>, Failure)> {
+        let mut patterns = self.patterns.clone();
+        for item in items {
+            patterns.select(&item.path);
+        }
+        let unused = patterns.unused(&format!("carving from {}", self.arguments.image));
+        unused.into_iter().map(|(pattern, failure)| (pattern.as_bytes().to_vec(), failure)).collect()
     }
 
     fn explain(&self, collection: &Collection, items: &[Item]) {

@@ -49,7 +49,9 @@ pub(crate) async fn open(
     let result = client.image(&reference, &platform).await;
     report.read_by(&client);
     let image = result?;
-    report.image(&ImageFacts::of(&image), image.layers().iter().map(layerslayer::Layer::size).sum());
+    // Sizes are what the manifest says: together they may be more than there is room for.
+    let bytes = image.layers().iter().map(layerslayer::Layer::size).fold(0, u64::saturating_add);
+    report.image(&ImageFacts::of(&image), bytes);
     Ok(Connection { client, image })
 }
 

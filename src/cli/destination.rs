@@ -45,6 +45,9 @@ pub(crate) enum Target {
 impl Destination {
     /// The destination that the command line names.
     pub(crate) fn of(arguments: &CarveArguments) -> Result<Self, Failure> {
+        if arguments.paths.iter().any(|path| path.is_empty()) {
+            return Err(Failure::usage("a PATH is empty; / is the root"));
+        }
         let output = arguments.output.as_deref();
         let is_directory =
             output.is_some_and(|path| path.as_os_str().as_bytes().ends_with(b"/") || path.is_dir());
@@ -58,6 +61,9 @@ impl Destination {
             (_, _, Target::Stdout { .. }) if writes_json => Err(Failure::usage(
                 "--json describes what was carved, on stdout; the content needs -o FILE or -o DIR/",
             )),
+            (_, _, Target::Stdout { .. }) if arguments.same_permissions => {
+                Err(Failure::usage("--same-permissions is for files; use -o FILE or -o DIR/"))
+            }
             (true, true, _) => {
                 Err(Failure::usage("--tar writes one archive; use -o FILE, or -o DIR/ without --tar"))
             }
@@ -199,7 +205,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_written_so_is_a_usage_failure() {
-        let cases: [&[&str]; 7] = [
+        let cases: [&[&str]; 10] = [
+            &[""],
+            &["a", "", "-o", "/"],
+            &["a", "--same-permissions", "-o", "-"],
             &["a", "b"],
             &["a", "b", "-o", "-"],
             &["a", "b", "-o", "no/such"],

@@ -11,12 +11,12 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use super::exit::{Exit, Failure};
 
 /// Which entries are listed: all, or those that a pattern selects.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Patterns {
     patterns: Vec<Pattern>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Pattern {
     text: String,
     set: GlobSet,
@@ -45,13 +45,13 @@ impl Patterns {
         self.patterns.iter_mut().map(|pattern| pattern.select(path)).filter(|&selected| selected).count() > 0
     }
 
-    /// A failure that names the patterns which selected nothing.
-    pub(crate) fn unused(&self, image: &str) -> Result<(), Failure> {
+    /// The patterns that selected nothing, each with the failure that this is while doing `what`.
+    pub(crate) fn unused(&self, what: &str) -> Vec<(&str, Failure)> {
         let unused = self.patterns.iter().filter(|pattern| !pattern.used);
         let failure = |pattern: &Pattern| {
-            Failure::new(Exit::NotFound, format!("listing {image}: no entry matches {:?}", pattern.text))
+            Failure::new(Exit::NotFound, format!("{what}: no entry matches {:?}", pattern.text))
         };
-        Failure::all(unused.map(failure).collect())
+        unused.map(|pattern| (pattern.text.as_str(), failure(pattern))).collect()
     }
 }
 
@@ -60,6 +60,9 @@ impl Pattern {
         let Some(text) = text.to_str() else {
             return Err(Failure::usage(format!("pattern {text:?} is not UTF-8; ? stands for any byte")));
         };
+        if text.is_empty() {
+            return Err(Failure::usage("a pattern is empty; / is the root"));
+        }
         let whole = trimmed(text);
         let last = whole.rsplit('/').next().unwrap_or(whole);
         let mut set = GlobSetBuilder::new();
@@ -137,7 +140,7 @@ mod tests {
             assert!(selects(pattern, "etc/apt/sources.list"), "{pattern}");
             assert!(!selects(pattern, "etcetera"), "{pattern}");
         }
-        for pattern in ["/", ".", "./", ""] {
+        for pattern in ["/", ".", "./"] {
             assert!(selects(pattern, ""), "{pattern}");
             assert!(selects(pattern, "usr/bin"), "{pattern}");
         }
@@ -153,14 +156,15 @@ mod tests {
     fn patterns_that_select_nothing_are_named() {
         let mut patterns = Patterns::new(&["etc".into(), "nothing".into()]).unwrap();
         assert!(patterns.select(b"etc"));
-        let failure = patterns.unused("image").unwrap_err();
-        assert_eq!(failure.exit, Exit::NotFound);
-        assert_eq!(failure.messages, ["listing image: no entry matches \"nothing\""]);
-        assert_eq!(Patterns::new(&[]).unwrap().unused("image"), Ok(()));
+        let failure = Failure::new(Exit::NotFound, "listing image: no entry matches \"nothing\"");
+        assert_eq!(patterns.unused("listing image"), [("nothing", failure)]);
+        assert_eq!(Patterns::new(&[]).unwrap().unused("listing image"), []);
     }
 
     #[test]
-    fn a_malformed_pattern_is_a_usage_failure() {
-        assert_eq!(Patterns::new(&["etc/[".into()]).unwrap_err().exit, Exit::Usage);
+    fn a_malformed_or_empty_pattern_is_a_usage_failure() {
+        for pattern in ["etc/[", ""] {
+            assert_eq!(Patterns::new(&[pattern.into()]).unwrap_err().exit, Exit::Usage, "{pattern}");
+        }
     }
 }

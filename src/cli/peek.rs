@@ -42,7 +42,8 @@ pub(crate) async fn run(
     };
     report.read_by(&client);
     result?;
-    patterns.unused(&arguments.image)
+    let unused = patterns.unused(&format!("listing {}", arguments.image));
+    Failure::all(unused.into_iter().map(|(_, failure)| failure).collect())
 }
 
 /// Layers and configuration; nothing of any layer is read.

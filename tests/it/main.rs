@@ -4,6 +4,11 @@
 mod archives;
 mod carving;
 mod cli_demo;
+mod cli_flags;
+mod cli_interruption;
+mod cli_output;
+mod cli_readme;
+mod cli_terminal;
 mod collecting;
 mod debian;
 mod encodings;

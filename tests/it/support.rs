@@ -10,6 +10,7 @@ pub(crate) mod inspect;
 pub(crate) mod noise;
 pub(crate) mod program;
 pub(crate) mod recorder;
+pub(crate) mod registry;
 pub(crate) mod subject;
 pub(crate) mod token_server;
 pub(crate) mod tools;

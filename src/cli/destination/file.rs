@@ -120,9 +120,9 @@ fn standard_stream(path: &Path) -> io::Result<Option<File>> {
     Ok(Some(stream.into()))
 }
 
-/// Links below these lead to what a process has open, not to files by name.
+/// Links below these lead to what a process has open, not to files by name. `/dev/shm` is a folder like any other.
 fn is_of_the_system(path: &Path) -> bool {
-    path.starts_with("/dev") || path.starts_with("/proc")
+    path.starts_with("/proc") || path.starts_with("/dev") && !path.starts_with("/dev/shm")
 }
 
 #[cfg(test)]
@@ -186,6 +186,13 @@ mod tests {
         write(&link, b"new");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read(&file).unwrap(), b"new");
+    }
+
+    #[test]
+    fn files_in_shared_memory_are_files() {
+        for (path, expected) in [("/dev/fd/3", true), ("/proc/self/fd/3", true), ("/dev/shm/a", false)] {
+            assert_eq!(is_of_the_system(Path::new(path)), expected, "{path}");
+        }
     }
 
     #[test]

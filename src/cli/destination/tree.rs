@@ -17,7 +17,7 @@ use std::{
 
 use layerslayer::{Entry, EntryKind, Timestamp};
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags},
+    fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT},
     io::Errno,
 };
 
@@ -163,7 +163,9 @@ impl Tree {
     fn symlink(&mut self, path: &[u8], entry: &Entry) -> io::Result<()> {
         let (parent, name) = self.parent(path)?;
         self.replace(&parent, &name, |parent, temporary| {
-            rustix::fs::symlinkat(entry.link.as_slice(), parent, temporary)
+            rustix::fs::symlinkat(entry.link.as_slice(), parent, temporary)?;
+            set_time(parent, temporary, entry);
+            Ok(())
         })?;
         if self.same_permissions {
             let changed = attributes::owners(entry).is_some_and(|(user, group)| {
@@ -182,7 +184,9 @@ impl Tree {
         let device = entry.device.map_or(0, |(major, minor)| rustix::fs::makedev(major, minor));
         let mode = Mode::from_raw_mode(entry.mode & 0o777);
         let made = self.replace(&parent, &name, |parent, temporary| {
-            rustix::fs::mknodat(parent, temporary, kind, mode, device)
+            rustix::fs::mknodat(parent, temporary, kind, mode, device)?;
+            set_time(parent, temporary, entry);
+            Ok(())
         });
         match made {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -273,6 +277,14 @@ impl Tree {
         }
         Ok(directory)
     }
+}
+
+/// Gives something that cannot be opened the time of `entry`, where the file system can.
+fn set_time(parent: &OwnedFd, name: &str, entry: &Entry) {
+    let omitted = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+    let modified = Timespec { tv_sec: entry.mtime.seconds, tv_nsec: entry.mtime.nanoseconds.into() };
+    let times = Timestamps { last_access: omitted, last_modification: modified };
+    let _ = rustix::fs::utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW);
 }
 
 fn is_name(name: &[u8]) -> io::Result<()> {

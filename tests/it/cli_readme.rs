@@ -1,0 +1,97 @@
+//! What the README and `--help` show works as it stands there, with an image of this machine in place of a registry's.
+
+use std::{env, fs, os::unix::fs::symlink, path::Path, process::Command};
+
+use crate::support::{
+    images::{Image, Layout, Tar},
+    tools,
+};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_layerslayer");
+
+/// Every image that an example names.
+const IMAGES: [&str; 3] = ["nginx:alpine", "ubuntu:24.04", "oci:build/image"];
+
+/// An image with what the examples ask for, in two layers.
+fn image() -> Layout {
+    let base = Tar::new()
+        .file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n")
+        .file("etc/hosts", "127.0.0.1 localhost\n")
+        .file("etc/apt/sources.list", "# none\n")
+        .file("usr/lib/os-release", "NAME=Example\n")
+        .file("bin/sh", "#!\n");
+    let application = Tar::new().file("app/start", "#!\n").file("etc/app.conf", "listen = 8080\n");
+    Layout::of(&Image::of([base.finish(), application.finish()]))
+}
+
+/// Runs a line in a shell, in a folder of its own that has the program in its PATH; returns what it printed.
+fn run(line: &str, image: &str) -> String {
+    let folder = tools::temporary_folder();
+    symlink(PROGRAM, folder.path().join("layerslayer")).unwrap();
+    let path = format!("{}:{}", tools::text(folder.path()), env::var("PATH").unwrap());
+    let line = IMAGES.iter().fold(line.to_owned(), |line, name| line.replace(name, image));
+    assert!(line.contains(image), "an image that is not in the list: {line}");
+    let mut command = tools::command("bash");
+    command.args(["-o", "pipefail", "-c", &line]).current_dir(folder.path()).env("PATH", path);
+    String::from_utf8(tools::run(&mut command)).unwrap()
+}
+
+fn help(words: &[&str]) -> String {
+    String::from_utf8(Command::new(PROGRAM).args(words).output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn every_command_of_the_readme_works() {
+    let layout = image();
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let blocks = readme.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let commands: Vec<&str> =
+        blocks.flat_map(str::lines).filter(|line| line.starts_with("layerslayer ")).collect();
+    assert!(commands.len() >= 6, "{commands:?}");
+    for command in commands {
+        run(command, &layout.reference("latest"));
+    }
+}
+
+#[test]
+fn every_target_that_the_readme_names_is_in_the_makefile() {
+    let read = |name| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+    let (readme, makefile) = (read("README.md"), read("Makefile"));
+    let lines = readme.lines().filter_map(|line| line.strip_prefix("make "));
+    let targets: Vec<&str> =
+        lines.filter_map(|line| line.split('#').next()).flat_map(str::split_whitespace).collect();
+    assert_eq!(targets, ["demo", "deps", "test", "install"]);
+    for target in targets {
+        assert!(makefile.lines().any(|line| line.starts_with(&format!("{target}:"))), "{target}");
+    }
+}
+
+#[test]
+fn every_example_of_the_help_works() {
+    let layout = image();
+    for words in [&["--help"][..], &["peek", "--help"], &["carve", "--help"]] {
+        let help = help(words);
+        let examples: Vec<&str> =
+            help.lines().filter_map(|line| line.strip_prefix("  layerslayer ")).collect();
+        assert!(examples.len() >= 4, "{help}");
+        for example in examples {
+            // What follows after some space, or "to …", is said about the command.
+            let command = example.split("  ").next().unwrap().split(" to ").next().unwrap();
+            run(&format!("layerslayer {command}"), &layout.reference("latest"));
+        }
+    }
+}
+
+#[test]
+fn the_help_fits_its_width_and_says_every_exit_status() {
+    for words in [&["--help"][..], &["peek", "--help"], &["carve", "--help"]] {
+        for line in help(words).lines() {
+            assert!(line.chars().count() <= 100, "{line}");
+        }
+    }
+    let help = help(&["--help"]).replace('\n', " ");
+    for code in 0..=9 {
+        assert!(help.contains(&format!(" {code} ")), "{code}");
+    }
+    assert_eq!(self::help(&["--version"]), concat!("layerslayer ", env!("CARGO_PKG_VERSION"), "\n"));
+}
