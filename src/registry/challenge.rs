@@ -189,6 +189,12 @@ mod tests {
     #[test]
     fn a_flood_of_challenges_is_capped() {
         assert_eq!(all(&[&"a,".repeat(10_000)]).len(), limits::CHALLENGES);
+        let challenges = all(&[&"a x=1,".repeat(10_000)]);
+        assert_eq!(
+            challenges,
+            vec![challenge("a", &[("x", "1")]); limits::CHALLENGES],
+            "the last one is whole"
+        );
     }
 
     proptest! {

@@ -1,7 +1,10 @@
 use super::*;
-use crate::toc::entries::{
-    LayerTable,
-    sample::{dir, entry, file, hard, incomplete, layer, opaque, soft, whiteout},
+use crate::{
+    limits,
+    toc::entries::{
+        LayerTable,
+        sample::{dir, entry, file, hard, incomplete, layer, opaque, soft, whiteout},
+    },
 };
 
 mod model;
@@ -133,6 +136,26 @@ fn links_that_grow_without_end_are_a_loop() {
 }
 
 #[test]
+fn so_many_components_are_walked_and_no_more() {
+    let path = |components| "x/".repeat(components);
+    assert_eq!(answer(&[layer([])], path(limits::PATH_COMPONENTS)), "missing");
+    assert_eq!(answer(&[layer([])], path(limits::PATH_COMPONENTS + 2)), "loop");
+    // Those of a link count with what is before and behind it.
+    let rest = limits::PATH_COMPONENTS - 2;
+    let layers = [layer([soft("d/l", "y/z")])];
+    assert_eq!(answer(&layers, format!("d/l/{}", path(rest - 1))), "missing");
+    assert_eq!(answer(&layers, format!("d/l/{}", path(rest))), "loop");
+}
+
+#[test]
+fn forty_hard_links_are_followed_across_layers_and_no_more() {
+    let links = (1..=41).map(|number| layer([hard(format!("l{number}"), format!("l{}", number - 1))]));
+    let layers: Vec<_> = std::iter::once(layer([file("l0")])).chain(links).collect();
+    assert_eq!(answer(&layers, "l40"), "0:l0");
+    assert_ne!(answer(&layers, "l41"), "0:l0");
+}
+
+#[test]
 fn links_stay_below_the_root() {
     let layers = [layer([file("etc/passwd"), soft("a/b/up", "../../../../../etc/passwd")])];
     assert_eq!(answer(&layers, "a/b/up"), "0:etc/passwd");
@@ -212,6 +235,12 @@ fn hard_links_to_nothing_directories_and_each_other_are_missing() {
     }
     assert_eq!(listing(&layers), ["d/ 0", "dir= 0", "none= 0", "self= 0", "x= 0", "y= 0", "z= 0"]);
     assert!(steps(&layers, "none").last().unwrap().contains("missing file"));
+}
+
+#[test]
+fn a_hard_link_to_nothing_is_no_directory_and_hides_the_older_one() {
+    let layers = [layer([file("d/x")]), layer([hard("d", "nowhere")])];
+    assert_eq!(answer(&layers, "d/x"), "deleted by 1");
 }
 
 #[test]
@@ -505,4 +534,23 @@ fn the_steps_tell_what_decided() {
             "layer 1: /usr/bin/sh is the entry",
         ]
     );
+}
+
+#[test]
+fn the_steps_name_the_directory_that_decided() {
+    let base = || layer([file("a/d/old"), soft("a/l", "d"), file("a/f/x")]);
+    let last = |layers: &[LayerTable], path| steps(layers, path).pop().unwrap();
+    for (upper, path, step) in [
+        (opaque("a"), "a/d/old", "layer 1: /a is an opaque directory: older layers do not show in it"),
+        (opaque("a/d"), "a/d/old", "layer 1: /a/d is an opaque directory: older layers do not show in it"),
+        (whiteout("a/d"), "a/d/old", "layer 1: /a/d is a whiteout: older layers do not have it"),
+        (file("a/f"), "a/f/x", "layer 1: /a/f is no directory, so nothing is below it"),
+        (
+            dir("a/l"),
+            "a/l/old",
+            "layer 0: /a/l is hidden by a directory of a newer layer (runtimes disagree if it is a link)",
+        ),
+    ] {
+        assert_eq!(last(&[base(), layer([upper])], path), step);
+    }
 }

@@ -318,6 +318,8 @@ mod tests {
             (&format!("oci:@{DIGEST}"), Kind::Missing(Part::Path), 4),
             ("oci:dir:", Kind::Missing(Part::Tag), 8),
             ("oci:dir:a\nb", character('\n', Part::Tag), 9),
+            ("oci:dir:a b", character(' ', Part::Tag), 9),
+            ("oci:dir:a\u{1b}b", character('\u{1b}', Part::Tag), 9),
             ("oci:dir:@", Kind::Missing(Part::Digest), 9),
             (&format!("oci:dir@{DIGEST}").replace('e', "E"), character('E', Part::Digest), 15),
             ("docker-archive:a:", Kind::Missing(Part::Repository), 17),

@@ -408,8 +408,10 @@ fn global_records_do_not_pile_up() {
         decode(&[archive, global("SCHILY.xattr.c")].concat()),
         Err(error(at, ErrorKind::GlobalTooLong))
     );
-    let user = extended(b'g', &[("uname", &"u".repeat(70_000))]);
-    assert_eq!(decode(&user), Err(error(512, ErrorKind::GlobalTooLong)));
+    let most = usize::try_from(limits::PAX_GLOBAL_BYTES).unwrap();
+    let user = |bytes| extended(b'g', &[("uname", &"u".repeat(bytes))]);
+    assert!(decode(&[user(most), file("a", b"")].concat()).is_ok());
+    assert_eq!(decode(&user(most + 1)), Err(error(512, ErrorKind::GlobalTooLong)));
 }
 
 fn error(offset: u64, kind: ErrorKind) -> Error {
@@ -444,6 +446,10 @@ fn what_is_too_long_is_refused_before_it_is_read() {
         let header = Header::new(type_flag, "x").size(limits::PAX_BYTES + 1).block();
         assert_eq!(fault(&header), (0, ErrorKind::ExtensionTooLong));
     }
+    let mut longest = b"name".to_vec();
+    longest.resize(usize::try_from(limits::PAX_BYTES).unwrap(), 0);
+    let archive = [Header::gnu(b'L', "././@LongLink").with(&longest), file("a", b"")].concat();
+    assert_eq!(only_entry(&archive).0.path, b"name");
     let path = "p".repeat(usize::try_from(limits::PATH_BYTES).unwrap());
     let archive = [extended(b'x', &[("path", &path)]), file("a", b"")].concat();
     assert_eq!(only_entry(&archive).0.path, path.as_bytes());
@@ -510,4 +516,11 @@ fn a_stream_may_end_where_content_was_jumped_over() {
         assert_eq!(decoder.offset().0, archive.len() as u64);
         decoder.finish().unwrap();
     }
+}
+
+#[test]
+fn a_stream_may_end_with_a_header_whose_entry_has_no_content() {
+    let mut decoder = Decoder::new();
+    assert!(matches!(decoder.decode(&mut &file("a", b"")[..]), Ok(Some(Event::Entry(_)))));
+    decoder.finish().unwrap();
 }

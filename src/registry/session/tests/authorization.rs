@@ -232,6 +232,27 @@ async fn a_token_that_is_still_good_is_used_while_the_token_server_is_down() {
 }
 
 #[tokio::test]
+async fn a_token_is_used_up_to_its_end_and_not_at_it() {
+    for (age, is_good) in [(299, true), (300, false)] {
+        let (_server, failures, session, clock) = run_out(503).await;
+        read(&session, b"content", 0..7).await.unwrap();
+        failures.store(usize::MAX, Ordering::SeqCst);
+        clock.advance(Duration::from_secs(age));
+        assert_eq!(read(&session, b"content", 0..7).await.is_ok(), is_good, "{age}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_the_token_server_refuses_to_renew_is_not_used_on() {
+    let (_server, failures, session, clock) = run_out(403).await;
+    read(&session, b"content", 0..7).await.unwrap();
+    failures.store(usize::MAX, Ordering::SeqCst);
+    clock.advance(Duration::from_secs(280));
+    let error = read(&session, b"content", 0..7).await.unwrap_err();
+    assert!(error.is_unauthorized() && error.to_string().contains("not today"), "{error}");
+}
+
+#[tokio::test]
 async fn a_token_server_that_fails_for_a_moment_is_asked_again() {
     let (server, failures, session, _) = run_out(503).await;
     failures.store(3, Ordering::SeqCst);
@@ -291,7 +312,9 @@ async fn a_closed_session_sends_nothing_more() {
     let session = session(&server);
     read(&session, b"content", 0..7).await.unwrap();
     let before = server.requests().len();
+    assert_eq!(session.authority.secret_texts(), ["token-1"]);
     session.close().await;
+    assert_eq!(session.authority.secret_texts(), [""; 0], "the token is forgotten");
     let error = read(&session, b"content", 0..7).await.unwrap_err();
     assert!(error.to_string().contains("closed"), "{error}");
     assert_eq!(server.requests().len(), before);

@@ -253,6 +253,29 @@ async fn a_refusal_without_a_challenge_sends_to_the_root_of_the_api_for_one() {
 }
 
 #[tokio::test]
+async fn the_root_of_the_api_is_asked_for_a_challenge_once() {
+    let tokens = Arc::new(Tokens::default());
+    let shared = Arc::clone(&tokens);
+    let server = ScriptedRegistry::start(move |request| match request.path() {
+        "/token" => shared.issue(request),
+        "/v2/" => {
+            let host = request.header("host").unwrap();
+            Reply::challenge(&format!("Bearer realm=\"http://{host}/token\""))
+        }
+        _ if shared.admits(request) => Reply::blob(request, b"content"),
+        _ => Reply::status(401),
+    });
+    let session = session(&server);
+    for _ in 0..3 {
+        read(&session, b"content", 0..7).await.unwrap();
+        tokens.revoke_all();
+    }
+    assert_eq!(tokens.issued(), 3);
+    let requests = server.requests();
+    assert_eq!(requests.iter().filter(|request| request.target == "/v2/").count(), 1);
+}
+
+#[tokio::test]
 async fn a_registry_that_never_says_how_is_an_error() {
     let server = ScriptedRegistry::start(|_| Reply::status(401));
     let error = read(&session(&server), b"content", 0..7).await.unwrap_err();
