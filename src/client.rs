@@ -33,7 +33,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Client {
     http: Arc<Http>,
-    credential: Option<Credential>,
+    credentials: Vec<(String, Credential)>,
     progress: Arc<dyn Progress>,
 }
 
@@ -44,7 +44,7 @@ impl Client {
         ClientBuilder {
             http: Http::builder(),
             ca_files: Vec::new(),
-            credential: None,
+            credentials: Vec::new(),
             progress: Arc::new(Silent),
         }
     }
@@ -82,8 +82,10 @@ impl Client {
 
     fn session(&self, reference: &Reference) -> Arc<Session> {
         let (host, name) = (reference.api_host().to_owned(), reference.repository().to_owned());
-        let credential = match &self.credential {
-            Some(credential) => Some(credential.clone()),
+        let mut given = self.credentials.iter().rev();
+        let given = given.find(|(registry, _)| registry == reference.registry() || *registry == host);
+        let credential = match given {
+            Some((_, credential)) => Some(credential.clone()),
             None => docker_config::find(&host).unwrap_or_else(|error| {
                 // As docker does: a broken file must not keep anybody from public images.
                 let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
@@ -98,7 +100,7 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("credential", &self.credential).finish_non_exhaustive()
+        f.debug_struct("Client").field("credentials", &self.credentials).finish_non_exhaustive()
     }
 }
 
@@ -120,14 +122,14 @@ pub struct Transferred {
 /// let password = std::env::var("REGISTRY_PASSWORD").unwrap_or_default();
 /// let client = Client::builder()
 ///     .ca_file("/etc/ssl/registry.pem")
-///     .credential(Credential::basic("me", password.into()))
+///     .credential("registry.example.com:5000", Credential::basic("me", password.into()))
 ///     .build()?;
 /// # Ok::<(), layerslayer::Error>(())
 /// ```
 pub struct ClientBuilder {
     http: HttpBuilder,
     ca_files: Vec<PathBuf>,
-    credential: Option<Credential>,
+    credentials: Vec<(String, Credential)>,
     progress: Arc<dyn Progress>,
 }
 
@@ -139,10 +141,11 @@ impl ClientBuilder {
         self
     }
 
-    /// Uses this credential for every registry, instead of those in docker's `config.json`.
+    /// Uses this credential for `registry` (as [`Reference::registry`] gives it: `docker.io`, `localhost:5000`), and for no
+    /// other, instead of what docker's `config.json` holds for it. The last one for a registry counts.
     #[must_use]
-    pub fn credential(mut self, credential: Credential) -> Self {
-        self.credential = Some(credential);
+    pub fn credential(mut self, registry: impl Into<String>, credential: Credential) -> Self {
+        self.credentials.push((registry.into(), credential));
         self
     }
 
@@ -166,15 +169,15 @@ impl ClientBuilder {
     ///
     /// If a certificate file cannot be read or the platform's TLS roots cannot be set up.
     pub fn build(self) -> Result<Client, Error> {
-        let Self { http, ca_files, credential, progress } = self;
+        let Self { http, ca_files, credentials, progress } = self;
         let http = http.ca_files(ca_files).build()?;
-        Ok(Client { http, credential, progress })
+        Ok(Client { http, credentials, progress })
     }
 }
 
 impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = f.debug_struct("ClientBuilder");
-        text.field("ca_files", &self.ca_files).field("credential", &self.credential).finish_non_exhaustive()
+        text.field("ca_files", &self.ca_files).field("credentials", &self.credentials).finish_non_exhaustive()
     }
 }

@@ -14,15 +14,9 @@ pub(crate) mod scripted;
 pub(crate) mod session;
 mod token;
 
-pub(crate) use error::Error;
+pub(crate) use error::{Error, Kind};
+pub(crate) use http::{Http, HttpBuilder};
 pub(crate) use session::Session;
-#[allow(unused_imports, reason = "for the rooms above")]
-pub(crate) use {
-    blob::BlobReader,
-    error::Kind,
-    http::{Http, HttpBuilder},
-    session::FetchedManifest,
-};
 
 /// A repository of a registry. Both parts are well-formed: they come from a parsed reference.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]

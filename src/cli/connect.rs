@@ -43,7 +43,11 @@ pub(crate) async fn open(
         builder = builder.ca_file(file.clone());
     }
     if let Some(username) = &common.username {
-        builder = builder.credential(Credential::basic(username, password(io::stdin().lock())?));
+        let ImageReference::Registry(reference) = &reference else {
+            return Err(Failure::usage(format!("--username is for registries, and {image:?} is none")));
+        };
+        let credential = Credential::basic(username, password(io::stdin().lock())?);
+        builder = builder.credential(reference.registry(), credential);
     }
     let client = builder.build()?;
     let result = client.image(&reference, &platform).await;

@@ -1,6 +1,7 @@
 //! Who may read what, at Debian's registry behind htpasswd and behind tokens.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use layerslayer::{Client, Credential, Platform};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -178,4 +179,36 @@ fn a_stored_credential_that_a_public_image_refuses_is_left_out_with_a_warning_th
     // Quiet means no warnings.
     let ran = brought_passwd(carve(&open).docker_config(&stale).arg("-q").run());
     assert_eq!(ran.stderr, "");
+}
+
+/// One client, two registries that both ask for a password: each sees its own, in whatever order they are asked.
+#[tokio::test]
+async fn a_credential_goes_to_its_registry_alone() {
+    let registries = ["of the first", "of the second"].map(|password| {
+        let registry = DockerRegistry::htpasswd("alice", password);
+        let reference = push_to(&registry, "one", Trust::Credentials("alice", password));
+        let recorder = Recorder::before(&registry.host());
+        let reference = reference.replace(&registry.host(), &recorder.host());
+        (registry, recorder, reference, password)
+    });
+    let mut builder = Client::builder();
+    for (_, recorder, _, password) in &registries {
+        builder =
+            builder.credential(recorder.host(), Credential::basic("alice", String::from(*password).into()));
+    }
+    let client = builder.build().unwrap();
+    for (_, recorder, reference, password) in &registries {
+        client.image(&reference.parse().unwrap(), &Platform::default()).await.unwrap();
+        let basic = format!("Basic {}", STANDARD.encode(format!("alice:{password}")));
+        let exchanges = recorder.exchanges();
+        let sent: Vec<&str> =
+            exchanges.iter().filter_map(|exchange| exchange.field("authorization")).collect();
+        assert!(!sent.is_empty() && sent.iter().all(|value| *value == basic), "{sent:?}");
+    }
+}
+
+#[test]
+fn a_user_name_for_an_image_on_disk_is_a_mistake() {
+    let demo = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/fixtures/demo");
+    carve(demo).login("alice", "secret").run().failed(2).said("--username is for registries");
 }
