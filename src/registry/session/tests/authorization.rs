@@ -313,6 +313,8 @@ async fn a_closed_session_sends_nothing_more() {
     read(&session, b"content", 0..7).await.unwrap();
     let before = server.requests().len();
     assert_eq!(session.authority.secret_texts(), ["token-1"]);
+    let shown = format!("{session:?}");
+    assert!(shown.contains(NAME) && !shown.contains("token-1"), "{shown}");
     session.close().await;
     assert_eq!(session.authority.secret_texts(), [""; 0], "the token is forgotten");
     let error = read(&session, b"content", 0..7).await.unwrap_err();
