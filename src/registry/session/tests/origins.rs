@@ -42,6 +42,13 @@ fn https_is_the_rule_and_open_only_for_this_machine() {
 }
 
 #[tokio::test]
+async fn what_speaks_neither_http_nor_https_is_told_of_as_http() {
+    let server = ScriptedRegistry::start(|_| Reply::close());
+    let error = read(&session(&server), b"content", 0..7).await.unwrap_err();
+    assert!(error.is_unavailable() && !error.to_string().contains("TLS"), "{error}");
+}
+
+#[tokio::test]
 async fn a_bad_request_alone_does_not_mean_https() {
     let server = ScriptedRegistry::start(|_| Reply::status(400).body("no"));
     let error = read(&session(&server), b"content", 0..7).await.unwrap_err();
