@@ -261,6 +261,19 @@ async fn a_token_server_that_fails_for_a_moment_is_asked_again() {
 }
 
 #[tokio::test]
+async fn a_token_server_that_hangs_up_once_is_asked_again() {
+    let (tokens, asked) = (Tokens::default(), AtomicUsize::new(0));
+    let server = ScriptedRegistry::start(move |request| {
+        if request.path() == "/token" && asked.fetch_add(1, Ordering::SeqCst) == 0 {
+            return Reply::close();
+        }
+        tokens.answer(request, |request| Reply::blob(request, b"content"))
+    });
+    read(&session(&server), b"content", 0..7).await.unwrap();
+    assert_eq!(server.requests_to("/token").len(), 2);
+}
+
+#[tokio::test]
 async fn sessions_used_in_turns_never_share_a_token() {
     let (server, tokens) = token_server(b"content");
     let http = builder().build().unwrap();
@@ -313,6 +326,8 @@ async fn a_closed_session_sends_nothing_more() {
     read(&session, b"content", 0..7).await.unwrap();
     let before = server.requests().len();
     assert_eq!(session.authority.secret_texts(), ["token-1"]);
+    let shown = format!("{session:?}");
+    assert!(shown.contains(NAME) && !shown.contains("token-1"), "{shown}");
     session.close().await;
     assert_eq!(session.authority.secret_texts(), [""; 0], "the token is forgotten");
     let error = read(&session, b"content", 0..7).await.unwrap_err();

@@ -88,6 +88,19 @@ async fn basic_follows_where_bearer_fails() {
 }
 
 #[tokio::test]
+async fn basic_does_not_follow_where_the_token_server_is_down() {
+    let server = ScriptedRegistry::start(|request| match (request.path(), request.authorization()) {
+        ("/token", _) => Reply::status(503),
+        (_, Some(BASIC)) => Reply::blob(request, b"content"),
+        _ => Reply::challenge(&format!("{}, Basic realm=r", bearer(request))),
+    });
+    let session = session_with(builder(), &server, stored_basic());
+    let error = read(&session, b"content", 0..7).await.unwrap_err();
+    assert!(error.is_unavailable(), "{error}");
+    assert!(server.requests_to("/v2/").iter().all(|request| request.authorization().is_none()));
+}
+
+#[tokio::test]
 async fn user_and_password_go_to_the_token_server_as_basic() {
     let server = guarded(|request| match request.authorization() {
         Some(BASIC) => Reply::token("good"),

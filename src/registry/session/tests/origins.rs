@@ -26,6 +26,28 @@ async fn on_this_machine_plain_http_is_tried_first_and_then_https() {
     }
 }
 
+#[test]
+fn https_is_the_rule_and_open_only_for_this_machine() {
+    for (host, plain_http, is_plain, is_decided) in [
+        ("registry.example", false, false, true),
+        ("registry.example:5000", true, true, true),
+        ("localhost:5000", false, true, false),
+        ("localhost:5000", true, true, true),
+    ] {
+        let http = builder().plain_http(plain_http).build().unwrap();
+        let session = Session::new(http, repository(host, NAME), None);
+        let origin = *lock(&session.origin);
+        assert_eq!((origin.is_plain, origin.is_decided), (is_plain, is_decided), "{host} {plain_http}");
+    }
+}
+
+#[tokio::test]
+async fn what_speaks_neither_http_nor_https_is_told_of_as_http() {
+    let server = ScriptedRegistry::start(|_| Reply::close());
+    let error = read(&session(&server), b"content", 0..7).await.unwrap_err();
+    assert!(error.is_unavailable() && !error.to_string().contains("TLS"), "{error}");
+}
+
 #[tokio::test]
 async fn a_bad_request_alone_does_not_mean_https() {
     let server = ScriptedRegistry::start(|_| Reply::status(400).body("no"));

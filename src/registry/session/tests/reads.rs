@@ -60,6 +60,22 @@ async fn a_manifest_beyond_the_cap_is_refused() {
 }
 
 #[tokio::test]
+async fn a_manifest_that_always_breaks_off_is_given_up() {
+    let server = manifests(Reply::ok(MANIFEST).cut_after(5));
+    let error = session(&server).manifest("latest", None).await.unwrap_err();
+    assert!(error.is_unavailable(), "{error}");
+}
+
+#[tokio::test]
+async fn a_registry_that_cannot_do_it_is_unavailable() {
+    for status in [501, 505] {
+        let server = manifests(Reply::status(status));
+        let error = session(&server).manifest("latest", None).await.unwrap_err();
+        assert!(error.is_unavailable(), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_missing_manifest_may_be_a_private_one() {
     let body = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#;
     let server = manifests(Reply::status(404).body(body));
@@ -241,4 +257,5 @@ async fn an_unknown_blob_is_told_apart() {
         ScriptedRegistry::start(|_| Reply::status(404).body("{\"errors\":[{\"code\":\"BLOB_UNKNOWN\"}]}"));
     let error = read(&session(&server), b"content", 0..7).await.unwrap_err();
     assert!(error.is_blob_unknown() && error.to_string().contains("BLOB_UNKNOWN"), "{error}");
+    assert!(!error.to_string().contains("private"), "the image is known: {error}");
 }

@@ -234,6 +234,13 @@ async fn a_redirect_may_lead_one_class_further_in_and_no_more() {
                 let session = Session::new(http, repository(&host, NAME), None);
                 let result = read(&session, b"content", 0..7).await;
                 assert_eq!(result.is_ok(), rank <= deepest, "{registry} {name} {place}");
+                if let Err(error) = result {
+                    let shown = error.to_string();
+                    assert!(
+                        !error.is_unauthorized() && shown.contains("a redirect is not followed"),
+                        "{shown}"
+                    );
+                }
             }
         }
     }
