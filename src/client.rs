@@ -105,6 +105,12 @@ impl fmt::Debug for Client {
 }
 
 /// What went over the network.
+///
+/// ```
+/// let client = layerslayer::Client::builder().build()?;
+/// assert_eq!(client.transferred().requests, 0);
+/// # Ok::<(), layerslayer::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Transferred {

@@ -42,6 +42,17 @@ impl fmt::Display for Verification {
 }
 
 /// One layer of an [`Image`](crate::Image): what the manifest and the configuration say of it, and its contents on demand.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// # let client = layerslayer::Client::builder().build()?;
+/// # let image = client.image(&"nginx:alpine".parse()?, &Default::default()).await?;
+/// for layer in image.layers() {
+///     println!("{} {} {} bytes", layer.index(), layer.digest(), layer.size());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Layer {
     pub(crate) image: Arc<str>,

@@ -3,10 +3,22 @@
 use std::fmt;
 
 /// A byte offset in a layer's blob as it is stored and transferred.
+///
+/// ```
+/// use layerslayer::Compressed;
+///
+/// assert_eq!(Compressed(7).to_string(), "byte 7 of the blob");
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Compressed(pub u64);
 
 /// A byte offset in a layer's tar stream, after decompression.
+///
+/// ```
+/// use layerslayer::Uncompressed;
+///
+/// assert_eq!(Uncompressed(512).to_string(), "byte 512 of the unpacked layer");
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Uncompressed(pub u64);
 

@@ -33,6 +33,18 @@ pub struct Rootfs {
 }
 
 /// One entry of a [`Rootfs`].
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// # let client = layerslayer::Client::builder().build()?;
+/// # let image = client.image(&"nginx:alpine".parse()?, &Default::default()).await?;
+/// image.rootfs().await?.visit(|found| {
+///     println!("{} {}", found.layer, found.entry.path.escape_ascii());
+///     Ok::<(), std::convert::Infallible>(())
+/// })?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct RootfsEntry {

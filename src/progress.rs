@@ -3,6 +3,21 @@
 use crate::oci::digest::Digest;
 
 /// Receives the progress of transfers. All methods default to doing nothing and must return quickly.
+///
+/// ```no_run
+/// use std::sync::Arc;
+///
+/// struct Warnings;
+///
+/// impl layerslayer::Progress for Warnings {
+///     fn warning(&self, message: &str) {
+///         eprintln!("warning: {message}");
+///     }
+/// }
+///
+/// let client = layerslayer::Client::builder().progress(Arc::new(Warnings)).build()?;
+/// # Ok::<(), layerslayer::Error>(())
+/// ```
 pub trait Progress: Send + Sync {
     /// A layer's blob of `total` compressed bytes is about to be read.
     fn layer_started(&self, _layer: usize, _digest: &Digest, _total: u64) {}
@@ -18,6 +33,12 @@ pub trait Progress: Send + Sync {
 }
 
 /// Progress that nobody watches.
+///
+/// ```no_run
+/// let silent = std::sync::Arc::new(layerslayer::Silent);
+/// let client = layerslayer::Client::builder().progress(silent).build()?;
+/// # Ok::<(), layerslayer::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

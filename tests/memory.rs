@@ -297,7 +297,7 @@ fn a_table_that_has_just_grown_takes_no_more_for_an_entry() {
 #[test]
 fn memory_does_not_grow_with_content() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    for (times, compressed) in [(1, true), (8, true), (2, false)] {
+    for (times, compressed) in [(1, true), (16, true), (2, false)] {
         let folder = tempfile::tempdir().unwrap();
         content(folder.path(), times, compressed);
         let size = CONTENT as u64 * times;

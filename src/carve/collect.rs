@@ -87,6 +87,22 @@ impl Selection {
 }
 
 /// What was collected: items parents first, and the content of their files in a temporary file.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// # let client = layerslayer::Client::builder().build()?;
+/// # let image = client.image(&"nginx:alpine".parse()?, &Default::default()).await?;
+/// use layerslayer::{CarveOptions, Selection};
+///
+/// let found = image.collect(&Selection::paths(["/etc"]), &CarveOptions::default()).await?;
+/// for item in found.items() {
+///     let mut content = Vec::new();
+///     std::io::Read::read_to_end(&mut found.open(item), &mut content)?;
+///     println!("{} {}", item.path.escape_ascii(), content.len());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Collection {
     items: Vec<Item>,
@@ -97,6 +113,19 @@ pub struct Collection {
 }
 
 /// One entry of a [`Collection`].
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// # let client = layerslayer::Client::builder().build()?;
+/// # let image = client.image(&"nginx:alpine".parse()?, &Default::default()).await?;
+/// # let selection = layerslayer::Selection::paths(["/etc"]);
+/// let found = image.collect(&selection, &Default::default()).await?;
+/// for item in found.items() {
+///     println!("{:?} {} from layer {}", item.entry.kind, item.path.escape_ascii(), item.layer);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Item {

@@ -20,6 +20,21 @@ use crate::{
 const CHUNK_BYTES: usize = 256 << 10;
 
 /// How far an answer can be relied on.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// # let client = layerslayer::Client::builder().build()?;
+/// # let image = client.image(&"nginx:alpine".parse()?, &Default::default()).await?;
+/// let mut file = image.carve("/etc/passwd").await?;
+/// while let Some(piece) = file.next().await {
+///     piece?;
+/// }
+/// if let Some(outcome) = file.outcome() {
+///     println!("verified: {}, final: {}", outcome.verification, outcome.is_final);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Outcome {

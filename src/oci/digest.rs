@@ -5,6 +5,13 @@ use std::{fmt, str::FromStr};
 use sha2::{Digest as _, Sha256, Sha512};
 
 /// A hash algorithm that the image specification registers.
+///
+/// ```
+/// use layerslayer::{Algorithm, Digest};
+///
+/// assert_eq!(Digest::sha256(b"").algorithm(), Algorithm::Sha256);
+/// assert_eq!(Algorithm::Sha512.as_str(), "sha512");
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum Algorithm {
@@ -111,6 +118,12 @@ impl FromStr for Digest {
 }
 
 /// Why a text is not a digest.
+///
+/// ```
+/// use layerslayer::{Digest, DigestError};
+///
+/// assert_eq!("garbage".parse::<Digest>(), Err(DigestError::NoColon));
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DigestError {

@@ -197,6 +197,12 @@ fn check_name(name: &str, start: usize) -> Result<(), MediaTypeError> {
 }
 
 /// A text that is no media type.
+///
+/// ```
+/// use layerslayer::MediaType;
+///
+/// assert!("no type".parse::<MediaType>().is_err());
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("not a media type like type/subtype (byte {at})")]
 pub struct MediaTypeError {

@@ -345,6 +345,12 @@ fn some(text: &str) -> Option<String> {
 }
 
 /// Why a text is not a platform, and where.
+///
+/// ```
+/// use layerslayer::Platform;
+///
+/// assert!("linux/amd64/v1/more".parse::<Platform>().is_err());
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{kind} (character {})", .at.saturating_add(1))]
 pub struct PlatformError {
@@ -367,6 +373,13 @@ impl PlatformError {
 }
 
 /// What is wrong with a platform.
+///
+/// ```
+/// use layerslayer::Platform;
+///
+/// let error = "linux//".parse::<Platform>().unwrap_err();
+/// println!("{:?} at byte {}", error.kind(), error.at());
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlatformErrorKind {

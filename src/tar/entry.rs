@@ -5,6 +5,12 @@ use std::collections::BTreeMap;
 use crate::offset::Uncompressed;
 
 /// What an entry is.
+///
+/// ```
+/// use layerslayer::{Entry, EntryKind};
+///
+/// assert_eq!(Entry::new("etc", EntryKind::Directory).kind, EntryKind::Directory);
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum EntryKind {
@@ -31,6 +37,13 @@ pub enum EntryKind {
 }
 
 /// A point in time: seconds and nanoseconds since 1970-01-01T00:00:00Z.
+///
+/// ```
+/// use layerslayer::Timestamp;
+///
+/// let half_a_second_before_1970 = Timestamp { seconds: -1, nanoseconds: 500_000_000 };
+/// assert!(half_a_second_before_1970 < Timestamp::default());
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Timestamp {
     /// Whole seconds, negative before 1970.
@@ -40,6 +53,13 @@ pub struct Timestamp {
 }
 
 /// One entry of a layer.
+///
+/// ```
+/// use layerslayer::{Entry, EntryKind};
+///
+/// let entry = Entry::new("etc/passwd", EntryKind::File);
+/// assert_eq!((entry.path.as_slice(), entry.size), (&b"etc/passwd"[..], 0));
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Entry {

@@ -184,6 +184,14 @@ impl ImageConfig {
 }
 
 /// One step in the making of an image.
+///
+/// ```
+/// use layerslayer::ImageConfig;
+///
+/// let config = ImageConfig::parse(br#"{"history": [{"created_by": "COPY app /", "empty_layer": false}]}"#)?;
+/// assert_eq!(config.history()[0].created_by(), Some("COPY app /"));
+/// # Ok::<(), layerslayer::ManifestError>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HistoryEntry {
     created_by: Option<String>,

@@ -67,6 +67,15 @@ pub enum ManifestError {
 }
 
 /// What is wrong with a field.
+///
+/// ```
+/// use layerslayer::{Manifest, ManifestError};
+///
+/// let body = br#"{"mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [{"size": -5}]}"#;
+/// if let Err(ManifestError::Field { field, problem, .. }) = Manifest::parse(body, None) {
+///     println!("{field}: {problem}");
+/// }
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FieldProblem {

@@ -48,6 +48,13 @@ impl ReferenceError {
 }
 
 /// What is wrong with a reference.
+///
+/// ```
+/// use layerslayer::Reference;
+///
+/// let error = "UPPER".parse::<Reference>().unwrap_err();
+/// println!("{:?} at byte {}", error.kind(), error.at());
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReferenceErrorKind {
@@ -115,6 +122,10 @@ fn advice(suggestion: Option<&str>) -> String {
 }
 
 /// A part of a reference.
+///
+/// ```
+/// assert_eq!(layerslayer::Part::Tag.to_string(), "the tag");
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Part {

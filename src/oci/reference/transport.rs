@@ -63,6 +63,15 @@ pub enum ImageReference {
 }
 
 /// Which image of an OCI image layout.
+///
+/// ```
+/// use layerslayer::{ImageReference, LayoutImage};
+///
+/// let reference: ImageReference = "oci:layout:1.2".parse()?;
+/// let ImageReference::OciLayout { image, .. } = reference else { unreachable!() };
+/// assert_eq!(image, Some(LayoutImage::Tag("1.2".into())));
+/// # Ok::<(), layerslayer::ReferenceError>(())
+/// ```
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum LayoutImage {
@@ -73,6 +82,15 @@ pub enum LayoutImage {
 }
 
 /// Which image of a docker archive.
+///
+/// ```
+/// use layerslayer::{ArchiveImage, ImageReference};
+///
+/// let reference: ImageReference = "docker-archive:saved.tar:@1".parse()?;
+/// let ImageReference::DockerArchive { image, .. } = reference else { unreachable!() };
+/// assert_eq!(image, Some(ArchiveImage::Index(1)));
+/// # Ok::<(), layerslayer::ReferenceError>(())
+/// ```
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum ArchiveImage {
