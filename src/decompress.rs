@@ -7,9 +7,13 @@ use std::fmt;
 
 use crate::offset::Compressed;
 
+mod checkpoint;
 mod gzip;
 mod inflate;
 mod zstd;
+
+#[allow(unused_imports, reason = "the rooms that use them follow")]
+pub(crate) use self::checkpoint::{Checkpoint, Restart};
 
 /// Bytes needed to tell every known compression from another (bzip2's block magic ends at byte 10).
 const MAGIC_BYTES: usize = 10;

@@ -33,3 +33,13 @@ impl fmt::Display for Uncompressed {
         write!(f, "byte {} of the unpacked layer", self.0)
     }
 }
+
+/// The same place in both streams of a layer: once so many bytes of the blob have been decoded, so many unpacked bytes are out.
+#[allow(dead_code, reason = "the rooms that use it follow")]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Position {
+    /// Bytes of the blob.
+    pub(crate) compressed: Compressed,
+    /// Bytes of the unpacked layer.
+    pub(crate) uncompressed: Uncompressed,
+}

@@ -1,3 +1,29 @@
-//! What is known of a layer after reading it: a table of its entries.
+//! What is known of a layer: its entries, and where in the blob their content lies.
 
+pub(crate) mod chunks;
 pub(crate) mod entries;
+pub(crate) mod spans;
+
+use self::{chunks::Chunks, entries::LayerTable, spans::Spans};
+
+/// A layer's table of contents.
+#[allow(dead_code, reason = "the rooms that read and write this follow")]
+#[derive(Debug)]
+pub(crate) struct LayerToc {
+    /// The entries.
+    pub(crate) entries: LayerTable,
+    /// Where their content lies.
+    pub(crate) content: ContentMap,
+}
+
+/// How to read the content of entries without all that lies before it.
+#[allow(dead_code, reason = "the rooms that read and write this follow")]
+#[derive(Debug)]
+pub(crate) enum ContentMap {
+    /// By a publisher's table of files.
+    Chunks(Chunks),
+    /// It is not known.
+    Nothing,
+    /// By decoding the tar from a checkpoint on.
+    Spans(Spans),
+}

@@ -15,7 +15,7 @@ const ROOMS: &[(&str, u32, &[&str])] = &[
     ("progress", 0, &["oci"]),
     ("decompress", 1, &[]),
     ("tar", 1, &[]),
-    ("toc", 1, &["tar"]),
+    ("toc", 1, &["decompress", "tar"]),
     ("auth", 2, &[]),
     ("cache", 2, &[]),
     ("registry", 3, &[]),
