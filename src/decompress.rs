@@ -5,15 +5,23 @@
 
 use std::fmt;
 
-use crate::offset::Compressed;
+use self::marks::Marks;
+use crate::offset::{Compressed, Position, Uncompressed};
 
 mod checkpoint;
 mod gzip;
 mod inflate;
+mod marks;
 mod zstd;
 
 #[allow(unused_imports, reason = "the rooms that use them follow")]
-pub(crate) use self::checkpoint::{Checkpoint, Restart};
+pub(crate) use self::{
+    checkpoint::{Checkpoint, Restart},
+    inflate::WINDOW_BYTES,
+};
+
+/// A pass that records makes about one checkpoint in so many unpacked bytes.
+pub(crate) const CHECKPOINT_BYTES: u64 = 1 << 20;
 
 /// Bytes needed to tell every known compression from another (bzip2's block magic ends at byte 10).
 const MAGIC_BYTES: usize = 10;
@@ -51,7 +59,20 @@ pub(crate) struct Decompressor {
     /// The blob's first bytes, kept until the codec has taken them.
     head: Vec<u8>,
     taken: usize,
-    consumed: u64,
+    position: Position,
+    /// Where to stop for checkpoints, when recording.
+    marks: Option<Marks>,
+    /// How to begin at `position`, if a checkpoint was due there.
+    restart: Option<Restart>,
+}
+
+/// What a codec did in one go.
+#[derive(Default)]
+struct Run {
+    /// Bytes of output written.
+    produced: usize,
+    /// How to begin where it stopped, if it stopped for a checkpoint.
+    restart: Option<Restart>,
 }
 
 enum State {
@@ -64,7 +85,52 @@ enum State {
 impl Decompressor {
     /// A decompressor at the start of a blob.
     pub(crate) fn new() -> Self {
-        Self { state: State::Sniffing, head: Vec::with_capacity(MAGIC_BYTES), taken: 0, consumed: 0 }
+        let head = Vec::with_capacity(MAGIC_BYTES);
+        Self { head, ..Self::at(State::Sniffing, Position::default()) }
+    }
+
+    /// Goes on from a checkpoint; `encoding` is what the blob turned out to be. The CRC and length of the gzip member that it
+    /// begins in the middle of are not checked.
+    #[allow(dead_code, reason = "the rooms that read from checkpoints follow")]
+    pub(crate) fn restart(encoding: Encoding, checkpoint: &Checkpoint) -> Result<Self, Error> {
+        let refused = |what| Err(Error::corrupt(checkpoint.at.compressed, what));
+        let state = match (encoding, &checkpoint.restart) {
+            (Encoding::Gzip, Restart::Deflate { bits, value, window }) => {
+                if *bits > 7 || *value >> *bits != 0 || window.len() > WINDOW_BYTES {
+                    return refused("a checkpoint that cannot be");
+                }
+                State::Gzip(gzip::Decoder::resume(*bits, *value, window))
+            }
+            (Encoding::Gzip, Restart::Member) => State::Gzip(gzip::Decoder::new()),
+            (Encoding::Plain, Restart::Plain) => State::Plain,
+            (Encoding::Zstd, Restart::Frame) => State::Zstd(zstd::Decoder::new()?),
+            _ => return refused("a checkpoint of another compression"),
+        };
+        Ok(Self::at(state, checkpoint.at))
+    }
+
+    fn at(state: State, position: Position) -> Self {
+        Self { state, head: Vec::new(), taken: 0, position, marks: None, restart: None }
+    }
+
+    /// From now on [`decompress`](Self::decompress) stops at places worth a checkpoint, and [`Self::take_checkpoint`] has it
+    /// then: at most two in each MiB of output, none where the blob begins or decoding began.
+    #[allow(dead_code, reason = "the rooms that record follow")]
+    pub(crate) fn record(&mut self) {
+        self.marks = Some(Marks::new(self.position.uncompressed));
+    }
+
+    /// How much of the blob was taken and how much came out so far, both from the blob's start.
+    #[allow(dead_code, reason = "the rooms that record follow")]
+    pub(crate) fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The checkpoint at exactly [`Self::position`], if one was due there: its window has all the bytes that the member has, up
+    /// to 32 KiB. The next call of `decompress` forgets it.
+    #[allow(dead_code, reason = "the rooms that record follow")]
+    pub(crate) fn take_checkpoint(&mut self) -> Option<Checkpoint> {
+        self.restart.take().map(|restart| Checkpoint { at: self.position, restart })
     }
 
     /// What the blob is compressed with, once enough of it has been seen.
@@ -78,25 +144,25 @@ impl Decompressor {
     }
 
     /// Takes bytes from the front of `input` and fills the front of `output`; returns how many bytes of `output` were filled.
-    /// 0 with a non-empty `output` means that all of `input` was taken and more is needed.
+    /// 0 with a non-empty `output` means that all of `input` was taken and more is needed; when recording, only if
+    /// [`Self::take_checkpoint`] has nothing either (a checkpoint can be due before anything comes out).
     pub(crate) fn decompress(&mut self, input: &mut &[u8], output: &mut [u8]) -> Result<usize, Error> {
+        self.restart = None;
         if matches!(self.state, State::Sniffing) && !self.sniff(input)? {
             return Ok(0);
         }
-        if let Some(mut head) = self.head.get(self.taken..).filter(|head| !head.is_empty()) {
-            let before = head.len();
-            let produced = self.state.run(&mut head, output, self.consumed)?;
-            let taken = before - head.len();
-            self.taken += taken;
-            self.consumed += taken as u64;
-            if produced > 0 || self.taken < self.head.len() {
+        if self.taken < self.head.len() {
+            let head = std::mem::take(&mut self.head);
+            let mut rest = head.get(self.taken..).unwrap_or_default();
+            let produced = self.run(&mut rest, output);
+            self.taken = head.len() - rest.len();
+            self.head = head;
+            let produced = produced?;
+            if produced > 0 || self.restart.is_some() || self.taken < self.head.len() {
                 return Ok(produced);
             }
         }
-        let before = input.len();
-        let produced = self.state.run(input, output, self.consumed)?;
-        self.consumed += (before - input.len()) as u64;
-        Ok(produced)
+        self.run(input, output)
     }
 
     /// The blob has ended: fills `output` with what was still held back, and once that is 0 bytes the blob was complete. An
@@ -106,16 +172,31 @@ impl Decompressor {
             // Fewer bytes than any magic number has: an empty or a tiny blob.
             self.state = State::of(&self.head)?;
         }
+        // There is nothing to begin with after the end.
+        self.marks = None;
         let produced = self.decompress(&mut &[][..], output)?;
         if produced > 0 {
             return Ok(produced);
         }
-        let at = Compressed(self.consumed);
+        let at = self.position.compressed;
         match &self.state {
             State::Gzip(decoder) if !decoder.at_end() => Err(Error::truncated(at, "gzip member")),
             State::Zstd(decoder) if !decoder.at_end() => Err(Error::truncated(at, "zstd frame")),
             _ => Ok(0),
         }
+    }
+
+    /// Has the codec do what it can.
+    fn run(&mut self, input: &mut &[u8], output: &mut [u8]) -> Result<usize, Error> {
+        let before = input.len();
+        let run = self.state.run(input, output, self.position, self.marks.as_ref())?;
+        self.position.compressed.0 += (before - input.len()) as u64;
+        self.position.uncompressed.0 += run.produced as u64;
+        if let (Some(marks), Some(restart)) = (&mut self.marks, &run.restart) {
+            marks.made(self.position.uncompressed, restart);
+        }
+        self.restart = run.restart;
+        Ok(run.produced)
     }
 
     fn sniff(&mut self, input: &mut &[u8]) -> Result<bool, Error> {
@@ -149,21 +230,32 @@ impl State {
         }
     }
 
-    fn run(&mut self, input: &mut &[u8], output: &mut [u8], consumed: u64) -> Result<usize, Error> {
+    fn run(
+        &mut self,
+        input: &mut &[u8],
+        output: &mut [u8],
+        start: Position,
+        marks: Option<&Marks>,
+    ) -> Result<Run, Error> {
         match self {
-            Self::Gzip(decoder) => decoder.decompress(input, output, Compressed(consumed)),
-            Self::Plain | Self::Sniffing => {
-                let length = input.len().min(output.len());
-                let (now, later) = input.split_at(length);
-                if let Some(target) = output.get_mut(..length) {
-                    target.copy_from_slice(now);
-                }
-                *input = later;
-                Ok(length)
-            }
-            Self::Zstd(decoder) => decoder.decompress(input, output, Compressed(consumed)),
+            Self::Gzip(decoder) => decoder.decompress(input, output, start, marks),
+            Self::Plain | Self::Sniffing => Ok(copy(input, output, start.uncompressed, marks)),
+            Self::Zstd(decoder) => decoder.decompress(input, output, start, marks),
         }
     }
+}
+
+/// Takes bytes of a blob that is not compressed.
+fn copy(input: &mut &[u8], output: &mut [u8], start: Uncompressed, marks: Option<&Marks>) -> Run {
+    let distance = marks.map_or(u64::MAX, |marks| marks.distance(start));
+    let most = usize::try_from(distance).unwrap_or(usize::MAX);
+    let length = input.len().min(output.len()).min(most);
+    let (now, later) = input.split_at(length);
+    if let Some(target) = output.get_mut(..length) {
+        target.copy_from_slice(now);
+    }
+    *input = later;
+    Run { produced: length, restart: (length == most).then_some(Restart::Plain) }
 }
 
 /// Why a blob could not be decompressed.
@@ -206,4 +298,4 @@ impl Error {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,8 +8,15 @@
 
 use flate2::Crc;
 
-use super::{Error, inflate::Inflate};
-use crate::{limits, offset::Compressed};
+use super::{
+    Error, Restart, Run,
+    inflate::{Inflate, Stop},
+    marks::Marks,
+};
+use crate::{
+    limits,
+    offset::{Compressed, Position, Uncompressed},
+};
 
 const FLAG_HEADER_CRC: u8 = 1 << 1;
 const FLAG_EXTRA: u8 = 1 << 2;
@@ -30,7 +37,8 @@ pub(super) struct Decoder {
     header_crc: Crc,
     header_bytes: u64,
     inflate: Inflate,
-    content: Crc,
+    /// Of the member's content; `None` where decoding began in the middle of it.
+    content: Option<Crc>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,8 +65,15 @@ impl Decoder {
             header_crc: Crc::new(),
             header_bytes: 0,
             inflate: Inflate::new(),
-            content: Crc::new(),
+            content: Some(Crc::new()),
         }
+    }
+
+    /// A decoder between two deflate blocks: see [`Restart::Deflate`].
+    pub(super) fn resume(bits: u8, value: u8, window: &[u8]) -> Self {
+        let mut decoder = Self { state: State::Body, content: None, ..Self::new() };
+        decoder.inflate.resume(bits, value, window);
+        decoder
     }
 
     /// Whether the stream may end here.
@@ -66,38 +81,79 @@ impl Decoder {
         matches!(self.state, State::Between | State::Padding)
     }
 
-    /// See [`super::Decompressor::decompress`]; `start` is where `input` begins in the blob.
+    /// See [`super::Decompressor::decompress`]; `start` is where `input` and `output` begin, `marks` where to stop.
     pub(super) fn decompress(
         &mut self,
         input: &mut &[u8],
         output: &mut [u8],
-        start: Compressed,
-    ) -> Result<usize, Error> {
+        start: Position,
+        marks: Option<&Marks>,
+    ) -> Result<Run, Error> {
         let length = input.len();
         loop {
-            let at = Compressed(start.0 + (length - input.len()) as u64);
+            let at = Compressed(start.compressed.0 + (length - input.len()) as u64);
             if self.state == State::Body {
-                let step = self
-                    .inflate
-                    .step(input, output)
-                    .map_err(|what| Error::corrupt(at, format!("invalid deflate data ({what})")))?;
-                *input = input.get(step.consumed..).unwrap_or_default();
-                self.content.update(output.get(..step.produced).unwrap_or_default());
-                if step.ended {
-                    self.state = State::Trailer;
+                match self.body(input, output, Position { compressed: at, ..start }, marks)? {
+                    Some(run) => return Ok(run),
+                    None => continue,
                 }
-                if step.produced > 0 || (!step.ended && (input.is_empty() || output.is_empty())) {
-                    return Ok(step.produced);
-                }
-                if step.consumed == 0 && !step.ended {
-                    return Err(Error::corrupt(at, "the deflate stream does not go on"));
-                }
-                continue;
             }
-            if input.is_empty() {
-                return Ok(0);
+            let Some(&next) = input.first() else { return Ok(Run::default()) };
+            let due = marks.is_some_and(|marks| marks.distance(start.uncompressed) == 0);
+            if self.state == State::Between && next != 0 && due {
+                return Ok(Run { produced: 0, restart: Some(Restart::Member) });
             }
             self.around(input, at)?;
+        }
+    }
+
+    /// Inflates; `None` if the member ended without giving anything.
+    fn body(
+        &mut self,
+        input: &mut &[u8],
+        output: &mut [u8],
+        start: Position,
+        marks: Option<&Marks>,
+    ) -> Result<Option<Run>, Error> {
+        let (length, mut produced) = (input.len(), 0);
+        let distance = |produced: usize| {
+            let distance =
+                marks.map(|marks| marks.distance(Uncompressed(start.uncompressed.0 + produced as u64)));
+            distance.and_then(|distance| usize::try_from(distance).ok()).unwrap_or(usize::MAX)
+        };
+        loop {
+            let at = Compressed(start.compressed.0 + (length - input.len()) as u64);
+            let room = output.get_mut(produced..).unwrap_or_default();
+            let free = room.len();
+            // Away from the mark nothing stops at block ends: there may be very many. The byte before it belongs to a block that may
+            // end at the mark.
+            let step = match distance(produced) {
+                0 | 1 => self.inflate.step_in_block(input, room),
+                near => self.inflate.step(input, room.get_mut(..free.min(near - 1)).unwrap_or_default()),
+            };
+            let step = step.map_err(|what| Error::corrupt(at, format!("invalid deflate data ({what})")))?;
+            *input = input.get(step.consumed..).unwrap_or_default();
+            if let Some(content) = &mut self.content {
+                content.update(output.get(produced..produced + step.produced).unwrap_or_default());
+            }
+            produced += step.produced;
+            match step.stop {
+                Stop::BlockEnd { bits, value } if distance(produced) == 0 => {
+                    let restart = Restart::Deflate { bits, value, window: self.inflate.window() };
+                    return Ok(Some(Run { produced, restart: Some(restart) }));
+                }
+                Stop::End => {
+                    self.state = State::Trailer;
+                    return Ok((produced > 0).then_some(Run { produced, restart: None }));
+                }
+                Stop::BlockEnd { .. } | Stop::Full => {}
+            }
+            if input.is_empty() || step.produced == free {
+                return Ok(Some(Run { produced, restart: None }));
+            }
+            if step.consumed == 0 && step.produced == 0 {
+                return Err(Error::corrupt(at, "the deflate stream does not go on"));
+            }
         }
     }
 
@@ -181,7 +237,7 @@ impl Decoder {
         self.header_bytes = 0;
         self.header_field_read();
         self.inflate.reset();
-        self.content = Crc::new();
+        self.content = Some(Crc::new());
         self.next_header_state();
         Ok(())
     }
@@ -189,11 +245,13 @@ impl Decoder {
     fn trailer(&mut self, at: Compressed) -> Result<(), Error> {
         let number = |bytes: &[u8]| bytes.iter().rev().fold(0_u32, |sum, &byte| sum << 8 | u32::from(byte));
         let (crc, length) = self.field.split_at(4);
-        if number(crc) != self.content.sum() {
-            return Err(Error::corrupt(at, "the CRC-32 of a gzip member does not match its content"));
-        }
-        if number(length) != self.content.amount() {
-            return Err(Error::corrupt(at, "the length of a gzip member does not match its content"));
+        if let Some(content) = &self.content {
+            if number(crc) != content.sum() {
+                return Err(Error::corrupt(at, "the CRC-32 of a gzip member does not match its content"));
+            }
+            if number(length) != content.amount() {
+                return Err(Error::corrupt(at, "the length of a gzip member does not match its content"));
+            }
         }
         self.field.clear();
         self.state = State::Between;

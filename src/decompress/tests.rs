@@ -7,6 +7,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod checkpoints;
+pub(crate) mod writers;
+
 fn gzip(content: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(content).unwrap();

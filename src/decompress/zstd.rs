@@ -2,8 +2,11 @@
 
 use zstd::stream::raw::{self, DParameter, Operation};
 
-use super::Error;
-use crate::{limits, offset::Compressed};
+use super::{Error, Restart, Run, marks::Marks};
+use crate::{
+    limits,
+    offset::{Compressed, Position},
+};
 
 /// Decodes a sequence of zstd frames.
 pub(super) struct Decoder {
@@ -32,19 +35,24 @@ impl Decoder {
         self.state != State::InFrame
     }
 
-    /// See [`super::Decompressor::decompress`]; `start` is where `input` begins in the blob.
+    /// See [`super::Decompressor::decompress`]; `start` is where `input` and `output` begin, `marks` where to stop.
     pub(super) fn decompress(
         &mut self,
         input: &mut &[u8],
         output: &mut [u8],
-        start: Compressed,
-    ) -> Result<usize, Error> {
+        start: Position,
+        marks: Option<&Marks>,
+    ) -> Result<Run, Error> {
         let length = input.len();
+        let due = marks.is_some_and(|marks| marks.distance(start.uncompressed) == 0);
         loop {
-            let at = Compressed(start.0 + (length - input.len()) as u64);
+            let at = Compressed(start.compressed.0 + (length - input.len()) as u64);
             match (self.state, input.first()) {
-                (State::Between, None) | (State::Padding, None) => return Ok(0),
+                (State::Between, None) | (State::Padding, None) => return Ok(Run::default()),
                 (State::Between, Some(0)) => self.state = State::Padding,
+                (State::Between, Some(_)) if due => {
+                    return Ok(Run { produced: 0, restart: Some(Restart::Frame) });
+                }
                 (State::Between, Some(_)) => self.state = State::InFrame,
                 (State::Padding, Some(_)) => match input.iter().position(|&byte| byte != 0) {
                     None => *input = &[],
@@ -63,11 +71,11 @@ impl Decoder {
                         self.state = State::Between;
                     }
                     if status.bytes_written > 0 || (self.state == State::InFrame && input.is_empty()) {
-                        return Ok(status.bytes_written);
+                        return Ok(Run { produced: status.bytes_written, restart: None });
                     }
                     if status.bytes_read == 0 && self.state == State::InFrame {
                         return match output.is_empty() {
-                            true => Ok(0),
+                            true => Ok(Run::default()),
                             false => Err(Error::corrupt(at, "the zstd frame does not go on")),
                         };
                     }

@@ -1,0 +1,92 @@
+//! Where a pass that records stops for checkpoints.
+
+use super::{CHECKPOINT_BYTES, Restart};
+use crate::offset::Uncompressed;
+
+/// The least distance between two candidates, in unpacked bytes.
+const CANDIDATE_BYTES: u64 = 256 << 10;
+
+/// The next unpacked offset from which on a checkpoint is welcome.
+///
+/// ```text
+/// │ MiB                         │ MiB                    │ MiB
+/// │──▶ first ── 256 KiB ──▶ second │──▶ first …          │──▶ a member's start: needs no window, so no second
+/// ```
+pub(super) struct Marks {
+    due: u64,
+    /// The MiB that has its first candidate already.
+    begun: Option<u64>,
+}
+
+impl Marks {
+    /// Of a pass that begins here, with a checkpoint.
+    pub(super) fn new(at: Uncompressed) -> Self {
+        Self { due: next_mib(at.0), begun: None }
+    }
+
+    /// Unpacked bytes until a checkpoint is due: 0 if it is due now.
+    pub(super) fn distance(&self, at: Uncompressed) -> u64 {
+        self.due.saturating_sub(at.0)
+    }
+
+    /// A checkpoint was made.
+    pub(super) fn made(&mut self, at: Uncompressed, restart: &Restart) {
+        let (mib, end) = (at.0 / CHECKPOINT_BYTES, next_mib(at.0));
+        let another = match restart {
+            Restart::Deflate { window, .. } => !window.is_empty() && self.begun != Some(mib),
+            Restart::Frame | Restart::Member | Restart::Plain => false,
+        };
+        self.begun = Some(mib);
+        let second = at.0.saturating_add(CANDIDATE_BYTES);
+        self.due = if another && second < end { second } else { end };
+    }
+}
+
+fn next_mib(at: u64) -> u64 {
+    (at / CHECKPOINT_BYTES).saturating_add(1).saturating_mul(CHECKPOINT_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn block(window: usize) -> Restart {
+        Restart::Deflate { bits: 0, value: 0, window: vec![0; window] }
+    }
+
+    #[test]
+    fn each_mib_has_two_candidates_at_most() {
+        let mut marks = Marks::new(Uncompressed(0));
+        assert_eq!(marks.distance(Uncompressed(0)), MIB);
+        marks.made(Uncompressed(MIB + 10), &block(1));
+        assert_eq!(marks.distance(Uncompressed(MIB + 10)), 256 << 10);
+        marks.made(Uncompressed(MIB + (300 << 10)), &block(1));
+        assert_eq!(marks.distance(Uncompressed(0)), 2 * MIB);
+    }
+
+    #[test]
+    fn a_first_candidate_late_in_its_mib_has_no_second() {
+        let mut marks = Marks::new(Uncompressed(0));
+        marks.made(Uncompressed(2 * MIB - 1), &block(1));
+        assert_eq!(marks.distance(Uncompressed(0)), 2 * MIB);
+    }
+
+    #[test]
+    fn what_comes_after_the_mib_of_its_forerunner_is_a_first_candidate() {
+        let mut marks = Marks::new(Uncompressed(0));
+        marks.made(Uncompressed(MIB), &block(1));
+        marks.made(Uncompressed(2 * MIB + 5), &block(1));
+        assert_eq!(marks.distance(Uncompressed(2 * MIB + 5)), 256 << 10);
+    }
+
+    #[test]
+    fn what_needs_no_window_is_the_only_one_of_its_mib() {
+        for restart in [Restart::Member, Restart::Frame, Restart::Plain, block(0)] {
+            let mut marks = Marks::new(Uncompressed(0));
+            marks.made(Uncompressed(MIB), &restart);
+            assert_eq!(marks.distance(Uncompressed(MIB)), MIB);
+        }
+    }
+}

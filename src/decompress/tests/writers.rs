@@ -1,0 +1,110 @@
+//! Content, and writers of every kind that layers come from.
+
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use flate2::{Compress, Compression, Crc, FlushCompress, write::GzEncoder};
+
+/// Bytes without order, the same for the same seed.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        (self.next() >> 16) % end
+    }
+
+    pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(length + 8);
+        while bytes.len() < length {
+            bytes.extend_from_slice(&self.next().to_le_bytes());
+        }
+        bytes.truncate(length);
+        bytes
+    }
+}
+
+/// What tars are made of: text that repeats near and far, runs of zeros, and bytes without order.
+pub(crate) fn content(seed: u64, length: usize) -> Vec<u8> {
+    let mut random = Random::new(seed);
+    let words: Vec<Vec<u8>> = (0..700).map(|word| random.bytes(2 + word % 9)).collect();
+    let mut content = Vec::with_capacity(length + 9000);
+    while content.len() < length {
+        match random.below(400) {
+            0 => content.extend(random.bytes(4000)),
+            1 => content.resize(content.len() + 512 * (1 + random.below(16) as usize), 0),
+            2..=20 if content.len() > 40_000 => {
+                let back = content.len() - 1 - random.below(40_000) as usize;
+                let end = (back + 3 + random.below(250) as usize).min(content.len());
+                content.extend_from_within(back..end);
+            }
+            _ => content.extend_from_slice(&words[random.below(700) as usize]),
+        }
+    }
+    content.truncate(length);
+    content
+}
+
+/// One gzip member.
+pub(crate) fn gzip(content: &[u8], level: u32) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::new(level));
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// One gzip member that is flushed after every `step` bytes of content.
+pub(crate) fn flushed(content: &[u8], level: u32, step: usize, flush: FlushCompress) -> Vec<u8> {
+    let mut deflate = Compress::new(Compression::new(level), false);
+    let mut body = Vec::with_capacity(content.len() + (64 << 10));
+    for piece in content.chunks(step) {
+        let start = deflate.total_in();
+        loop {
+            let taken = (deflate.total_in() - start) as usize;
+            body.reserve(piece.len() + (64 << 10));
+            deflate.compress_vec(&piece[taken..], &mut body, flush).unwrap();
+            if (deflate.total_in() - start) as usize == piece.len() && body.len() < body.capacity() {
+                break;
+            }
+        }
+    }
+    body.reserve(64 << 10);
+    deflate.compress_vec(&[], &mut body, FlushCompress::Finish).unwrap();
+    member(&body, content)
+}
+
+/// A gzip member around a raw deflate stream.
+pub(crate) fn member(deflated: &[u8], content: &[u8]) -> Vec<u8> {
+    let mut crc = Crc::new();
+    crc.update(content);
+    let trailer = [crc.sum().to_le_bytes(), crc.amount().to_le_bytes()].concat();
+    [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255], deflated, &trailer].concat()
+}
+
+/// What a program makes of `content` given on its standard input.
+pub(crate) fn piped(program: &str, arguments: &[&str], content: &[u8]) -> Vec<u8> {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program}: {error}"));
+    let mut input = child.stdin.take().unwrap();
+    let output = std::thread::scope(|scope| {
+        scope.spawn(move || input.write_all(content).unwrap());
+        child.wait_with_output().unwrap()
+    });
+    assert!(output.status.success(), "{program} {arguments:?}");
+    output.stdout
+}
