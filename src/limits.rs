@@ -86,3 +86,9 @@ pub const ARCHIVE_MEMBERS: usize = 1 << 16;
 
 /// Largest image archive that a compressed one may unpack to, in bytes.
 pub const UNPACKED_ARCHIVE_BYTES: u64 = 64 << 30;
+
+/// Largest table of contents of a publisher that is read from a blob, in bytes, before and after it is unpacked.
+pub const TOC_BYTES: u64 = 256 << 20;
+
+/// Most chunks of content that a publisher's table of contents may list.
+pub const TOC_CHUNKS: usize = 2 << 20;

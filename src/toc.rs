@@ -2,7 +2,10 @@
 
 pub(crate) mod chunks;
 pub(crate) mod entries;
+pub(crate) mod estargz;
+pub(crate) mod published;
 pub(crate) mod spans;
+pub(crate) mod zstd_chunked;
 
 use self::{chunks::Chunks, entries::LayerTable, spans::Spans};
 

@@ -59,7 +59,12 @@ impl Digest {
     /// The SHA-256 of `content`.
     #[must_use]
     pub fn sha256(content: &[u8]) -> Self {
-        let mut hasher = Hasher::new(Algorithm::Sha256);
+        Self::of(Algorithm::Sha256, content)
+    }
+
+    /// What `content` hashes to.
+    pub(crate) fn of(algorithm: Algorithm, content: &[u8]) -> Self {
+        let mut hasher = Hasher::new(algorithm);
         hasher.update(content);
         hasher.finish()
     }
@@ -79,9 +84,7 @@ impl Digest {
     /// Whether `content` has this digest.
     #[must_use]
     pub fn matches(&self, content: &[u8]) -> bool {
-        let mut hasher = Hasher::new(self.algorithm);
-        hasher.update(content);
-        hasher.finish() == *self
+        Self::of(self.algorithm, content) == *self
     }
 }
 

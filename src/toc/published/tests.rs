@@ -1,0 +1,401 @@
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    offset::{Compressed, Uncompressed},
+    tar::{
+        Decoder, Event,
+        entry::{Entry, EntryKind},
+        whiteout::{self, Meaning},
+    },
+    toc::{
+        ContentMap, LayerToc,
+        chunks::{Chunk, Chunks},
+        entries::{Hardlink, LayerTable, ROOT},
+    },
+};
+
+/// A file of `fixtures/toc`.
+pub(crate) fn fixture(name: &str) -> Vec<u8> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/toc").join(name);
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// What the manifest would say of a fixture.
+pub(crate) fn annotations(name: &str) -> BTreeMap<String, String> {
+    let mut all: BTreeMap<String, BTreeMap<String, String>> =
+        serde_json::from_slice(&fixture("annotations.json")).unwrap();
+    all.remove(name).unwrap()
+}
+
+/// What reading the whole blob finds: its table, and the content of every file by its path.
+pub(crate) fn streamed(blob: &[u8]) -> (LayerTable, BTreeMap<Vec<u8>, Vec<u8>>) {
+    let mut decompressor = Decompressor::new();
+    let mut tar = Vec::new();
+    let (mut input, mut buffer) = (blob, vec![0; 1 << 20]);
+    loop {
+        let mut length = decompressor.decompress(&mut input, &mut buffer).unwrap();
+        if length == 0 {
+            length = decompressor.finish(&mut buffer).unwrap();
+        }
+        if length == 0 {
+            break;
+        }
+        tar.extend_from_slice(&buffer[..length]);
+    }
+    let (mut table, mut contents) = (LayerTable::new(), BTreeMap::new());
+    let (mut decoder, mut rest, mut current) = (Decoder::new(), &tar[..], Vec::new());
+    while let Some(event) = decoder.decode(&mut rest).unwrap() {
+        match event {
+            Event::Data(data) => {
+                contents.get_mut(&current).map_or((), |content: &mut Vec<u8>| content.extend(data))
+            }
+            Event::Entry(mut entry) => {
+                current = entry.path.clone();
+                if whiteout::interpret(&mut entry) == Meaning::Metadata || added_by_producer(&entry.path) {
+                    continue;
+                }
+                if entry.kind == EntryKind::File {
+                    contents.insert(current.clone(), Vec::new());
+                }
+                table.insert(&entry).unwrap();
+            }
+            _ => {}
+        }
+    }
+    table.complete();
+    (table, contents)
+}
+
+fn added_by_producer(path: &[u8]) -> bool {
+    matches!(path, b".no.prefetch.landmark" | b".prefetch.landmark" | b"stargz.index.json")
+}
+
+/// An entry, what it leads to as a hard link, and whether it is opaque as a directory.
+type Listed = (Entry, Option<Vec<u8>>, bool);
+
+/// All entries, by path and whether they are whiteouts. Places in the archive are left out.
+pub(crate) fn listed(table: &LayerTable) -> BTreeMap<(Vec<u8>, bool), Listed> {
+    let mut found = BTreeMap::new();
+    let mut directories = vec![ROOT];
+    while let Some(directory) = directories.pop() {
+        for &record in table.children(directory) {
+            let mut entry = table.entry(record);
+            if entry.kind == EntryKind::Directory {
+                directories.push(record);
+            }
+            (entry.header_offset, entry.data_offset) = (Uncompressed(0), Uncompressed(0));
+            let target = match table.hardlink(record) {
+                Some(Hardlink::Record(target)) => Some(table.path(target)),
+                Some(Hardlink::Unresolved(path)) => panic!("{path:?} is not there"),
+                None => None,
+            };
+            let key = (entry.path.clone(), entry.kind == EntryKind::Whiteout);
+            found.insert(key, (entry, target, table.is_opaque(record)));
+        }
+    }
+    found
+}
+
+/// Reads a file by its chunks, each checked.
+fn read_chunks(blob: &[u8], chunks: &[Chunk]) -> Vec<u8> {
+    let mut content = Vec::new();
+    for chunk in chunks {
+        let range = chunk.compressed.start.0 as usize..chunk.compressed.end.0 as usize;
+        let mut piece = vec![0; chunk.size as usize];
+        if !range.is_empty() {
+            let mut input = &blob[range];
+            let mut decompressor = Decompressor::new();
+            let mut skipped = vec![0; chunk.skip as usize];
+            for target in [&mut skipped, &mut piece] {
+                let mut filled = 0;
+                while filled < target.len() {
+                    let length = decompressor.decompress(&mut input, &mut target[filled..]).unwrap();
+                    let length = if length == 0 {
+                        decompressor.finish(&mut target[filled..]).unwrap()
+                    } else {
+                        length
+                    };
+                    assert!(length > 0, "the chunk's members end too early");
+                    filled += length;
+                }
+            }
+        }
+        assert!(chunk.digest.as_ref().unwrap().matches(&piece));
+        content.extend(piece);
+    }
+    content
+}
+
+pub(crate) fn chunks(toc: &LayerToc) -> &Chunks {
+    let ContentMap::Chunks(chunks) = &toc.content else { panic!("no chunks") };
+    chunks
+}
+
+/// Holds a table against the blob that it is of.
+pub(crate) fn assert_agrees(toc: &LayerToc, blob: &[u8], alike: impl Fn(&mut Entry)) {
+    let (table, contents) = streamed(blob);
+    let (mut expected, mut found) = (listed(&table), listed(&toc.entries));
+    for (entry, ..) in expected.values_mut().chain(found.values_mut()) {
+        alike(entry);
+    }
+    assert_eq!(found, expected);
+    assert!(expected.len() > 20);
+    let mut read = 0;
+    for (path, content) in contents {
+        let Some(record) = toc.entries.lookup(&path) else { continue };
+        let chunks = chunks(toc).of.get(&toc.entries.header_offset(record)).cloned().unwrap_or_default();
+        assert_eq!(chunks.iter().map(|chunk| chunk.size).sum::<u64>(), content.len() as u64);
+        assert!(read_chunks(blob, &chunks) == content, "{path:?} differs");
+        read += 1;
+    }
+    assert!(read > 10);
+}
+
+const END: Compressed = Compressed(1_000);
+
+fn table(entries: &str) -> Result<LayerToc, Error> {
+    read(format!(r#"{{"version":1,"entries":[{entries}]}}"#).as_bytes(), Encoding::Gzip, END)
+}
+
+fn fault(entries: &str) -> Fault {
+    match table(entries) {
+        Err(Error::Entry { fault, .. }) => fault,
+        other => panic!("{entries}: {other:?}"),
+    }
+}
+
+fn ranges(entries: &str) -> Vec<Vec<(u64, u64, u64, u64)>> {
+    let toc = table(entries).unwrap();
+    let mut files: Vec<_> = chunks(&toc).of.iter().collect();
+    files.sort_by_key(|(number, _)| **number);
+    let shown = |chunk: &Chunk| (chunk.compressed.start.0, chunk.compressed.end.0, chunk.skip, chunk.size);
+    files.into_iter().map(|(_, chunks)| chunks.iter().map(shown).collect()).collect()
+}
+
+#[test]
+fn content_ends_where_the_next_member_with_content_begins_or_where_is_stated() {
+    let found = ranges(
+        r#"{"type":"reg","name":"a","size":5,"offset":10},
+           {"type":"reg","name":"b","size":5,"offset":20},
+           {"type":"reg","name":"c","size":5,"offset":20,"innerOffset":512},
+           {"type":"reg","name":"d","size":9,"offset":40,"chunkSize":4},
+           {"type":"chunk","name":"d","offset":50,"chunkOffset":4,"chunkSize":4},
+           {"type":"chunk","name":"d","offset":60,"chunkOffset":8},
+           {"type":"reg","name":"e","size":9,"offset":70,"endOffset":80},
+           {"type":"reg","name":"f","size":9,"offset":90,"endOffset":120,"chunkSize":2},
+           {"type":"chunk","name":"f","offset":100,"chunkOffset":2,"chunkSize":6,"chunkType":"zeros"},
+           {"type":"chunk","name":"f","offset":110,"chunkOffset":8,"chunkSize":1},
+           {"type":"reg","name":"g","size":9,"offset":130}"#,
+    );
+    let expected = [
+        vec![(10, 20, 0, 5)],
+        vec![(20, 40, 0, 5)],
+        vec![(20, 40, 512, 5)],
+        vec![(40, 50, 0, 4), (50, 60, 0, 4), (60, 70, 0, 1)],
+        vec![(70, 80, 0, 9)],
+        vec![(90, 100, 0, 2), (100, 100, 0, 6), (110, 120, 0, 1)],
+        vec![(130, 1_000, 0, 9)],
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn content_that_is_not_in_the_blob_or_belongs_to_two_files_is_refused() {
+    let outside = [
+        r#"{"type":"reg","name":"a","size":5}"#,
+        r#"{"type":"reg","name":"a","size":5,"offset":1000}"#,
+        r#"{"type":"reg","name":"a","size":5,"offset":1,"endOffset":1001}"#,
+        r#"{"type":"reg","name":"a","size":5,"offset":7,"endOffset":7}"#,
+        r#"{"type":"reg","name":"a","size":5,"offset":7,"endOffset":6}"#,
+        r#"{"type":"reg","name":"a","size":5,"offset":18446744073709551615}"#,
+        r#"{"type":"reg","name":"a","size":5,"offset":7,"innerOffset":18446744073709551612}"#,
+    ];
+    for entries in outside {
+        assert_eq!(fault(entries), Fault::ContentOutside, "{entries}");
+    }
+    let overlapping = [
+        r#"{"type":"reg","name":"a","size":5,"offset":1},{"type":"reg","name":"b","size":5,"offset":1}"#,
+        r#"{"type":"reg","name":"a","size":5,"offset":1},{"type":"reg","name":"b","size":5,"offset":1,"innerOffset":4}"#,
+        r#"{"type":"reg","name":"a","size":5,"offset":1,"endOffset":9},{"type":"reg","name":"b","size":5,"offset":8}"#,
+        r#"{"type":"reg","name":"a","size":8,"offset":1,"chunkSize":4},{"type":"chunk","offset":1,"chunkOffset":4,"name":"a"}"#,
+    ];
+    for entries in overlapping {
+        assert_eq!(fault(entries), Fault::Overlap, "{entries}");
+    }
+}
+
+#[test]
+fn chunks_that_do_not_make_up_their_file_are_refused() {
+    let file = r#"{"type":"reg","name":"a","size":8,"offset":10,"chunkSize":4}"#;
+    for chunks in [
+        "",
+        r#",{"type":"dir","name":"d"}"#,
+        r#",{"type":"chunk","name":"a","offset":20,"chunkOffset":4,"chunkSize":3}"#,
+        r#",{"type":"chunk","name":"a","offset":20,"chunkOffset":4,"chunkSize":5}"#,
+        r#",{"type":"chunk","name":"a","offset":20,"chunkOffset":3,"chunkSize":4}"#,
+        r#",{"type":"chunk","name":"a","offset":20,"chunkOffset":5,"chunkSize":3}"#,
+        r#",{"type":"chunk","name":"a","offset":20,"chunkSize":4}"#,
+        r#",{"type":"chunk","name":"a","offset":20,"chunkOffset":4},{"type":"chunk","name":"a","offset":30,"chunkOffset":8}"#,
+    ] {
+        assert_eq!(fault(&format!("{file}{chunks}")), Fault::Chunks, "{chunks}");
+    }
+    assert_eq!(fault(r#"{"type":"reg","name":"a","size":8,"offset":10,"chunkOffset":1}"#), Fault::Chunks);
+    assert_eq!(fault(r#"{"type":"reg","name":"a","size":8,"offset":10,"chunkSize":9}"#), Fault::Chunks);
+    let chunk = r#"{"type":"chunk","name":"a","offset":20,"chunkOffset":4}"#;
+    for before in [
+        "",
+        r#"{"type":"dir","name":"a"},"#,
+        r#"{"type":"reg","name":"b","size":8,"offset":10,"chunkSize":4},"#,
+    ] {
+        assert_eq!(fault(&format!("{before}{chunk}")), Fault::ChunkWithoutFile, "{before}");
+    }
+    table(&format!("{file},{chunk}")).unwrap();
+}
+
+#[test]
+fn names_that_lead_elsewhere_or_occur_twice_are_refused() {
+    for name in ["..", "../a", "a/../b", "/..", r"a\u0000", r"a\ufffd"] {
+        assert_eq!(fault(&format!(r#"{{"type":"dir","name":"{name}"}}"#)), Fault::Name, "{name}");
+        let link =
+            format!(r#"{{"type":"dir","name":"b"}},{{"type":"hardlink","name":"l","linkName":"{name}"}}"#);
+        assert_eq!(fault(&link), Fault::Name, "{name}");
+    }
+    assert_eq!(fault(r#"{"type":"symlink","name":"l","linkName":"\ufffd"}"#), Fault::Name);
+    table(r#"{"type":"symlink","name":"l","linkName":"../x"}"#).unwrap();
+    for (one, other) in [
+        (r#"{"type":"reg","name":"a"}"#, r#"{"type":"reg","name":"a"}"#),
+        (r#"{"type":"reg","name":"a"}"#, r#"{"type":"dir","name":"./a/"}"#),
+        (r#"{"type":"dir","name":"a"}"#, r#"{"type":"dir","name":"/a"}"#),
+        (r#"{"type":"dir","name":"./"}"#, r#"{"type":"dir","name":"/"}"#),
+        (r#"{"type":"reg","name":".wh.a"}"#, r#"{"type":"reg","name":".wh.a"}"#),
+        (
+            r#"{"type":"symlink","name":"a","linkName":"b"},{"type":"reg","name":"b/c"}"#,
+            r#"{"type":"reg","name":"a/c"}"#,
+        ),
+    ] {
+        table(one).unwrap();
+        assert_eq!(fault(&format!("{one},{other}")), Fault::Duplicate, "{one} {other}");
+    }
+    table(r#"{"type":"reg","name":"a"},{"type":"reg","name":".wh.a"}"#).unwrap();
+}
+
+#[test]
+fn a_hard_link_must_lead_to_something_before_it_that_is_no_directory() {
+    for entries in [
+        r#"{"type":"hardlink","name":"a","linkName":"b"}"#,
+        r#"{"type":"hardlink","name":"a","linkName":"a"}"#,
+        r#"{"type":"hardlink","name":"a","linkName":"b"},{"type":"hardlink","name":"b","linkName":"a"}"#,
+        r#"{"type":"hardlink","name":"a","linkName":"b"},{"type":"reg","name":"b"}"#,
+        r#"{"type":"dir","name":"b"},{"type":"hardlink","name":"a","linkName":"b"}"#,
+    ] {
+        assert_eq!(fault(entries), Fault::Hardlink, "{entries}");
+    }
+    let toc = table(
+        r#"{"type":"reg","name":"a"},{"type":"hardlink","name":"b","linkName":"./a"},{"type":"hardlink","name":"c","linkName":"b"}"#,
+    )
+    .unwrap();
+    let (a, c) = (toc.entries.lookup(b"a").unwrap(), toc.entries.lookup(b"c").unwrap());
+    assert_eq!(toc.entries.hardlink(c), Some(Hardlink::Record(a)));
+}
+
+#[test]
+fn fields_that_make_no_sense_are_refused() {
+    for (field, expected) in [
+        (r#""type":"socket""#, Fault::Kind),
+        (r#""type":"reg","chunkType":"random""#, Fault::Kind),
+        (r#""type":"char","devMajor":-1"#, Fault::Device),
+        (r#""type":"block","devMinor":4294967296"#, Fault::Device),
+        (r#""type":"reg","digest":"sha256:12""#, Fault::Digest),
+        (r#""type":"reg","chunkDigest":"md5:12""#, Fault::Digest),
+        (r#""type":"reg","modtime":"yesterday""#, Fault::Time),
+        (r#""type":"reg","xattrs":{"user.a":"*"}"#, Fault::Xattr),
+        (r#""type":"reg","xattrs":{"user.\ufffd":""}"#, Fault::Xattr),
+    ] {
+        assert_eq!(fault(&format!(r#"{{"name":"a",{field}}}"#)), expected, "{field}");
+    }
+    let (one, other) = (Digest::sha256(b"1"), Digest::sha256(b"2"));
+    let two = |other: &Digest| {
+        format!(r#"{{"name":"a","type":"reg","size":1,"offset":5,"digest":"{one}","chunkDigest":"{other}"}}"#)
+    };
+    assert_eq!(fault(&two(&other)), Fault::Digests);
+    table(&two(&one)).unwrap();
+    for json in [
+        &b""[..],
+        b"[]",
+        b"{}",
+        b"{\"version\":1}",
+        b"{\"entries\":[]}",
+        b"{\"version\":1,\"entries\":[]} x",
+        b"{\"version\":1,\"version\":1,\"entries\":[]}",
+        b"{\"version\":1,\"entries\":[],\"entries\":[]}",
+        b"{\"version\":1,\"entries\":[{\"name\":\"a\"}]}",
+        b"{\"version\":1,\"entries\":[{\"name\":\"a\",\"name\":\"b\",\"type\":\"dir\"}]}",
+        b"{\"version\":1,\"entries\":[{\"name\":\"a\",\"type\":\"reg\",\"size\":-1}]}",
+        b"{\"version\":1,\"entries\":[{\"name\":\"\xff\",\"type\":\"dir\"}]}",
+    ] {
+        let refused = read(json, Encoding::Gzip, END);
+        assert!(matches!(refused, Err(Error::Json(_))), "{:?}: {refused:?}", json.escape_ascii().to_string());
+    }
+    let next = read(b"{\"version\":2,\"entries\":[]}", Encoding::Gzip, END);
+    assert!(matches!(next, Err(Error::Version)));
+}
+
+#[test]
+fn what_an_entry_leaves_out_has_a_meaning() {
+    let toc = table(
+        r#"{"type":"reg","name":"/etc/a","uid":1,"gid":2,"userName":"one","groupName":"two","mode":35309,"modtime":"1969-12-31T23:59:59.5Z"},
+           {"type":"reg","name":"./b","uid":1,"gid":2,"modtime":"0001-01-01T00:00:00Z","xattrs":{"user.x":"AAE="}},
+           {"type":"reg","name":"c","uid":-2,"gid":1,"modtime":"2026-01-01T01:00:00+01:00"},
+           {"type":"reg","name":".no.prefetch.landmark","size":1,"offset":30,"uid":5,"userName":"five"},
+           {"type":"hardlink","name":"d","linkName":"b","size":7},
+           {"type":"reg","name":"e/.wh..wh..opq","size":1,"offset":40,"uid":5},
+           {"type":"reg","name":".wh..wh.aufs"}"#,
+    )
+    .unwrap();
+    let entry = |path: &[u8]| toc.entries.entry(toc.entries.lookup(path).unwrap());
+    let time = |path| (entry(path).mtime.seconds, entry(path).mtime.nanoseconds);
+    assert_eq!((entry(b"etc/a").mode, time(b"etc/a")), (0o4755, (-1, 500_000_000)));
+    let names = |path| (entry(path).uname, entry(path).gname);
+    assert_eq!(names(b"b"), (b"one".to_vec(), b"two".to_vec()));
+    assert_eq!((entry(b"b").xattrs[&b"user.x"[..]].as_slice(), time(b"b")), (&[0, 1][..], (0, 0)));
+    assert_eq!(
+        (entry(b"c").uid, names(b"c"), time(b"c").0),
+        (0xffff_fffe, Default::default(), 1_767_225_600)
+    );
+    assert_eq!((entry(b"d").size, entry(b"d").link), (0, b"b".to_vec()));
+    assert!(toc.entries.is_opaque(toc.entries.lookup(b"e").unwrap()));
+    assert!(toc.entries.lookup(b".no.prefetch.landmark").is_none());
+    assert!(toc.entries.is_complete() && chunks(&toc).of.is_empty());
+    assert_eq!(toc.entries.children(ROOT).len(), 5);
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(json in any::<Vec<u8>>()) {
+        prop_assert!(read(&json, Encoding::Gzip, END).is_err());
+    }
+
+    #[test]
+    fn whatever_places_are_stated_those_accepted_lie_in_the_blob_and_apart(
+        files in proptest::collection::vec((0_u64..60, 0_u64..60, 0_u64..8, 0_u64..6), 0..8)
+    ) {
+        let entries: Vec<String> = files.iter().enumerate().map(|(number, (offset, end, inner, size))| format!(
+            r#"{{"type":"reg","name":"{number}","offset":{offset},"endOffset":{end},"innerOffset":{inner},"size":{size}}}"#
+        )).collect();
+        let json = format!(r#"{{"version":1,"entries":[{}]}}"#, entries.join(","));
+        let Ok(toc) = read(json.as_bytes(), Encoding::Gzip, Compressed(50)) else { return Ok(()) };
+        let mut claimed: Vec<_> = chunks(&toc).of.values().flatten().collect();
+        claimed.sort_by_key(|chunk| (chunk.compressed.start, chunk.skip));
+        for chunk in &claimed {
+            prop_assert!(chunk.compressed.start < chunk.compressed.end && chunk.compressed.end.0 <= 50);
+        }
+        for two in claimed.windows(2) {
+            let apart = two[0].compressed.end <= two[1].compressed.start;
+            let shared = two[0].compressed.start == two[1].compressed.start && two[0].skip + two[0].size <= two[1].skip;
+            prop_assert!(apart || shared);
+        }
+    }
+}
