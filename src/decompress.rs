@@ -3,10 +3,13 @@
 //! What a blob is compressed with is told by its first bytes alone: media types lie often enough. Sync and push-style; the
 //! caller owns both buffers.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use self::marks::Marks;
-use crate::offset::{Compressed, Position, Uncompressed};
+use crate::{
+    limits,
+    offset::{Compressed, Position, Uncompressed},
+};
 
 mod checkpoint;
 mod gzip;
@@ -261,6 +264,21 @@ fn copy(input: &mut &[u8], output: &mut [u8], start: Uncompressed, marks: Option
 /// Why a blob could not be decompressed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    /// A frame needs a large window, and whoever has the only one has paused.
+    #[error(
+        "the zstd frame at {at} needs a window of {window} bytes; only one above {} bytes is decoded at a time, \
+         and another reader, which has paused for {} s, has it",
+        limits::ZSTD_SMALL_WINDOW_BYTES,
+        waited.as_secs()
+    )]
+    Busy {
+        /// Where the frame begins.
+        at: Compressed,
+        /// The window it asks for, in bytes.
+        window: u64,
+        /// For how long the other has done nothing.
+        waited: Duration,
+    },
     /// The bytes are not what the format allows.
     #[error("{what} at {at}")]
     Corrupt {

@@ -48,6 +48,12 @@ pub const NAME_BYTES: u64 = 2 << 30;
 /// Largest zstd window, as a power of two: 128 MiB, the limit of RFC 8878's long mode.
 pub const ZSTD_WINDOW_LOG: u32 = 27;
 
+/// Largest zstd window, in bytes, of which there may be many at a time; of larger ones only one is alive in the process.
+pub const ZSTD_SMALL_WINDOW_BYTES: u64 = 8 << 20;
+
+/// Longest wait for the turn of a large zstd window while whoever has it does nothing.
+pub const ZSTD_WINDOW_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Longest gzip header (name, comment and extra field together), in bytes.
 pub const GZIP_HEADER_BYTES: u64 = 256 << 10;
 

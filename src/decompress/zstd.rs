@@ -1,22 +1,42 @@
 //! Zstandard (RFC 8878): any number of frames, skippable ones included, checksums checked by libzstd.
+//!
+//! ```text
+//! Between ─▶ Header ─▶ InFrame ─▶ Between
+//!    └─▶ Padding
+//! ```
+//!
+//! A frame's header is held back until it tells the window: a large one waits for its turn ([`LargeWindow`]).
 
 use zstd::stream::raw::{self, DParameter, Operation};
 
+use self::{
+    header::Header,
+    large_window::{LARGE_WINDOW, LargeWindow, Permit, Stalled},
+};
 use super::{Error, Restart, Run, marks::Marks};
 use crate::{
     limits,
     offset::{Compressed, Position},
 };
 
+mod header;
+mod large_window;
+
 /// Decodes a sequence of zstd frames.
 pub(super) struct Decoder {
+    /// Holds the window; dropped before the permit for it.
     frame: raw::Decoder<'static>,
+    permit: Option<Permit>,
+    large_window: &'static LargeWindow,
     state: State,
+    /// The first bytes of the frame, until libzstd has taken them.
+    header: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     Between,
+    Header { start: Compressed },
     InFrame,
     Padding,
 }
@@ -24,15 +44,17 @@ enum State {
 impl Decoder {
     /// A decoder at the start of the first frame.
     pub(super) fn new() -> Result<Self, Error> {
-        let broken = |error: std::io::Error| Error::corrupt(Compressed(0), format!("zstd: {error}"));
-        let mut frame = raw::Decoder::new().map_err(broken)?;
-        frame.set_parameter(DParameter::WindowLogMax(limits::ZSTD_WINDOW_LOG)).map_err(broken)?;
-        Ok(Self { frame, state: State::Between })
+        Self::with(&LARGE_WINDOW)
+    }
+
+    fn with(large_window: &'static LargeWindow) -> Result<Self, Error> {
+        let frame = context(Compressed(0))?;
+        Ok(Self { frame, permit: None, large_window, state: State::Between, header: Vec::new() })
     }
 
     /// Whether the stream may end here.
     pub(super) fn at_end(&self) -> bool {
-        self.state != State::InFrame
+        matches!(self.state, State::Between | State::Padding)
     }
 
     /// See [`super::Decompressor::decompress`]; `start` is where `input` and `output` begin, `marks` where to stop.
@@ -43,17 +65,29 @@ impl Decoder {
         start: Position,
         marks: Option<&Marks>,
     ) -> Result<Run, Error> {
+        if let Some(permit) = &self.permit {
+            permit.moved();
+        }
         let length = input.len();
         let due = marks.is_some_and(|marks| marks.distance(start.uncompressed) == 0);
         loop {
             let at = Compressed(start.compressed.0 + (length - input.len()) as u64);
             match (self.state, input.first()) {
-                (State::Between, None) | (State::Padding, None) => return Ok(Run::default()),
+                (State::Between | State::Padding, None) => return Ok(Run::default()),
                 (State::Between, Some(0)) => self.state = State::Padding,
                 (State::Between, Some(_)) if due => {
                     return Ok(Run { produced: 0, restart: Some(Restart::Frame) });
                 }
-                (State::Between, Some(_)) => self.state = State::InFrame,
+                (State::Between, Some(_)) => self.state = State::Header { start: at },
+                (State::Header { start }, _) => match header::parse(&self.header) {
+                    Header::Needs(_) if input.is_empty() => return Ok(Run::default()),
+                    Header::Needs(length) => self.hold(input, length),
+                    Header::Window(window) if window > limits::ZSTD_SMALL_WINDOW_BYTES => {
+                        self.permit = Some(self.wait(start, window)?);
+                        self.state = State::InFrame;
+                    }
+                    Header::Window(_) | Header::Windowless => self.state = State::InFrame,
+                },
                 (State::Padding, Some(_)) => match input.iter().position(|&byte| byte != 0) {
                     None => *input = &[],
                     Some(junk) => {
@@ -62,18 +96,11 @@ impl Decoder {
                     }
                 },
                 (State::InFrame, _) => {
-                    let status = self
-                        .frame
-                        .run_on_buffers(input, output)
-                        .map_err(|error| Error::corrupt(at, format!("invalid zstd data ({error})")))?;
-                    *input = input.get(status.bytes_read..).unwrap_or_default();
-                    if status.remaining == 0 {
-                        self.state = State::Between;
+                    let (read, written) = self.run(input, output, at)?;
+                    if written > 0 || (self.state == State::InFrame && input.is_empty()) {
+                        return Ok(Run { produced: written, restart: None });
                     }
-                    if status.bytes_written > 0 || (self.state == State::InFrame && input.is_empty()) {
-                        return Ok(Run { produced: status.bytes_written, restart: None });
-                    }
-                    if status.bytes_read == 0 && self.state == State::InFrame {
+                    if read == 0 && self.state == State::InFrame {
                         return match output.is_empty() {
                             true => Ok(Run::default()),
                             false => Err(Error::corrupt(at, "the zstd frame does not go on")),
@@ -83,4 +110,52 @@ impl Decoder {
             }
         }
     }
+
+    /// Holds back input until there are `length` bytes of the header, or the input ends.
+    fn hold(&mut self, input: &mut &[u8], length: usize) {
+        let missing = length.saturating_sub(self.header.len());
+        let (taken, rest) = input.split_at(missing.min(input.len()));
+        self.header.extend_from_slice(taken);
+        *input = rest;
+    }
+
+    /// Waits for the turn of the frame at `start`. Blocks.
+    fn wait(&self, start: Compressed, window: u64) -> Result<Permit, Error> {
+        let busy = |Stalled(waited)| Error::Busy { at: start, window, waited };
+        self.large_window.acquire().map_err(busy)
+    }
+
+    /// One step of libzstd, first with what was held back: bytes taken and bytes written.
+    fn run(&mut self, input: &mut &[u8], output: &mut [u8], at: Compressed) -> Result<(usize, usize), Error> {
+        let held = !self.header.is_empty();
+        let at = Compressed(at.0.saturating_sub(self.header.len() as u64));
+        let status = self
+            .frame
+            .run_on_buffers(if held { &self.header } else { input }, output)
+            .map_err(|error| Error::corrupt(at, format!("invalid zstd data ({error})")))?;
+        if held {
+            self.header.drain(..status.bytes_read);
+        } else {
+            *input = input.get(status.bytes_read..).unwrap_or_default();
+        }
+        if status.remaining == 0 {
+            self.state = State::Between;
+            if self.permit.is_some() {
+                // The old one would keep the window for later frames.
+                self.frame = context(at)?;
+                self.permit = None;
+            }
+        }
+        Ok((status.bytes_read, status.bytes_written))
+    }
 }
+
+fn context(at: Compressed) -> Result<raw::Decoder<'static>, Error> {
+    let broken = |error: std::io::Error| Error::corrupt(at, format!("zstd: {error}"));
+    let mut context = raw::Decoder::new().map_err(broken)?;
+    context.set_parameter(DParameter::WindowLogMax(limits::ZSTD_WINDOW_LOG)).map_err(broken)?;
+    Ok(context)
+}
+
+#[cfg(test)]
+mod tests;

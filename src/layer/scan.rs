@@ -318,7 +318,7 @@ impl State {
 impl From<decompress::Error> for Error {
     fn from(error: decompress::Error) -> Self {
         let kind = match error {
-            decompress::Error::Unsupported { .. } => Kind::Other,
+            decompress::Error::Busy { .. } | decompress::Error::Unsupported { .. } => Kind::Other,
             decompress::Error::Corrupt { .. } | decompress::Error::Truncated { .. } => Kind::Corrupt,
         };
         Self::caused(kind, "decompressing the layer", error)

@@ -1,0 +1,123 @@
+//! Frames of large windows against the permit for them. What a frame holds is tested with the other codecs.
+
+use std::{io::Write as _, sync::mpsc, thread, time::Duration};
+
+use super::*;
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn permit(patience: Duration) -> &'static LargeWindow {
+    Box::leak(Box::new(LargeWindow::new(patience)))
+}
+
+/// A frame with a window of `1 << log` bytes.
+fn frame(content: &[u8], log: u32) -> Vec<u8> {
+    let mut encoder = ::zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(log).unwrap();
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn unpack(decoder: &mut Decoder, mut blob: &[u8]) -> Result<Vec<u8>, Error> {
+    let (mut content, mut output, length) = (Vec::new(), vec![0; 1000], blob.len());
+    loop {
+        let at = Compressed((length - blob.len()) as u64);
+        let start = Position { compressed: at, ..Position::default() };
+        match decoder.decompress(&mut blob, &mut output, start, None)?.produced {
+            0 => return Ok(content),
+            produced => content.extend_from_slice(&output[..produced]),
+        }
+    }
+}
+
+#[test]
+fn a_large_window_waits_until_the_frame_of_another_has_ended() {
+    let window = permit(LONG);
+    let blob = frame(b"content", 24);
+    let (begun, ended) = blob.split_at(8);
+    let mut first = Decoder::with(window).unwrap();
+    assert_eq!(unpack(&mut first, begun).unwrap(), b"");
+    let (events, seen) = mpsc::channel();
+    thread::scope(|scope| {
+        let (sender, blob) = (events.clone(), &blob);
+        scope.spawn(move || {
+            let content = unpack(&mut Decoder::with(window).unwrap(), blob).unwrap();
+            sender.send(("second", content)).unwrap();
+        });
+        events.send(("first", b"is held".to_vec())).unwrap();
+        unpack(&mut first, ended).unwrap();
+    });
+    drop(events);
+    let expected = [("first", b"is held".to_vec()), ("second", b"content".to_vec())];
+    assert_eq!(seen.iter().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_holder_whose_reader_has_paused_is_an_error_that_says_so() {
+    let window = permit(Duration::ZERO);
+    let blob = frame(b"content", 27);
+    let mut holder = Decoder::with(window).unwrap();
+    unpack(&mut holder, &blob[..blob.len() - 1]).unwrap();
+    let error = unpack(&mut Decoder::with(window).unwrap(), &blob).unwrap_err();
+    assert!(matches!(error, Error::Busy { at: Compressed(0), window: 0x800_0000, .. }), "{error}");
+    let message = error.to_string();
+    assert!(message.contains("another reader, which has paused for 0 s"), "{message}");
+    // It goes on where it was.
+    unpack(&mut holder, &blob[blob.len() - 1..]).unwrap();
+    assert_eq!(unpack(&mut holder, &blob).unwrap(), b"content");
+}
+
+#[test]
+fn the_end_of_a_frame_and_the_drop_of_its_decoder_let_the_next_one_in() {
+    let window = permit(Duration::ZERO);
+    let blob = frame(b"content", 24);
+    let mut first = Decoder::with(window).unwrap();
+    assert_eq!(unpack(&mut first, &blob).unwrap(), b"content");
+    let mut second = Decoder::with(window).unwrap();
+    unpack(&mut second, &blob[..10]).unwrap();
+    assert!(unpack(&mut Decoder::with(window).unwrap(), &blob).is_err());
+    drop(second);
+    assert_eq!(unpack(&mut Decoder::with(window).unwrap(), &blob).unwrap(), b"content");
+}
+
+#[test]
+fn windows_up_to_8_mib_never_wait() {
+    let window = permit(Duration::ZERO);
+    let _held = window.acquire().unwrap();
+    let mut decoder = Decoder::with(window).unwrap();
+    assert_eq!(unpack(&mut decoder, &frame(b"at the border", 23)).unwrap(), b"at the border");
+    let single = ::zstd::bulk::compress(b"one segment", 3).unwrap();
+    assert_eq!(unpack(&mut decoder, &single).unwrap(), b"one segment");
+    assert!(matches!(unpack(&mut decoder, &frame(b"above", 24)), Err(Error::Busy { .. })));
+}
+
+#[test]
+fn large_frames_in_a_row_come_out_whole_however_they_are_cut() {
+    let window = permit(Duration::ZERO);
+    let blob = [frame(b"one ", 24), frame(b"", 25), frame(b"two ", 10), frame(b"three", 27)].concat();
+    for step in 1..20 {
+        let mut decoder = Decoder::with(window).unwrap();
+        let content: Vec<u8> =
+            blob.chunks(step).flat_map(|piece| unpack(&mut decoder, piece).unwrap()).collect();
+        assert_eq!(content, b"one two three");
+        assert!(decoder.at_end());
+    }
+}
+
+#[test]
+fn a_window_above_the_cap_is_an_error() {
+    let window = permit(Duration::ZERO);
+    // 256 MiB, by its descriptor alone.
+    let blob = [0x28, 0xb5, 0x2f, 0xfd, 0, 0x90, 0, 0];
+    let error = unpack(&mut Decoder::with(window).unwrap(), &blob).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+}
+
+#[test]
+fn an_error_in_a_frames_header_names_the_frames_start() {
+    let mut decoder = Decoder::new().unwrap();
+    let blob = [&frame(b"content", 20)[..], b"junk"].concat();
+    let end = blob.len() - 4;
+    let error = unpack(&mut decoder, &blob).unwrap_err().to_string();
+    assert!(error.contains(&format!("byte {end} of the blob")), "{error}");
+}
