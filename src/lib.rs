@@ -20,6 +20,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic"))]
 
 mod auth;
+mod cache;
 mod carve;
 mod client;
 mod decompress;
@@ -37,6 +38,7 @@ mod tar;
 mod toc;
 
 pub use auth::Credential;
+pub use cache::{Cache, CacheError, CacheOptions, CachedTable, Removed, parse_size};
 pub use carve::{CarveOptions, Collection, File, Item, Outcome, Selection};
 pub use client::{Client, ClientBuilder, Transferred};
 pub use error::Error;

@@ -1,0 +1,256 @@
+//! What earlier runs have learnt, kept on disk: tables of layers by their digest, manifests and configurations by theirs, and
+//! which tags have been seen.
+//!
+//! Nothing in it is believed for being there. Documents are hashed when they are read, a table carries its own checksum, and
+//! what a tag means is asked of the registry every time. Content that does not hold is removed and counts as absent.
+
+mod directory;
+mod error;
+mod options;
+mod root;
+mod store;
+mod usage;
+
+use std::{
+    fmt,
+    io::{self, Write},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
+};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use self::{
+    directory::Directory,
+    store::{Key, Store},
+};
+pub use self::{
+    error::CacheError,
+    options::{CacheOptions, parse_size},
+};
+use crate::{
+    limits,
+    oci::digest::Digest,
+    progress::{Progress, Silent},
+};
+
+/// A directory in which tables of layers, manifests and configurations outlive the run. Cheap to clone; any number of processes
+/// may share one.
+///
+/// ```no_run
+/// use layerslayer::{Cache, CacheOptions, Client};
+///
+/// let cache = Cache::open(&CacheOptions::from_environment()?)?;
+/// println!("{}", cache.path().display());
+/// let client = Client::builder().cache(cache).build()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Cache {
+    directory: Arc<Directory>,
+    progress: Arc<dyn Progress>,
+    has_warned: Arc<AtomicBool>,
+}
+
+/// The table of one layer, as [`Cache::tables`] lists it.
+///
+/// ```no_run
+/// # let cache = layerslayer::Cache::open(&layerslayer::CacheOptions::from_environment()?)?;
+/// for table in cache.tables()? {
+///     println!("{} {}", table.digest, table.size);
+/// }
+/// # Ok::<(), layerslayer::CacheError>(())
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct CachedTable {
+    /// Digest of the layer's blob.
+    pub digest: Digest,
+    /// Size of the table in bytes.
+    pub size: u64,
+    /// When it was last written or read.
+    pub used: SystemTime,
+}
+
+/// What was removed from a cache.
+///
+/// ```no_run
+/// # let cache = layerslayer::Cache::open(&layerslayer::CacheOptions::from_environment()?)?;
+/// let removed = cache.clear()?;
+/// println!("{} files, {} bytes", removed.files, removed.bytes);
+/// # Ok::<(), layerslayer::CacheError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Removed {
+    /// Files removed.
+    pub files: u64,
+    /// Bytes that they took, in whole blocks of 4 KiB.
+    pub bytes: u64,
+}
+
+/// That a tag has been seen, and what it meant then.
+#[derive(Debug, Deserialize, Serialize)]
+struct TagRecord {
+    reference: String,
+    digest: String,
+}
+
+impl Cache {
+    /// Opens the directory, creating it if need be.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be created, or if it is refused because it belongs to somebody else or others may write to it: whoever
+    /// can write there could put words into our mouth.
+    pub fn open(options: &CacheOptions) -> Result<Self, CacheError> {
+        let directory = Directory::open(options.resolved_directory()?, options.bytes())?;
+        let (progress, has_warned) = (Arc::new(Silent), Arc::default());
+        Ok(Self { directory: Arc::new(directory), progress, has_warned })
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The tables that it holds, in the order of their layers' digests.
+    ///
+    /// # Errors
+    ///
+    /// If the directory cannot be read.
+    pub fn tables(&self) -> Result<Vec<CachedTable>, CacheError> {
+        let mut tables = Vec::new();
+        for item in self.directory.list()? {
+            if let Key::Toc(digest) = item.key {
+                tables.push(CachedTable { digest, size: item.size, used: item.used });
+            }
+        }
+        tables.sort_by(|one, other| one.digest.cmp(&other.digest));
+        Ok(tables)
+    }
+
+    /// Removes what was not used for longest until at most `bytes` are left, and what killed writers left behind.
+    ///
+    /// # Errors
+    ///
+    /// If the directory cannot be read or written.
+    pub fn shrink(&self, bytes: u64) -> Result<Removed, CacheError> {
+        self.directory.shrink(bytes)
+    }
+
+    /// Removes everything.
+    ///
+    /// # Errors
+    ///
+    /// If the directory cannot be read or written.
+    pub fn clear(&self) -> Result<Removed, CacheError> {
+        self.shrink(0)
+    }
+
+    /// How many bytes it may take.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        self.directory.capacity()
+    }
+}
+
+/// What reads and writes it. All of this blocks; none of it fails: a cache that does not work is warned of once, and is empty.
+#[allow(dead_code, reason = "the passes that make tables follow")]
+impl Cache {
+    /// The same with its warnings going to `progress`.
+    pub(crate) fn with_progress(self, progress: Arc<dyn Progress>) -> Self {
+        Self { progress, ..self }
+    }
+
+    /// The stored table of the layer with this digest. Its reader checks it, and calls [`Self::remove_toc`] if it does not hold.
+    pub(crate) fn toc(&self, layer: &Digest) -> Option<Bytes> {
+        self.read(&Key::Toc(layer.clone()), limits::TOC_BYTES)
+    }
+
+    /// Stores the table that `write` writes, in place of the one there is; `false` if that did not come about.
+    pub(crate) fn put_toc(
+        &self,
+        layer: &Digest,
+        mut write: impl FnMut(&mut dyn Write) -> io::Result<()>,
+    ) -> bool {
+        self.write(&Key::Toc(layer.clone()), &mut write)
+    }
+
+    /// Removes a table that turned out not to hold.
+    pub(crate) fn remove_toc(&self, layer: &Digest) {
+        self.remove(&Key::Toc(layer.clone()));
+    }
+
+    /// The manifest or configuration with this digest, of at most `cap` bytes. It has been hashed.
+    pub(crate) fn document(&self, digest: &Digest, cap: u64) -> Option<Bytes> {
+        let key = Key::Document(digest.clone());
+        let bytes = self.read(&key, cap)?;
+        if !digest.matches(&bytes) {
+            self.remove(&key);
+            return None;
+        }
+        Some(bytes)
+    }
+
+    /// Stores a manifest or configuration, which must have been hashed.
+    pub(crate) fn put_document(&self, digest: &Digest, bytes: &[u8]) {
+        self.write(&Key::Document(digest.clone()), &mut |out| out.write_all(bytes));
+    }
+
+    /// What the tag of this canonical reference was when it was last seen. It may have moved since.
+    pub(crate) fn tag(&self, reference: &str) -> Option<Digest> {
+        let key = Key::tag(reference);
+        let bytes = self.read(&key, limits::TAG_RECORD_BYTES)?;
+        let record = serde_json::from_slice::<TagRecord>(&bytes).ok();
+        let record = record.filter(|record| record.reference == reference);
+        let digest = record.and_then(|record| record.digest.parse().ok());
+        if digest.is_none() {
+            self.remove(&key);
+        }
+        digest
+    }
+
+    /// Notes what the tag of this canonical reference is now.
+    pub(crate) fn put_tag(&self, reference: &str, digest: &Digest) {
+        let record = TagRecord { reference: reference.to_owned(), digest: digest.to_string() };
+        self.write(&Key::tag(reference), &mut |out| Ok(serde_json::to_writer(out, &record)?));
+    }
+
+    fn read(&self, key: &Key, cap: u64) -> Option<Bytes> {
+        self.settle(self.directory.read(key, cap)).flatten()
+    }
+
+    fn write(&self, key: &Key, write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>) -> bool {
+        self.settle(self.directory.write(key, write)).unwrap_or(false)
+    }
+
+    fn remove(&self, key: &Key) {
+        self.settle(self.directory.remove(key));
+    }
+
+    fn settle<T>(&self, result: Result<T, CacheError>) -> Option<T> {
+        result
+            .inspect_err(|error| {
+                if !self.has_warned.swap(true, Ordering::Relaxed) {
+                    self.progress.warning(&error::told(error));
+                }
+            })
+            .ok()
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+//! Where a cache lies and how large it may become.
+
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use etcetera::BaseStrategy as _;
+
+use super::error::CacheError;
+
+/// Names the directory.
+const DIRECTORY_VARIABLE: &str = "LAYERSLAYER_CACHE_DIR";
+/// Names the size.
+const SIZE_VARIABLE: &str = "LAYERSLAYER_CACHE_SIZE";
+/// Our part of the user's cache directory.
+const NAME: &str = "layerslayer";
+/// How large a cache may become unless told otherwise, in bytes.
+const DEFAULT_BYTES: u64 = 2 << 30;
+
+/// Settings of a [`Cache`](crate::Cache).
+///
+/// ```
+/// let options = layerslayer::CacheOptions::new("/var/cache/layers").size(512 << 20);
+/// assert_eq!(options.directory(), Some("/var/cache/layers".as_ref()));
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CacheOptions {
+    directory: Option<PathBuf>,
+    bytes: u64,
+}
+
+impl CacheOptions {
+    /// A cache of at most 2 GiB in this directory.
+    #[must_use]
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: Some(directory.into()), bytes: DEFAULT_BYTES }
+    }
+
+    /// What the environment says: the directory `LAYERSLAYER_CACHE_DIR`, else `layerslayer` in the user's cache directory
+    /// (`$XDG_CACHE_HOME`, `~/.cache`); the size `LAYERSLAYER_CACHE_SIZE` in bytes, or with `K`, `M` or `G` after it (powers
+    /// of 1,024), else 2 GiB. Variables that are empty count as unset.
+    ///
+    /// ```
+    /// let options = layerslayer::CacheOptions::from_environment()?;
+    /// # Ok::<(), layerslayer::CacheError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the size is malformed.
+    pub fn from_environment() -> Result<Self, CacheError> {
+        Self::from_variables(env::var_os(DIRECTORY_VARIABLE), env::var_os(SIZE_VARIABLE))
+    }
+
+    fn from_variables(directory: Option<OsString>, size: Option<OsString>) -> Result<Self, CacheError> {
+        let directory = directory.filter(|text| !text.is_empty()).map(PathBuf::from);
+        let bytes = match size.filter(|text| !text.is_empty()) {
+            None => DEFAULT_BYTES,
+            Some(text) => text.to_str().and_then(parse_size).ok_or_else(|| {
+                CacheError::setting(format!(
+                    "{SIZE_VARIABLE}: {text:?} is not a size (bytes, or a number followed by K, M or G)"
+                ))
+            })?,
+        };
+        Ok(Self { directory, bytes })
+    }
+
+    /// Lets it grow to so many bytes.
+    #[must_use]
+    pub fn size(self, bytes: u64) -> Self {
+        Self { bytes, ..self }
+    }
+
+    /// The directory that was named; `None` is the user's cache directory.
+    #[must_use]
+    pub fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn resolved_directory(&self) -> Result<PathBuf, CacheError> {
+        if let Some(directory) = &self.directory {
+            return Ok(directory.clone());
+        }
+        let strategy = etcetera::choose_base_strategy().map_err(|_| {
+            CacheError::setting(format!("there is no home directory for the cache: set {DIRECTORY_VARIABLE}"))
+        })?;
+        Ok(strategy.cache_dir().join(NAME))
+    }
+}
+
+/// Parses a number of bytes: digits, then nothing or `K`, `M` or `G` for powers of 1,024.
+///
+/// ```
+/// assert_eq!(layerslayer::parse_size("2G"), Some(2 << 30));
+/// assert_eq!(layerslayer::parse_size("2 GB"), None);
+/// ```
+#[must_use]
+pub fn parse_size(text: &str) -> Option<u64> {
+    let (digits, shift) = match text.char_indices().last()? {
+        (at, 'K' | 'k') => (text.get(..at)?, 10),
+        (at, 'M' | 'm') => (text.get(..at)?, 20),
+        (at, 'G' | 'g') => (text.get(..at)?, 30),
+        _ => (text, 0),
+    };
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(directory: &str, size: &str) -> Result<CacheOptions, CacheError> {
+        CacheOptions::from_variables(Some(directory.into()), Some(size.into()))
+    }
+
+    #[test]
+    fn sizes_are_bytes_or_binary_multiples() {
+        let cases = [("0", 0), ("4096", 4096), ("3K", 3 << 10), ("5m", 5 << 20), ("2G", 2 << 30)];
+        for (text, bytes) in cases {
+            assert_eq!(parse_size(text), Some(bytes), "{text}");
+        }
+        for text in ["", "K", "-1", "+1", "1.5G", "1T", "1 G", "1GB", "18446744073709551616", "17179869184G"]
+        {
+            assert_eq!(parse_size(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_size_is_an_error_and_an_empty_variable_is_none() {
+        assert!(from("", "lots").unwrap_err().is_setting());
+        let options = from("", "").unwrap();
+        assert_eq!((options.directory(), options.bytes()), (None, 2 << 30));
+        let options = from("d", "1K").unwrap();
+        assert_eq!((options.directory(), options.bytes()), (Some(Path::new("d")), 1 << 10));
+    }
+}

@@ -1,0 +1,241 @@
+//! The directory of a cache, held open and checked: nobody but its owner may write to it. What lies in it is reached from the
+//! open directory on, so that nothing can be put in its place behind our back.
+
+use std::{
+    collections::hash_map::RandomState,
+    fs::{DirBuilder, File, TryLockError},
+    hash::{BuildHasher as _, Hasher as _},
+    io::{self, Write as _},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    },
+    path::Path,
+    time::Duration,
+};
+
+use rustix::{
+    fs::{self, AtFlags, Mode, OFlags},
+    io::Errno,
+};
+
+use super::error::CacheError;
+
+/// Files that are being written.
+pub(super) const TEMPORARY: &str = "tmp";
+/// Tells programs that make backups to leave the directory out (<https://bford.info/cachedir/>).
+const TAG_FILE: (&str, &[u8]) = ("CACHEDIR.TAG", b"Signature: 8a477f597d28d172789f06886806bc55\n");
+/// Only we may read what we write: windows hold content of files.
+const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
+const DIRECTORY_MODE: Mode = Mode::RWXU;
+/// Names that are tried for a temporary file before something must be wrong.
+const ATTEMPTS: usize = 16;
+/// Where files cannot be locked, one of this age is taken for abandoned.
+const ABANDONED: Duration = Duration::from_secs(60 * 60);
+/// Permission of the group and of others to write.
+const OTHERS_WRITE: u32 = 0o022;
+
+/// The open directory.
+#[derive(Debug)]
+pub(super) struct Root {
+    fd: OwnedFd,
+}
+
+/// A file that is being written. Dropping it removes it.
+pub(super) struct Temporary<'a> {
+    pub(super) file: File,
+    root: &'a Root,
+    name: String,
+    is_placed: bool,
+}
+
+impl Root {
+    /// Opens the directory, creating it if it is not there.
+    pub(super) fn open(path: &Path) -> Result<Self, CacheError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = match fs::open(path, flags, Mode::empty()) {
+            Err(Errno::NOENT) => {
+                let created =
+                    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE.as_raw_mode()).create(path);
+                created.map_err(|error| CacheError::io("creating the cache directory", path, error))?;
+                fs::open(path, flags, Mode::empty())
+            }
+            opened => opened,
+        };
+        let fd = opened.map_err(|error| CacheError::io("opening the cache directory", path, error.into()))?;
+        let stat = fs::fstat(&fd)
+            .map_err(|error| CacheError::io("checking the cache directory", path, error.into()))?;
+        let (owner, own) = (stat.st_uid, rustix::process::geteuid().as_raw());
+        check(path, (owner, own), Mode::from_raw_mode(stat.st_mode).as_raw_mode())?;
+        Ok(Self { fd })
+    }
+
+    /// Opens a file for reading; `None` if there is none. One that is not ours is refused.
+    pub(super) fn file(&self, place: &str) -> io::Result<Option<File>> {
+        self.open_file(place, OFlags::RDONLY)
+    }
+
+    /// Opens a file for reading and appending; `None` if there is none.
+    pub(super) fn list(&self, place: &str) -> io::Result<Option<File>> {
+        self.open_file(place, OFlags::RDWR | OFlags::APPEND)
+    }
+
+    fn open_file(&self, place: &str, access: OFlags) -> io::Result<Option<File>> {
+        // Opening a pipe must not wait for its other end.
+        let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match fs::openat(&self.fd, place, flags, Mode::empty()) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let metadata = file.metadata()?;
+        if !metadata.is_file() || metadata.uid() != rustix::process::geteuid().as_raw() {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not a file of our own"));
+        }
+        Ok(Some(file))
+    }
+
+    /// Begins a file that has no place yet. It is locked for as long as it is being written.
+    pub(super) fn temporary(&self) -> io::Result<Temporary<'_>> {
+        for _ in 0..ATTEMPTS {
+            // Seeded at random for every thread, and another one each time.
+            let name = format!("{TEMPORARY}/{:016x}", RandomState::new().build_hasher().finish());
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = match fs::openat(&self.fd, &name, flags, FILE_MODE) {
+                Ok(fd) => File::from(fd),
+                Err(Errno::EXIST) => continue,
+                Err(Errno::NOENT) => {
+                    self.create_directories(TEMPORARY)?;
+                    self.mark()?;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let temporary = Temporary { file, root: self, name, is_placed: false };
+            // Whoever sweeps up may have come between creating and locking.
+            let is_ours = match temporary.file.try_lock() {
+                Err(TryLockError::WouldBlock) => false,
+                Ok(()) | Err(TryLockError::Error(_)) => temporary.file.metadata()?.nlink() > 0,
+            };
+            if is_ours {
+                return Ok(temporary);
+            }
+        }
+        Err(io::Error::other("no temporary file could be created"))
+    }
+
+    /// Removes a file; that it is not there is no error.
+    pub(super) fn remove(&self, place: &str) -> io::Result<()> {
+        match fs::unlinkat(&self.fd, place, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes a temporary file that nobody is writing any more.
+    pub(super) fn sweep(&self, place: &str) -> io::Result<()> {
+        let Some(file) = self.open_file(place, OFlags::RDWR)? else { return Ok(()) };
+        let is_abandoned = match file.try_lock() {
+            Ok(()) => true,
+            Err(TryLockError::WouldBlock) => false,
+            Err(TryLockError::Error(_)) => {
+                file.metadata()?.modified()?.elapsed().is_ok_and(|age| age > ABANDONED)
+            }
+        };
+        if is_abandoned { self.remove(place) } else { Ok(()) }
+    }
+
+    fn create_directories(&self, place: &str) -> io::Result<()> {
+        let ends = place.match_indices('/').map(|(at, _)| at).chain([place.len()]);
+        for end in ends {
+            match fs::mkdirat(&self.fd, place.get(..end).unwrap_or(place), DIRECTORY_MODE) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn mark(&self) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match fs::openat(&self.fd, TAG_FILE.0, flags, FILE_MODE) {
+            Ok(fd) => File::from(fd).write_all(TAG_FILE.1),
+            Err(Errno::EXIST) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn sync_directory(&self, place: &str) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = fs::openat(&self.fd, place, flags, Mode::empty())?;
+        Ok(fs::fsync(directory)?)
+    }
+}
+
+impl Temporary<'_> {
+    /// Puts it in its place, whole and for good: on the disk before its name is.
+    pub(super) fn place(mut self, place: &str) -> io::Result<()> {
+        self.file.sync_all()?;
+        let parent = place.rsplit_once('/').map_or(".", |(parent, _)| parent);
+        let rename = || fs::renameat(&self.root.fd, &self.name, &self.root.fd, place);
+        match rename() {
+            Err(Errno::NOENT) => {
+                self.root.create_directories(parent)?;
+                rename()?;
+            }
+            renamed => renamed?,
+        }
+        self.is_placed = true;
+        self.root.sync_directory(parent)
+    }
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        if !self.is_placed {
+            // Nothing depends on it: who sweeps up finds it later.
+            let _ = self.root.remove(&self.name);
+        }
+    }
+}
+
+/// Refuses a directory that is not `own`'s alone to write to.
+fn check(path: &Path, (owner, own): (u32, u32), mode: u32) -> Result<(), CacheError> {
+    let shown = path.display();
+    if owner != own {
+        return Err(CacheError::refused(format!(
+            "the cache directory {shown} belongs to user {owner}, and this is user {own}: set LAYERSLAYER_CACHE_DIR to a \
+             directory of your own"
+        )));
+    }
+    if mode & OTHERS_WRITE != 0 {
+        let quoted = path.to_string_lossy().replace('\'', r"'\''");
+        return Err(CacheError::refused(format!(
+            "others may write to the cache directory {shown}: run `chmod go-w '{quoted}'`, and `layerslayer cache clear` if \
+             you do not trust them"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_of_somebody_else_or_open_to_others_is_refused() {
+        let path = Path::new("/it's/here");
+        for mode in [0o700, 0o755, 0o1711] {
+            assert!(check(path, (7, 7), mode).is_ok(), "{mode:o}");
+        }
+        for mode in [0o770, 0o720, 0o702, 0o777, 0o1777] {
+            let error = check(path, (7, 7), mode).unwrap_err();
+            assert!(
+                error.is_refused() && error.to_string().contains(r"chmod go-w '/it'\''s/here'"),
+                "{error}"
+            );
+        }
+        let error = check(path, (0, 7), 0o700).unwrap_err();
+        assert!(error.is_refused() && error.to_string().contains("belongs to user 0, and this is user 7"));
+    }
+}

@@ -1,0 +1,101 @@
+//! What a cache believes.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    sync::{Mutex, PoisonError},
+};
+
+use tempfile::TempDir;
+
+use super::*;
+
+const CAP: u64 = 1 << 20;
+const NAME: &str = "docker.io/library/nginx:latest";
+
+#[derive(Default)]
+struct Warnings(Mutex<Vec<String>>);
+
+impl Progress for Warnings {
+    fn warning(&self, message: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(message.to_owned());
+    }
+}
+
+fn cache() -> (TempDir, Cache) {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(&CacheOptions::new(folder.path().join("cache"))).unwrap();
+    (folder, cache)
+}
+
+#[test]
+fn a_document_that_does_not_hash_to_its_digest_is_removed_and_not_given_out() {
+    let (_folder, cache) = cache();
+    let digest = Digest::sha256(b"{}");
+    cache.put_document(&digest, b"{}");
+    assert_eq!(cache.document(&digest, CAP).unwrap(), "{}");
+    assert_eq!(cache.document(&digest, 1), None);
+    let path = cache.path().join(Key::Document(digest.clone()).path());
+    fs::write(&path, b"{ }").unwrap();
+    assert_eq!(cache.document(&digest, CAP), None);
+    assert!(!path.exists());
+}
+
+#[test]
+fn the_record_of_a_tag_counts_for_its_own_reference_alone() {
+    let (_folder, cache) = cache();
+    let digest = Digest::sha256(b"manifest");
+    let other = "docker.io/library/nginx:1";
+    assert_eq!(cache.tag(NAME), None);
+    cache.put_tag(NAME, &digest);
+    assert_eq!((cache.tag(NAME), cache.tag(other)), (Some(digest.clone()), None));
+    let place = |reference| cache.path().join(Key::tag(reference).path());
+    fs::copy(place(NAME), place(other)).unwrap();
+    assert_eq!(cache.tag(other), None);
+    for damage in ["", "{}", r#"{"reference":"docker.io/library/nginx:latest","digest":"sha256:1"}"#] {
+        fs::write(place(NAME), damage).unwrap();
+        assert_eq!(cache.tag(NAME), None, "{damage}");
+        assert!(!place(NAME).exists());
+    }
+    let found: Vec<_> = fs::read_dir(cache.path().join("tag")).unwrap().collect();
+    assert!(found.is_empty(), "{found:?}");
+}
+
+#[test]
+fn tables_are_listed_by_their_layers_and_documents_and_tags_are_not() {
+    let (_folder, cache) = cache();
+    let layers = [b"one", b"two"].map(|content| Digest::sha256(content));
+    for (size, layer) in layers.iter().enumerate() {
+        assert!(cache.put_toc(layer, |out| out.write_all(&vec![0; size])));
+    }
+    cache.put_document(&Digest::sha256(b"{}"), b"{}");
+    cache.put_tag(NAME, &layers[0]);
+    let mut expected = layers.to_vec();
+    expected.sort();
+    let listed: Vec<Digest> = cache.tables().unwrap().into_iter().map(|table| table.digest).collect();
+    assert_eq!(listed, expected);
+    cache.remove_toc(&layers[0]);
+    assert_eq!((cache.toc(&layers[0]), cache.toc(&layers[1])), (None, Some(Bytes::from_static(&[0]))));
+    assert_eq!(cache.clear().unwrap().files, 3);
+    assert!(cache.tables().unwrap().is_empty());
+}
+
+#[test]
+fn a_cache_that_fails_is_warned_of_once_and_is_empty() {
+    let (_folder, cache) = cache();
+    let warnings = Arc::new(Warnings::default());
+    let cache = cache.with_progress(Arc::<Warnings>::clone(&warnings));
+    let digest = Digest::sha256(b"{}");
+    cache.put_document(&digest, b"{}");
+    fs::set_permissions(cache.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    for cache in [cache.clone(), cache] {
+        assert_eq!(cache.document(&digest, CAP), None);
+        assert!(!cache.put_toc(&digest, |_| Ok(())));
+    }
+    let warnings = warnings.0.lock().unwrap();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].contains("chmod go-w") && warnings[0].ends_with("going on without the cache"),
+        "{warnings:?}"
+    );
+}
