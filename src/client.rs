@@ -4,6 +4,7 @@ use std::{error::Error as _, fmt, path::PathBuf, sync::Arc};
 
 use crate::{
     auth::{Credential, docker_config},
+    cache::Cache,
     error::Error,
     image::{
         Image,
@@ -35,10 +36,12 @@ pub struct Client {
     http: Arc<Http>,
     credentials: Vec<(String, Credential)>,
     progress: Arc<dyn Progress>,
+    cache: Option<Cache>,
 }
 
 impl Client {
-    /// Settings to begin with: https except for registries on this machine, credentials from docker's `config.json`.
+    /// Settings to begin with: https except for registries on this machine, credentials from docker's `config.json`, nothing kept
+    /// on disk.
     #[must_use]
     pub fn builder() -> ClientBuilder {
         ClientBuilder {
@@ -46,6 +49,7 @@ impl Client {
             ca_files: Vec::new(),
             credentials: Vec::new(),
             progress: Arc::new(Silent),
+            cache: None,
         }
     }
 
@@ -62,6 +66,7 @@ impl Client {
             reference: reference.clone(),
             platform: platform.clone(),
             progress: Arc::clone(&self.progress),
+            cache: self.cache.clone(),
         };
         match reference {
             ImageReference::DockerArchive { path, .. } => resolve::docker_archive(request, path).await,
@@ -137,6 +142,7 @@ pub struct ClientBuilder {
     ca_files: Vec<PathBuf>,
     credentials: Vec<(String, Credential)>,
     progress: Arc<dyn Progress>,
+    cache: Option<Cache>,
 }
 
 impl ClientBuilder {
@@ -144,6 +150,14 @@ impl ClientBuilder {
     #[must_use]
     pub fn ca_file(mut self, file: impl Into<PathBuf>) -> Self {
         self.ca_files.push(file.into());
+        self
+    }
+
+    /// Keeps in `cache` what later runs can use, and uses what earlier ones have kept: manifests, configurations, tables of layers.
+    /// What a tag means is asked of the registry every time, but by a `HEAD` request once it has been seen.
+    #[must_use]
+    pub fn cache(mut self, cache: Cache) -> Self {
+        self.cache = Some(cache);
         self
     }
 
@@ -175,9 +189,10 @@ impl ClientBuilder {
     ///
     /// If a certificate file cannot be read or the platform's TLS roots cannot be set up.
     pub fn build(self) -> Result<Client, Error> {
-        let Self { http, ca_files, credentials, progress } = self;
+        let Self { http, ca_files, credentials, progress, cache } = self;
         let http = http.ca_files(ca_files).build()?;
-        Ok(Client { http, credentials, progress })
+        let cache = cache.map(|cache| cache.with_progress(Arc::clone(&progress)));
+        Ok(Client { http, credentials, progress, cache })
     }
 }
 

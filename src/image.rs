@@ -12,6 +12,7 @@ use crate::{
 };
 
 mod docker_archive;
+mod documents;
 mod oci_layout;
 pub(crate) mod resolve;
 pub(crate) mod rootfs;

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read as _};
 
-use layerslayer::{Client, Credential, Image, ImageReference, Platform};
+use layerslayer::{Cache, CacheOptions, Client, Credential, Image, ImageReference, Platform};
 use secrecy::SecretString;
 
 use super::{
@@ -39,6 +39,9 @@ pub(crate) async fn open(
         None => Platform::default(),
     };
     let mut builder = Client::builder().plain_http(common.plain_http).progress(console.display());
+    if let Some(cache) = cache(common, console)? {
+        builder = builder.cache(cache);
+    }
     if let Some(file) = &common.ca {
         builder = builder.ca_file(file.clone());
     }
@@ -57,6 +60,18 @@ pub(crate) async fn open(
     let bytes = image.layers().iter().map(layerslayer::Layer::size).fold(0, u64::saturating_add);
     report.image(&ImageFacts::of(&image), bytes);
     Ok(Connection { client, image })
+}
+
+/// The cache, unless there is to be none. One that cannot be used is no reason not to answer.
+fn cache(common: &Common, console: &Console) -> Result<Option<Cache>, Failure> {
+    if common.no_cache {
+        return Ok(None);
+    }
+    let options = CacheOptions::from_environment().map_err(|error| Failure::usage(error.to_string()))?;
+    let cache = Cache::open(&options);
+    Ok(cache
+        .inspect_err(|error| console.warning(&format!("{}; going on without the cache", chain(error))))
+        .ok())
 }
 
 /// Reads a password up to the end of `input`; the newline that `echo` adds is not part of it.

@@ -4,8 +4,9 @@ use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{Image, Inner, docker_archive, oci_layout, tables::Tables};
+use super::{Image, Inner, docker_archive, documents::Documents, oci_layout, tables::Tables};
 use crate::{
+    cache::Cache,
     error::{Error, Kind},
     layer::Layer,
     limits,
@@ -28,7 +29,7 @@ pub(super) enum Origin {
     /// An OCI image layout, in a directory or an archive.
     Layout(Arc<Local>),
     /// A repository of a registry.
-    Registry(Arc<Session>),
+    Registry(Documents),
 }
 
 /// The manifest to begin with.
@@ -47,6 +48,8 @@ pub(crate) struct Request {
     pub(crate) reference: ImageReference,
     pub(crate) platform: Platform,
     pub(crate) progress: Arc<dyn Progress>,
+    /// What outlives the run, if anything does.
+    pub(crate) cache: Option<Cache>,
 }
 
 /// Resolves an image in a registry.
@@ -55,12 +58,12 @@ pub(crate) async fn registry(
     reference: &Reference,
     session: Arc<Session>,
 ) -> Result<Image, Error> {
-    let digest = reference.digest();
-    let asked = digest.map(ToString::to_string);
-    let asked = asked.as_deref().or(reference.tag()).unwrap_or("latest");
-    let fetched = session.manifest(asked, digest).await?;
-    let start = Start { bytes: fetched.bytes, content_type: fetched.content_type, digest: fetched.digest };
-    descend(request, Origin::Registry(session), start).await
+    let documents = Documents::new(session, request.cache.clone());
+    let start = documents.start(reference).await?;
+    let origin = Origin::Registry(documents);
+    let image = descend(request, &origin, start).await;
+    origin.settle().await;
+    image
 }
 
 /// Resolves an image in an OCI image layout.
@@ -71,7 +74,7 @@ pub(crate) async fn layout(request: Request, path: &Path, archive: bool) -> Resu
         let local = Arc::clone(&local);
         blocking(move || oci_layout::start(&local, &wanted)).await?
     };
-    descend(request, Origin::Layout(local), start).await
+    descend(request, &Origin::Layout(local), start).await
 }
 
 /// Resolves an image in a `docker save` archive.
@@ -116,7 +119,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Goes from the first manifest down to the one of the platform, then reads the configuration.
-async fn descend(request: Request, origin: Origin, start: Start) -> Result<Image, Error> {
+async fn descend(request: Request, origin: &Origin, start: Start) -> Result<Image, Error> {
     let Start { mut bytes, mut content_type, mut digest } = start;
     let mut chosen = None;
     for _ in 0..=limits::INDEX_DEPTH {
@@ -127,7 +130,7 @@ async fn descend(request: Request, origin: Origin, start: Start) -> Result<Image
             Error::caused(if is_foreign { Kind::Other } else { Kind::Corrupt }, message, error)
         })?;
         let index = match manifest {
-            Manifest::Image(manifest) => return image(request, &origin, digest, &manifest, chosen).await,
+            Manifest::Image(manifest) => return image(request, origin, digest, &manifest, chosen).await,
             Manifest::Index(index) => index,
         };
         let descriptor = select(&request, index.manifests())?;
@@ -222,7 +225,7 @@ async fn image(
     }
     let session = match origin {
         Origin::Layout(_) => None,
-        Origin::Registry(session) => Some(Arc::clone(session)),
+        Origin::Registry(documents) => Some(Arc::clone(documents.session())),
     };
     Ok(finish(request, digest, platform, config, layers, session))
 }
@@ -262,19 +265,23 @@ impl Origin {
     async fn manifest(&self, descriptor: &Descriptor, request: &Request) -> Result<Bytes, Error> {
         match self {
             Self::Layout(local) => document(local, descriptor, limits::MANIFEST_BYTES, request).await,
-            Self::Registry(session) => {
-                let digest = descriptor.digest();
-                Ok(session.manifest(&digest.to_string(), Some(digest)).await?.bytes)
-            }
+            Self::Registry(documents) => documents.manifest(descriptor.digest()).await,
         }
     }
 
     /// A configuration, checked against its descriptor.
     async fn config(&self, descriptor: &Descriptor, request: &Request) -> Result<Bytes, Error> {
-        let (digest, size, cap) = (descriptor.digest(), descriptor.size(), limits::CONFIG_BYTES);
+        let (digest, size) = (descriptor.digest(), descriptor.size());
         match self {
-            Self::Layout(local) => document(local, descriptor, cap, request).await,
-            Self::Registry(session) => Ok(session.blob(digest, size, cap).await?),
+            Self::Layout(local) => document(local, descriptor, limits::CONFIG_BYTES, request).await,
+            Self::Registry(documents) => documents.config(digest, size).await,
+        }
+    }
+
+    /// Waits until what was fetched is kept.
+    async fn settle(&self) {
+        if let Self::Registry(documents) = self {
+            documents.settle().await;
         }
     }
 
@@ -282,8 +289,8 @@ impl Origin {
         let (digest, size) = (descriptor.digest(), descriptor.size());
         match self {
             Self::Layout(local) => Arc::new(oci_layout::blob(local, digest, size)),
-            Self::Registry(session) => {
-                let blob = RegistryBlob::new(Arc::clone(session), digest.clone(), size);
+            Self::Registry(documents) => {
+                let blob = RegistryBlob::new(Arc::clone(documents.session()), digest.clone(), size);
                 let is_foreign = descriptor.media_type().is_foreign_layer();
                 Arc::new(if is_foreign { blob.foreign() } else { blob })
             }

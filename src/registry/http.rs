@@ -85,12 +85,20 @@ pub(super) struct Counters {
     pub(super) bytes: AtomicU64,
 }
 
+/// What a request asks for. Holds secrets: a form may have a refresh token.
+#[derive(Clone)]
+pub(super) enum Method {
+    Get,
+    Head,
+    /// Posts this form.
+    Post(String),
+}
+
 /// A request to be sent.
 pub(super) struct Outgoing {
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
-    /// A form to post; without one the request is a GET.
-    pub(super) form: Option<String>,
+    pub(super) method: Method,
     /// The most private class of address that the request may reach.
     pub(super) floor: AddressClass,
 }
@@ -121,20 +129,21 @@ impl Http {
 
     /// Sends a request and waits for the head of the answer.
     pub(super) async fn send(&self, outgoing: Outgoing, counters: &Arc<Counters>) -> Result<Answer, Failure> {
-        let Outgoing { url, mut headers, form, floor } = outgoing;
+        let Outgoing { url, mut headers, method, floor } = outgoing;
         self.check_literal(&url, floor)?;
         let is_proxied = self.is_proxied(&url);
         let client =
             if is_proxied { &self.proxied } else { self.direct.get(&floor).unwrap_or(&self.proxied) };
         // Blobs are raw bytes: nothing may compress them on their way.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let request = match form {
-            Some(form) => {
+        let request = match method {
+            Method::Get => client.get(url.clone()),
+            Method::Head => client.head(url.clone()),
+            Method::Post(form) => {
                 let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
                 headers.insert(header::CONTENT_TYPE, form_type);
                 client.post(url.clone()).body(form)
             }
-            None => client.get(url.clone()),
         };
         counters.requests.fetch_add(1, Ordering::Relaxed);
         let sent = tokio::time::timeout(self.stall_window, request.headers(headers).send()).await;

@@ -24,7 +24,7 @@ use crate::{
         authorization::Authority,
         blob::BlobReader,
         error::{Error, Kind},
-        http::{self, Counters, Http, StatusCode, Url, address::AddressClass, answer::Answer},
+        http::{self, Counters, Http, Method, StatusCode, Url, address::AddressClass, answer::Answer},
         lock,
         redirect::Links,
         response,
@@ -39,6 +39,9 @@ mod tests;
 /// Every kind of manifest that we can read; without the OCI types distribution 2.8.2 answers 404. Schema 1 comes last, so that
 /// it can be refused by name.
 static ACCEPT_MANIFEST: LazyLock<String> = LazyLock::new(|| ACCEPTED_MANIFESTS.join(", "));
+
+/// The digest of what was asked for (distribution specification, "Checking if content exists in the registry").
+const DIGEST_HEADER: &str = "docker-content-digest";
 
 /// A session with a registry, bound to one repository and one credential. Tokens live in it and end with it; they are sent to
 /// its registry, for its repository, and nowhere else.
@@ -83,6 +86,7 @@ pub(super) struct Task<'a> {
     pub(super) doing: String,
     /// Path below `/v2/NAME/`.
     path: String,
+    method: Method,
     accept: Option<&'static str>,
     /// Of a blob: the link to it may be remembered.
     digest: Option<&'a Digest>,
@@ -152,7 +156,7 @@ impl Session {
     ) -> Result<FetchedManifest, Error> {
         let doing = format!("fetching the manifest {reference} of {}", self.repository);
         let path = format!("manifests/{reference}");
-        let task = Task { doing, path, accept: Some(&ACCEPT_MANIFEST), digest: None };
+        let task = Task { doing, path, method: Method::Get, accept: Some(&ACCEPT_MANIFEST), digest: None };
         let mut retry = Retry::new(&self.http);
         let (bytes, content_type) = loop {
             let mut answer = self.get(&task, None, &mut retry).await?;
@@ -180,6 +184,20 @@ impl Session {
             return Err(Error::corrupt(&task.doing, problem));
         }
         Ok(FetchedManifest { digest: expected.clone(), bytes, content_type })
+    }
+
+    /// Asks what digest the manifest or index of a tag has, without fetching it: Docker Hub counts no pull for that. `None` if the
+    /// registry does not say, be it that it does not know the tag, the question or the header; fetching the manifest will tell.
+    pub(crate) async fn head_manifest(&self, tag: &str) -> Result<Option<Digest>, Error> {
+        let doing = format!("asking for the digest of {tag} of {}", self.repository);
+        let path = format!("manifests/{tag}");
+        let task = Task { doing, path, method: Method::Head, accept: Some(&ACCEPT_MANIFEST), digest: None };
+        let answer = self.get(&task, None, &mut Retry::new(&self.http)).await?;
+        if answer.status != StatusCode::OK {
+            return Ok(None);
+        }
+        let digest = answer.headers.get(DIGEST_HEADER).and_then(|value| value.to_str().ok());
+        Ok(digest.and_then(|digest| digest.parse().ok()))
     }
 
     /// Reads a whole blob of `size` bytes, at most `cap`, and holds it against its digest.
@@ -221,6 +239,7 @@ impl Session {
         Task {
             doing: format!("reading the blob {digest} of {}", self.repository),
             path: format!("blobs/{digest}"),
+            method: Method::Get,
             accept: None,
             digest: Some(digest),
         }

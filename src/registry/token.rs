@@ -18,7 +18,8 @@ use crate::{
     registry::{
         error::{Error, Kind},
         http::{
-            Counters, HeaderMap, HeaderValue, Http, Outgoing, StatusCode, Url, address::AddressClass, header,
+            Counters, HeaderMap, HeaderValue, Http, Method, Outgoing, StatusCode, Url, address::AddressClass,
+            header,
         },
         redirect::{is_redirect, shown},
         response,
@@ -154,7 +155,7 @@ impl TokenRequest<'_> {
                 headers.extend(basic_header(username, password).map(|value| (header::AUTHORIZATION, value)));
             }
         }
-        Outgoing { url, headers, form: None, floor: self.floor }
+        Outgoing { url, headers, method: Method::Get, floor: self.floor }
     }
 
     fn post(&self, refresh_token: &SecretString) -> Outgoing {
@@ -169,7 +170,7 @@ impl TokenRequest<'_> {
         let body = form.query().unwrap_or_default().to_owned();
         let mut url = self.realm.clone();
         url.set_fragment(None);
-        Outgoing { url, headers: HeaderMap::new(), form: Some(body), floor: self.floor }
+        Outgoing { url, headers: HeaderMap::new(), method: Method::Post(body), floor: self.floor }
     }
 
     /// Sends a request until it is answered for good.

@@ -111,7 +111,8 @@ async fn resolve(
     let repository = Repository { host: server.host(), name: "app".to_owned() };
     let session =
         Session::with_progress(Http::builder().build().unwrap(), repository, None, Arc::clone(&progress));
-    let image = super::registry(Request { reference, platform, progress }, &registry, session).await;
+    let image =
+        super::registry(Request { reference, platform, progress, cache: None }, &registry, session).await;
     let warnings = warnings.0.lock().unwrap().clone();
     (image, warnings)
 }

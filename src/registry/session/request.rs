@@ -11,7 +11,7 @@ use crate::{
         challenge::Challenge,
         error::Error,
         http::{
-            HeaderMap, HeaderValue, Outgoing, StatusCode, Url,
+            HeaderMap, HeaderValue, Method, Outgoing, StatusCode, Url,
             address::AddressClass,
             answer::{Answer, Failure, FailureKind},
             header,
@@ -76,7 +76,8 @@ impl Session {
         let headers = request_headers(task, range);
         let mut resolutions = 0;
         if let Some((digest, url)) = self.link(task) {
-            let answer = match self.transmit(url, headers.clone(), self.redirect_floor()).await {
+            let answer = match self.transmit(&task.method, url, headers.clone(), self.redirect_floor()).await
+            {
                 Ok(answer) => self.follow(task, answer, &headers, None).await,
                 Err(failure) => Err(self.trouble(task, failure)),
             };
@@ -148,7 +149,7 @@ impl Session {
             authorization = authorization.filter(|_| keeps);
             drop(answer);
             let headers = authorized_headers(headers, authorization.as_ref());
-            let sent = self.transmit(target, headers, self.redirect_floor()).await;
+            let sent = self.transmit(&task.method, target, headers, self.redirect_floor()).await;
             answer = sent.map_err(|failure| self.trouble(task, failure))?;
         }
         Ok(answer)
@@ -172,7 +173,7 @@ impl Session {
                 }
             };
             let headers = authorized_headers(headers, authorization.as_ref());
-            let mut answer = self.ask(task, &self.path(task), headers).await?;
+            let mut answer = self.ask(task, &task.method, &self.path(task), headers).await?;
             let Some(refused) = self.refusal(&mut answer).await else {
                 if let Some(warning) = authorization.as_ref().and_then(|one| self.authority.accepted(one)) {
                     self.progress.warning(&format!("{}: {warning}", self.repository.host));
@@ -212,7 +213,7 @@ impl Session {
         };
         // Some refusals come without a challenge (gcr.io, GHCR): the API's root has it.
         if offered.is_empty() {
-            let mut answer = self.ask(task, "/v2/", HeaderMap::new()).await?;
+            let mut answer = self.ask(task, &Method::Get, "/v2/", HeaderMap::new()).await?;
             if response::is_passing(answer.status) {
                 let problem = self.problem(&mut answer).await;
                 return Err(Trouble::Passing(
@@ -309,29 +310,36 @@ impl Session {
 
     /// Sends a request to the registry. To one on this machine that has not answered yet: plain http first, https if it turns
     /// out to speak TLS.
-    async fn ask(&self, task: &Task<'_>, path: &str, headers: HeaderMap) -> Result<Answer, Trouble> {
+    async fn ask(
+        &self,
+        task: &Task<'_>,
+        method: &Method,
+        path: &str,
+        headers: HeaderMap,
+    ) -> Result<Answer, Trouble> {
         let origin = *lock(&self.origin);
         if origin.is_decided {
-            let answer = self.send(task, self.url(path)?, headers).await?;
+            let answer = self.send(task, method, self.url(path)?, headers).await?;
             self.decide(origin.is_plain, &answer);
             return Ok(answer);
         }
         let url = self.url(path)?;
-        let may_speak_tls = match self.transmit(url.clone(), headers.clone(), AddressClass::LinkLocal).await {
-            Ok(mut answer) => {
-                if answer.status != StatusCode::BAD_REQUEST || !mentions_https(&answer.peek().await) {
-                    self.decide(true, &answer);
-                    return Ok(answer);
+        let may_speak_tls =
+            match self.transmit(method, url.clone(), headers.clone(), AddressClass::LinkLocal).await {
+                Ok(mut answer) => {
+                    if answer.status != StatusCode::BAD_REQUEST || !mentions_https(&answer.peek().await) {
+                        self.decide(true, &answer);
+                        return Ok(answer);
+                    }
+                    Failure::wants_https()
                 }
-                Failure::wants_https()
-            }
-            Err(failure) if failure.kind == FailureKind::Interrupted => failure,
-            Err(failure) => return Err(self.trouble(task, failure)),
-        };
+                Err(failure) if failure.kind == FailureKind::Interrupted => failure,
+                Err(failure) => return Err(self.trouble(task, failure)),
+            };
         let mut secure = url;
         // Cannot fail between http and https; if it did, plain http would be tried again.
         let _ = secure.set_scheme("https");
-        match self.transmit(secure, headers, AddressClass::LinkLocal).await {
+        match self.transmit(method, secure, headers, AddressClass::LinkLocal).await {
             Ok(answer) => {
                 self.decide(false, &answer);
                 Ok(answer)
@@ -346,8 +354,14 @@ impl Session {
         *lock(&self.origin) = Origin { is_plain, is_decided: true, is_reached: true, peer: answer.peer };
     }
 
-    async fn send(&self, task: &Task<'_>, url: Url, headers: HeaderMap) -> Result<Answer, Trouble> {
-        let sent = self.transmit(url, headers, AddressClass::LinkLocal).await;
+    async fn send(
+        &self,
+        task: &Task<'_>,
+        method: &Method,
+        url: Url,
+        headers: HeaderMap,
+    ) -> Result<Answer, Trouble> {
+        let sent = self.transmit(method, url, headers, AddressClass::LinkLocal).await;
         sent.map_err(|failure| self.trouble(task, failure))
     }
 
@@ -361,8 +375,14 @@ impl Session {
         }
     }
 
-    async fn transmit(&self, url: Url, headers: HeaderMap, floor: AddressClass) -> Result<Answer, Failure> {
-        let outgoing = Outgoing { url, headers, form: None, floor };
+    async fn transmit(
+        &self,
+        method: &Method,
+        url: Url,
+        headers: HeaderMap,
+        floor: AddressClass,
+    ) -> Result<Answer, Failure> {
+        let outgoing = Outgoing { url, headers, method: method.clone(), floor };
         self.http.send(outgoing, &self.counters).await
     }
 

@@ -5,6 +5,7 @@ use std::{
     fmt::Display,
     fs,
     io::{Read as _, Write as _},
+    path::Path,
     process::{Command, Stdio},
     thread,
 };
@@ -60,6 +61,18 @@ impl Program {
     pub(crate) fn login(mut self, user: &str, password: &str) -> Self {
         self.command.args(["--username", user, "--password-stdin"]);
         self.input = format!("{password}\n").into_bytes();
+        self
+    }
+
+    /// Keeps its cache here, as other runs may; otherwise each has its own.
+    pub(crate) fn cache(mut self, folder: &Path) -> Self {
+        self.command.env("LAYERSLAYER_CACHE_DIR", folder);
+        self
+    }
+
+    /// Sets a variable.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
         self
     }
 

@@ -233,7 +233,7 @@ impl Shared {
         while let Some(request) = read_request(&mut stream, connection)? {
             lock(&self.requests).push(request.clone());
             let reply = (self.script)(&request);
-            if !reply.write(&mut stream)? {
+            if !reply.write(&mut stream, request.method == "HEAD")? {
                 break;
             }
         }
@@ -369,8 +369,8 @@ impl Reply {
         self
     }
 
-    /// Whether the connection may be used again.
-    fn write(&self, stream: &mut BufReader<impl Read + Write>) -> io::Result<bool> {
+    /// Whether the connection may be used again. To HEAD the same is answered, without the body.
+    fn write(&self, stream: &mut BufReader<impl Read + Write>, is_head: bool) -> io::Result<bool> {
         let out = stream.get_mut();
         match &self.manner {
             Manner::Close => return Ok(false),
@@ -397,6 +397,10 @@ impl Reply {
             }
         }
         out.write_all(head.as_bytes())?;
+        if is_head {
+            out.flush()?;
+            return Ok(true);
+        }
         let (sent, goes_on) = match self.manner {
             Manner::Cut(bytes) | Manner::Stall(bytes) => {
                 (self.body.get(..bytes).unwrap_or(&self.body), false)

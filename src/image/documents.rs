@@ -1,0 +1,150 @@
+//! The documents of an image in a registry: its manifests and its configuration, from the cache where they are there.
+//!
+//! ```text
+//! by digest               cached ─▶ no request;  else GET by digest
+//! by a tag, new to us     GET by tag: one round trip
+//! by a tag, seen before   HEAD by tag ─▶ digest ─▶ as above; a registry that does not tell the digest is asked by GET
+//! ```
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::resolve::Start;
+use crate::{
+    cache::Cache,
+    error::Error,
+    limits,
+    oci::{digest::Digest, manifest::Manifest, reference::Reference},
+    registry::{Session, session::FetchedManifest},
+};
+
+/// The documents of one repository.
+pub(super) struct Documents {
+    session: Arc<Session>,
+    cache: Option<Cache>,
+    /// Writing to the cache while the next document is on its way.
+    writes: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Documents {
+    pub(super) fn new(session: Arc<Session>, cache: Option<Cache>) -> Self {
+        Self { session, cache, writes: Mutex::default() }
+    }
+
+    pub(super) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// The manifest that a reference leads to.
+    pub(super) async fn start(&self, reference: &Reference) -> Result<Start, Error> {
+        if let Some(digest) = reference.digest() {
+            return self.start_at(digest).await;
+        }
+        let (tag, name) = (reference.tag().unwrap_or("latest"), reference.to_string());
+        let seen = self.cached({
+            let name = name.clone();
+            move |cache| cache.tag(&name)
+        });
+        let seen = seen.await;
+        if seen.is_some()
+            && let Some(digest) = self.session.head_manifest(tag).await?
+        {
+            let start = self.start_at(&digest).await?;
+            if seen.as_ref() != Some(&digest) {
+                self.keep(move |cache| cache.put_tag(&name, &digest));
+            }
+            return Ok(start);
+        }
+        let fetched = self.session.manifest(tag, None).await?;
+        if self.keep_start(&fetched) {
+            let digest = fetched.digest.clone();
+            self.keep(move |cache| cache.put_tag(&name, &digest));
+        }
+        Ok(fetched.into())
+    }
+
+    /// The manifest with this digest, of which nobody has said what it is.
+    async fn start_at(&self, digest: &Digest) -> Result<Start, Error> {
+        if let Some(bytes) = self.cached_document(digest, limits::MANIFEST_BYTES).await
+            && Manifest::parse(&bytes, None).is_ok()
+        {
+            return Ok(Start { bytes, content_type: None, digest: digest.clone() });
+        }
+        let fetched = self.session.manifest(&digest.to_string(), Some(digest)).await?;
+        self.keep_start(&fetched);
+        Ok(fetched.into())
+    }
+
+    /// A manifest that an index names.
+    pub(super) async fn manifest(&self, digest: &Digest) -> Result<Bytes, Error> {
+        if let Some(bytes) = self.cached_document(digest, limits::MANIFEST_BYTES).await {
+            return Ok(bytes);
+        }
+        let bytes = self.session.manifest(&digest.to_string(), Some(digest)).await?.bytes;
+        self.keep_document(digest, &bytes);
+        Ok(bytes)
+    }
+
+    /// A configuration of `size` bytes.
+    pub(super) async fn config(&self, digest: &Digest, size: u64) -> Result<Bytes, Error> {
+        let cached = self.cached_document(digest, limits::CONFIG_BYTES).await;
+        if let Some(bytes) = cached.filter(|bytes| bytes.len() as u64 == size) {
+            return Ok(bytes);
+        }
+        let bytes = self.session.blob(digest, size, limits::CONFIG_BYTES).await?;
+        self.keep_document(digest, &bytes);
+        Ok(bytes)
+    }
+
+    /// Waits until all that was fetched is kept.
+    pub(super) async fn settle(&self) {
+        let writes = std::mem::take(&mut *self.writes.lock().unwrap_or_else(PoisonError::into_inner));
+        for write in writes {
+            // It has warned of what went wrong.
+            let _ = write.await;
+        }
+    }
+
+    /// Keeps a manifest if it says by itself what it is: the cache does not know what the registry said.
+    fn keep_start(&self, fetched: &FetchedManifest) -> bool {
+        let alone = Manifest::parse(&fetched.bytes, None);
+        let told = Manifest::parse(&fetched.bytes, fetched.content_type.as_deref());
+        let is_told_alone = matches!((alone, told), (Ok(alone), Ok(told)) if alone == told);
+        if is_told_alone {
+            self.keep_document(&fetched.digest, &fetched.bytes);
+        }
+        is_told_alone
+    }
+
+    fn keep_document(&self, digest: &Digest, bytes: &Bytes) {
+        let (digest, bytes) = (digest.clone(), bytes.clone());
+        self.keep(move |cache| cache.put_document(&digest, &bytes));
+    }
+
+    fn keep(&self, write: impl FnOnce(&Cache) + Send + 'static) {
+        let Some(cache) = self.cache.clone() else { return };
+        let write = spawn_blocking(move || write(&cache));
+        self.writes.lock().unwrap_or_else(PoisonError::into_inner).push(write);
+    }
+
+    async fn cached_document(&self, digest: &Digest, cap: u64) -> Option<Bytes> {
+        let digest = digest.clone();
+        self.cached(move |cache| cache.document(&digest, cap)).await
+    }
+
+    async fn cached<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Cache) -> Option<T> + Send + 'static,
+    ) -> Option<T> {
+        let cache = self.cache.clone()?;
+        spawn_blocking(move || read(&cache)).await.ok()?
+    }
+}
+
+impl From<FetchedManifest> for Start {
+    fn from(fetched: FetchedManifest) -> Self {
+        Self { bytes: fetched.bytes, content_type: fetched.content_type, digest: fetched.digest }
+    }
+}
