@@ -7,12 +7,14 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use crate::support::tools;
+
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/demo");
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/app:/bin/sh\n";
 
 fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_layerslayer"));
-    command.stdin(Stdio::null());
+    command.stdin(Stdio::null()).env("LAYERSLAYER_CACHE_DIR", tools::cache());
     command
 }
 
@@ -165,7 +167,11 @@ fn the_name_of_the_program_chooses_the_subcommand() {
     let (_directory, path) = temporary();
     let link = format!("{path}/carve");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_layerslayer"), &link).unwrap();
-    let output = Command::new(link).args([&format!("oci:{FIXTURE}"), "/etc/passwd"]).output().unwrap();
+    let output = Command::new(link)
+        .env("LAYERSLAYER_CACHE_DIR", tools::cache())
+        .args([&format!("oci:{FIXTURE}"), "/etc/passwd"])
+        .output()
+        .unwrap();
     assert_eq!((code(&output), stdout(&output).as_str()), (0, PASSWD));
 }
 

@@ -33,7 +33,7 @@ fn run(line: &str, image: &str) -> String {
     assert!(line.contains(image), "an image that is not in the list: {line}");
     let mut command = tools::command("bash");
     command.args(["-o", "pipefail", "-c", &line]).current_dir(folder.path()).env("PATH", path);
-    command.env("LAYERSLAYER_CACHE_DIR", folder.path().join("cache"));
+    command.env("LAYERSLAYER_CACHE_DIR", tools::cache());
     String::from_utf8(tools::run(&mut command)).unwrap()
 }
 

@@ -22,6 +22,7 @@ fn terminal(columns: usize, line: &str) -> Command {
     command
         .args(["-q", "-e", "-c", &line, "/dev/null"])
         .env("SHELL", tools::require("bash"))
+        .env("LAYERSLAYER_CACHE_DIR", tools::cache())
         .env("TERM", "xterm");
     command
 }

@@ -63,6 +63,12 @@ pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
+/// A folder for the program's cache that lives as long as this thread, which is as long as a test.
+pub(crate) fn cache() -> PathBuf {
+    thread_local!(static CACHE: tempfile::TempDir = temporary_folder());
+    CACHE.with(|folder| folder.path().to_owned())
+}
+
 /// A folder that lives as long as the value.
 pub(crate) fn temporary_folder() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("layerslayer-").tempdir().unwrap()
