@@ -171,7 +171,7 @@ impl Cache {
 
     /// The stored table of the layer with this digest. Its reader checks it, and calls [`Self::remove_toc`] if it does not hold.
     pub(crate) fn toc(&self, layer: &Digest) -> Option<Bytes> {
-        self.read(&Key::Toc(layer.clone()), limits::TOC_BYTES)
+        self.read(&Key::Toc(layer.clone()), limits::STORED_TOC_BYTES)
     }
 
     /// Stores the table that `write` writes, in place of the one there is; `false` if that did not come about.

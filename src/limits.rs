@@ -98,8 +98,9 @@ pub const TOC_BYTES: u64 = 256 << 20;
 
 /// Most chunks of content that a publisher's table of contents may list.
 pub const TOC_CHUNKS: usize = 2 << 20;
+
 /// Largest stored table of a layer that is read, in bytes.
-pub const TOC_BYTES: u64 = 1 << 30;
+pub const STORED_TOC_BYTES: u64 = 1 << 30;
 
 /// Longest note of what a tag was, in bytes. References have a few hundred.
 pub const TAG_RECORD_BYTES: u64 = 16 << 10;
