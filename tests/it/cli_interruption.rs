@@ -70,7 +70,7 @@ fn names_in(folder: &Path) -> Vec<String> {
 
 fn program(words: &[&str], home: &Path) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_layerslayer"));
-    command.env_clear().env("HOME", home).args(words);
+    command.env_clear().env("HOME", home).env("LAYERSLAYER_CACHE_DIR", tools::cache()).args(words);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
