@@ -108,6 +108,16 @@ impl Cache {
     ///
     /// If it cannot be created, or if it is refused because it belongs to somebody else or others may write to it: whoever
     /// can write there could put words into our mouth.
+    ///
+    /// ```
+    /// # use layerslayer::{Cache, CacheOptions};
+    /// # let directory = tempfile::tempdir()?;
+    /// let cache = Cache::open(&CacheOptions::new(directory.path().join("cache")))?;
+    /// # let _ = cache;
+    /// // A directory that cannot be one.
+    /// assert!(Cache::open(&CacheOptions::new("/dev/null/cache")).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open(options: &CacheOptions) -> Result<Self, CacheError> {
         let directory = Directory::open(options.resolved_directory()?, options.bytes())?;
         let (progress, has_warned) = (Arc::new(Silent), Arc::default());
@@ -115,6 +125,14 @@ impl Cache {
     }
 
     /// Where it lies.
+    ///
+    /// ```
+    /// # use layerslayer::{Cache, CacheOptions};
+    /// # let directory = tempfile::tempdir()?;
+    /// let cache = Cache::open(&CacheOptions::new(directory.path().join("cache")))?;
+    /// assert!(cache.path().ends_with("cache"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn path(&self) -> &Path {
         self.directory.path()
@@ -125,6 +143,14 @@ impl Cache {
     /// # Errors
     ///
     /// If the directory cannot be read.
+    ///
+    /// ```
+    /// # use layerslayer::{Cache, CacheOptions};
+    /// # let directory = tempfile::tempdir()?;
+    /// let cache = Cache::open(&CacheOptions::new(directory.path().join("cache")))?;
+    /// assert!(cache.tables()?.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn tables(&self) -> Result<Vec<CachedTable>, CacheError> {
         let mut tables = Vec::new();
         for item in self.directory.list()? {
@@ -141,6 +167,14 @@ impl Cache {
     /// # Errors
     ///
     /// If the directory cannot be read or written.
+    ///
+    /// ```
+    /// # use layerslayer::{Cache, CacheOptions};
+    /// # let directory = tempfile::tempdir()?;
+    /// let cache = Cache::open(&CacheOptions::new(directory.path().join("cache")))?;
+    /// assert_eq!(cache.shrink(1 << 20)?.files, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn shrink(&self, bytes: u64) -> Result<Removed, CacheError> {
         self.directory.shrink(bytes)
     }
@@ -150,11 +184,28 @@ impl Cache {
     /// # Errors
     ///
     /// If the directory cannot be read or written.
+    ///
+    /// ```
+    /// # use layerslayer::{Cache, CacheOptions};
+    /// # let directory = tempfile::tempdir()?;
+    /// let cache = Cache::open(&CacheOptions::new(directory.path().join("cache")))?;
+    /// cache.clear()?;
+    /// assert!(cache.tables()?.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn clear(&self) -> Result<Removed, CacheError> {
         self.shrink(0)
     }
 
     /// How many bytes it may take.
+    ///
+    /// ```
+    /// # use layerslayer::{Cache, CacheOptions};
+    /// # let directory = tempfile::tempdir()?;
+    /// let cache = Cache::open(&CacheOptions::new(directory.path().join("cache")))?;
+    /// assert_eq!(cache.capacity(), 2 << 30);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn capacity(&self) -> u64 {
         self.directory.capacity()

@@ -54,6 +54,20 @@ pub struct CarveOptions {
 
 impl CarveOptions {
     /// Looks in this layer alone, 0 = base, as if the image had no other.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// use layerslayer::CarveOptions;
+    ///
+    /// // A newer layer deletes it.
+    /// let options = CarveOptions::default().layer(1);
+    /// assert!(image.carve_with("/app/secret", &options).await.is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn layer(mut self, layer: usize) -> Self {
         self.layer = Some(layer);
@@ -62,6 +76,20 @@ impl CarveOptions {
 
     /// Reads every layer that the answer rests on to its end and gives nothing before all of them have hashed to their
     /// digests. This also holds for the answer that there is no such file.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// use layerslayer::{CarveOptions, Verification};
+    ///
+    /// let mut file = image.carve_with("/etc/passwd", &CarveOptions::default().verify(true)).await?;
+    /// file.read_to_end(1 << 20).await?;
+    /// assert_eq!(file.outcome().map(|outcome| outcome.verification), Some(Verification::Blob));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn verify(mut self, verify: bool) -> Self {
         self.verify = verify;
@@ -83,6 +111,18 @@ impl Image {
     /// # Errors
     ///
     /// See [`Image::carve_with`].
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let content = image.carve("/etc/passwd").await?.read_to_end(1 << 20).await?;
+    /// assert!(content.starts_with(b"root:"));
+    /// assert!(image.carve("/app/secret").await.is_err_and(|error| error.is_deleted()));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn carve(&self, path: impl AsRef<[u8]> + Send) -> Result<File, Error> {
         self.carve_with(path, &CarveOptions::default()).await
     }
@@ -95,6 +135,19 @@ impl Image {
     /// [`Error::is_deleted`] if a newer layer ended the search; [`Error::is_wrong_kind`] if it is no file;
     /// [`Error::is_corrupt`], [`Error::is_unavailable`] and [`Error::is_unauthorized`] of the layers that were read. While
     /// content streams, errors of the same kinds are items of the stream.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// use layerslayer::CarveOptions;
+    ///
+    /// let base = image.carve_with("/etc/passwd", &CarveOptions::default().layer(0)).await?;
+    /// assert_eq!(base.entry().size, 30);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn carve_with(
         &self,
         path: impl AsRef<[u8]> + Send,

@@ -20,12 +20,13 @@ use crate::{
 
 /// Opens images. Cheap to clone; clones share connections and settings.
 ///
-/// ```no_run
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use layerslayer::{Client, Platform};
 ///
 /// let client = Client::builder().build()?;
-/// let image = client.image(&"nginx:alpine".parse()?, &Platform::default()).await?;
+/// let image = client.image(&"oci:fixtures/demo".parse()?, &Platform::default()).await?;
 /// let mut file = image.carve("/etc/passwd").await?;
 /// let content = file.read_to_end(1 << 20).await?;
 /// # Ok(())
@@ -42,6 +43,12 @@ pub struct Client {
 impl Client {
     /// Settings to begin with: https except for registries on this machine, credentials from docker's `config.json`, nothing kept
     /// on disk.
+    ///
+    /// ```
+    /// let client = layerslayer::Client::builder().build()?;
+    /// # let _ = client;
+    /// # Ok::<(), layerslayer::Error>(())
+    /// ```
     #[must_use]
     pub fn builder() -> ClientBuilder {
         ClientBuilder {
@@ -61,6 +68,18 @@ impl Client {
     /// [`Error::is_no_such_image`] if there is no such image, tag or platform; [`Error::is_unauthorized`] if the registry
     /// refuses; [`Error::is_unavailable`] if it cannot be reached; [`Error::is_corrupt`] if a document does not hash to its
     /// digest or is malformed.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &"linux/amd64".parse()?).await?;
+    /// assert_eq!(image.layers().len(), 3);
+    /// let other = client.image(&"oci:fixtures/demo".parse()?, &"linux/s390x".parse()?).await;
+    /// assert!(other.is_err_and(|error| error.is_no_such_image()));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn image(&self, reference: &ImageReference, platform: &Platform) -> Result<Image, Error> {
         let request = Request {
             reference: reference.clone(),
@@ -80,6 +99,18 @@ impl Client {
     }
 
     /// What this client and its clones have sent and received so far.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// // Nothing of an image on this machine goes over the network.
+    /// assert_eq!(client.transferred().bytes, 0);
+    /// # let _ = image;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn transferred(&self) -> Transferred {
         Transferred { requests: self.http.requests(), bytes: self.http.bytes_fetched() }
@@ -147,6 +178,12 @@ pub struct ClientBuilder {
 
 impl ClientBuilder {
     /// Trusts the certificates in this file (PEM) besides the platform's.
+    ///
+    /// ```no_run
+    /// let client = layerslayer::Client::builder().ca_file("/etc/ssl/registry.pem").build()?;
+    /// # let _ = client;
+    /// # Ok::<(), layerslayer::Error>(())
+    /// ```
     #[must_use]
     pub fn ca_file(mut self, file: impl Into<PathBuf>) -> Self {
         self.ca_files.push(file.into());
@@ -155,6 +192,16 @@ impl ClientBuilder {
 
     /// Keeps in `cache` what later runs can use, and uses what earlier ones have kept: manifests, configurations, tables of layers.
     /// What a tag means is asked of the registry every time, but by a `HEAD` request once it has been seen.
+    ///
+    /// ```
+    /// use layerslayer::{Cache, CacheOptions, Client};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// let cache = Cache::open(&CacheOptions::new(directory.path().join("cache")))?;
+    /// let client = Client::builder().cache(cache).build()?;
+    /// # let _ = client;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn cache(mut self, cache: Cache) -> Self {
         self.cache = Some(cache);
@@ -163,6 +210,15 @@ impl ClientBuilder {
 
     /// Uses this credential for `registry` (as [`Reference::registry`] gives it: `docker.io`, `localhost:5000`), and for no
     /// other, instead of what docker's `config.json` holds for it. The last one for a registry counts.
+    ///
+    /// ```
+    /// use layerslayer::{Client, Credential};
+    ///
+    /// let credential = Credential::basic("me", String::from("secret").into());
+    /// let client = Client::builder().credential("registry.example.com:5000", credential).build()?;
+    /// # let _ = client;
+    /// # Ok::<(), layerslayer::Error>(())
+    /// ```
     #[must_use]
     pub fn credential(mut self, registry: impl Into<String>, credential: Credential) -> Self {
         self.credentials.push((registry.into(), credential));
@@ -170,6 +226,12 @@ impl ClientBuilder {
     }
 
     /// Speaks plain http to every registry. Those on this machine are always tried by plain http first.
+    ///
+    /// ```
+    /// let client = layerslayer::Client::builder().plain_http(true).build()?;
+    /// # let _ = client;
+    /// # Ok::<(), layerslayer::Error>(())
+    /// ```
     #[must_use]
     pub fn plain_http(mut self, plain_http: bool) -> Self {
         self.http = self.http.plain_http(plain_http);
@@ -177,6 +239,13 @@ impl ClientBuilder {
     }
 
     /// Tells `progress` of transfers and warnings.
+    ///
+    /// ```
+    /// let progress = std::sync::Arc::new(layerslayer::Silent);
+    /// let client = layerslayer::Client::builder().progress(progress).build()?;
+    /// # let _ = client;
+    /// # Ok::<(), layerslayer::Error>(())
+    /// ```
     #[must_use]
     pub fn progress(mut self, progress: Arc<dyn Progress>) -> Self {
         self.progress = progress;
@@ -188,6 +257,11 @@ impl ClientBuilder {
     /// # Errors
     ///
     /// If a certificate file cannot be read or the platform's TLS roots cannot be set up.
+    ///
+    /// ```
+    /// let client = layerslayer::Client::builder().ca_file("no/such/file.pem").build();
+    /// assert!(client.is_err());
+    /// ```
     pub fn build(self) -> Result<Client, Error> {
         let Self { http, ca_files, credentials, progress, cache } = self;
         let http = http.ca_files(ca_files).build()?;

@@ -10,7 +10,8 @@ use crate::{registry, source, toc};
 /// `Display` gives what was being done; [`source`](StdError::source) leads to the cause.
 ///
 /// ```
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let client = layerslayer::Client::builder().build()?;
 /// let image = client.image(&"oci:no/such/layout".parse()?, &Default::default()).await;
 /// assert!(image.is_err_and(|error| error.is_no_such_image()));
@@ -70,48 +71,141 @@ impl Error {
     }
 
     /// The content is corrupt: a digest, checksum, length or format does not hold.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let mut entries = image.layer(0)?.entries().await?;
+    /// while let Some(entry) = entries.next().await {
+    ///     match entry {
+    ///         Err(error) if error.is_corrupt() => println!("not to be trusted: {error}"),
+    ///         entry => drop(entry?),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_corrupt(&self) -> bool {
         self.inner.kind == Kind::Corrupt
     }
 
     /// A whiteout, an opaque marker or a non-directory of a newer layer removed the path.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let secret = image.carve("/app/secret").await;
+    /// assert!(secret.is_err_and(|error| error.is_deleted()));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_deleted(&self) -> bool {
         self.inner.kind == Kind::Deleted
     }
 
     /// There is no such image, tag or platform.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo:none".parse()?, &Default::default()).await;
+    /// assert!(image.is_err_and(|error| error.is_no_such_image()));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_no_such_image(&self) -> bool {
         self.inner.kind == Kind::NoSuchImage
     }
 
     /// The image does not hold the path.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let file = image.carve("/nowhere").await;
+    /// assert!(file.is_err_and(|error| error.is_not_found()));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         self.inner.kind == Kind::NotFound
     }
 
     /// Authentication or authorisation was refused.
+    ///
+    /// ```no_run
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// match client.image(&"registry.example.com/app".parse()?, &Default::default()).await {
+    ///     Err(error) if error.is_unauthorized() => println!("log in first: {error}"),
+    ///     image => println!("{} layers", image?.layers().len()),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_unauthorized(&self) -> bool {
         self.inner.kind == Kind::Unauthorized
     }
 
     /// The registry or the network was unavailable, after retries.
+    ///
+    /// ```no_run
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// match client.image(&"registry.example.com/app".parse()?, &Default::default()).await {
+    ///     Err(error) if error.is_unavailable() => println!("try again later: {error}"),
+    ///     image => println!("{} layers", image?.layers().len()),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         self.inner.kind == Kind::Unavailable
     }
 
     /// The request itself makes no sense, such as a layer that the image does not have.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// assert!(image.layer(7).is_err_and(|error| error.is_usage()));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_usage(&self) -> bool {
         self.inner.kind == Kind::Usage
     }
 
     /// There is something at the path, but no file.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let directory = image.carve("/etc").await;
+    /// assert!(directory.is_err_and(|error| error.is_wrong_kind()));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_wrong_kind(&self) -> bool {
         self.inner.kind == Kind::NotAFile

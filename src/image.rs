@@ -22,10 +22,11 @@ use self::tables::Tables;
 
 /// One image, for one platform. Cheap to clone.
 ///
-/// ```no_run
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let client = layerslayer::Client::builder().build()?;
-/// let image = client.image(&"nginx:alpine".parse()?, &Default::default()).await?;
+/// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
 /// for layer in image.layers() {
 ///     println!("{} {}", layer.index(), layer.digest());
 /// }
@@ -51,30 +52,80 @@ pub(crate) struct Inner {
 
 impl Image {
     /// The reference that it was asked for by.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// assert_eq!(image.reference().to_string(), "oci:fixtures/demo");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn reference(&self) -> &ImageReference {
         &self.inner.reference
     }
 
     /// The digest of its manifest; of an image in a `docker save` archive, which has none, the digest of its configuration.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// assert!(image.digest().to_string().starts_with("sha256:3c308f32"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn digest(&self) -> &Digest {
         &self.inner.digest
     }
 
     /// The platform that it is for.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// assert_eq!(image.platform().to_string(), "linux/amd64");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn platform(&self) -> &Platform {
         &self.inner.platform
     }
 
     /// Its configuration.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// assert_eq!(image.config().user(), Some("app"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn config(&self) -> &ImageConfig {
         &self.inner.config
     }
 
     /// Its layers, base first.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// assert_eq!(image.layers().iter().map(|layer| layer.size()).sum::<u64>(), 825);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn layers(&self) -> &[Layer] {
         &self.inner.layers
@@ -85,6 +136,17 @@ impl Image {
     /// # Errors
     ///
     /// [`Error::is_usage`] if it has no such layer.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// assert_eq!(image.layer(0)?.index(), 0);
+    /// assert!(image.layer(3).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn layer(&self, index: usize) -> Result<&Layer, Error> {
         self.inner.layers.get(index).ok_or_else(|| {
             let count = self.inner.layers.len();
@@ -95,6 +157,16 @@ impl Image {
     }
 
     /// Ends the session with the registry: its tokens are forgotten. Dropping the last clone of the image does the same.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// image.close().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn close(&self) {
         if let Some(session) = &self.inner.session {
             session.close().await;

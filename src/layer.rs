@@ -43,10 +43,11 @@ impl fmt::Display for Verification {
 
 /// One layer of an [`Image`](crate::Image): what the manifest and the configuration say of it, and its contents on demand.
 ///
-/// ```no_run
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let client = layerslayer::Client::builder().build()?;
-/// # let image = client.image(&"nginx:alpine".parse()?, &Default::default()).await?;
+/// # let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
 /// for layer in image.layers() {
 ///     println!("{} {} {} bytes", layer.index(), layer.digest(), layer.size());
 /// }
@@ -68,36 +69,97 @@ pub struct Layer {
 
 impl Layer {
     /// Its place in the image, 0 = base.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// assert_eq!(image.layers()[2].index(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn index(&self) -> usize {
         self.index
     }
 
     /// The digest of its blob; of a layer in a `docker save` archive, which names no blobs, the DiffID.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// assert!(image.layer(0)?.digest().hex().starts_with("12ea404fa348"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn digest(&self) -> &Digest {
         &self.name
     }
 
     /// The digest of its unpacked tar (OCI image specification, config.md, "Layer DiffID"), if the configuration gives one.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let layer = image.layer(0)?;
+    /// assert_eq!(layer.diff_id(), image.config().diff_ids().first());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn diff_id(&self) -> Option<&Digest> {
         self.diff_id.as_ref()
     }
 
     /// Its media type, as the manifest says.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// assert_eq!(*image.layer(0)?.media_type(), layerslayer::MediaType::OCI_LAYER_GZIP);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn media_type(&self) -> &MediaType {
         &self.media_type
     }
 
     /// Size of its blob in bytes, compressed.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// assert_eq!(image.layer(0)?.size(), 356);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn size(&self) -> u64 {
         self.source.size()
     }
 
     /// The command that made it, if the configuration's history tells.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// assert_eq!(image.layer(0)?.created_by(), Some("COPY base /"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn created_by(&self) -> Option<&str> {
         self.created_by.as_deref()
@@ -109,6 +171,19 @@ impl Layer {
     /// # Errors
     ///
     /// None today; errors of the transfer and of the content are items of the stream.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let mut entries = image.layer(0)?.entries().await?;
+    /// while let Some(entry) = entries.next().await {
+    ///     println!("{}", entry?.path.escape_ascii());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn entries(&self) -> Result<Entries, Error> {
         Ok(Entries::new(self))
     }

@@ -17,10 +17,11 @@ use crate::{
 
 /// The merged view of all layers: what a container would see.
 ///
-/// ```no_run
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let client = layerslayer::Client::builder().build()?;
-/// let image = client.image(&"nginx:alpine".parse()?, &Default::default()).await?;
+/// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
 /// for found in image.rootfs().await?.entries() {
 ///     println!("{} from layer {}", String::from_utf8_lossy(&found.entry.path), found.layer);
 /// }
@@ -34,10 +35,11 @@ pub struct Rootfs {
 
 /// One entry of a [`Rootfs`].
 ///
-/// ```no_run
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let client = layerslayer::Client::builder().build()?;
-/// # let image = client.image(&"nginx:alpine".parse()?, &Default::default()).await?;
+/// # let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
 /// image.rootfs().await?.visit(|found| {
 ///     println!("{} {}", found.layer, found.entry.path.escape_ascii());
 ///     Ok::<(), std::convert::Infallible>(())
@@ -63,6 +65,21 @@ impl Rootfs {
     /// # Errors
     ///
     /// What `visit` gives.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let mut directories = 0;
+    /// image.rootfs().await?.visit(|found| {
+    ///     directories += usize::from(found.entry.kind == layerslayer::EntryKind::Directory);
+    ///     Ok::<(), std::convert::Infallible>(())
+    /// })?;
+    /// assert_eq!(directories, 4);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn visit<E>(&self, mut visit: impl FnMut(RootfsEntry) -> Result<(), E>) -> Result<(), E> {
         let stack = Stack::new(self.layers.iter().map(Read::table));
         for node in stack.merged() {
@@ -74,6 +91,17 @@ impl Rootfs {
     }
 
     /// All entries, in the order of [`Rootfs::visit`].
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let entries = image.rootfs().await?.entries();
+    /// assert_eq!(entries[0].entry.path, b"app");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn entries(&self) -> Vec<RootfsEntry> {
         let mut entries = Vec::new();
@@ -85,6 +113,16 @@ impl Rootfs {
     }
 
     /// How far the layers were checked.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// assert_eq!(image.rootfs().await?.verification(), layerslayer::Verification::Blob);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn verification(&self) -> Verification {
         verification(&self.layers)
@@ -97,6 +135,18 @@ impl Image {
     /// # Errors
     ///
     /// What reading a layer gives: [`Error::is_corrupt`], [`Error::is_unavailable`], [`Error::is_unauthorized`].
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let rootfs = image.rootfs().await?;
+    /// // Deleted by the newest layer.
+    /// assert!(rootfs.entries().iter().all(|found| found.entry.path != b"app/secret"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn rootfs(&self) -> Result<Rootfs, Error> {
         for layer in self.layers() {
             let known = self.inner.tables.snapshot();

@@ -20,15 +20,57 @@ use crate::oci::digest::Digest;
 /// ```
 pub trait Progress: Send + Sync {
     /// A layer's blob of `total` compressed bytes is about to be read.
+    ///
+    /// ```
+    /// struct Lines;
+    ///
+    /// impl layerslayer::Progress for Lines {
+    ///     fn layer_started(&self, layer: usize, digest: &layerslayer::Digest, total: u64) {
+    ///         eprintln!("layer {layer}: {digest}, {total} bytes");
+    ///     }
+    /// }
+    /// ```
     fn layer_started(&self, _layer: usize, _digest: &Digest, _total: u64) {}
 
     /// `bytes` more compressed bytes of the layer have arrived.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    ///
+    /// struct Total(AtomicU64);
+    ///
+    /// impl layerslayer::Progress for Total {
+    ///     fn layer_advanced(&self, _layer: usize, bytes: u64) {
+    ///         self.0.fetch_add(bytes, Ordering::Relaxed);
+    ///     }
+    /// }
+    /// ```
     fn layer_advanced(&self, _layer: usize, _bytes: u64) {}
 
     /// No more of the layer is being read, for now.
+    ///
+    /// ```
+    /// struct Lines;
+    ///
+    /// impl layerslayer::Progress for Lines {
+    ///     fn layer_finished(&self, layer: usize) {
+    ///         eprintln!("layer {layer}: done");
+    ///     }
+    /// }
+    /// ```
     fn layer_finished(&self, _layer: usize) {}
 
     /// Something the user should know that is not an error.
+    ///
+    /// ```
+    /// struct Lines;
+    ///
+    /// impl layerslayer::Progress for Lines {
+    ///     fn warning(&self, message: &str) {
+    ///         eprintln!("warning: {message}");
+    ///     }
+    /// }
+    /// ```
     fn warning(&self, _message: &str) {}
 }
 

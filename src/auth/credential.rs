@@ -52,6 +52,13 @@ enum Origin {
 impl Credential {
     /// A user name and a password given for this very use: unlike one found in a file it is never left out of a request
     /// because the registry refuses it.
+    ///
+    /// ```
+    /// use layerslayer::Credential;
+    ///
+    /// let credential = Credential::basic("me", String::from("secret").into());
+    /// assert!(!format!("{credential:?}").contains("secret"));
+    /// ```
     #[must_use]
     pub fn basic(username: impl Into<String>, password: SecretString) -> Self {
         Self { secret: Secret::Basic { username: username.into(), password }, origin: Origin::Explicit }

@@ -39,12 +39,26 @@ impl CacheError {
     }
 
     /// The directory belongs to somebody else, or others may write to it.
+    ///
+    /// ```
+    /// use layerslayer::{Cache, CacheOptions};
+    ///
+    /// let error = Cache::open(&CacheOptions::new("/dev/null/cache")).unwrap_err();
+    /// assert!(!error.is_refused());
+    /// ```
     #[must_use]
     pub fn is_refused(&self) -> bool {
         self.kind == Kind::Refused
     }
 
     /// A setting is malformed or missing.
+    ///
+    /// ```
+    /// use layerslayer::{Cache, CacheOptions};
+    ///
+    /// let error = Cache::open(&CacheOptions::new("/dev/null/cache")).unwrap_err();
+    /// assert!(!error.is_setting());
+    /// ```
     #[must_use]
     pub fn is_setting(&self) -> bool {
         self.kind == Kind::Setting

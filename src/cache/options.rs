@@ -33,6 +33,11 @@ pub struct CacheOptions {
 
 impl CacheOptions {
     /// A cache of at most 2 GiB in this directory.
+    ///
+    /// ```
+    /// let options = layerslayer::CacheOptions::new("/var/cache/layers");
+    /// # let _ = options;
+    /// ```
     #[must_use]
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self { directory: Some(directory.into()), bytes: DEFAULT_BYTES }
@@ -68,12 +73,22 @@ impl CacheOptions {
     }
 
     /// Lets it grow to so many bytes.
+    ///
+    /// ```
+    /// let options = layerslayer::CacheOptions::new("/var/cache/layers").size(512 << 20);
+    /// # let _ = options;
+    /// ```
     #[must_use]
     pub fn size(self, bytes: u64) -> Self {
         Self { bytes, ..self }
     }
 
     /// The directory that was named; `None` is the user's cache directory.
+    ///
+    /// ```
+    /// let options = layerslayer::CacheOptions::new("/var/cache/layers");
+    /// assert_eq!(options.directory(), Some("/var/cache/layers".as_ref()));
+    /// ```
     #[must_use]
     pub fn directory(&self) -> Option<&Path> {
         self.directory.as_deref()

@@ -54,6 +54,11 @@ enum SelectionKind {
 
 impl Selection {
     /// These paths, taken literally; a directory stands for all that is below it.
+    ///
+    /// ```
+    /// let selection = layerslayer::Selection::paths(["/etc/passwd", "/usr/share/doc"]);
+    /// # let _ = selection;
+    /// ```
     pub fn paths<P: AsRef<[u8]>>(paths: impl IntoIterator<Item = P>) -> Self {
         let paths = paths.into_iter().map(|path| path.as_ref().to_vec()).collect();
         Self { kind: SelectionKind::Paths(paths) }
@@ -65,6 +70,13 @@ impl Selection {
     /// # Errors
     ///
     /// [`Error::is_usage`] for a malformed pattern.
+    ///
+    /// ```
+    /// use layerslayer::Selection;
+    ///
+    /// assert!(Selection::globs(["etc/*.conf", "**/passwd"]).is_ok());
+    /// assert!(Selection::globs(["etc/{"]).is_err_and(|error| error.is_usage()));
+    /// ```
     pub fn globs<P: AsRef<str>>(patterns: impl IntoIterator<Item = P>) -> Result<Self, Error> {
         Ok(Self { kind: SelectionKind::Globs(candidates::compile(patterns)?) })
     }
@@ -88,10 +100,11 @@ impl Selection {
 
 /// What was collected: items parents first, and the content of their files in a temporary file.
 ///
-/// ```no_run
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let client = layerslayer::Client::builder().build()?;
-/// # let image = client.image(&"nginx:alpine".parse()?, &Default::default()).await?;
+/// # let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
 /// use layerslayer::{CarveOptions, Selection};
 ///
 /// let found = image.collect(&Selection::paths(["/etc"]), &CarveOptions::default()).await?;
@@ -114,10 +127,11 @@ pub struct Collection {
 
 /// One entry of a [`Collection`].
 ///
-/// ```no_run
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let client = layerslayer::Client::builder().build()?;
-/// # let image = client.image(&"nginx:alpine".parse()?, &Default::default()).await?;
+/// # let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
 /// # let selection = layerslayer::Selection::paths(["/etc"]);
 /// let found = image.collect(&selection, &Default::default()).await?;
 /// for item in found.items() {
@@ -144,29 +158,95 @@ pub struct Item {
 
 impl Collection {
     /// The items, parents before what is below them.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let selection = layerslayer::Selection::paths(["/etc/passwd", "/nowhere"]);
+    /// let found = image.collect(&selection, &Default::default()).await?;
+    /// assert_eq!(found.items()[0].path, b"etc/passwd");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn items(&self) -> &[Item] {
         &self.items
     }
 
     /// The paths that could not be collected, and why.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let selection = layerslayer::Selection::paths(["/etc/passwd", "/nowhere"]);
+    /// let found = image.collect(&selection, &Default::default()).await?;
+    /// let (path, error) = &found.failures()[0];
+    /// assert_eq!(path, b"/nowhere");
+    /// assert!(error.is_not_found());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn failures(&self) -> &[(Vec<u8>, Error)] {
         &self.failures
     }
 
     /// How far the whole can be relied on.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let selection = layerslayer::Selection::paths(["/etc/passwd", "/nowhere"]);
+    /// let found = image.collect(&selection, &Default::default()).await?;
+    /// assert_eq!(found.outcome().verification, layerslayer::Verification::Blob);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         self.outcome
     }
 
     /// What decided the answer for each requested path that was found, in words.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let selection = layerslayer::Selection::paths(["/etc/passwd", "/nowhere"]);
+    /// let found = image.collect(&selection, &Default::default()).await?;
+    /// for (requested, steps) in found.traces() {
+    ///     println!("path {requested}: {}", steps.join(", "));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn traces(&self) -> impl Iterator<Item = (usize, &[String])> {
         self.traces.iter().map(|(requested, trace)| (*requested, trace.as_slice()))
     }
 
     /// The content of an item; empty for all but files.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let selection = layerslayer::Selection::paths(["/etc/passwd", "/nowhere"]);
+    /// let found = image.collect(&selection, &Default::default()).await?;
+    /// let mut content = String::new();
+    /// std::io::Read::read_to_string(&mut found.open(&found.items()[0]), &mut content)?;
+    /// assert!(content.starts_with("root:"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn open(&self, item: &Item) -> impl io::Read + Send + use<> {
         self.content.reader(item.range.clone())
     }
@@ -197,6 +277,19 @@ impl Image {
     ///
     /// What reading a layer gives, as for [`Image::carve_with`]. A path that is not there is no error but one of
     /// [`Collection::failures`]; patterns that match nothing give an empty collection.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// use layerslayer::{CarveOptions, Selection};
+    ///
+    /// let found = image.collect(&Selection::globs(["etc/*"])?, &CarveOptions::default()).await?;
+    /// assert_eq!(found.items().len(), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn collect(&self, selection: &Selection, options: &CarveOptions) -> Result<Collection, Error> {
         if let Some(layer) = options.layer {
             self.layer(layer)?;

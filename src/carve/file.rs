@@ -21,10 +21,11 @@ const CHUNK_BYTES: usize = 256 << 10;
 
 /// How far an answer can be relied on.
 ///
-/// ```no_run
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let client = layerslayer::Client::builder().build()?;
-/// # let image = client.image(&"nginx:alpine".parse()?, &Default::default()).await?;
+/// # let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
 /// let mut file = image.carve("/etc/passwd").await?;
 /// while let Some(piece) = file.next().await {
 ///     piece?;
@@ -48,10 +49,11 @@ pub struct Outcome {
 /// A file of an image: what it is, where it comes from, and its content as a [`Stream`] of pieces. Dropping it ends the
 /// transfer.
 ///
-/// ```no_run
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let client = layerslayer::Client::builder().build()?;
-/// let image = client.image(&"ubuntu:24.04".parse()?, &Default::default()).await?;
+/// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
 /// let mut file = image.carve("/etc/passwd").await?;
 /// let mut content = Vec::new();
 /// while let Some(piece) = file.next().await {
@@ -100,36 +102,108 @@ impl File {
     }
 
     /// The file's entry. Its path is the one that links led to.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let file = image.carve("/etc/app.conf").await?;
+    /// assert_eq!(file.entry().size, 14);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn entry(&self) -> &Entry {
         &self.found.entry
     }
 
     /// The layer that holds its name, 0 = base.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let file = image.carve("/etc/app.conf").await?;
+    /// assert_eq!(file.layer(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn layer(&self) -> usize {
         self.found.layer
     }
 
     /// The path with all symbolic links resolved, without a leading slash.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let file = image.carve("/etc/app.conf").await?;
+    /// assert_eq!(file.resolved_path(), b"app/app.conf");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn resolved_path(&self) -> &[u8] {
         &self.found.entry.path
     }
 
     /// What decided the answer, step by step, in words.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let file = image.carve("/etc/app.conf").await?;
+    /// assert_eq!(file.trace()[0], "layer 1: /etc/app.conf is a symbolic link to /app/app.conf");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn trace(&self) -> &[String] {
         &self.found.trace
     }
 
     /// How far the content can be relied on, once the stream has ended without an error.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let mut file = image.carve("/etc/app.conf").await?;
+    /// assert_eq!(file.outcome(), None);
+    /// file.read_to_end(1 << 20).await?;
+    /// assert!(file.outcome().is_some_and(|outcome| outcome.is_final));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcome
     }
 
     /// The next piece of the content, `None` at its end.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let mut file = image.carve("/etc/app.conf").await?;
+    /// let mut size = 0;
+    /// while let Some(piece) = file.next().await {
+    ///     size += piece?.len();
+    /// }
+    /// assert_eq!(size, 14);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
         StreamExt::next(self).await
     }
@@ -139,6 +213,17 @@ impl File {
     /// # Errors
     ///
     /// What the transfer and the content give, and if there is more than `limit` bytes.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let mut file = image.carve("/etc/app.conf").await?;
+    /// assert_eq!(file.read_to_end(1 << 20).await?, b"listen = 8080\n");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn read_to_end(&mut self, limit: u64) -> Result<Vec<u8>, Error> {
         let mut content = Vec::new();
         while let Some(piece) = self.next().await {

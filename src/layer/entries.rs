@@ -20,10 +20,11 @@ const ENTRIES: usize = 256;
 
 /// The entries of one layer, in the order of its tar: a [`Stream`] of `Result<Entry, Error>`. Dropping it ends the transfer.
 ///
-/// ```no_run
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let client = layerslayer::Client::builder().build()?;
-/// let image = client.image(&"nginx:alpine".parse()?, &Default::default()).await?;
+/// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
 /// let mut entries = image.layer(0)?.entries().await?;
 /// while let Some(entry) = entries.next().await {
 ///     println!("{}", String::from_utf8_lossy(&entry?.path));
@@ -52,11 +53,38 @@ impl Entries {
     }
 
     /// The next entry, `None` at the end of the layer.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let mut entries = image.layer(2)?.entries().await?;
+    /// let first = entries.next().await.ok_or("an empty layer")??;
+    /// assert_eq!(first.path, b"app");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn next(&mut self) -> Option<Result<Entry, Error>> {
         StreamExt::next(self).await
     }
 
     /// How far the layer was checked, once the stream has ended without an error.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let mut entries = image.layer(0)?.entries().await?;
+    /// assert_eq!(entries.verification(), None);
+    /// while let Some(entry) = entries.next().await {
+    ///     entry?;
+    /// }
+    /// assert_eq!(entries.verification(), Some(layerslayer::Verification::Blob));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn verification(&self) -> Option<Verification> {
         self.verification

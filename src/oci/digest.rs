@@ -23,6 +23,10 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// Its name as it stands before the colon.
+    ///
+    /// ```
+    /// assert_eq!(layerslayer::Algorithm::Sha256.as_str(), "sha256");
+    /// ```
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -57,6 +61,11 @@ pub struct Digest {
 
 impl Digest {
     /// The SHA-256 of `content`.
+    ///
+    /// ```
+    /// let digest = layerslayer::Digest::sha256(b"");
+    /// assert!(digest.to_string().starts_with("sha256:e3b0c442"));
+    /// ```
     #[must_use]
     pub fn sha256(content: &[u8]) -> Self {
         Self::of(Algorithm::Sha256, content)
@@ -70,18 +79,34 @@ impl Digest {
     }
 
     /// The algorithm.
+    ///
+    /// ```
+    /// use layerslayer::{Algorithm, Digest};
+    ///
+    /// assert_eq!(Digest::sha256(b"").algorithm(), Algorithm::Sha256);
+    /// ```
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
     /// The value in lower-case hexadecimal, without the algorithm.
+    ///
+    /// ```
+    /// assert!(layerslayer::Digest::sha256(b"").hex().starts_with("e3b0c442"));
+    /// ```
     #[must_use]
     pub fn hex(&self) -> &str {
         &self.hex
     }
 
     /// Whether `content` has this digest.
+    ///
+    /// ```
+    /// let digest = layerslayer::Digest::sha256(b"content");
+    /// assert!(digest.matches(b"content"));
+    /// assert!(!digest.matches(b"something else"));
+    /// ```
     #[must_use]
     pub fn matches(&self, content: &[u8]) -> bool {
         Self::of(self.algorithm, content) == *self

@@ -40,66 +40,154 @@ pub struct MediaType(Cow<'static, str>);
 
 impl MediaType {
     /// Configuration of an image, as Docker names it.
+    ///
+    /// ```
+    /// assert!(layerslayer::MediaType::DOCKER_CONFIG.is_image_config());
+    /// ```
     pub const DOCKER_CONFIG: Self = Self(Cow::Borrowed(IMAGE_DOCKER_CONFIG_MEDIA_TYPE));
     /// Layer, as Docker names it: a plain tar archive.
+    ///
+    /// ```
+    /// assert!(layerslayer::MediaType::DOCKER_LAYER.is_layer());
+    /// ```
     pub const DOCKER_LAYER: Self = Self(Cow::Borrowed(IMAGE_DOCKER_LAYER_TAR_MEDIA_TYPE));
     /// Layer, as Docker names it: a tar archive under gzip.
+    ///
+    /// ```
+    /// assert!(layerslayer::MediaType::DOCKER_LAYER_GZIP.is_layer());
+    /// ```
     pub const DOCKER_LAYER_GZIP: Self = Self(Cow::Borrowed(IMAGE_DOCKER_LAYER_GZIP_MEDIA_TYPE));
     /// Manifest of one image: Docker's image manifest version 2, schema 2.
+    ///
+    /// ```
+    /// assert!(layerslayer::MediaType::DOCKER_MANIFEST.is_manifest());
+    /// ```
     pub const DOCKER_MANIFEST: Self = Self(Cow::Borrowed(IMAGE_MANIFEST_MEDIA_TYPE));
     /// Docker's list of manifests, one a platform.
+    ///
+    /// ```
+    /// assert!(layerslayer::MediaType::DOCKER_MANIFEST_LIST.is_index());
+    /// ```
     pub const DOCKER_MANIFEST_LIST: Self = Self(Cow::Borrowed(IMAGE_MANIFEST_LIST_MEDIA_TYPE));
     /// The empty JSON object that artifacts have for a configuration (manifest.md, "Guidance for an Empty
     /// Descriptor").
+    ///
+    /// ```
+    /// assert_eq!(layerslayer::MediaType::EMPTY.as_str(), "application/vnd.oci.empty.v1+json");
+    /// ```
     pub const EMPTY: Self = Self(Cow::Borrowed("application/vnd.oci.empty.v1+json"));
     /// Configuration of an OCI image.
+    ///
+    /// ```
+    /// assert!(layerslayer::MediaType::OCI_CONFIG.is_image_config());
+    /// ```
     pub const OCI_CONFIG: Self = Self(Cow::Borrowed(IMAGE_CONFIG_MEDIA_TYPE));
     /// OCI image index.
+    ///
+    /// ```
+    /// assert!(layerslayer::MediaType::OCI_INDEX.is_index());
+    /// ```
     pub const OCI_INDEX: Self = Self(Cow::Borrowed(OCI_IMAGE_INDEX_MEDIA_TYPE));
     /// Layer of an OCI image: a plain tar archive.
+    ///
+    /// ```
+    /// assert!(layerslayer::MediaType::OCI_LAYER.is_layer());
+    /// ```
     pub const OCI_LAYER: Self = Self(Cow::Borrowed(IMAGE_LAYER_MEDIA_TYPE));
     /// Layer of an OCI image: a tar archive under gzip.
+    ///
+    /// ```
+    /// assert!(layerslayer::MediaType::OCI_LAYER_GZIP.is_layer());
+    /// ```
     pub const OCI_LAYER_GZIP: Self = Self(Cow::Borrowed(IMAGE_LAYER_GZIP_MEDIA_TYPE));
     /// Manifest of one OCI image.
+    ///
+    /// ```
+    /// assert!(layerslayer::MediaType::OCI_MANIFEST.is_manifest());
+    /// ```
     pub const OCI_MANIFEST: Self = Self(Cow::Borrowed(OCI_IMAGE_MEDIA_TYPE));
 
     /// The type as text: lower case, no parameters.
+    ///
+    /// ```
+    /// assert_eq!(layerslayer::MediaType::OCI_LAYER.as_str(), "application/vnd.oci.image.layer.v1.tar");
+    /// ```
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// Whether this is a list of manifests: an OCI image index or Docker's manifest list.
+    ///
+    /// ```
+    /// use layerslayer::MediaType;
+    ///
+    /// assert!(MediaType::OCI_INDEX.is_index());
+    /// assert!(!MediaType::OCI_MANIFEST.is_index());
+    /// ```
     #[must_use]
     pub fn is_index(&self) -> bool {
         *self == Self::OCI_INDEX || *self == Self::DOCKER_MANIFEST_LIST
     }
 
     /// Whether this is the manifest of one image, OCI's or Docker's schema 2.
+    ///
+    /// ```
+    /// use layerslayer::MediaType;
+    ///
+    /// assert!(MediaType::DOCKER_MANIFEST.is_manifest());
+    /// assert!(!MediaType::OCI_INDEX.is_manifest());
+    /// ```
     #[must_use]
     pub fn is_manifest(&self) -> bool {
         *self == Self::OCI_MANIFEST || *self == Self::DOCKER_MANIFEST
     }
 
     /// Whether this is Docker's manifest schema 1, which no longer is in use.
+    ///
+    /// ```
+    /// let media_type: layerslayer::MediaType = "application/vnd.docker.distribution.manifest.v1+json".parse()?;
+    /// assert!(media_type.is_docker_schema1());
+    /// # Ok::<(), layerslayer::MediaTypeError>(())
+    /// ```
     #[must_use]
     pub fn is_docker_schema1(&self) -> bool {
         matches!(self.as_str(), DOCKER_SCHEMA1 | DOCKER_SCHEMA1_SIGNED)
     }
 
     /// Whether this is the configuration of an image, OCI's or Docker's.
+    ///
+    /// ```
+    /// use layerslayer::MediaType;
+    ///
+    /// assert!(MediaType::OCI_CONFIG.is_image_config());
+    /// assert!(!MediaType::OCI_LAYER.is_image_config());
+    /// ```
     #[must_use]
     pub fn is_image_config(&self) -> bool {
         *self == Self::OCI_CONFIG || *self == Self::DOCKER_CONFIG
     }
 
     /// Whether this is a file system layer, however it is compressed or encrypted.
+    ///
+    /// ```
+    /// use layerslayer::MediaType;
+    ///
+    /// assert!(MediaType::OCI_LAYER_GZIP.is_layer());
+    /// assert!(!MediaType::OCI_CONFIG.is_layer());
+    /// ```
     #[must_use]
     pub fn is_layer(&self) -> bool {
         self.layer_suffix().is_some()
     }
 
     /// Whether this is a layer that registries need not hold, to be had from the descriptor's `urls`.
+    ///
+    /// ```
+    /// let media_type: layerslayer::MediaType = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip".parse()?;
+    /// assert!(media_type.is_foreign_layer());
+    /// # Ok::<(), layerslayer::MediaTypeError>(())
+    /// ```
     #[must_use]
     pub fn is_foreign_layer(&self) -> bool {
         self.is_layer()
@@ -109,6 +197,12 @@ impl MediaType {
     }
 
     /// Whether this is an encrypted layer (OCIcrypt's `+encrypted`), whose bytes say nothing without a key.
+    ///
+    /// ```
+    /// let media_type: layerslayer::MediaType = "application/vnd.oci.image.layer.v1.tar+gzip+encrypted".parse()?;
+    /// assert!(media_type.is_encrypted_layer());
+    /// # Ok::<(), layerslayer::MediaTypeError>(())
+    /// ```
     #[must_use]
     pub fn is_encrypted_layer(&self) -> bool {
         self.layer_suffix().is_some_and(|suffix| suffix.ends_with("+encrypted"))
@@ -117,6 +211,14 @@ impl MediaType {
     /// How a layer of this type is said to be compressed: `"tar"` (not at all), `"gzip"` or `"zstd"`.
     ///
     /// `None` for what is no layer and for compressions unknown here. Only a claim: the bytes decide.
+    ///
+    /// ```
+    /// use layerslayer::MediaType;
+    ///
+    /// assert_eq!(MediaType::OCI_LAYER_GZIP.layer_encoding(), Some("gzip"));
+    /// assert_eq!(MediaType::OCI_LAYER.layer_encoding(), Some("tar"));
+    /// assert_eq!(MediaType::OCI_CONFIG.layer_encoding(), None);
+    /// ```
     #[must_use]
     pub fn layer_encoding(&self) -> Option<&'static str> {
         match self.layer_suffix()? {
@@ -211,6 +313,11 @@ pub struct MediaTypeError {
 
 impl MediaTypeError {
     /// Where it goes wrong: byte offset from the start of the text.
+    ///
+    /// ```
+    /// let error = "no type".parse::<layerslayer::MediaType>().unwrap_err();
+    /// assert_eq!(error.at(), 7);
+    /// ```
     #[must_use]
     pub fn at(&self) -> usize {
         self.at

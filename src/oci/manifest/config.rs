@@ -50,6 +50,13 @@ impl ImageConfig {
     ///
     /// # Errors
     /// If it is no JSON object, too large, of another shape, or if a platform or DiffID is malformed.
+    ///
+    /// ```
+    /// use layerslayer::ImageConfig;
+    ///
+    /// assert!(ImageConfig::parse(b"{}").is_ok());
+    /// assert!(ImageConfig::parse(b"[]").is_err());
+    /// ```
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
         let wire: WireConfig = wire::parse(bytes, limits::CONFIG_BYTES)?;
         let stated = WirePlatform {
@@ -86,84 +93,182 @@ impl ImageConfig {
     }
 
     /// The platform that the image is for; `None` where the configuration names no architecture.
+    ///
+    /// ```
+    /// # use layerslayer::ImageConfig;
+    /// let config = ImageConfig::parse(br#"{"os": "linux", "architecture": "arm64"}"#)?;
+    /// assert_eq!(config.platform().map(ToString::to_string).as_deref(), Some("linux/arm64"));
+    /// # Ok::<(), layerslayer::ManifestError>(())
+    /// ```
     #[must_use]
     pub fn platform(&self) -> Option<&Platform> {
         self.platform.as_ref()
     }
 
     /// When the image was made, as written (RFC 3339).
+    ///
+    /// ```
+    /// # use layerslayer::ImageConfig;
+    /// let config = ImageConfig::parse(br#"{"created": "2026-01-01T00:00:00Z"}"#)?;
+    /// assert_eq!(config.created(), Some("2026-01-01T00:00:00Z"));
+    /// # Ok::<(), layerslayer::ManifestError>(())
+    /// ```
     #[must_use]
     pub fn created(&self) -> Option<&str> {
         self.created.as_deref()
     }
 
     /// Who made it.
+    ///
+    /// ```
+    /// # use layerslayer::ImageConfig;
+    /// let config = ImageConfig::parse(br#"{"author": "me"}"#)?;
+    /// assert_eq!(config.author(), Some("me"));
+    /// # Ok::<(), layerslayer::ManifestError>(())
+    /// ```
     #[must_use]
     pub fn author(&self) -> Option<&str> {
         self.author.as_deref()
     }
 
     /// Digests of the unpacked layers, base first; at most [`limits::LAYERS`].
+    ///
+    /// ```
+    /// # use layerslayer::ImageConfig;
+    /// let config = ImageConfig::parse(br#"{"rootfs": {"type": "layers", "diff_ids": []}}"#)?;
+    /// assert!(config.diff_ids().is_empty());
+    /// # Ok::<(), layerslayer::ManifestError>(())
+    /// ```
     #[must_use]
     pub fn diff_ids(&self) -> &[Digest] {
         &self.diff_ids
     }
 
     /// How the image came about, oldest step first. Steps that changed only the configuration have no layer.
+    ///
+    /// ```
+    /// # use layerslayer::ImageConfig;
+    /// let config = ImageConfig::parse(br#"{"history": [{"created_by": "COPY app /"}]}"#)?;
+    /// assert_eq!(config.history().len(), 1);
+    /// # Ok::<(), layerslayer::ManifestError>(())
+    /// ```
     #[must_use]
     pub fn history(&self) -> &[HistoryEntry] {
         &self.history
     }
 
     /// User, and after a colon group, that the process runs as.
+    ///
+    /// ```
+    /// # use layerslayer::ImageConfig;
+    /// let config = ImageConfig::parse(br#"{"config": {"User": "app:staff"}}"#)?;
+    /// assert_eq!(config.user(), Some("app:staff"));
+    /// # Ok::<(), layerslayer::ManifestError>(())
+    /// ```
     #[must_use]
     pub fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
 
     /// The command and its first arguments.
+    ///
+    /// ```
+    /// # use layerslayer::ImageConfig;
+    /// let config = ImageConfig::parse(br#"{"config": {"Entrypoint": ["/bin/app", "--serve"]}}"#)?;
+    /// assert_eq!(config.entrypoint(), ["/bin/app", "--serve"]);
+    /// # Ok::<(), layerslayer::ManifestError>(())
+    /// ```
     #[must_use]
     pub fn entrypoint(&self) -> &[String] {
         &self.entrypoint
     }
 
     /// Arguments by default; the whole command where there is no entry point.
+    ///
+    /// ```
+    /// # use layerslayer::ImageConfig;
+    /// let config = ImageConfig::parse(br#"{"config": {"Cmd": ["sh"]}}"#)?;
+    /// assert_eq!(config.cmd(), ["sh"]);
+    /// # Ok::<(), layerslayer::ManifestError>(())
+    /// ```
     #[must_use]
     pub fn cmd(&self) -> &[String] {
         &self.cmd
     }
 
     /// Environment: `NAME=value`.
+    ///
+    /// ```
+    /// # use layerslayer::ImageConfig;
+    /// let config = ImageConfig::parse(br#"{"config": {"Env": ["PATH=/usr/bin"]}}"#)?;
+    /// assert_eq!(config.env(), ["PATH=/usr/bin"]);
+    /// # Ok::<(), layerslayer::ManifestError>(())
+    /// ```
     #[must_use]
     pub fn env(&self) -> &[String] {
         &self.env
     }
 
     /// Directory that the process starts in.
+    ///
+    /// ```
+    /// # use layerslayer::ImageConfig;
+    /// let config = ImageConfig::parse(br#"{"config": {"WorkingDir": "/app"}}"#)?;
+    /// assert_eq!(config.working_dir(), Some("/app"));
+    /// # Ok::<(), layerslayer::ManifestError>(())
+    /// ```
     #[must_use]
     pub fn working_dir(&self) -> Option<&str> {
         self.working_dir.as_deref()
     }
 
     /// Ports it listens on, as `80/tcp`, sorted.
+    ///
+    /// ```
+    /// # use layerslayer::ImageConfig;
+    /// let config = ImageConfig::parse(br#"{"config": {"ExposedPorts": {"80/tcp": {}}}}"#)?;
+    /// assert_eq!(config.exposed_ports(), ["80/tcp"]);
+    /// # Ok::<(), layerslayer::ManifestError>(())
+    /// ```
     #[must_use]
     pub fn exposed_ports(&self) -> &[String] {
         &self.exposed_ports
     }
 
     /// Labels.
+    ///
+    /// ```
+    /// # use layerslayer::ImageConfig;
+    /// let config = ImageConfig::parse(br#"{"config": {"Labels": {"version": "1"}}}"#)?;
+    /// assert_eq!(config.labels()["version"], "1");
+    /// # Ok::<(), layerslayer::ManifestError>(())
+    /// ```
     #[must_use]
     pub fn labels(&self) -> &BTreeMap<String, String> {
         &self.labels
     }
 
     /// Directories that hold data of their own, sorted.
+    ///
+    /// ```
+    /// # use layerslayer::ImageConfig;
+    /// let config = ImageConfig::parse(br#"{"config": {"Volumes": {"/data": {}}}}"#)?;
+    /// assert_eq!(config.volumes(), ["/data"]);
+    /// # Ok::<(), layerslayer::ManifestError>(())
+    /// ```
     #[must_use]
     pub fn volumes(&self) -> &[String] {
         &self.volumes
     }
 
     /// Signal that asks the process to end, as `SIGQUIT`.
+    ///
+    /// ```
+    /// # use layerslayer::ImageConfig;
+    /// let config = ImageConfig::parse(br#"{"config": {"StopSignal": "SIGQUIT"}}"#)?;
+    /// assert_eq!(config.stop_signal(), Some("SIGQUIT"));
+    /// # Ok::<(), layerslayer::ManifestError>(())
+    /// ```
     #[must_use]
     pub fn stop_signal(&self) -> Option<&str> {
         self.stop_signal.as_deref()
@@ -173,6 +278,17 @@ impl ImageConfig {
     ///
     /// `None` where the history does not say, and for all layers if it has not exactly one step for each: a
     /// shifted answer would be worse than none.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// assert_eq!(image.config().created_by(2), Some("RUN rm /app/secret"));
+    /// assert_eq!(image.config().created_by(3), None);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn created_by(&self, layer: usize) -> Option<&str> {
         let steps = || self.history.iter().filter(|step| !step.is_empty_layer());
@@ -203,30 +319,65 @@ pub struct HistoryEntry {
 
 impl HistoryEntry {
     /// The command, as `RUN apt-get update`.
+    ///
+    /// ```
+    /// # use layerslayer::ImageConfig;
+    /// let config = ImageConfig::parse(br#"{"history": [{"created_by": "COPY app /"}]}"#)?;
+    /// assert_eq!(config.history()[0].created_by(), Some("COPY app /"));
+    /// # Ok::<(), layerslayer::ManifestError>(())
+    /// ```
     #[must_use]
     pub fn created_by(&self) -> Option<&str> {
         self.created_by.as_deref()
     }
 
     /// When, as written (RFC 3339).
+    ///
+    /// ```
+    /// # use layerslayer::ImageConfig;
+    /// let config = ImageConfig::parse(br#"{"history": [{"created": "2026-01-01T00:00:00Z"}]}"#)?;
+    /// assert_eq!(config.history()[0].created(), Some("2026-01-01T00:00:00Z"));
+    /// # Ok::<(), layerslayer::ManifestError>(())
+    /// ```
     #[must_use]
     pub fn created(&self) -> Option<&str> {
         self.created.as_deref()
     }
 
     /// A remark.
+    ///
+    /// ```
+    /// # use layerslayer::ImageConfig;
+    /// let config = ImageConfig::parse(br#"{"history": [{"comment": "by hand"}]}"#)?;
+    /// assert_eq!(config.history()[0].comment(), Some("by hand"));
+    /// # Ok::<(), layerslayer::ManifestError>(())
+    /// ```
     #[must_use]
     pub fn comment(&self) -> Option<&str> {
         self.comment.as_deref()
     }
 
     /// Who did it.
+    ///
+    /// ```
+    /// # use layerslayer::ImageConfig;
+    /// let config = ImageConfig::parse(br#"{"history": [{"author": "me"}]}"#)?;
+    /// assert_eq!(config.history()[0].author(), Some("me"));
+    /// # Ok::<(), layerslayer::ManifestError>(())
+    /// ```
     #[must_use]
     pub fn author(&self) -> Option<&str> {
         self.author.as_deref()
     }
 
     /// Whether the step changed only the configuration, so that it has no layer.
+    ///
+    /// ```
+    /// # use layerslayer::ImageConfig;
+    /// let config = ImageConfig::parse(br#"{"history": [{"empty_layer": true}]}"#)?;
+    /// assert!(config.history()[0].is_empty_layer());
+    /// # Ok::<(), layerslayer::ManifestError>(())
+    /// ```
     #[must_use]
     pub fn is_empty_layer(&self) -> bool {
         self.empty_layer

@@ -36,6 +36,12 @@ pub struct Descriptor {
 
 impl Descriptor {
     /// A descriptor with nothing but what every one has.
+    ///
+    /// ```
+    /// # use layerslayer::{Descriptor, Digest, MediaType};
+    /// let descriptor = Descriptor::new(MediaType::EMPTY, Digest::sha256(b"{}"), 2);
+    /// assert!(descriptor.annotations().is_empty());
+    /// ```
     #[must_use]
     pub fn new(media_type: MediaType, digest: Digest, size: u64) -> Self {
         Self {
@@ -50,42 +56,84 @@ impl Descriptor {
     }
 
     /// What the content is.
+    ///
+    /// ```
+    /// # use layerslayer::{Descriptor, Digest, MediaType};
+    /// let descriptor = Descriptor::new(MediaType::EMPTY, Digest::sha256(b"{}"), 2);
+    /// assert_eq!(*descriptor.media_type(), MediaType::EMPTY);
+    /// ```
     #[must_use]
     pub fn media_type(&self) -> &MediaType {
         &self.media_type
     }
 
     /// Digest of the content.
+    ///
+    /// ```
+    /// # use layerslayer::{Descriptor, Digest, MediaType};
+    /// let descriptor = Descriptor::new(MediaType::EMPTY, Digest::sha256(b"{}"), 2);
+    /// assert!(descriptor.digest().matches(b"{}"));
+    /// ```
     #[must_use]
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
 
     /// Size of the content in bytes, `0..=i64::MAX`.
+    ///
+    /// ```
+    /// # use layerslayer::{Descriptor, Digest, MediaType};
+    /// let descriptor = Descriptor::new(MediaType::EMPTY, Digest::sha256(b"{}"), 2);
+    /// assert_eq!(descriptor.size(), 2);
+    /// ```
     #[must_use]
     pub fn size(&self) -> u64 {
         self.size
     }
 
     /// Where else the content lies (foreign layers). Not to be trusted: anybody may write anything here.
+    ///
+    /// ```
+    /// # use layerslayer::{Descriptor, Digest, MediaType};
+    /// let descriptor = Descriptor::new(MediaType::EMPTY, Digest::sha256(b"{}"), 2);
+    /// assert!(descriptor.urls().is_empty());
+    /// ```
     #[must_use]
     pub fn urls(&self) -> &[String] {
         &self.urls
     }
 
     /// Its annotations.
+    ///
+    /// ```
+    /// # use layerslayer::{Descriptor, Digest, MediaType};
+    /// let descriptor = Descriptor::new(MediaType::EMPTY, Digest::sha256(b"{}"), 2);
+    /// assert_eq!(descriptor.annotations().get("org.opencontainers.image.title"), None);
+    /// ```
     #[must_use]
     pub fn annotations(&self) -> &BTreeMap<String, String> {
         &self.annotations
     }
 
     /// The platform of an entry in an index, where it states one.
+    ///
+    /// ```
+    /// # use layerslayer::{Descriptor, Digest, MediaType};
+    /// let descriptor = Descriptor::new(MediaType::EMPTY, Digest::sha256(b"{}"), 2);
+    /// assert_eq!(descriptor.platform(), None);
+    /// ```
     #[must_use]
     pub fn platform(&self) -> Option<&Platform> {
         self.platform.as_ref()
     }
 
     /// What sort of artifact the manifest behind it is.
+    ///
+    /// ```
+    /// # use layerslayer::{Descriptor, Digest, MediaType};
+    /// let descriptor = Descriptor::new(MediaType::EMPTY, Digest::sha256(b"{}"), 2);
+    /// assert_eq!(descriptor.artifact_type(), None);
+    /// ```
     #[must_use]
     pub fn artifact_type(&self) -> Option<&MediaType> {
         self.artifact_type.as_ref()
@@ -93,6 +141,12 @@ impl Descriptor {
 
     /// Whether this entry of an index is no image but says something about one (provenance, bill of
     /// materials).
+    ///
+    /// ```
+    /// # use layerslayer::{Descriptor, Digest, MediaType};
+    /// let descriptor = Descriptor::new(MediaType::EMPTY, Digest::sha256(b"{}"), 2);
+    /// assert!(!descriptor.is_attestation());
+    /// ```
     #[must_use]
     pub fn is_attestation(&self) -> bool {
         self.annotations.get(DOCKER_REFERENCE_TYPE).is_some_and(|kind| kind == "attestation-manifest")

@@ -33,6 +33,11 @@ impl ReferenceError {
     }
 
     /// What is wrong.
+    ///
+    /// ```
+    /// let error = "UPPER".parse::<layerslayer::Reference>().unwrap_err();
+    /// assert_eq!(error.kind().to_string(), "a repository name is lower case, 'U' is not");
+    /// ```
     #[must_use]
     pub fn kind(&self) -> &ReferenceErrorKind {
         &self.kind
@@ -41,6 +46,11 @@ impl ReferenceError {
     /// Where: byte offset from the start of the text, its length where something is missing at the end.
     ///
     /// Messages count from 1.
+    ///
+    /// ```
+    /// let error = "example.com/Nginx".parse::<layerslayer::Reference>().unwrap_err();
+    /// assert_eq!(error.at(), 12);
+    /// ```
     #[must_use]
     pub fn at(&self) -> usize {
         self.at
