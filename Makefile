@@ -20,7 +20,7 @@ CRATES := 180
 .DEFAULT_GOAL := help
 # `make -j deps test` must not test before everything is there.
 .NOTPARALLEL:
-.PHONY: help demo deps test lint crates audit bench build install
+.PHONY: help demo deps test lint crates audit bench wan build install
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -65,6 +65,9 @@ audit: ## Check dependencies against the advisory database (network)
 
 bench: ## Measure
 	$(CARGO) bench --locked
+
+wan: ## Measure beside peers through a slow link, and write the tables into BENCHMARKS.md (minutes, network)
+	$(CARGO) bench --locked --bench wan -- --write
 
 build: ## Build the optimised program
 	$(CARGO) build --release --locked

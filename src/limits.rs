@@ -240,3 +240,14 @@ pub const STORED_TOC_BYTES: u64 = 1 << 30;
 /// assert_eq!(layerslayer::limits::TAG_RECORD_BYTES, 16 * 1024);
 /// ```
 pub const TAG_RECORD_BYTES: u64 = 16 << 10;
+/// Most spans of a layer in a stored table of contents: enough for 1 TiB unpacked.
+pub const SPANS: usize = 1 << 20;
+
+/// Most places in a stored table of contents where a read may end.
+pub const PROGRESS: usize = 16 << 20;
+
+/// Largest encoded window in a stored table of contents, in bytes. Unpacked it has at most 32 KiB.
+pub const WINDOW_BYTES: u64 = 64 << 10;
+
+/// Largest saved state of a digest, in bytes.
+pub const DIGEST_STATE_BYTES: u64 = 1 << 10;

@@ -3,8 +3,12 @@
 pub(crate) mod chunks;
 pub(crate) mod entries;
 pub(crate) mod estargz;
+#[allow(dead_code, reason = "the rooms that read and write this follow")]
+pub(crate) mod format;
 pub(crate) mod published;
 pub(crate) mod spans;
+#[allow(dead_code, reason = "the rooms that read and write this follow")]
+pub(crate) mod windows;
 pub(crate) mod zstd_chunked;
 
 use self::{chunks::Chunks, entries::LayerTable, spans::Spans};

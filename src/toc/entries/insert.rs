@@ -212,14 +212,25 @@ impl LayerTable {
         let replaced = entry.kind != EntryKind::Opaque && !self.is_implied(record);
         match entry.kind {
             EntryKind::Directory => self.describe(record, entry, NONE)?,
-            EntryKind::Opaque => {
-                if let Some(directory) = self.records.get_mut(record as usize) {
-                    directory.flags |= OPAQUE;
-                }
-            }
+            EntryKind::Opaque => self.mark_opaque(record, entry)?,
             _ => self.warnings.add(WarningKind::RootIgnored, &entry.path),
         }
         Ok(Inserted { record, moved, replaced })
+    }
+
+    /// Keeps an opaque marker as a record without a name below its directory, out of the index.
+    fn mark_opaque(&mut self, directory: u32, marker: &Entry) -> Result<(), Error> {
+        let at = marker.header_offset;
+        if self.records.len() >= self.most_records {
+            return Err(Error::TooMany(at));
+        }
+        let number = self.records.len() as u32;
+        let text = self.keep(&[], at)?;
+        self.records.push(Record { kind: EntryKind::Opaque, ..Record::implied(directory, text) });
+        if let Some(directory) = self.records.get_mut(directory as usize) {
+            directory.flags |= OPAQUE;
+        }
+        self.describe(number, marker, NONE)
     }
 
     /// Puts a new record in the place of whatever has that name (and a whiteout only in that of a whiteout).

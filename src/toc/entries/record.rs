@@ -151,6 +151,11 @@ impl Owners {
         owners
     }
 
+    /// All of them, by number.
+    pub(super) fn all(&self) -> &[Owner] {
+        &self.list
+    }
+
     pub(super) fn owner(&self, number: u32) -> Option<&Owner> {
         self.list.get(number as usize)
     }
@@ -183,7 +188,8 @@ impl Owners {
         (self.last, bytes as u64)
     }
 
-    fn add(&mut self, owner: Owner) -> u32 {
+    /// Keeps an owner that is not there yet; returns its number.
+    pub(super) fn add(&mut self, owner: Owner) -> u32 {
         // Fewer owners than entries, which are counted in 32 bits.
         let number = self.list.len() as u32;
         let hash = self.hasher.hash_one(&owner);

@@ -54,6 +54,13 @@ pub(crate) struct Warnings {
 }
 
 impl Warnings {
+    /// Warnings as they were: how many, and the first of them. `None` if that cannot be.
+    pub(super) fn restored(count: u64, first: Vec<Warning>) -> Option<Self> {
+        let expected = usize::try_from(count).unwrap_or(usize::MAX).min(KEPT);
+        let are_short = first.iter().all(|warning| warning.path.len() <= SHOWN_PATH_BYTES);
+        (first.len() == expected && are_short).then_some(Self { count, first })
+    }
+
     /// How many there were.
     pub(crate) fn count(&self) -> u64 {
         self.count

@@ -1,0 +1,128 @@
+//! A registry over TLS that keeps its blobs elsewhere: everything is relayed to a registry on this machine, but a blob is answered
+//! with a redirect to a second host, which serves it, over TLS too.
+
+use std::{
+    fs,
+    io::{self, BufReader, Write as _},
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use rustls::{
+    ServerConfig, ServerConnection, StreamOwned,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+
+use super::{
+    certificate::Certificate,
+    http::{Head, Listener},
+};
+
+/// Both hosts.
+#[derive(Debug)]
+pub(crate) struct Front {
+    requests: Arc<AtomicU64>,
+    listeners: [Listener; 2],
+}
+
+/// What a host does with a request for a blob.
+enum Blobs {
+    /// `https://HOST:PORT` of the storage.
+    RedirectTo(String),
+    Serve,
+}
+
+impl Front {
+    /// Starts both before `registry`. `through` gives for a server's address the port at which clients reach it: the registry as
+    /// `localhost`, the storage as 127.0.0.1. Returns the registry's port too.
+    pub(crate) fn start(
+        registry: SocketAddr,
+        certificate: &Certificate,
+        through: impl Fn(SocketAddr) -> u16,
+    ) -> (Self, u16) {
+        let configuration = Arc::new(configuration(certificate));
+        let requests = Arc::<AtomicU64>::default();
+        let host = |blobs: Blobs| {
+            let (configuration, requests) = (Arc::clone(&configuration), Arc::clone(&requests));
+            Listener::start(move |client| {
+                // Either side may go away at any time.
+                let _ = serve(client, &configuration, registry, &blobs, &requests);
+            })
+        };
+        let address = |listener: &Listener| listener.host().parse().expect("an address");
+        let storage = host(Blobs::Serve);
+        let storage_port = through(address(&storage));
+        let front = host(Blobs::RedirectTo(format!("https://127.0.0.1:{storage_port}")));
+        let port = through(address(&front));
+        (Self { requests, listeners: [front, storage] }, port)
+    }
+
+    /// Where the storage listens, the link left out.
+    pub(crate) fn storage(&self) -> SocketAddr {
+        let [_, storage] = &self.listeners;
+        storage.host().parse().expect("an address")
+    }
+
+    /// Requests since the last call, to both hosts.
+    pub(crate) fn take_requests(&self) -> u64 {
+        self.requests.swap(0, Ordering::SeqCst)
+    }
+}
+
+fn configuration(certificate: &Certificate) -> ServerConfig {
+    let chain = CertificateDer::from_pem_file(certificate.path()).expect("a certificate");
+    let key =
+        PrivateKeyDer::from_pem_slice(&fs::read(certificate.key_path()).expect("a key")).expect("a key");
+    ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("protocol versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![chain], key)
+        .expect("a certificate and its key")
+}
+
+fn serve(
+    client: TcpStream,
+    configuration: &Arc<ServerConfig>,
+    registry: SocketAddr,
+    blobs: &Blobs,
+    requests: &AtomicU64,
+) -> io::Result<()> {
+    client.set_nodelay(true)?;
+    let session = ServerConnection::new(Arc::clone(configuration)).map_err(io::Error::other)?;
+    let mut client = BufReader::new(StreamOwned::new(session, client));
+    while let Some(request) = Head::read(&mut client)? {
+        requests.fetch_add(1, Ordering::SeqCst);
+        match blobs {
+            Blobs::RedirectTo(storage) if request.word(1).contains("/blobs/sha256:") => {
+                let head = format!(
+                    "HTTP/1.1 307 Temporary Redirect\r\nlocation: {storage}{}\r\ncontent-length: 0\r\n\r\n",
+                    request.word(1)
+                );
+                client.get_mut().write_all(head.as_bytes())?;
+            }
+            Blobs::RedirectTo(_) | Blobs::Serve => relay(&request, &mut client, registry)?,
+        }
+    }
+    Ok(())
+}
+
+/// Hands a request without a body on, and its answer back.
+fn relay(
+    request: &Head,
+    client: &mut BufReader<StreamOwned<ServerConnection, TcpStream>>,
+    registry: SocketAddr,
+) -> io::Result<()> {
+    let mut server = TcpStream::connect(registry)?;
+    server.write_all(&request.raw)?;
+    let mut server = BufReader::with_capacity(64 << 10, server);
+    let response = Head::read(&mut server)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    client.get_mut().write_all(&response.raw)?;
+    if request.word(0) != "HEAD" && !matches!(response.word(1), "204" | "304") {
+        response.copy_body(&mut server, client.get_mut(), true).1?;
+    }
+    client.get_mut().flush()
+}

@@ -1,0 +1,64 @@
+//! The link's own time: one connection, one request, so many bytes.
+
+use std::{
+    io::{self, BufReader, Read, Write},
+    net::{Ipv4Addr, TcpStream},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
+
+use super::{certificate::Certificate, http::Head};
+
+/// Seconds from connecting to the last of the first `bytes` bytes of a blob of *image*, from the loopback port of a link. With a
+/// certificate, over TLS.
+pub(crate) fn get(
+    port: u16,
+    image: &str,
+    digest: &str,
+    bytes: u64,
+    certificate: Option<&Certificate>,
+) -> Duration {
+    let request = format!(
+        "GET /v2/{image}/blobs/{digest} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nrange: bytes=0-{}\r\n\r\n",
+        bytes - 1
+    );
+    let configuration = certificate.map(configuration);
+    let start = Instant::now();
+    let connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the link");
+    connection.set_nodelay(true).expect("an option");
+    let read = match configuration {
+        None => exchange(connection, &request),
+        Some(configuration) => {
+            let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
+            let session = ClientConnection::new(configuration, name).expect("a session");
+            exchange(StreamOwned::new(session, connection), &request)
+        }
+    };
+    assert_eq!(read.expect("an answer"), bytes, "not the range asked for");
+    start.elapsed()
+}
+
+fn exchange(mut connection: impl Read + Write, request: &str) -> io::Result<u64> {
+    connection.write_all(request.as_bytes())?;
+    let mut connection = BufReader::with_capacity(256 << 10, connection);
+    let response = Head::read(&mut connection)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let length = response.field("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    io::copy(&mut connection.take(length), &mut io::sink())
+}
+
+fn configuration(certificate: &Certificate) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(certificate.path()).expect("a certificate")).expect("a root");
+    let configuration =
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("protocol versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+    Arc::new(configuration)
+}

@@ -1,0 +1,165 @@
+//! The program and its peers, and how each is told to do a task.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use super::tools;
+
+/// Where `go install` finds each peer.
+const PEERS: [(&str, &str); 3] = [
+    ("crane", "github.com/google/go-containerregistry/cmd/crane@latest"),
+    ("oci-extract", "github.com/amartani/oci-extract@latest"),
+    ("regctl", "github.com/regclient/regclient/cmd/regctl@latest"),
+];
+
+/// How a registry is spoken to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Transport {
+    /// One host, plain.
+    Http,
+    /// TLS, and blobs by redirect from a second host.
+    Https,
+}
+
+impl Transport {
+    /// As the tables call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https + redirect",
+        }
+    }
+}
+
+/// A registry as programs see it.
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    pub(crate) transport: Transport,
+    /// `HOST:PORT`.
+    pub(crate) name: String,
+    /// PEM file of the authority.
+    pub(crate) authority: PathBuf,
+}
+
+/// What is there to be measured.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    peers: PathBuf,
+    /// Settings and caches of the peers; ours too, unless a task says otherwise.
+    home: tempfile::TempDir,
+    /// Peers that are not there, and why.
+    pub(crate) missing: Vec<String>,
+}
+
+impl Programs {
+    /// Installs the peers below `target`, as far as that is possible here.
+    pub(crate) fn prepare(target: &Path) -> Self {
+        let peers = target.join("bin");
+        fs::create_dir_all(&peers).expect("a folder");
+        let missing = PEERS.iter().filter_map(|(name, package)| install(&peers, name, package)).collect();
+        Self { peers, home: tools::temporary_folder(), missing }
+    }
+
+    /// The path of a peer that is there.
+    pub(crate) fn peer(&self, name: &str) -> Option<PathBuf> {
+        Some(self.peers.join(name)).filter(|path| path.exists())
+    }
+
+    /// Whether our program has this subcommand yet.
+    pub(crate) fn has_subcommand(&self, name: &str) -> bool {
+        let help = tools::run(Command::new(env!("CARGO_BIN_EXE_layerslayer")).arg("--help"));
+        String::from_utf8_lossy(&help).lines().any(|line| line.split_whitespace().next() == Some(name))
+    }
+
+    /// Our program, which keeps nothing on disk unless `cache` says where.
+    pub(crate) fn ours(&self, host: &Host, cache: Option<&Path>, arguments: &[&str]) -> Command {
+        let mut command = self.command(Path::new(env!("CARGO_BIN_EXE_layerslayer")), host);
+        command.args(arguments).arg("--quiet");
+        match host.transport {
+            Transport::Http => command.arg("--plain-http"),
+            Transport::Https => command.arg("--ca").arg(&host.authority),
+        };
+        match cache {
+            Some(folder) => command.env("LAYERSLAYER_CACHE_DIR", folder),
+            None => command.arg("--no-cache"),
+        };
+        command
+    }
+
+    /// `program` prints the file at `path`, as each of them does it best; `None` if it is not there.
+    pub(crate) fn file(&self, program: &str, host: &Host, image: &str, path: &str) -> Option<Command> {
+        let reference = format!("{}/{image}:latest", host.name);
+        if program == "layerslayer" {
+            return Some(self.ours(host, None, &["carve", &reference, &format!("/{path}")]));
+        }
+        let program_path = self.peer(program)?;
+        let mut command = match program {
+            "crane" => self.crane_to_tar(&program_path, host, &reference, &["-xO", path]),
+            _ => self.command(&program_path, host),
+        };
+        match program {
+            "oci-extract" => {
+                // Next to the expected output, it says on standard output what it did.
+                let out = self.home.path().join("out");
+                let script = r#""$1" extract "$2" "$3" -o "$4" >&2 && cat "$4""#;
+                command = self.shell(host, script);
+                command.arg(&program_path).args([&reference, &format!("/{path}")]).arg(out);
+            }
+            "regctl" => {
+                command.args(["image", "get-file", &reference, &format!("/{path}"), "--host"]);
+                let tls = if host.transport == Transport::Http { "disabled" } else { "enabled" };
+                command.arg(format!("reg={},tls={tls}", host.name));
+            }
+            _ => {}
+        }
+        Some(command)
+    }
+
+    /// `crane export | tar t`.
+    pub(crate) fn crane_list(&self, host: &Host, image: &str) -> Option<Command> {
+        let crane = self.peer("crane")?;
+        Some(self.crane_to_tar(&crane, host, &format!("{}/{image}:latest", host.name), &["-t"]))
+    }
+
+    /// A shell that runs `script` with the arguments that the caller adds.
+    pub(crate) fn shell(&self, host: &Host, script: &str) -> Command {
+        let mut command = self.command(Path::new("/bin/sh"), host);
+        command.args(["-c", script, "sh"]);
+        command
+    }
+
+    fn crane_to_tar(&self, crane: &Path, host: &Host, reference: &str, tar: &[&str]) -> Command {
+        let insecure = if host.transport == Transport::Http { "--insecure" } else { "" };
+        let script = r#"crane=$1 reference=$2 insecure=$3; shift 3; "$crane" export $insecure "$reference" - | tar "$@""#;
+        let mut command = self.shell(host, script);
+        command.arg(crane).args([reference, insecure]).args(tar);
+        command
+    }
+
+    fn command(&self, program: &Path, host: &Host) -> Command {
+        let mut command = Command::new(program);
+        let path = env::var_os("PATH").unwrap_or_default();
+        command.env_clear().env("PATH", path).env("LC_ALL", "C.UTF-8").env("HOME", self.home.path());
+        command.env("SSL_CERT_FILE", &host.authority).stdin(Stdio::null());
+        command
+    }
+}
+
+/// Says why a peer is not there.
+fn install(folder: &Path, name: &str, package: &str) -> Option<String> {
+    if folder.join(name).exists() {
+        return None;
+    }
+    eprintln!("installing {name}: go install {package}");
+    match Command::new("go").args(["install", package]).env("GOBIN", folder).output() {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            Some(format!("{name} (`go install {package}`: {})", said.lines().last().unwrap_or("failed")))
+        }
+        Err(error) => Some(format!("{name} (no Go here: {error})")),
+    }
+}

@@ -1,0 +1,122 @@
+//! Everything a task runs in: images, registry, link, programs.
+
+use std::{fs, path::Path, process::Command, time::Duration};
+
+use super::{
+    certificate::Certificate,
+    front::Front,
+    images::Images,
+    link::{Link, Shape},
+    plain,
+    programs::{Host, Programs, Transport},
+    registry::Registry,
+    runs::{self, Run, Runs},
+};
+
+/// One program at one task.
+pub(crate) type Candidate<'a> = (String, Box<dyn FnMut() -> Run + 'a>);
+
+/// Servers on one side of a link, programs on the other.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) programs: Programs,
+    pub(crate) images: Images,
+    pub(crate) shape: Shape,
+    /// Rounds of every task.
+    pub(crate) rounds: usize,
+    link: Link,
+    front: Front,
+    registry: Registry,
+    certificate: Certificate,
+    http_port: u16,
+    https_port: u16,
+    storage_port: u16,
+}
+
+impl World {
+    /// Prepares what is not there yet below `target`, and starts the servers.
+    pub(crate) fn start(target: &Path, shape: Shape, rounds: usize) -> Self {
+        fs::create_dir_all(target).expect("a folder");
+        let programs = Programs::prepare(target);
+        let images = Images::prepare(target);
+        let registry = Registry::start(&images.storage());
+        let link = Link::new(shape);
+        let certificate = Certificate::new();
+        let (front, https_port) =
+            Front::start(registry.address(), &certificate, |server| link.port_to(server));
+        let http_port = link.port_to(registry.address());
+        let storage_port = link.port_to(front.storage());
+        Self {
+            programs,
+            images,
+            shape,
+            rounds,
+            link,
+            front,
+            registry,
+            certificate,
+            http_port,
+            https_port,
+            storage_port,
+        }
+    }
+
+    /// The registry behind the link.
+    pub(crate) fn host(&self, transport: Transport) -> Host {
+        let name = match transport {
+            Transport::Http => format!("127.0.0.1:{}", self.http_port),
+            Transport::Https => format!("localhost:{}", self.https_port),
+        };
+        Host { transport, name, authority: self.certificate.path() }
+    }
+
+    /// The registry without the link, over plain HTTP.
+    pub(crate) fn direct(&self) -> Host {
+        let name = self.registry.address().to_string();
+        Host { transport: Transport::Http, name, authority: self.certificate.path() }
+    }
+
+    /// Runs a command behind the link; it has to print `expected`.
+    pub(crate) fn run(&self, transport: Transport, mut command: Command, expected: &[u8]) -> Run {
+        self.traced(transport, || runs::time(&mut command, |printed| printed == expected))
+    }
+
+    /// The link's own time for the first bytes of a blob.
+    pub(crate) fn plain_get(&self, transport: Transport, image: &str, digest: &str, bytes: u64) -> Run {
+        self.traced(transport, || {
+            runs::of(match transport {
+                Transport::Http => plain::get(self.http_port, image, digest, bytes, None),
+                Transport::Https => {
+                    plain::get(self.storage_port, image, digest, bytes, Some(&self.certificate))
+                }
+            })
+        })
+    }
+
+    /// Every candidate in turn, in every round, so that what else runs on the machine meets all of them.
+    pub(crate) fn compare(&self, mut candidates: Vec<Candidate<'_>>) -> Vec<(String, Runs)> {
+        let mut results: Vec<(String, Runs)> =
+            candidates.iter().map(|(name, _)| (name.clone(), Runs::default())).collect();
+        for _ in 0..self.rounds {
+            for ((_, run), (_, runs)) in candidates.iter_mut().zip(&mut results) {
+                runs.runs.push(run());
+            }
+        }
+        results
+    }
+
+    /// So many bytes a round trip later than the link could bring them: what a target allows.
+    pub(crate) fn round_trips(&self, count: u32) -> Duration {
+        self.shape.round_trip * count
+    }
+
+    fn traced(&self, transport: Transport, run: impl FnOnce() -> Run) -> Run {
+        self.link.settled();
+        self.front.take_requests();
+        let mut run = run().with_traffic(&self.link.settled());
+        if transport == Transport::Https {
+            run.requests = self.front.take_requests();
+        }
+        run
+    }
+}

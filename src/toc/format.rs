@@ -1,0 +1,220 @@
+//! A table of contents as it is stored.
+//!
+//! ```text
+//! header   │ magic, version, which blob, how much of it is known          fixed, not compressed
+//! entries  │ zstd: see `entries/stored.rs`
+//! spans    │ zstd: see `format/spans.rs`; empty where nothing is known of the content
+//! leaves   │ SHA-256 of every leaf, 32 bytes each
+//! windows  │ encoded windows, each by itself: only the one that is needed is unpacked
+//! footer   │ lengths of entries, spans and windows; SHA-256 of all before it
+//! ```
+//!
+//! All is written in one pass without going back. A reader checks the checksum first, and then believes nothing all the same:
+//! a table that is shared comes from somebody else. Numbers outside zstd are little-endian.
+
+use std::io;
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use zstd::stream::{read::Decoder, write::Encoder};
+
+use self::{columns::Section, header::FLAG_SPANS};
+use super::{ContentMap, LayerToc, entries::LayerTable};
+
+pub(in crate::toc) mod columns;
+mod header;
+mod spans;
+#[cfg(test)]
+mod tests;
+
+#[allow(unused_imports, reason = "the rooms that use it follow")]
+pub(crate) use self::header::{HEADER_BYTES, Header, read_header};
+
+/// How hard zstd tries: the highest level makes the entries 4 % smaller and takes ten times as long.
+const LEVEL: i32 = 9;
+
+/// How far back zstd looks, as a power of two.
+const WINDOW_LOG: u32 = 20;
+
+/// Length of a SHA-256 in bytes.
+const HASH: usize = 32;
+
+/// Length of the footer in bytes.
+const FOOTER: usize = 3 * size_of::<u64>() + HASH;
+
+/// Why a stored table of contents is not believed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The checksum over all of it does not match.
+    #[error("the checksum of the stored table of contents does not match")]
+    Checksum,
+    /// It says what cannot be.
+    #[error("{what} at byte {at} of the {section}")]
+    Corrupt {
+        /// Offset from the start of that part.
+        at: u64,
+        /// Which part of it.
+        section: &'static str,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// It is none.
+    #[error("no stored table of contents")]
+    Magic,
+    /// Another version of this program wrote it.
+    #[error("a table of contents of version {0}, which is not known")]
+    Version(u32),
+}
+
+/// Writes a table of contents. In-blob tables (`ContentMap::Chunks`) are not stored: they are cheap to read again.
+///
+/// # Errors
+///
+/// Those of `out`; [`io::ErrorKind::InvalidInput`] for what could not be read again.
+pub(crate) fn write(header: &Header, toc: &LayerToc, out: &mut impl io::Write) -> io::Result<()> {
+    let spans = match &toc.content {
+        ContentMap::Chunks(_) => return Err(invalid("a table that its blob has is not stored")),
+        ContentMap::Nothing => None,
+        ContentMap::Spans(spans) => Some(spans),
+    };
+    header.check(toc).map_err(invalid)?;
+    let mut out = Hashing { out, hasher: Sha256::new(), written: 0 };
+    io::Write::write_all(&mut out, &header.encode(spans.is_some()))?;
+    let entries = compressed(&mut out, |section| toc.entries.store(section))?;
+    let (mut table, mut windows) = (0, 0);
+    if let Some(spans) = spans {
+        table = compressed(&mut out, |section| spans::store(spans, section))?;
+        io::Write::write_all(&mut out, spans.leaves.as_flattened())?;
+        windows = spans::store_windows(spans, &mut out)?;
+    }
+    for length in [entries, table, windows] {
+        io::Write::write_all(&mut out, &length.to_le_bytes())?;
+    }
+    let checksum: [u8; HASH] = out.hasher.finalize().into();
+    out.out.write_all(&checksum)
+}
+
+/// Reads a table of contents.
+///
+/// # Errors
+///
+/// When anything is wrong with it: then it is to be thrown away.
+pub(crate) fn read(bytes: Bytes) -> Result<(Header, LayerToc), Error> {
+    let header = read_header(&bytes)?;
+    let (content, checksum) = bytes
+        .len()
+        .checked_sub(HASH)
+        .and_then(|length| bytes.split_at_checked(length))
+        .ok_or(Error::Checksum)?;
+    if *Sha256::digest(content) != *checksum {
+        return Err(Error::Checksum);
+    }
+    let parts = Parts::new(&bytes)?;
+    let mut section = section(&parts.entries, "stored entries")?;
+    let entries = LayerTable::load(&mut section)?;
+    section.end()?;
+    let content = if header::flags(&bytes) & FLAG_SPANS != 0 {
+        ContentMap::Spans(spans::load(&parts, &header)?)
+    } else if bytes.len() == parts.header + parts.entries.len() + FOOTER {
+        ContentMap::Nothing
+    } else {
+        return Err(parts.corrupt("more than there should be"));
+    };
+    let toc = LayerToc { entries, content };
+    header.check(&toc).map_err(|what| Error::Corrupt { at: 0, section: "header", what })?;
+    Ok((header, toc))
+}
+
+/// The parts of a stored table.
+struct Parts {
+    /// Length of the header.
+    header: usize,
+    entries: Bytes,
+    spans: Bytes,
+    leaves: Bytes,
+    windows: Bytes,
+}
+
+impl Parts {
+    fn new(bytes: &Bytes) -> Result<Self, Error> {
+        let header = header::length(bytes)?;
+        let at = bytes.len().saturating_sub(FOOTER);
+        let broken = || Error::Corrupt {
+            at: at as u64,
+            section: "stored table of contents",
+            what: "lengths that cannot be",
+        };
+        let mut footer = bytes.get(at..).unwrap_or_default();
+        let mut lengths = [0; 3];
+        for length in &mut lengths {
+            let (number, rest) = footer.split_first_chunk().ok_or_else(broken)?;
+            *length = usize::try_from(u64::from_le_bytes(*number)).map_err(|_| broken())?;
+            footer = rest;
+        }
+        let [entries, spans, windows] = lengths;
+        let after = |start: usize, length: usize| start.checked_add(length).filter(|end| *end <= at);
+        let entries_end = after(header, entries).ok_or_else(broken)?;
+        let spans_end = after(entries_end, spans).ok_or_else(broken)?;
+        let leaves_end = at.checked_sub(windows).filter(|end| *end >= spans_end).ok_or_else(broken)?;
+        Ok(Self {
+            header,
+            entries: bytes.slice(header..entries_end),
+            spans: bytes.slice(entries_end..spans_end),
+            leaves: bytes.slice(spans_end..leaves_end),
+            windows: bytes.slice(leaves_end..at),
+        })
+    }
+
+    /// That something is wrong with how the parts lie.
+    fn corrupt(&self, what: &'static str) -> Error {
+        let at = (self.header + self.entries.len() + self.spans.len()) as u64;
+        Error::Corrupt { at, section: "stored table of contents", what }
+    }
+}
+
+fn compressed<W: io::Write>(
+    out: &mut Hashing<W>,
+    store: impl FnOnce(&mut Encoder<'_, &mut Hashing<W>>) -> io::Result<()>,
+) -> io::Result<u64> {
+    let before = out.written;
+    let mut encoder = Encoder::new(&mut *out, LEVEL)?;
+    encoder.window_log(WINDOW_LOG)?;
+    store(&mut encoder)?;
+    encoder.finish()?;
+    Ok(out.written - before)
+}
+
+fn section<'a>(
+    bytes: &'a [u8],
+    name: &'static str,
+) -> Result<Section<io::BufReader<Decoder<'static, &'a [u8]>>>, Error> {
+    let broken = |_| Error::Corrupt { at: 0, section: name, what: "no zstd frame" };
+    let mut decoder = Decoder::with_buffer(bytes).map_err(broken)?;
+    decoder.window_log_max(WINDOW_LOG).map_err(broken)?;
+    Ok(Section::new(io::BufReader::new(decoder), name))
+}
+
+fn invalid(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, what)
+}
+
+/// Hashes and counts what is written.
+struct Hashing<W> {
+    out: W,
+    hasher: Sha256,
+    written: u64,
+}
+
+impl<W: io::Write> io::Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = self.out.write(bytes)?;
+        self.hasher.update(bytes.get(..taken).unwrap_or_default());
+        self.written += taken as u64;
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        // Only the encoder asks, between columns: what is written need not arrive before the end.
+        Ok(())
+    }
+}

@@ -1,0 +1,284 @@
+//! How spans are stored: lists of rows, all positions as differences from the one before; leaves and windows lie outside.
+//!
+//! ```text
+//! facts    │ encoding, end; of a partial table how to go on
+//! spans    │ positions, how each begins, length of its window
+//! progress │ positions
+//! ```
+
+use std::io;
+
+use super::{
+    Error, HASH, Hashing, Header, Parts,
+    columns::{Column, Rows, Section, bytes, number},
+    invalid, section,
+};
+use crate::{
+    decompress::Encoding,
+    limits,
+    offset::{Compressed, Position, Uncompressed},
+    toc::{
+        spans::{LEAF_BYTES, Resume, Span, Spans, Start, WindowRange},
+        windows::StoredWindows,
+    },
+};
+
+const FACTS: usize = 1;
+const SPANS: usize = 5;
+const PROGRESS: usize = 2;
+
+/// How a span begins.
+const START_DEFLATE: u8 = 0;
+const START_FRAME: u8 = 1;
+const START_MEMBER: u8 = 2;
+const START_PLAIN: u8 = 3;
+
+/// Writes all but leaves and windows.
+pub(super) fn store(spans: &Spans, out: &mut impl io::Write) -> io::Result<()> {
+    check(spans).map_err(invalid)?;
+    store_facts(spans, out)?;
+    let mut rows: Rows<SPANS> = Rows::new();
+    let mut before = Position::default();
+    for span in &spans.spans {
+        let [compressed, uncompressed, starts, leftovers, windows] = rows.columns();
+        store_position(&mut before, span.at, compressed, uncompressed);
+        starts.push(match span.start {
+            Start::Deflate { bits, value, window } => {
+                leftovers.extend([bits, value]);
+                number(windows, window.length.into());
+                START_DEFLATE
+            }
+            Start::Frame => START_FRAME,
+            Start::Member => START_MEMBER,
+            Start::Plain => START_PLAIN,
+        });
+        rows.end_row(out)?;
+    }
+    rows.end(out)?;
+    let mut rows: Rows<PROGRESS> = Rows::new();
+    let mut before = Position::default();
+    for position in &spans.progress {
+        let [compressed, uncompressed] = rows.columns();
+        store_position(&mut before, *position, compressed, uncompressed);
+        rows.end_row(out)?;
+    }
+    rows.end(out)
+}
+
+/// Writes the windows, span after span; returns their length in bytes.
+pub(super) fn store_windows<W: io::Write>(spans: &Spans, out: &mut Hashing<W>) -> io::Result<u64> {
+    let before = out.written;
+    for span in &spans.spans {
+        let Start::Deflate { window, .. } = span.start else { continue };
+        if window.length > 0 {
+            let encoded = spans.windows.read(window)?;
+            if encoded.len() as u64 != u64::from(window.length) {
+                return Err(invalid("a window of another length than its store says"));
+            }
+            io::Write::write_all(out, &encoded)?;
+        }
+    }
+    Ok(out.written - before)
+}
+
+/// Reads what `store` and `store_windows` wrote, and the leaves.
+pub(super) fn load(parts: &Parts, header: &Header) -> Result<Spans, Error> {
+    let mut section = section(&parts.spans, "stored spans")?;
+    let (encoding, end, resume) = load_facts(&mut section)?;
+    let (list, windows) = load_spans(&mut section)?;
+    let progress = load_progress(&mut section)?;
+    if resume.is_none() != header.complete {
+        return Err(section.corrupt("a table that cannot be gone on with"));
+    }
+    section.end()?;
+    let (leaves, rest) = parts.leaves.as_chunks::<HASH>();
+    if windows != parts.windows.len() as u64 || !rest.is_empty() {
+        return Err(parts.corrupt("leaves or windows of another length"));
+    }
+    let spans = Spans {
+        encoding,
+        spans: list,
+        end,
+        leaves: leaves.to_vec(),
+        progress,
+        windows: Box::new(StoredWindows(parts.windows.clone())),
+        resume,
+    };
+    check(&spans).map_err(|what| parts.corrupt(what))?;
+    Ok(spans)
+}
+
+/// What holds for all spans; if not, why.
+fn check(spans: &Spans) -> Result<(), &'static str> {
+    let Spans { encoding, spans: list, end, leaves, progress, resume, .. } = spans;
+    let first = match encoding {
+        Encoding::Gzip => Start::Member,
+        Encoding::Plain => Start::Plain,
+        Encoding::Zstd => Start::Frame,
+    };
+    if list.first() != Some(&Span { at: Position::default(), start: first }) {
+        return Err("a first span that is not at the start of the blob");
+    }
+    if list.len() > limits::SPANS || progress.len() > limits::PROGRESS {
+        return Err("too many spans or places where a read may end");
+    }
+    if !list.iter().all(|span| can_begin(*encoding, span.start)) {
+        return Err("a span that cannot begin as it says");
+    }
+    let ascend = |positions: &mut dyn Iterator<Item = Position>| {
+        let mut before = Position::default();
+        positions.chain([*end]).all(|at| {
+            let ascends = at.compressed >= before.compressed && at.uncompressed >= before.uncompressed;
+            before = at;
+            ascends
+        })
+    };
+    if !ascend(&mut list.iter().map(|span| span.at)) || !ascend(&mut progress.iter().copied()) {
+        return Err("positions that do not ascend");
+    }
+    let ends = list.iter().skip(1).map(|span| span.at).chain(resume.is_none().then_some(*end));
+    let lengths = list.iter().zip(ends).map(|(span, end)| end.compressed.0 - span.at.compressed.0);
+    if lengths.map(|length| length.div_ceil(LEAF_BYTES)).sum::<u64>() != leaves.len() as u64 {
+        return Err("more or fewer leaves than the spans have");
+    }
+    let Some(resume) = resume else { return Ok(()) };
+    let states = [&resume.blob, &resume.unpacked].into_iter().flatten();
+    if states.into_iter().any(|state| state.len() as u64 > limits::DIGEST_STATE_BYTES)
+        || list.last().is_none_or(|last| last.at.uncompressed > resume.next_header)
+    {
+        return Err("a place to go on that cannot be");
+    }
+    Ok(())
+}
+
+fn can_begin(encoding: Encoding, start: Start) -> bool {
+    match (encoding, start) {
+        (Encoding::Gzip, Start::Deflate { bits, value, window }) => {
+            bits < 8 && u32::from(value) >> bits == 0 && u64::from(window.length) <= limits::WINDOW_BYTES
+        }
+        (Encoding::Gzip, Start::Member)
+        | (Encoding::Plain, Start::Plain)
+        | (Encoding::Zstd, Start::Frame) => true,
+        _ => false,
+    }
+}
+
+fn store_facts(spans: &Spans, out: &mut impl io::Write) -> io::Result<()> {
+    let mut rows: Rows<FACTS> = Rows::new();
+    let [facts] = rows.columns();
+    facts.push(match spans.encoding {
+        Encoding::Gzip => 0,
+        Encoding::Plain => 1,
+        Encoding::Zstd => 2,
+    });
+    number(facts, spans.end.compressed.0);
+    number(facts, spans.end.uncompressed.0);
+    facts.push(u8::from(spans.resume.is_some()));
+    if let Some(resume) = &spans.resume {
+        number(facts, resume.next_header.0);
+        for state in [&resume.blob, &resume.unpacked] {
+            facts.push(u8::from(state.is_some()));
+            bytes(facts, state.as_deref().unwrap_or_default());
+        }
+    }
+    rows.end_row(out)?;
+    rows.end(out)
+}
+
+fn load_facts(section: &mut Section<impl io::Read>) -> Result<(Encoding, Position, Option<Resume>), Error> {
+    let Some((1, [mut facts])) = section.group::<FACTS>()? else {
+        return Err(section.corrupt("no facts"));
+    };
+    let encoding = match facts.byte()? {
+        0 => Encoding::Gzip,
+        1 => Encoding::Plain,
+        2 => Encoding::Zstd,
+        _ => return Err(facts.corrupt("an unknown encoding")),
+    };
+    let end =
+        Position { compressed: Compressed(facts.number()?), uncompressed: Uncompressed(facts.number()?) };
+    let resume = match facts.number_to(1)? {
+        0 => None,
+        _ => Some(Resume {
+            next_header: Uncompressed(facts.number()?),
+            blob: load_state(&mut facts)?,
+            unpacked: load_state(&mut facts)?,
+        }),
+    };
+    facts.end()?;
+    match section.group::<FACTS>()? {
+        None => Ok((encoding, end, resume)),
+        Some(_) => Err(section.corrupt("facts that cannot be")),
+    }
+}
+
+fn load_state(facts: &mut Column) -> Result<Option<Vec<u8>>, Error> {
+    let is_there = facts.number_to(1)? == 1;
+    let state = facts.bytes(limits::DIGEST_STATE_BYTES)?.to_vec();
+    Ok(is_there.then_some(state))
+}
+
+/// The spans, and how many bytes their windows take.
+fn load_spans(section: &mut Section<impl io::Read>) -> Result<(Vec<Span>, u64), Error> {
+    let mut list = Vec::new();
+    let (mut before, mut windows) = (Position::default(), 0);
+    while let Some((rows, mut columns)) = section.group::<SPANS>()? {
+        if list.len() + rows > limits::SPANS {
+            return Err(section.corrupt("too many spans"));
+        }
+        for _ in 0..rows {
+            let [compressed, uncompressed, starts, leftovers, lengths] = &mut columns;
+            let at = load_position(&mut before, compressed, uncompressed)?;
+            let start = match starts.byte()? {
+                START_DEFLATE => {
+                    let (bits, value) = (leftovers.byte()?, leftovers.byte()?);
+                    let length = lengths.number_to(limits::WINDOW_BYTES)?;
+                    let start = if length == 0 { 0 } else { windows };
+                    windows += length;
+                    Start::Deflate { bits, value, window: WindowRange { start, length: length as u32 } }
+                }
+                START_FRAME => Start::Frame,
+                START_MEMBER => Start::Member,
+                START_PLAIN => Start::Plain,
+                _ => return Err(starts.corrupt("an unknown start of a span")),
+            };
+            list.push(Span { at, start });
+        }
+        columns.iter().try_for_each(Column::end)?;
+    }
+    Ok((list, windows))
+}
+
+fn load_progress(section: &mut Section<impl io::Read>) -> Result<Vec<Position>, Error> {
+    let mut progress = Vec::new();
+    let mut before = Position::default();
+    while let Some((rows, mut columns)) = section.group::<PROGRESS>()? {
+        if progress.len() + rows > limits::PROGRESS {
+            return Err(section.corrupt("too many places where a read may end"));
+        }
+        for _ in 0..rows {
+            let [compressed, uncompressed] = &mut columns;
+            progress.push(load_position(&mut before, compressed, uncompressed)?);
+        }
+        columns.iter().try_for_each(Column::end)?;
+    }
+    Ok(progress)
+}
+
+fn store_position(before: &mut Position, at: Position, compressed: &mut Vec<u8>, uncompressed: &mut Vec<u8>) {
+    number(compressed, at.compressed.0.wrapping_sub(before.compressed.0));
+    number(uncompressed, at.uncompressed.0.wrapping_sub(before.uncompressed.0));
+    *before = at;
+}
+
+fn load_position(
+    before: &mut Position,
+    compressed: &mut Column,
+    uncompressed: &mut Column,
+) -> Result<Position, Error> {
+    *before = Position {
+        compressed: Compressed(before.compressed.0.wrapping_add(compressed.number()?)),
+        uncompressed: Uncompressed(before.uncompressed.0.wrapping_add(uncompressed.number()?)),
+    };
+    Ok(*before)
+}

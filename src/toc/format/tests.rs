@@ -1,0 +1,308 @@
+//! Whole stored tables of contents.
+
+use std::{fmt::Write as _, io, sync::LazyLock};
+
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+use crate::{
+    decompress::Encoding,
+    limits,
+    oci::digest::Digest,
+    offset::{Compressed, Position, Uncompressed},
+    tar::entry::Entry,
+    toc::{
+        chunks::Chunks,
+        entries::sample::{dir, file, hard, incomplete, layer, opaque, whiteout},
+        spans::{Resume, Span, Spans, Start, WindowStore},
+        windows::MemoryWindows,
+    },
+};
+
+fn at(compressed: u64, uncompressed: u64) -> Position {
+    Position { compressed: Compressed(compressed), uncompressed: Uncompressed(uncompressed) }
+}
+
+fn entries() -> [Entry; 6] {
+    [dir("d"), file("d/x"), opaque("d"), hard("y", "d/x"), whiteout("z"), file("d/w")]
+}
+
+fn spans() -> Spans {
+    let mut windows = MemoryWindows::default();
+    let window = windows.push(b"first window").unwrap();
+    let second = windows.push(b"another one").unwrap();
+    Spans {
+        encoding: Encoding::Gzip,
+        spans: vec![
+            Span { at: at(0, 0), start: Start::Member },
+            Span { at: at(70_000, 3_000), start: Start::Deflate { bits: 3, value: 5, window: second } },
+            Span {
+                at: at(70_100, 4_000),
+                start: Start::Deflate { bits: 0, value: 0, window: Default::default() },
+            },
+            Span { at: at(70_200, 5_000), start: Start::Deflate { bits: 7, value: 127, window } },
+        ],
+        end: at(70_300, 7_000),
+        leaves: (0..5).map(|leaf| [leaf; 32]).collect(),
+        progress: vec![at(10, 100), at(50_000, 2_900), at(50_000, 2_950)],
+        windows: Box::new(windows),
+        resume: None,
+    }
+}
+
+fn partial_spans() -> Spans {
+    let mut spans = spans();
+    spans.leaves.pop();
+    let blob = Some(vec![7; 104]);
+    spans.resume = Some(Resume { next_header: Uncompressed(9_999), blob, unpacked: None });
+    spans
+}
+
+fn complete() -> LayerToc {
+    LayerToc { entries: layer(entries()), content: ContentMap::Spans(spans()) }
+}
+
+fn partial() -> LayerToc {
+    LayerToc { entries: incomplete(entries()), content: ContentMap::Spans(partial_spans()) }
+}
+
+fn header(toc: &LayerToc) -> Header {
+    let diff_id = format!("sha512:{}", "0f".repeat(64)).parse().unwrap();
+    let size = if toc.entries.is_complete() { 70_300 } else { 80_000 };
+    Header::new(Digest::sha256(b"blob"), size, Some(diff_id), toc)
+}
+
+fn stored(toc: &LayerToc) -> Vec<u8> {
+    let mut stored = Vec::new();
+    write(&header(toc), toc, &mut stored).unwrap();
+    stored
+}
+
+/// `stored` of `complete` and of `partial`: written once, read often.
+fn samples() -> &'static [Vec<u8>; 2] {
+    static SAMPLES: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| [stored(&complete()), stored(&partial())]);
+    &SAMPLES
+}
+
+/// Mends the checksum of what was forged.
+fn signed(mut stored: Vec<u8>) -> Bytes {
+    let length = stored.len().saturating_sub(HASH);
+    let checksum: [u8; HASH] = Sha256::digest(&stored[..length]).into();
+    stored.truncate(length);
+    stored.extend(checksum);
+    stored.into()
+}
+
+/// All that a table of contents says.
+fn told(toc: &LayerToc) -> String {
+    let mut told = String::new();
+    for record in toc.entries.in_tar_order() {
+        writeln!(told, "{:?} {:?}", toc.entries.entry(record), toc.entries.hardlink(record)).unwrap();
+    }
+    let ContentMap::Spans(spans) = &toc.content else { return told };
+    let Spans { encoding, spans: list, end, leaves, progress, windows, resume } = spans;
+    writeln!(told, "{encoding} {end:?} {leaves:?} {progress:?} {resume:?}").unwrap();
+    for span in list {
+        match span.start {
+            Start::Deflate { bits, value, window } => {
+                writeln!(told, "{:?} {bits} {value} {:?}", span.at, windows.read(window).unwrap()).unwrap();
+            }
+            start => writeln!(told, "{:?} {start:?}", span.at).unwrap(),
+        }
+    }
+    told
+}
+
+#[test]
+fn a_table_of_contents_is_read_as_it_was_written() {
+    for toc in [complete(), partial()] {
+        let (header_read, read) = read(stored(&toc).into()).unwrap();
+        assert_eq!(header_read, header(&toc));
+        assert_eq!(read.entries.is_complete(), toc.entries.is_complete());
+        assert_eq!(told(&read), told(&toc));
+        assert_eq!(stored(&read), stored(&toc));
+    }
+}
+
+#[test]
+fn entries_alone_are_read_as_they_were_written() {
+    let toc = LayerToc { entries: layer(entries()), content: ContentMap::Nothing };
+    let (header_read, read) = read(stored(&toc).into()).unwrap();
+    assert_eq!((header_read.unpacked, header_read.entries), (0, 6));
+    assert!(matches!(read.content, ContentMap::Nothing));
+    assert_eq!(told(&read), told(&toc));
+}
+
+#[test]
+fn the_header_is_read_from_the_first_bytes_alone() {
+    let toc = complete();
+    let stored = stored(&toc);
+    assert_eq!(read_header(&stored[..HEADER_BYTES]).unwrap(), header(&toc));
+    assert!(read_header(&stored[..100]).is_err());
+}
+
+#[test]
+fn no_truncated_file_is_believed() {
+    for stored in samples() {
+        for length in 0..stored.len() {
+            assert!(read(stored[..length].to_vec().into()).is_err(), "{length}");
+            read(signed(stored[..length].to_vec())).unwrap_err();
+        }
+        assert!(read([&stored[..], b"x"].concat().into()).is_err());
+    }
+}
+
+#[test]
+fn no_file_with_a_flipped_bit_is_believed() {
+    for stored in samples() {
+        for bit in 0..stored.len() * 8 {
+            let mut flipped = stored.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(read(flipped.into()).is_err(), "bit {bit}");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_version_is_refused_by_its_number() {
+    let mut stored = stored(&complete());
+    stored[8] = 2;
+    let error = read(signed(stored)).unwrap_err();
+    assert!(matches!(error, Error::Version(2)), "{error}");
+    assert!(matches!(read(Bytes::from_static(b"")), Err(Error::Magic)));
+}
+
+#[test]
+fn what_could_not_be_read_again_is_not_written() {
+    let refused = |toc: LayerToc| {
+        let error = write(&header(&toc), &toc, &mut Vec::new()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        error.to_string()
+    };
+    let with = |change: fn(&mut Spans)| {
+        let mut spans = spans();
+        change(&mut spans);
+        refused(LayerToc { entries: layer(entries()), content: ContentMap::Spans(spans) })
+    };
+    let encoding = Encoding::Gzip;
+    let chunks = ContentMap::Chunks(Chunks { encoding, of: Default::default() });
+    refused(LayerToc { entries: layer(entries()), content: chunks });
+    assert_eq!(
+        with(|spans| spans.encoding = Encoding::Zstd),
+        "a first span that is not at the start of the blob"
+    );
+    assert_eq!(with(|spans| spans.spans.clear()), "a first span that is not at the start of the blob");
+    assert_eq!(with(|spans| spans.spans[1].start = Start::Plain), "a span that cannot begin as it says");
+    assert_eq!(with(|spans| spans.spans[1].at.compressed.0 = 1 << 40), "positions that do not ascend");
+    assert_eq!(with(|spans| spans.spans[1].at.uncompressed.0 = 4_001), "positions that do not ascend");
+    assert_eq!(with(|spans| spans.progress.swap(0, 1)), "positions that do not ascend");
+    assert_eq!(with(|spans| spans.leaves.truncate(4)), "more or fewer leaves than the spans have");
+    assert_eq!(with(|spans| spans.end.uncompressed.0 = 5_631), "content beyond the end of the layer");
+    assert_eq!(
+        with(|spans| spans.end.compressed.0 -= 1),
+        "a table that is more or less complete than its header says"
+    );
+    for error in [
+        with(|spans| window(spans, |bits, _, _| *bits = 8)),
+        with(|spans| window(spans, |_, value, _| *value = 8)),
+        with(|spans| window(spans, |_, _, length| *length = limits::WINDOW_BYTES as u32 + 1)),
+    ] {
+        assert_eq!(error, "a span that cannot begin as it says");
+    }
+    let mut unfinished = partial_spans();
+    unfinished.resume = None;
+    refused(LayerToc { entries: incomplete(entries()), content: ContentMap::Spans(unfinished) });
+    let mut early = partial_spans();
+    early.resume.as_mut().unwrap().next_header = Uncompressed(5_631);
+    refused(LayerToc { entries: incomplete(entries()), content: ContentMap::Spans(early) });
+}
+
+fn window(spans: &mut Spans, change: fn(&mut u8, &mut u8, &mut u32)) {
+    if let Start::Deflate { bits, value, window } = &mut spans.spans[1].start {
+        change(bits, value, &mut window.length);
+    }
+}
+
+#[test]
+fn a_header_of_another_table_is_refused() {
+    let toc = complete();
+    for change in [
+        (|header| header.entries += 1) as fn(&mut Header),
+        |header| header.complete = false,
+        |header| header.unpacked += 1,
+        |header| header.size += 1,
+    ] {
+        let mut other = header(&toc);
+        change(&mut other);
+        assert!(write(&other, &toc, &mut Vec::new()).is_err());
+        let length = header(&toc).encode(true).len();
+        let forged = [&other.encode(true)[..], &stored(&toc)[length..]].concat();
+        assert!(read(signed(forged)).is_err());
+    }
+}
+
+#[test]
+fn loaded_windows_can_be_moved_to_where_more_are_put() {
+    let (_, toc) = read(stored(&partial()).into()).unwrap();
+    let ContentMap::Spans(read) = toc.content else { panic!("no spans") };
+    let before = told(&LayerToc { entries: incomplete([]), content: ContentMap::Spans(read) });
+    let moved = partial_spans().moved_into(Box::<MemoryWindows>::default()).unwrap();
+    let mut after = LayerToc { entries: incomplete([]), content: ContentMap::Spans(moved) };
+    assert_eq!(told(&after), before);
+    let ContentMap::Spans(moved) = &mut after.content else { panic!("no spans") };
+    assert!(moved.windows.push(b"more").is_ok());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_forged_file_is_refused_or_does_no_harm(
+        is_complete: bool,
+        damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut stored = samples()[usize::from(!is_complete)].clone();
+        for (place, byte) in damage {
+            *place.get_mut(&mut stored) = byte;
+        }
+        if let Ok((_, toc)) = read(signed(stored)) {
+            told(&toc);
+        }
+    }
+
+    #[test]
+    fn forged_spans_are_refused_or_do_no_harm(
+        is_complete: bool,
+        damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let toc = if is_complete { complete() } else { partial() };
+        let ContentMap::Spans(spans) = &toc.content else { return Ok(()) };
+        let mut table = Vec::new();
+        spans::store(spans, &mut table).unwrap();
+        for (place, byte) in damage {
+            *place.get_mut(&mut table) = byte;
+        }
+        // In the place of the table that was there, behind a good checksum.
+        let whole = &samples()[usize::from(!is_complete)];
+        let parts = Parts::new(&whole.clone().into()).unwrap();
+        let forged = zstd::bulk::compress(&table, 1).unwrap();
+        let entries_end = parts.header + parts.entries.len();
+        let mut file = whole[..entries_end].to_vec();
+        file.extend(&forged);
+        file.extend(&parts.leaves);
+        file.extend(&parts.windows);
+        for length in [parts.entries.len(), forged.len(), parts.windows.len()] {
+            file.extend((length as u64).to_le_bytes());
+        }
+        file.extend([0; HASH]);
+        if let Ok((_, toc)) = read(signed(file)) {
+            told(&toc);
+        }
+    }
+
+    #[test]
+    fn random_bytes_are_no_table_of_contents(bytes in vec(any::<u8>(), 0..300)) {
+        prop_assert!(read(bytes.clone().into()).is_err());
+        prop_assert!(read([&samples()[0][..HEADER_BYTES], &bytes].concat().into()).is_err());
+    }
+}
