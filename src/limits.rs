@@ -240,14 +240,31 @@ pub const STORED_TOC_BYTES: u64 = 1 << 30;
 /// assert_eq!(layerslayer::limits::TAG_RECORD_BYTES, 16 * 1024);
 /// ```
 pub const TAG_RECORD_BYTES: u64 = 16 << 10;
+
 /// Most spans of a layer in a stored table of contents: enough for 1 TiB unpacked.
+///
+/// ```
+/// assert_eq!(layerslayer::limits::SPANS, 1_048_576);
+/// ```
 pub const SPANS: usize = 1 << 20;
 
 /// Most places in a stored table of contents where a read may end.
+///
+/// ```
+/// assert_eq!(layerslayer::limits::PROGRESS, 16_777_216);
+/// ```
 pub const PROGRESS: usize = 16 << 20;
 
 /// Largest encoded window in a stored table of contents, in bytes. Unpacked it has at most 32 KiB.
+///
+/// ```
+/// assert_eq!(layerslayer::limits::WINDOW_BYTES, 64 * 1024);
+/// ```
 pub const WINDOW_BYTES: u64 = 64 << 10;
 
 /// Largest saved state of a digest, in bytes.
+///
+/// ```
+/// assert_eq!(layerslayer::limits::DIGEST_STATE_BYTES, 1024);
+/// ```
 pub const DIGEST_STATE_BYTES: u64 = 1 << 10;
