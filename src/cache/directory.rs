@@ -59,6 +59,16 @@ impl Directory {
         self.capacity
     }
 
+    /// The first bytes of what is kept under this name; none if it is not there. That is no use of it.
+    pub(super) fn head(&self, key: &Key, length: u64) -> io::Result<Vec<u8>> {
+        let root = Root::open(&self.path).map_err(io::Error::other)?;
+        let mut bytes = Vec::new();
+        if let Some(file) = root.file(&key.path())? {
+            file.take(length).read_to_end(&mut bytes)?;
+        }
+        Ok(bytes)
+    }
+
     /// Removes what was not used for longest until at most `target` bytes are left, and abandoned temporary files.
     pub(super) fn shrink(&self, target: u64) -> Result<Removed, CacheError> {
         let root = Root::open(&self.path)?;

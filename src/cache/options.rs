@@ -1,10 +1,6 @@
 //! Where a cache lies and how large it may become.
 
-use std::{
-    env,
-    ffi::OsString,
-    path::{Path, PathBuf},
-};
+use std::{env, ffi::OsString, path::PathBuf};
 
 use etcetera::BaseStrategy as _;
 
@@ -23,7 +19,8 @@ const DEFAULT_BYTES: u64 = 2 << 30;
 ///
 /// ```
 /// let options = layerslayer::CacheOptions::new("/var/cache/layers").size(512 << 20);
-/// assert_eq!(options.directory(), Some("/var/cache/layers".as_ref()));
+/// assert_eq!(options.directory()?, std::path::Path::new("/var/cache/layers"));
+/// # Ok::<(), layerslayer::CacheError>(())
 /// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CacheOptions {
@@ -76,29 +73,35 @@ impl CacheOptions {
     ///
     /// ```
     /// let options = layerslayer::CacheOptions::new("/var/cache/layers").size(512 << 20);
-    /// # let _ = options;
+    /// assert_eq!(options.capacity(), 512 << 20);
     /// ```
     #[must_use]
     pub fn size(self, bytes: u64) -> Self {
         Self { bytes, ..self }
     }
 
-    /// The directory that was named; `None` is the user's cache directory.
+    /// How many bytes it may take.
     ///
     /// ```
-    /// let options = layerslayer::CacheOptions::new("/var/cache/layers");
-    /// assert_eq!(options.directory(), Some("/var/cache/layers".as_ref()));
+    /// assert_eq!(layerslayer::CacheOptions::new("/var/cache/layers").capacity(), 2 << 30);
     /// ```
     #[must_use]
-    pub fn directory(&self) -> Option<&Path> {
-        self.directory.as_deref()
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
+    pub fn capacity(&self) -> u64 {
         self.bytes
     }
 
-    pub(super) fn resolved_directory(&self) -> Result<PathBuf, CacheError> {
+    /// The directory, be it there or not.
+    ///
+    /// ```
+    /// let options = layerslayer::CacheOptions::from_environment()?;
+    /// println!("{}", options.directory()?.display());
+    /// # Ok::<(), layerslayer::CacheError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If none was named and the user has no home directory.
+    pub fn directory(&self) -> Result<PathBuf, CacheError> {
         if let Some(directory) = &self.directory {
             return Ok(directory.clone());
         }
@@ -153,8 +156,8 @@ mod tests {
     fn a_malformed_size_is_an_error_and_an_empty_variable_is_none() {
         assert!(from("", "lots").unwrap_err().is_setting());
         let options = from("", "").unwrap();
-        assert_eq!((options.directory(), options.bytes()), (None, 2 << 30));
+        assert_eq!((options.directory, options.bytes), (None, 2 << 30));
         let options = from("d", "1K").unwrap();
-        assert_eq!((options.directory(), options.bytes()), (Some(Path::new("d")), 1 << 10));
+        assert_eq!((options.directory, options.bytes), (Some("d".into()), 1 << 10));
     }
 }

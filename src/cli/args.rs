@@ -19,7 +19,7 @@ use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) invocation: Invocation,
 }
 
 const EXAMPLES: &str = "\
@@ -47,6 +47,11 @@ directory). Unprintable bytes of names are escaped.
 A GLOB is matched against whole paths: `*` and `?` do not cross `/`, `**` does. If its last part has no \
 wildcard, it also selects everything below.";
 
+const CACHE_NOTES: &str = "\
+The cache lies in $LAYERSLAYER_CACHE_DIR, else in layerslayer below $XDG_CACHE_HOME or ~/.cache. It holds at \
+most $LAYERSLAYER_CACHE_SIZE [default: 2G]; beyond that, what was not used for longest goes first. \
+`--no-cache` of the other commands neither reads nor writes it.";
+
 const CARVE_EXAMPLES: &str = "\
 Examples:
   layerslayer carve ubuntu:24.04 /etc/passwd                 to stdout
@@ -57,7 +62,44 @@ Examples:
 
 Links are followed inside the image as a container would; a deleted file is an error (exit 4).";
 
-/// What to do.
+/// What the program is called for.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Invocation {
+    Cache(CacheArguments),
+    #[command(flatten)]
+    Image(Command),
+}
+
+/// List or shrink what is kept on disk between runs
+#[derive(Args, Debug)]
+#[command(arg_required_else_help = true, max_term_width = 100, after_help = CACHE_NOTES)]
+pub(crate) struct CacheArguments {
+    #[command(subcommand)]
+    pub(crate) action: CacheAction,
+}
+
+/// What to do with the cache.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheAction {
+    /// Remove everything
+    Clear,
+    /// Remove what was not used for longest, and what killed runs left behind
+    Gc {
+        /// Leave at most so much: bytes, or a number followed by K, M or G [default: the size limit]
+        #[arg(long, value_name = "BYTES", value_parser = size)]
+        size: Option<u64>,
+    },
+    /// List the tables of layers: digest of the layer, size, entries, last use
+    Ls {
+        /// Print JSON Lines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the directory
+    Path,
+}
+
+/// What to do with an image.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Carve(CarveArguments),
@@ -203,18 +245,22 @@ pub(crate) enum Verify {
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let invoked = arguments.first().map(Path::new).and_then(Path::file_stem).and_then(OsStr::to_str);
-    let command = match invoked {
+    let invocation = match invoked {
         Some("carve") => {
             let matches = alone::<CarveArguments>("carve").try_get_matches_from(arguments)?;
-            Command::Carve(CarveArguments::from_arg_matches(&matches)?)
+            Invocation::Image(Command::Carve(CarveArguments::from_arg_matches(&matches)?))
         }
         Some("peek") => {
             let matches = alone::<PeekArguments>("peek").try_get_matches_from(arguments)?;
-            Command::Peek(PeekArguments::from_arg_matches(&matches)?)
+            Invocation::Image(Command::Peek(PeekArguments::from_arg_matches(&matches)?))
         }
         _ => return Arguments::try_parse_from(arguments),
     };
-    Ok(Arguments { command })
+    Ok(Arguments { invocation })
+}
+
+fn size(text: &str) -> Result<u64, &'static str> {
+    layerslayer::parse_size(text).ok_or("not a size: bytes, or a number followed by K, M or G")
 }
 
 fn alone<A: Args>(name: &'static str) -> clap::Command {

@@ -55,7 +55,7 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let destination = Destination::of(arguments)?;
     let patterns = Patterns::new(&arguments.globs)?;
-    let Connection { client, image } =
+    let Connection { client, image, writes: _writes } =
         connect::open(&arguments.image, &arguments.common, console, report).await?;
     let mut options = CarveOptions::default().verify(arguments.common.verify.is_some());
     if let Some(layer) = &arguments.layer {

@@ -20,6 +20,20 @@ const PASSWORD_BYTES: u64 = 64 << 10;
 pub(crate) struct Connection {
     pub(crate) client: Client,
     pub(crate) image: Image,
+    /// To be kept until the answer is given.
+    pub(crate) writes: Writes,
+}
+
+/// Waits, when dropped, for what is being written to the cache meanwhile.
+#[derive(Debug)]
+pub(crate) struct Writes(Option<Cache>);
+
+impl Drop for Writes {
+    fn drop(&mut self) {
+        if let Some(cache) = &self.0 {
+            cache.finish_writes();
+        }
+    }
 }
 
 /// Opens `image` as the flags say.
@@ -39,7 +53,8 @@ pub(crate) async fn open(
         None => Platform::default(),
     };
     let mut builder = Client::builder().plain_http(common.plain_http).progress(console.display());
-    if let Some(cache) = cache(common, console)? {
+    let writes = Writes(cache(common, console)?);
+    if let Some(cache) = writes.0.clone() {
         builder = builder.cache(cache);
     }
     if let Some(file) = &common.ca {
@@ -59,7 +74,7 @@ pub(crate) async fn open(
     // Sizes are what the manifest says: together they may be more than there is room for.
     let bytes = image.layers().iter().map(layerslayer::Layer::size).fold(0, u64::saturating_add);
     report.image(&ImageFacts::of(&image), bytes);
-    Ok(Connection { client, image })
+    Ok(Connection { client, image, writes })
 }
 
 /// The cache, unless there is to be none. One that cannot be used is no reason not to answer.

@@ -31,7 +31,7 @@ pub(crate) async fn run(
         return Err(Failure::usage("a GLOB selects entries of a listing; add --all, --layer N or --rootfs"));
     }
     let mut patterns = Patterns::new(&arguments.globs)?;
-    let Connection { client, image } =
+    let Connection { client, image, writes: _writes } =
         connect::open(&arguments.image, &arguments.common, console, report).await?;
     if !is_listing {
         return summary(arguments, &image, console);

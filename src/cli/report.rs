@@ -149,7 +149,10 @@ mod tests {
 
     fn report(arguments: &[&str]) -> Report {
         let arguments = arguments.iter().map(Into::into);
-        Report::new(&args::parse(arguments).unwrap().command)
+        let args::Invocation::Image(command) = args::parse(arguments).unwrap().invocation else {
+            panic!("not a command for images")
+        };
+        Report::new(&command)
     }
 
     fn written(report: &mut Report, exit: Exit, failure: Option<&Failure>) -> serde_json::Value {

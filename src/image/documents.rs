@@ -6,10 +6,10 @@
 //! by a tag, seen before   HEAD by tag ─▶ digest ─▶ as above; a registry that does not tell the digest is asked by GET
 //! ```
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 
 use super::resolve::Start;
 use crate::{
@@ -24,13 +24,11 @@ use crate::{
 pub(super) struct Documents {
     session: Arc<Session>,
     cache: Option<Cache>,
-    /// Writing to the cache while the next document is on its way.
-    writes: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Documents {
     pub(super) fn new(session: Arc<Session>, cache: Option<Cache>) -> Self {
-        Self { session, cache, writes: Mutex::default() }
+        Self { session, cache }
     }
 
     pub(super) fn session(&self) -> &Arc<Session> {
@@ -98,15 +96,6 @@ impl Documents {
         Ok(bytes)
     }
 
-    /// Waits until all that was fetched is kept.
-    pub(super) async fn settle(&self) {
-        let writes = std::mem::take(&mut *self.writes.lock().unwrap_or_else(PoisonError::into_inner));
-        for write in writes {
-            // It has warned of what went wrong.
-            let _ = write.await;
-        }
-    }
-
     /// Keeps a manifest if it says by itself what it is: the cache does not know what the registry said.
     fn keep_start(&self, fetched: &FetchedManifest) -> bool {
         let alone = Manifest::parse(&fetched.bytes, None);
@@ -123,10 +112,14 @@ impl Documents {
         self.keep(move |cache| cache.put_document(&digest, &bytes));
     }
 
+    /// Writes to the cache, while the next document is already on its way.
     fn keep(&self, write: impl FnOnce(&Cache) + Send + 'static) {
         let Some(cache) = self.cache.clone() else { return };
-        let write = spawn_blocking(move || write(&cache));
-        self.writes.lock().unwrap_or_else(PoisonError::into_inner).push(write);
+        let writing = cache.begin_write();
+        spawn_blocking(move || {
+            write(&cache);
+            drop(writing);
+        });
     }
 
     async fn cached_document(&self, digest: &Digest, cap: u64) -> Option<Bytes> {

@@ -60,10 +60,7 @@ pub(crate) async fn registry(
 ) -> Result<Image, Error> {
     let documents = Documents::new(session, request.cache.clone());
     let start = documents.start(reference).await?;
-    let origin = Origin::Registry(documents);
-    let image = descend(request, &origin, start).await;
-    origin.settle().await;
-    image
+    descend(request, Origin::Registry(documents), start).await
 }
 
 /// Resolves an image in an OCI image layout.
@@ -74,7 +71,7 @@ pub(crate) async fn layout(request: Request, path: &Path, archive: bool) -> Resu
         let local = Arc::clone(&local);
         blocking(move || oci_layout::start(&local, &wanted)).await?
     };
-    descend(request, &Origin::Layout(local), start).await
+    descend(request, Origin::Layout(local), start).await
 }
 
 /// Resolves an image in a `docker save` archive.
@@ -119,7 +116,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Goes from the first manifest down to the one of the platform, then reads the configuration.
-async fn descend(request: Request, origin: &Origin, start: Start) -> Result<Image, Error> {
+async fn descend(request: Request, origin: Origin, start: Start) -> Result<Image, Error> {
     let Start { mut bytes, mut content_type, mut digest } = start;
     let mut chosen = None;
     for _ in 0..=limits::INDEX_DEPTH {
@@ -130,7 +127,7 @@ async fn descend(request: Request, origin: &Origin, start: Start) -> Result<Imag
             Error::caused(if is_foreign { Kind::Other } else { Kind::Corrupt }, message, error)
         })?;
         let index = match manifest {
-            Manifest::Image(manifest) => return image(request, origin, digest, &manifest, chosen).await,
+            Manifest::Image(manifest) => return image(request, &origin, digest, &manifest, chosen).await,
             Manifest::Index(index) => index,
         };
         let descriptor = select(&request, index.manifests())?;
@@ -275,13 +272,6 @@ impl Origin {
         match self {
             Self::Layout(local) => document(local, descriptor, limits::CONFIG_BYTES, request).await,
             Self::Registry(documents) => documents.config(digest, size).await,
-        }
-    }
-
-    /// Waits until what was fetched is kept.
-    async fn settle(&self) {
-        if let Self::Registry(documents) = self {
-            documents.settle().await;
         }
     }
 

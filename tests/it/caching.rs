@@ -128,8 +128,13 @@ impl Fixture {
     fn open(&self, what: &str) -> (Result<Image, Error>, Vec<String>) {
         let before = self.server.requests().len();
         let reference = format!("{}/app{what}", self.server.host()).parse().unwrap();
-        let client = Client::builder().cache(self.cache()).build().unwrap();
-        let image = block_on(client.image(&reference, &Platform::default()));
+        let cache = self.cache();
+        let client = Client::builder().cache(cache.clone()).build().unwrap();
+        let image = block_on(async {
+            let image = client.image(&reference, &Platform::default()).await;
+            cache.finish_writes();
+            image
+        });
         let requests = self.server.requests().into_iter().skip(before);
         let short = |request: Request| {
             let (_, last) = request.target.rsplit_once('/').unwrap();

@@ -3,7 +3,10 @@ use clap::CommandFactory as _;
 use super::*;
 
 fn parsed(arguments: &[&str]) -> Result<Command, clap::Error> {
-    parse(arguments.iter().map(Into::into)).map(|arguments| arguments.command)
+    parse(arguments.iter().map(Into::into)).map(|arguments| match arguments.invocation {
+        Invocation::Cache(_) => panic!("not a command for images"),
+        Invocation::Image(command) => command,
+    })
 }
 
 fn refused(arguments: &[&str]) -> String {
@@ -82,6 +85,21 @@ fn what_contradicts_itself_is_refused() {
 }
 
 #[test]
+fn sizes_of_the_cache_may_have_a_suffix() {
+    let gc = |size| {
+        let arguments = ["layerslayer", "cache", "gc", "--size", size].map(OsString::from);
+        parse(arguments).map(|arguments| arguments.invocation)
+    };
+    assert!(matches!(
+        gc("3K"),
+        Ok(Invocation::Cache(CacheArguments { action: CacheAction::Gc { size: Some(3072) } }))
+    ));
+    for refused in ["", "-1", "3T", "lots"] {
+        assert_eq!(gc(refused).unwrap_err().exit_code(), 2, "{refused}");
+    }
+}
+
+#[test]
 fn layers_can_be_repeated_where_they_are_listed_and_only_there() {
     let Ok(Command::Peek(arguments)) = parsed(&["peek", "image", "--layer", "0", "--layer", "sha256:abcdef"])
     else {
@@ -96,7 +114,7 @@ fn paths_need_not_be_utf8() {
     use std::os::unix::ffi::OsStrExt as _;
     let path = OsStr::from_bytes(b"/etc/\xff");
     let arguments = ["carve".into(), "image".into(), path.to_owned()];
-    let Ok(Command::Carve(arguments)) = parse(arguments).map(|arguments| arguments.command) else {
+    let Ok(Arguments { invocation: Invocation::Image(Command::Carve(arguments)) }) = parse(arguments) else {
         panic!("not carve")
     };
     assert_eq!(arguments.paths, [path]);

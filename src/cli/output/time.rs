@@ -1,6 +1,18 @@
 //! Times of entries, in UTC whatever the machine's zone is.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use layerslayer::Timestamp;
+
+/// A time of this machine's.
+pub(crate) fn of(time: SystemTime) -> Timestamp {
+    let (seconds, nanoseconds) = match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => (i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos()),
+        // Before 1970: nobody needs its fractions.
+        Err(before) => (i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |seconds| -seconds), 0),
+    };
+    Timestamp { seconds, nanoseconds }
+}
 
 /// A time as RFC 3339 with nanoseconds; nothing for the years that RFC 3339 cannot write (before 0, after 9999).
 pub(crate) fn rfc3339(time: Timestamp) -> Option<String> {

@@ -1,0 +1,131 @@
+//! `layerslayer cache`: what is kept on disk between runs.
+
+use std::{
+    io::{self, Write},
+    os::unix::ffi::OsStrExt as _,
+    process::ExitCode,
+};
+
+use layerslayer::{Cache, CacheError, CacheOptions, CachedTable, Removed};
+use serde::Serialize;
+
+use super::{
+    args::{CacheAction, CacheArguments},
+    console::Console,
+    exit::{Exit, Failure, chain},
+    output::{json::SCHEMA, text, time},
+};
+
+/// Runs `cache`.
+pub(crate) fn main(arguments: &CacheArguments) -> ExitCode {
+    let console = Console::new(false);
+    match run(arguments, &console) {
+        Ok(()) => ExitCode::from(Exit::Done.code()),
+        Err(failure) => {
+            failure.messages.iter().for_each(|message| console.error(message));
+            ExitCode::from(failure.exit.code())
+        }
+    }
+}
+
+fn run(arguments: &CacheArguments, console: &Console) -> Result<(), Failure> {
+    let options = CacheOptions::from_environment().map_err(failed)?;
+    let open = || Cache::open(&options).map_err(failed);
+    let mut out = console.stdout()?;
+    let written = match arguments.action {
+        CacheAction::Clear => tell(&mut out, open()?.clear().map_err(failed)?),
+        CacheAction::Gc { size } => {
+            let size = size.unwrap_or_else(|| options.capacity());
+            tell(&mut out, open()?.shrink(size).map_err(failed)?)
+        }
+        CacheAction::Ls { json: false } => table(&mut out, &open()?.tables().map_err(failed)?),
+        CacheAction::Ls { json: true } => {
+            let cache = open()?;
+            lines(&mut out, &cache, &cache.tables().map_err(failed)?)
+        }
+        CacheAction::Path => {
+            let path = options.directory().map_err(failed)?;
+            out.write_all(path.as_os_str().as_bytes()).and_then(|()| out.write_all(b"\n"))
+        }
+    };
+    written.and_then(|()| out.flush()).map_err(|error| Failure::writing("stdout", &error))
+}
+
+fn failed(error: CacheError) -> Failure {
+    let exit = if error.is_setting() { Exit::Usage } else { Exit::Other };
+    Failure::new(exit, chain(&error))
+}
+
+fn tell(out: &mut impl Write, removed: Removed) -> io::Result<()> {
+    let files = if removed.files == 1 { "file" } else { "files" };
+    writeln!(out, "removed {} {files}, {}", removed.files, text::size(removed.bytes))
+}
+
+/// For people.
+fn table(out: &mut impl Write, tables: &[CachedTable]) -> io::Result<()> {
+    for table in tables {
+        let entries = match (table.entries, table.complete) {
+            (Some(entries), Some(true)) => format!("{entries} entries"),
+            (Some(entries), _) => format!("{entries} entries so far"),
+            (None, _) => "not readable".to_owned(),
+        };
+        let used = time::minute(time::of(table.used));
+        writeln!(out, "{}  {:>8}  {used}  {entries}", table.digest, text::size(table.size))?;
+    }
+    Ok(())
+}
+
+/// For programs.
+fn lines(out: &mut impl Write, cache: &Cache, tables: &[CachedTable]) -> io::Result<()> {
+    let path = cache.path().to_string_lossy();
+    line(out, &Head { kind: "cache", schema: SCHEMA, path: &path, capacity: cache.capacity() })?;
+    for table in tables {
+        line(
+            out,
+            &Table {
+                kind: "table",
+                layer: table.digest.to_string(),
+                size: table.size,
+                entries: table.entries,
+                complete: table.complete,
+                used: time::rfc3339(time::of(table.used)),
+            },
+        )?;
+    }
+    line(out, &End { kind: "end", complete: true })
+}
+
+fn line(out: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, line)?;
+    out.write_all(b"\n")
+}
+
+#[derive(Serialize)]
+struct Head<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    schema: u32,
+    path: &'a str,
+    capacity: u64,
+}
+
+#[derive(Serialize)]
+struct Table {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    layer: String,
+    size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entries: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    complete: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    used: Option<String>,
+}
+
+#[derive(Serialize)]
+struct End {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    complete: bool,
+}
