@@ -39,10 +39,8 @@ use crate::{
     limits,
     oci::digest::Digest,
     progress::{Progress, Silent},
+    toc::format::{self, HEADER_BYTES},
 };
-
-/// Enough of a table to have its header, in bytes.
-const HEADER_BYTES: u64 = 4 << 10;
 
 /// A directory in which tables of layers, manifests and configurations outlive the run. Cheap to clone; any number of processes
 /// may share one.
@@ -169,16 +167,14 @@ impl Cache {
         let mut tables = Vec::new();
         for item in self.directory.list()? {
             let Key::Toc(digest) = &item.key else { continue };
-            let (entries, complete) =
-                match self.directory.head(&item.key, HEADER_BYTES).map(|bytes| header(&bytes)) {
-                    Ok(Some((entries, complete))) => (Some(entries), Some(complete)),
-                    Ok(None) | Err(_) => (None, None),
-                };
+            let header = self.directory.head(&item.key, HEADER_BYTES as u64).ok();
+            let header = header.and_then(|bytes| format::read_header(&bytes).ok());
+            let header = header.filter(|header| header.digest == *digest);
             tables.push(CachedTable {
                 digest: digest.clone(),
                 size: item.size,
-                entries,
-                complete,
+                entries: header.as_ref().map(|header| header.entries),
+                complete: header.map(|header| header.complete),
                 used: item.used,
             });
         }
@@ -330,11 +326,6 @@ impl Cache {
             })
             .ok()
     }
-}
-
-/// How many entries the table has that begins so, and whether these are all.
-fn header(_bytes: &[u8]) -> Option<(u64, bool)> {
-    None
 }
 
 impl fmt::Debug for Cache {

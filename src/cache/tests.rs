@@ -9,6 +9,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::*;
+use crate::toc::{ContentMap, LayerToc, entries::LayerTable, format::Header};
 
 const CAP: u64 = 1 << 20;
 const NAME: &str = "docker.io/library/nginx:latest";
@@ -74,8 +75,21 @@ fn tables_are_listed_by_their_layers_and_documents_and_tags_are_not() {
     expected.sort();
     let listed: Vec<Digest> = cache.tables().unwrap().into_iter().map(|table| table.digest).collect();
     assert_eq!(listed, expected);
+    let said = |layer: &Digest| {
+        let tables = cache.tables().unwrap();
+        let table = tables.into_iter().find(|table| table.digest == *layer).unwrap();
+        (table.size > 1, table.entries, table.complete)
+    };
+    assert_eq!(said(&layers[1]), (false, None, None));
+    let toc = LayerToc { entries: LayerTable::new(), content: ContentMap::Nothing };
+    for (written, entries) in [(&layers[0], Some(0)), (&layers[1], None)] {
+        // One that is of another layer says nothing of this one.
+        let header = Header::new(layers[0].clone(), 0, None, &toc);
+        assert!(cache.put_toc(written, |mut out| format::write(&header, &toc, &mut out)));
+        assert_eq!(said(written), (true, entries, entries.map(|_| false)));
+    }
     cache.remove_toc(&layers[0]);
-    assert_eq!((cache.toc(&layers[0]), cache.toc(&layers[1])), (None, Some(Bytes::from_static(&[0]))));
+    assert_eq!((cache.toc(&layers[0]), cache.toc(&layers[1]).is_some()), (None, true));
     assert_eq!(cache.clear().unwrap().files, 3);
     assert!(cache.tables().unwrap().is_empty());
 }

@@ -64,6 +64,7 @@ Links are followed inside the image as a container would; a deleted file is an e
 
 /// What the program is called for.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub(crate) enum Invocation {
     Cache(CacheArguments),
     #[command(flatten)]

@@ -176,11 +176,13 @@ pub(crate) fn is_binary(beginning: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::{self, Command};
+    use crate::cli::args::{self, Command, Invocation};
 
     fn destination(arguments: &[&str]) -> Result<Destination, Failure> {
         let all = ["layerslayer", "carve", "image"].iter().chain(arguments).map(Into::into);
-        let Command::Carve(arguments) = args::parse(all).unwrap().command else { panic!("not carve") };
+        let Invocation::Image(Command::Carve(arguments)) = args::parse(all).unwrap().invocation else {
+            panic!("not carve")
+        };
         Destination::of(&arguments)
     }
 

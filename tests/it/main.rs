@@ -4,6 +4,7 @@
 mod archives;
 mod caching;
 mod carving;
+mod cli_cache;
 mod cli_demo;
 mod cli_flags;
 mod cli_interruption;
