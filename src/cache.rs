@@ -219,6 +219,14 @@ impl Cache {
 
     /// Waits, blocking, until all that this cache and its clones were given is written. That happens beside the answers, so a
     /// program that ends without waiting may find less in its cache the next time.
+    ///
+    /// ```
+    /// # use layerslayer::{Cache, CacheOptions};
+    /// # let directory = tempfile::tempdir()?;
+    /// let cache = Cache::open(&CacheOptions::new(directory.path().join("cache")))?;
+    /// cache.finish_writes();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn finish_writes(&self) {
         self.writes.wait();
     }
