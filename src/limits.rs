@@ -268,3 +268,10 @@ pub const WINDOW_BYTES: u64 = 64 << 10;
 /// assert_eq!(layerslayer::limits::DIGEST_STATE_BYTES, 1024);
 /// ```
 pub const DIGEST_STATE_BYTES: u64 = 1 << 10;
+
+/// Longest span of a SOCI index that is read, in bytes of the blob: it is kept until its digest is checked.
+///
+/// ```
+/// assert_eq!(layerslayer::limits::ZTOC_SPAN_BYTES, 64 * 1024 * 1024);
+/// ```
+pub const ZTOC_SPAN_BYTES: u64 = 64 << 20;

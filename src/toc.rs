@@ -6,12 +6,13 @@ pub(crate) mod estargz;
 #[allow(dead_code, reason = "the rooms that read and write this follow")]
 pub(crate) mod format;
 pub(crate) mod published;
+pub(crate) mod soci;
 pub(crate) mod spans;
 #[allow(dead_code, reason = "the rooms that read and write this follow")]
 pub(crate) mod windows;
 pub(crate) mod zstd_chunked;
 
-use self::{chunks::Chunks, entries::LayerTable, spans::Spans};
+use self::{chunks::Chunks, entries::LayerTable, soci::Ztoc, spans::Spans};
 
 /// A layer's table of contents.
 #[allow(dead_code, reason = "the rooms that read and write this follow")]
@@ -33,4 +34,6 @@ pub(crate) enum ContentMap {
     Nothing,
     /// By decoding the tar from a checkpoint on.
     Spans(Spans),
+    /// The same by the checkpoints of a SOCI index.
+    Ztoc(Ztoc),
 }

@@ -66,14 +66,17 @@ pub(crate) enum Error {
     Version(u32),
 }
 
-/// Writes a table of contents. In-blob tables (`ContentMap::Chunks`) are not stored: they are cheap to read again.
+/// Writes a table of contents. Tables of publishers (`ContentMap::Chunks`, `ContentMap::Ztoc`) are not stored: they are cheap to
+/// read again.
 ///
 /// # Errors
 ///
 /// Those of `out`; [`io::ErrorKind::InvalidInput`] for what could not be read again.
 pub(crate) fn write(header: &Header, toc: &LayerToc, out: &mut impl io::Write) -> io::Result<()> {
     let spans = match &toc.content {
-        ContentMap::Chunks(_) => return Err(invalid("a table that its blob has is not stored")),
+        ContentMap::Chunks(_) | ContentMap::Ztoc(_) => {
+            return Err(invalid("a table that the publisher of the blob has is not stored"));
+        }
         ContentMap::Nothing => None,
         ContentMap::Spans(spans) => Some(spans),
     };

@@ -23,7 +23,10 @@ mod json;
 #[cfg(test)]
 pub(super) mod tests;
 
-pub(super) use self::json::read;
+pub(super) use self::{
+    builder::admit,
+    json::{read, time},
+};
 
 /// Why a table is not believed.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +109,8 @@ pub(crate) enum Fault {
     Name,
     #[error("content that overlaps that of another file")]
     Overlap,
+    #[error("a sparse file, whose holes the table does not say")]
+    Sparse,
     #[error("{0}")]
     Table(entries::Error),
     #[error("malformed time")]

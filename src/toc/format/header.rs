@@ -173,6 +173,6 @@ fn nibble(digit: u8) -> u8 {
 fn end(toc: &LayerToc) -> Option<Position> {
     match &toc.content {
         ContentMap::Spans(spans) => Some(spans.end),
-        ContentMap::Chunks(_) | ContentMap::Nothing => None,
+        ContentMap::Chunks(_) | ContentMap::Nothing | ContentMap::Ztoc(_) => None,
     }
 }

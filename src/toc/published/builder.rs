@@ -105,35 +105,20 @@ impl Builder {
         let number = self.next;
         self.next += 1;
         let fault = |fault| Error::Entry { number, fault };
-        if !is_plain(&entry.path) || entry.kind == EntryKind::Hardlink && !is_plain(&entry.link) {
-            return Err(fault(Fault::Name));
-        }
-        if [&entry.path, &entry.link].into_iter().any(|text| has_unsayable(text)) {
+        if [&entry.path, &entry.link].into_iter().any(|text| is_guessed(text)) {
             return Err(fault(Fault::Name));
         }
         // A name stands only where its owner occurs first.
         inherit(&mut self.unames, entry.uid, &mut entry.uname);
         inherit(&mut self.gnames, entry.gid, &mut entry.gname);
-
-        entry.path = normalise(&entry.path);
-        if entry.kind == EntryKind::Hardlink {
-            entry.link = normalise(&entry.link);
-        }
-        let size = if entry.kind == EntryKind::File { entry.size } else { 0 };
-        (entry.size, entry.stored_size) = (size, size);
         (entry.header_offset, entry.data_offset) = (Uncompressed(number), Uncompressed(number));
-        let was_file = entry.kind == EntryKind::File;
-        let path = entry.path.clone();
-        let is_hidden =
-            LANDMARKS.contains(&&*entry.path) || whiteout::interpret(&mut entry) == Meaning::Metadata;
-        entry.stored_size = entry.size;
-        if !is_hidden {
-            self.insert(&entry).map_err(fault)?;
-        }
-        if was_file {
-            let kept = !is_hidden && entry.kind == EntryKind::File;
-            let end = content.end;
-            self.open = Some(Open { path, kept, size, covered: 0, digest, end, pieces: 0 });
+
+        let file = (entry.kind == EntryKind::File).then(|| (normalise(&entry.path), entry.size));
+        let is_landmark = LANDMARKS.contains(&&*normalise(&entry.path));
+        let kind = if is_landmark { None } else { admit(&mut self.table, entry).map_err(fault)? };
+        if let Some((path, size)) = file {
+            let kept = kind == Some(EntryKind::File);
+            self.open = Some(Open { path, kept, size, covered: 0, digest, end: content.end, pieces: 0 });
             if size > 0 {
                 self.piece(Stated { end: None, ..content })?;
             }
@@ -163,17 +148,6 @@ impl Builder {
         }
         self.table.complete();
         Ok(LayerToc { entries: self.table, content: ContentMap::Chunks(Chunks { encoding, of }) })
-    }
-
-    fn insert(&mut self, entry: &Entry) -> Result<(), Fault> {
-        let inserted = self.table.insert(entry).map_err(Fault::Table)?;
-        if inserted.replaced {
-            return Err(Fault::Duplicate);
-        }
-        match self.table.hardlink(inserted.record) {
-            Some(Hardlink::Unresolved(_)) => Err(Fault::Hardlink),
-            Some(Hardlink::Record(_)) | None => Ok(()),
-        }
     }
 
     fn piece(&mut self, stated: Stated) -> Result<(), Error> {
@@ -262,14 +236,43 @@ impl Builder {
     }
 }
 
-/// Whether a path leads nowhere else than its components say.
-fn is_plain(path: &[u8]) -> bool {
-    path.split(|byte| *byte == b'/').all(|component| component != b"..")
+/// Adds an entry whose paths are as stated to a table; returns what it turned out to be, nothing if it is no part of the layer.
+pub(crate) fn admit(table: &mut LayerTable, mut entry: Entry) -> Result<Option<EntryKind>, Fault> {
+    let is_hardlink = entry.kind == EntryKind::Hardlink;
+    let is_name = |text: &[u8]| text.split(|byte| *byte == b'/').all(|component| component != b"..");
+    // In an archive a null byte ends a text.
+    let is_text = |text: &[u8]| !text.contains(&0);
+    if !is_name(&entry.path) || is_hardlink && !is_name(&entry.link) {
+        return Err(Fault::Name);
+    }
+    if !is_text(&entry.path) || !is_text(&entry.link) {
+        return Err(Fault::Name);
+    }
+    entry.path = normalise(&entry.path);
+    if is_hardlink {
+        entry.link = normalise(&entry.link);
+    }
+    // As in archives, only files have content, whatever the size says.
+    if entry.kind != EntryKind::File {
+        entry.size = 0;
+    }
+    if whiteout::interpret(&mut entry) == Meaning::Metadata {
+        return Ok(None);
+    }
+    entry.stored_size = entry.size;
+    let inserted = table.insert(&entry).map_err(Fault::Table)?;
+    if inserted.replaced {
+        return Err(Fault::Duplicate);
+    }
+    match table.hardlink(inserted.record) {
+        Some(Hardlink::Unresolved(_)) => Err(Fault::Hardlink),
+        Some(Hardlink::Record(_)) | None => Ok(Some(entry.kind)),
+    }
 }
 
-/// Whether a text cannot be what stands in the archive: there a null byte ends it, and a replacement character stands for others.
-pub(super) fn has_unsayable(text: &[u8]) -> bool {
-    text.contains(&0) || text.windows(REPLACEMENT.len()).any(|part| part == REPLACEMENT)
+/// Whether a text from JSON may stand for several: see [`super`].
+pub(super) fn is_guessed(text: &[u8]) -> bool {
+    text.windows(REPLACEMENT.len()).any(|part| part == REPLACEMENT)
 }
 
 fn inherit(names: &mut HashMap<u64, Vec<u8>>, id: u64, name: &mut Vec<u8>) {

@@ -11,7 +11,7 @@ use serde::{
 
 use super::{
     Error, Fault,
-    builder::{Builder, Stated, has_unsayable},
+    builder::{Builder, Stated, is_guessed},
 };
 use crate::{
     decompress::Encoding,
@@ -215,7 +215,7 @@ impl Wire<'_> {
             entry.device = Some((number(self.dev_major)?, number(self.dev_minor)?));
         }
         for (name, value) in self.xattrs.unwrap_or_default() {
-            if has_unsayable(name.as_bytes()) {
+            if is_guessed(name.as_bytes()) {
                 return Err(Fault::Xattr);
             }
             let value = STANDARD.decode(value).map_err(|_| Fault::Xattr)?;
