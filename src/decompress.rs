@@ -15,6 +15,7 @@ mod checkpoint;
 mod gzip;
 mod inflate;
 mod marks;
+pub(crate) mod window;
 mod zstd;
 
 #[allow(unused_imports, reason = "the rooms that use them follow")]

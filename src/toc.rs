@@ -5,7 +5,9 @@ pub(crate) mod entries;
 pub(crate) mod estargz;
 #[allow(dead_code, reason = "the rooms that read and write this follow")]
 pub(crate) mod format;
+pub(crate) mod leaves;
 pub(crate) mod published;
+pub(crate) mod recorder;
 pub(crate) mod soci;
 pub(crate) mod spans;
 #[allow(dead_code, reason = "the rooms that read and write this follow")]

@@ -8,12 +8,15 @@
 
 #![allow(dead_code, reason = "the rooms that read and write this follow")]
 
-use std::{fmt, io};
+use std::{fmt, io, ops::Range};
 
 use crate::{
-    decompress::Encoding,
-    offset::{Position, Uncompressed},
+    decompress::{Checkpoint, Encoding, Restart, window},
+    offset::{Compressed, Position, Uncompressed},
 };
+
+#[allow(unused_imports, reason = "the room that verifies follows")]
+pub(crate) use super::leaves::LeafVerifier;
 
 /// Compressed bytes that one digest vouches for; the last leaf of a span may be shorter.
 pub(crate) const LEAF_BYTES: u64 = 64 << 10;
@@ -35,6 +38,71 @@ pub(crate) struct Spans {
     pub(crate) windows: Box<dyn WindowStore>,
     /// Of a pass that stopped early: how to go on from the start of the last span.
     pub(crate) resume: Option<Resume>,
+}
+
+impl Spans {
+    /// The last span that begins at or before an unpacked byte.
+    pub(crate) fn span_at(&self, at: Uncompressed) -> Option<usize> {
+        self.spans.partition_point(|span| span.at.uncompressed <= at).checked_sub(1)
+    }
+
+    /// Where a read may end that wants the unpacked bytes before `end`: behind a whole leaf, or with the blob.
+    pub(crate) fn read_end(&self, end: Uncompressed) -> Compressed {
+        let after = match self.encoding {
+            Encoding::Plain => Compressed(end.0.min(self.end.compressed.0)),
+            Encoding::Gzip | Encoding::Zstd => {
+                let place = self.progress.partition_point(|position| position.uncompressed < end);
+                self.progress.get(place).map_or(self.end.compressed, |position| position.compressed)
+            }
+        };
+        let span = self.spans.partition_point(|span| span.at.compressed < after).checked_sub(1);
+        let Some(span) = span.map(|index| self.compressed_range(index)) else { return after };
+        let leaves = (after.0 - span.start.0).div_ceil(LEAF_BYTES);
+        let whole = span.start.0.saturating_add(leaves.saturating_mul(LEAF_BYTES));
+        Compressed(whole.min(span.end.0).max(after.0))
+    }
+
+    /// A span's bytes of the blob; empty where there is no such span.
+    pub(crate) fn compressed_range(&self, index: usize) -> Range<Compressed> {
+        let start = self.spans.get(index).map_or(self.end.compressed, |span| span.at.compressed);
+        let next = index.checked_add(1).and_then(|next| self.spans.get(next));
+        start..next.map_or(self.end.compressed, |span| span.at.compressed).max(start)
+    }
+
+    /// Where decoding can begin with a span, its window unpacked.
+    ///
+    /// # Errors
+    ///
+    /// What the store of windows says; invalid data if the window is damaged or there is no such span.
+    pub(crate) fn checkpoint(&self, index: usize) -> io::Result<Checkpoint> {
+        let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+        let span = self.spans.get(index).ok_or_else(|| invalid(format!("there is no span {index}")))?;
+        let restart = match span.start {
+            Start::Deflate { bits, value, window: place } => {
+                let packed = if place.length == 0 { Vec::new() } else { self.windows.read(place)? };
+                let window = window::decode(&packed)
+                    .ok_or_else(|| invalid(format!("the window at {} is damaged", span.at.compressed)))?;
+                Restart::Deflate { bits, value, window }
+            }
+            Start::Frame => Restart::Frame,
+            Start::Member => Restart::Member,
+            Start::Plain => Restart::Plain,
+        };
+        Ok(Checkpoint { at: span.at, restart })
+    }
+
+    /// The digests of a span's leaves; empty for the last one of a pass that stopped early, which is open.
+    pub(crate) fn leaf_digests(&self, index: usize) -> &[[u8; 32]] {
+        let before = (0..index).map(|index| leaf_count(&self.compressed_range(index))).sum::<u64>();
+        let count = leaf_count(&self.compressed_range(index));
+        let range = usize::try_from(before).ok().zip(usize::try_from(count).ok());
+        range.and_then(|(start, count)| self.leaves.get(start..start.checked_add(count)?)).unwrap_or_default()
+    }
+}
+
+/// How many leaves bytes of the blob have that begin with a span and end with one.
+pub(super) fn leaf_count(range: &Range<Compressed>) -> u64 {
+    range.end.0.saturating_sub(range.start.0).div_ceil(LEAF_BYTES)
 }
 
 /// One span: it ends where the next one begins.

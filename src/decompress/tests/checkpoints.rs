@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{
     super::*,
-    writers::{Random, content, flushed, gzip, member, piped},
+    writers::{Bits, Random, content, flushed, gzip, member, piped, writer},
 };
 
 const MIB: usize = 1 << 20;
@@ -294,59 +294,6 @@ fn blocks_without_content_give_no_more_checkpoints_than_others() {
     let blob = member(&[first, &bits.finish(), last].concat(), &content);
     let checkpoints = check(&blob, Encoding::Gzip, &content, 64 << 10, 256 << 10);
     assert!(checkpoints.len() <= 4, "{}", checkpoints.len());
-}
-
-/// Bits in the order of deflate: the first is a byte's lowest.
-#[derive(Default)]
-struct Bits {
-    bytes: Vec<u8>,
-    open: u32,
-    filled: u32,
-}
-
-impl Bits {
-    fn push(&mut self, value: u32, bits: u32) {
-        self.open |= value << self.filled;
-        self.filled += bits;
-        while self.filled >= 8 {
-            self.bytes.push(self.open as u8);
-            self.open >>= 8;
-            self.filled -= 8;
-        }
-    }
-
-    fn finish(mut self) -> Vec<u8> {
-        if self.filled > 0 {
-            self.bytes.push(self.open as u8);
-        }
-        self.bytes
-    }
-}
-
-/// How a piece of content is compressed.
-#[derive(Clone, Copy, Debug)]
-enum Writer {
-    Full { level: u32, step: usize },
-    Gzip { level: u32 },
-    Sync { level: u32, step: usize },
-}
-
-impl Writer {
-    fn write(self, content: &[u8]) -> Vec<u8> {
-        match self {
-            Self::Full { level, step } => flushed(content, level, step, FlushCompress::Full),
-            Self::Gzip { level } => gzip(content, level),
-            Self::Sync { level, step } => flushed(content, level, step, FlushCompress::Sync),
-        }
-    }
-}
-
-fn writer() -> impl Strategy<Value = Writer> {
-    prop_oneof![
-        (1_u32..10, 1_000_usize..400_000).prop_map(|(level, step)| Writer::Full { level, step }),
-        (0_u32..10).prop_map(|level| Writer::Gzip { level }),
-        (1_u32..10, 1_000_usize..400_000).prop_map(|(level, step)| Writer::Sync { level, step }),
-    ]
 }
 
 proptest! {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use flate2::{Compress, Compression, Crc, FlushCompress, write::GzEncoder};
+use proptest::prelude::*;
 
 /// Bytes without order, the same for the same seed.
 pub(crate) struct Random(u64);
@@ -107,4 +108,80 @@ pub(crate) fn piped(program: &str, arguments: &[&str], content: &[u8]) -> Vec<u8
     });
     assert!(output.status.success(), "{program} {arguments:?}");
     output.stdout
+}
+
+/// Bits in the order of deflate: the first is a byte's lowest.
+#[derive(Default)]
+pub(crate) struct Bits {
+    bytes: Vec<u8>,
+    open: u32,
+    filled: u32,
+}
+
+impl Bits {
+    pub(crate) fn push(&mut self, value: u32, bits: u32) {
+        self.open |= value << self.filled;
+        self.filled += bits;
+        while self.filled >= 8 {
+            self.bytes.push(self.open as u8);
+            self.open >>= 8;
+            self.filled -= 8;
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        if self.filled > 0 {
+            self.bytes.push(self.open as u8);
+        }
+        self.bytes
+    }
+
+    /// The head of a block of fixed codes that is not the last one.
+    pub(crate) fn fixed_block(&mut self) {
+        self.push(0b010, 3);
+    }
+
+    /// The end of such a block.
+    pub(crate) fn block_end(&mut self) {
+        self.push(0, 7);
+    }
+
+    /// Three bytes from so far back, in such a block.
+    pub(crate) fn triple(&mut self, distance: u32) {
+        self.push(0b100_0000, 7);
+        // Two codes for each power of two, from 4 on; before it, one code for each distance.
+        let back = distance - 1;
+        let extra = (back.max(2).ilog2()).saturating_sub(1);
+        let code = if back < 4 { back } else { 2 * extra + 2 + ((back >> extra) & 1) };
+        self.push((code as u8).reverse_bits() as u32 >> 3, 5);
+        if back >= 4 {
+            self.push(back & ((1 << extra) - 1), extra);
+        }
+    }
+}
+
+/// How a piece of content is compressed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Writer {
+    Full { level: u32, step: usize },
+    Gzip { level: u32 },
+    Sync { level: u32, step: usize },
+}
+
+impl Writer {
+    pub(crate) fn write(self, content: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Full { level, step } => flushed(content, level, step, FlushCompress::Full),
+            Self::Gzip { level } => gzip(content, level),
+            Self::Sync { level, step } => flushed(content, level, step, FlushCompress::Sync),
+        }
+    }
+}
+
+pub(crate) fn writer() -> impl Strategy<Value = Writer> {
+    prop_oneof![
+        (1_u32..10, 1_000_usize..400_000).prop_map(|(level, step)| Writer::Full { level, step }),
+        (0_u32..10).prop_map(|level| Writer::Gzip { level }),
+        (1_u32..10, 1_000_usize..400_000).prop_map(|(level, step)| Writer::Sync { level, step }),
+    ]
 }

@@ -1,0 +1,146 @@
+//! Leaves: digests of a blob's bytes that are small enough to be checked before anything is made of them.
+
+#![allow(dead_code, reason = "the rooms that record and verify follow")]
+
+use std::{collections::VecDeque, io, mem};
+
+use bytes::{Bytes, BytesMut};
+use sha2::{Digest as _, Sha256};
+
+use super::spans::{LEAF_BYTES, Spans, leaf_count};
+use crate::offset::Compressed;
+
+/// Computes the digests of leaves, span after span.
+#[derive(Debug)]
+pub(super) struct LeafHasher {
+    hasher: Sha256,
+    /// Bytes of the leaf that is open.
+    filled: usize,
+    done: Vec<[u8; 32]>,
+}
+
+impl LeafHasher {
+    /// At the start of a span that follows spans with these digests.
+    pub(super) fn new(done: Vec<[u8; 32]>) -> Self {
+        Self { hasher: Sha256::new(), filled: 0, done }
+    }
+
+    /// Takes the next bytes of the span.
+    pub(super) fn update(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(LEAF_BYTES as usize - self.filled));
+            self.hasher.update(now);
+            self.filled += now.len();
+            bytes = later;
+            if self.filled == LEAF_BYTES as usize {
+                self.end_span();
+            }
+        }
+    }
+
+    /// Ends the span, and with it its last leaf.
+    pub(super) fn end_span(&mut self) {
+        if self.filled > 0 {
+            self.done.push(mem::take(&mut self.hasher).finalize().into());
+            self.filled = 0;
+        }
+    }
+
+    /// The digests of all leaves that ended.
+    pub(super) fn finish(self) -> Vec<[u8; 32]> {
+        self.done
+    }
+}
+
+/// Lets bytes of a blob pass leaf by leaf, each once its digest was right.
+#[derive(Debug)]
+pub(crate) struct LeafVerifier {
+    /// Lengths and digests of the leaves that follow.
+    leaves: VecDeque<(usize, [u8; 32])>,
+    /// Where the open leaf begins.
+    at: Compressed,
+    hasher: Sha256,
+    filled: usize,
+    /// Bytes of the open leaf that came in earlier pieces.
+    held: BytesMut,
+}
+
+impl LeafVerifier {
+    /// Of bytes from the start of a span on, through all spans that follow.
+    pub(crate) fn new(spans: &Spans, index: usize) -> Self {
+        let mut leaves = VecDeque::new();
+        let before = (0..index).map(|index| leaf_count(&spans.compressed_range(index))).sum::<u64>();
+        let start = usize::try_from(before).unwrap_or(usize::MAX);
+        let mut digests = spans.leaves.get(start..).unwrap_or_default().iter();
+        'spans: for index in index..spans.spans.len() {
+            let range = spans.compressed_range(index);
+            let mut left = range.end.0 - range.start.0;
+            while left > 0 {
+                let Some(digest) = digests.next() else { break 'spans };
+                let length = left.min(LEAF_BYTES);
+                leaves.push_back((length as usize, *digest));
+                left -= length;
+            }
+        }
+        let at = spans.compressed_range(index).start;
+        Self { leaves, at, hasher: Sha256::new(), filled: 0, held: BytesMut::new() }
+    }
+
+    /// Takes the next piece of the blob and returns what is verified now: all up to the end of the last leaf that is complete.
+    ///
+    /// # Errors
+    ///
+    /// Invalid data if a leaf does not hash to its digest or has none; says where in the blob.
+    pub(crate) fn push(&mut self, mut piece: Bytes) -> io::Result<Bytes> {
+        let mut rest = piece.as_ref();
+        let mut verified = 0;
+        while let Some(&(length, digest)) = self.leaves.front().filter(|_| !rest.is_empty()) {
+            let (now, later) = rest.split_at(rest.len().min(length - self.filled));
+            self.hasher.update(now);
+            self.filled += now.len();
+            rest = later;
+            if self.filled < length {
+                continue;
+            }
+            if mem::take(&mut self.hasher).finalize().as_slice() != digest {
+                return Err(self.refused(&format!("{length} bytes do not hash to what the table has")));
+            }
+            self.leaves.pop_front();
+            self.filled = 0;
+            self.at.0 += length as u64;
+            verified = piece.len() - rest.len();
+        }
+        if !rest.is_empty() {
+            return Err(self.refused("the table has no digest of the bytes"));
+        }
+        let open = piece.split_off(verified);
+        if self.held.is_empty() {
+            self.held.extend_from_slice(&open);
+            return Ok(piece);
+        }
+        if verified == 0 {
+            self.held.extend_from_slice(&open);
+            return Ok(Bytes::new());
+        }
+        self.held.extend_from_slice(&piece);
+        let verified = self.held.split().freeze();
+        self.held.extend_from_slice(&open);
+        Ok(verified)
+    }
+
+    /// No piece follows; returns nothing.
+    ///
+    /// # Errors
+    ///
+    /// Invalid data if bytes are left that are no whole leaf.
+    pub(crate) fn finish(&mut self) -> io::Result<Bytes> {
+        match self.filled {
+            0 => Ok(Bytes::new()),
+            _ => Err(self.refused("the bytes end inside what one digest is of")),
+        }
+    }
+
+    fn refused(&self, what: &str) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, format!("{what} at {}", self.at))
+    }
+}

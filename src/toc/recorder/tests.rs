@@ -1,0 +1,429 @@
+//! Recording: what the spans say is held against the blob and its content.
+
+use flate2::FlushCompress;
+use proptest::prelude::*;
+use sha2::{Digest as _, Sha256};
+
+use super::*;
+use crate::{
+    decompress::{
+        Decompressor,
+        tests::writers::{Bits, Random, content, flushed, gzip, member, writer},
+    },
+    offset::Compressed,
+    toc::{
+        spans::{LEAF_BYTES, LeafVerifier},
+        windows::MemoryWindows,
+    },
+};
+
+const MIB: usize = 1 << 20;
+
+/// A pass over a blob.
+struct Pass<'a> {
+    decompressor: Decompressor,
+    recorder: Recorder,
+    blob: &'a [u8],
+    /// What the recorder holds at most, in bytes, beside the piece that is being decoded.
+    held: u64,
+    candidates: Vec<Checkpoint>,
+}
+
+impl<'a> Pass<'a> {
+    fn new(blob: &'a [u8]) -> Self {
+        let mut decompressor = Decompressor::new();
+        decompressor.record();
+        let recorder = Recorder::new(Box::new(MemoryWindows::default()));
+        Self { decompressor, recorder, blob, held: 0, candidates: Vec::new() }
+    }
+
+    fn resume(blob: &'a [u8], spans: Spans) -> Self {
+        let checkpoint = spans.checkpoint(spans.spans.len() - 1).unwrap();
+        let mut decompressor = Decompressor::restart(spans.encoding, &checkpoint).unwrap();
+        decompressor.record();
+        Self { decompressor, recorder: Recorder::resume(spans), blob, held: 0, candidates: Vec::new() }
+    }
+
+    /// Reads on in pieces of `step` bytes until `end` bytes have come out, or the blob ended.
+    fn run(&mut self, end: u64, step: usize) {
+        let mut output = vec![0; 256 << 10];
+        let start = self.decompressor.position().compressed.0 as usize;
+        for piece in self.blob[start..].chunks(step) {
+            let piece = Bytes::copy_from_slice(piece);
+            self.recorder.compressed(&piece);
+            let mut input = &*piece;
+            loop {
+                let produced = self.decompressor.decompress(&mut input, &mut output).unwrap();
+                let position = self.decompressor.position();
+                self.recorder.progress(position);
+                let checkpoint = self.decompressor.take_checkpoint();
+                let more = produced > 0 || checkpoint.is_some();
+                if let Some(checkpoint) = checkpoint {
+                    self.candidates.push(checkpoint.clone());
+                    self.recorder.checkpoint(checkpoint);
+                }
+                let held: usize = self.recorder.held.iter().map(Bytes::len).sum();
+                self.held = self.held.max(held as u64 - input.len() as u64);
+                if position.uncompressed.0 >= end {
+                    return;
+                }
+                if !more {
+                    break;
+                }
+            }
+        }
+        while self.decompressor.finish(&mut output).unwrap() > 0 {
+            self.recorder.progress(self.decompressor.position());
+        }
+    }
+
+    fn finish(self) -> Spans {
+        let encoding = self.decompressor.encoding().unwrap();
+        self.recorder.finish(encoding, self.decompressor.position()).unwrap()
+    }
+
+    fn stop(self, next_header: u64) -> Spans {
+        let encoding = self.decompressor.encoding().unwrap();
+        self.recorder.stop(encoding, self.decompressor.position(), Uncompressed(next_header)).unwrap()
+    }
+}
+
+fn whole(blob: &[u8], step: usize) -> Spans {
+    let mut pass = Pass::new(blob);
+    pass.run(u64::MAX, step);
+    pass.finish()
+}
+
+/// What comes out from a span on of `blob`, which may have been cut.
+fn unpack(spans: &Spans, index: usize, blob: &[u8]) -> Vec<u8> {
+    let checkpoint = spans.checkpoint(index).unwrap();
+    let mut decompressor = Decompressor::restart(spans.encoding, &checkpoint).unwrap();
+    let (mut content, mut output) = (Vec::new(), vec![0; 256 << 10]);
+    let mut input = &blob[checkpoint.at.compressed.0 as usize..];
+    loop {
+        match decompressor.decompress(&mut input, &mut output).unwrap() {
+            0 => break,
+            produced => content.extend_from_slice(&output[..produced]),
+        }
+    }
+    loop {
+        match decompressor.finish(&mut output) {
+            Ok(0) | Err(_) => return content,
+            Ok(produced) => content.extend_from_slice(&output[..produced]),
+        }
+    }
+}
+
+/// Holds all that `spans` say against the blob and its content.
+fn check(spans: &Spans, blob: &[u8], content: &[u8]) {
+    assert_eq!(spans.end.compressed.0, blob.len() as u64);
+    assert_eq!(spans.end.uncompressed.0, content.len() as u64);
+    assert_eq!(spans.spans[0].at, Position::default());
+    let mut digests = Vec::new();
+    for (index, span) in spans.spans.iter().enumerate() {
+        let start = span.at.uncompressed.0 as usize;
+        assert!(unpack(spans, index, blob) == content[start..], "span {index} at {:?}", span.at);
+        let range = spans.compressed_range(index);
+        let leaves = blob[range.start.0 as usize..range.end.0 as usize].chunks(LEAF_BYTES as usize);
+        let expected: Vec<[u8; 32]> = leaves.map(|leaf| Sha256::digest(leaf).into()).collect();
+        assert_eq!(spans.leaf_digests(index), expected, "span {index}");
+        digests.extend(expected);
+    }
+    assert_eq!(spans.leaves, digests);
+    for pair in spans.progress.windows(2) {
+        assert!(pair[0].compressed < pair[1].compressed && pair[0].uncompressed < pair[1].uncompressed);
+    }
+}
+
+/// Holds what is read of `start..end` of the content against it: from the span on, to where the read may end.
+fn check_read(spans: &Spans, blob: &[u8], content: &[u8], start: usize, end: usize) {
+    let index = spans.span_at(Uncompressed(start as u64)).unwrap();
+    let stop = spans.read_end(Uncompressed(end as u64)).0 as usize;
+    let span = &spans.spans[index];
+    let unpacked = unpack(spans, index, &blob[..stop]);
+    let skip = start - span.at.uncompressed.0 as usize;
+    assert!(
+        unpacked.len() >= skip + (end - start),
+        "{start}..{end} wants more than {stop} bytes of the blob"
+    );
+    assert!(unpacked[skip..skip + (end - start)] == content[start..end]);
+    // The read ends with a leaf.
+    let last = spans.spans.partition_point(|span| (span.at.compressed.0 as usize) < stop) - 1;
+    let range = spans.compressed_range(last);
+    let into = stop as u64 - range.start.0;
+    assert!(into.is_multiple_of(LEAF_BYTES) || stop as u64 == range.end.0);
+}
+
+#[test]
+fn ordinary_gzip_has_about_one_span_in_a_mib_and_small_windows() {
+    let content = content(1, 8 * MIB + 999);
+    let blob = gzip(&content, 6);
+    let spans = whole(&blob, 30_000);
+    check(&spans, &blob, &content);
+    assert!((7..=9).contains(&spans.spans.len()), "{}", spans.spans.len());
+    assert_eq!(spans.spans[0].start, Start::Member);
+    for start in (0..content.len() - 5_000).step_by(777_777) {
+        check_read(&spans, &blob, &content, start, start + 5_000);
+    }
+}
+
+#[test]
+fn the_cheaper_of_two_candidates_becomes_the_span() {
+    let content = content(2, 8 * MIB);
+    let blob = gzip(&content, 6);
+    let mut pass = Pass::new(&blob);
+    pass.run(u64::MAX, 64 << 10);
+    let mut cheapest = std::collections::BTreeMap::new();
+    let mut thinner = Thinner::new();
+    for checkpoint in std::mem::take(&mut pass.candidates) {
+        let Restart::Deflate { bits, value, mut window } = checkpoint.restart else { panic!() };
+        let following = &blob[checkpoint.at.compressed.0 as usize..];
+        thinner.thin(bits, value, &mut window, following);
+        let cost = (window::encode(&window).unwrap().len(), checkpoint.at);
+        cheapest.entry(mib(checkpoint.at)).or_insert_with(Vec::new).push(cost);
+    }
+    let spans = pass.finish();
+    let chosen: Vec<Position> = spans.spans.iter().skip(1).map(|span| span.at).collect();
+    let expected: Vec<Position> = cheapest.values().map(|costs| costs.iter().min().unwrap().1).collect();
+    assert_eq!(chosen, expected);
+    // Both the first and the second were the cheaper one somewhere.
+    let second = |costs: &Vec<(usize, Position)>| costs.len() == 2 && costs[1].0 < costs[0].0;
+    assert!(cheapest.values().any(second) && !cheapest.values().all(second));
+}
+
+#[test]
+fn nothing_of_a_window_is_stored_after_a_full_flush() {
+    let content = content(3, 3 * MIB);
+    let blob = flushed(&content, 6, 128 << 10, FlushCompress::Full);
+    let spans = whole(&blob, 64 << 10);
+    check(&spans, &blob, &content);
+    let windows = spans.spans.iter().filter_map(|span| match span.start {
+        Start::Deflate { window, .. } => Some(window.length),
+        _ => None,
+    });
+    // A boundary that is no flush may be the cheaper one of its MiB only if it stores nothing either.
+    assert!(windows.clone().count() >= 2);
+    assert!(windows.into_iter().all(|length| length == 0));
+}
+
+#[test]
+fn content_without_order_is_held_in_bounded_memory() {
+    let content = Random::new(4).bytes(5 * MIB);
+    let blob = gzip(&content, 0);
+    let mut pass = Pass::new(&blob);
+    pass.run(u64::MAX, 16 << 10);
+    assert!(pass.held <= HELD_BYTES + (256 << 10), "{} bytes were held", pass.held);
+    check(&pass.finish(), &blob, &content);
+}
+
+#[test]
+fn one_block_without_an_end_is_one_span_and_nothing_is_held() {
+    let mut bits = Bits::default();
+    bits.push(0b011, 3);
+    let mut random = Random::new(5);
+    let content: Vec<u8> = (0..2 * MIB).map(|_| random.below(144) as u8).collect();
+    for byte in &content {
+        bits.push(u32::from((0x30 + byte).reverse_bits()), 8);
+    }
+    bits.block_end();
+    let blob = member(&bits.finish(), &content);
+    let mut pass = Pass::new(&blob);
+    pass.run(u64::MAX, 10_000);
+    assert_eq!(pass.held, 0);
+    let spans = pass.finish();
+    check(&spans, &blob, &content);
+    assert_eq!(spans.spans.len(), 1);
+    assert!(spans.progress.len() > 30);
+}
+
+#[test]
+fn empty_and_tiny_blobs_have_one_span() {
+    for blob in [&b""[..], b"abc", &gzip(b"", 6), &gzip(b"abc", 6), &zstd::encode_all(&b""[..], 3).unwrap()] {
+        let spans = whole(blob, 7);
+        assert_eq!(spans.spans.len(), 1);
+        check(&spans, blob, &unpack(&spans, 0, blob));
+    }
+}
+
+#[test]
+fn members_frames_and_plain_blobs_need_no_windows() {
+    let content = content(6, 4 * MIB + 200_000);
+    let members: Vec<u8> = content.chunks(70_000).flat_map(|piece| gzip(piece, 6)).collect();
+    let frames: Vec<u8> =
+        content.chunks(70_000).flat_map(|piece| zstd::encode_all(piece, 1).unwrap()).collect();
+    for (blob, start) in [(members, Start::Member), (frames, Start::Frame), (content.clone(), Start::Plain)] {
+        let spans = whole(&blob, 50_000);
+        check(&spans, &blob, &content);
+        assert_eq!(spans.spans.len(), 5);
+        assert!(spans.spans.iter().all(|span| span.start == start));
+        check_read(&spans, &blob, &content, 3_000_000, 3_000_007);
+    }
+}
+
+#[test]
+fn a_plain_blob_is_read_to_the_leaf_that_the_content_ends_in() {
+    let content = content(7, 2 * MIB + 10);
+    let spans = whole(&content, 50_000);
+    assert!(spans.progress.is_empty());
+    assert_eq!(spans.read_end(Uncompressed(10)), Compressed(64 << 10));
+    assert_eq!(spans.read_end(Uncompressed(64 << 10)), Compressed(64 << 10));
+    assert_eq!(spans.read_end(Uncompressed(2 * MIB as u64 + 1)), Compressed(content.len() as u64));
+}
+
+#[test]
+fn progress_is_thinned_and_its_table_has_an_end() {
+    let mut progress = Progress::new(Vec::new());
+    for at in 0..600_000_u64 {
+        progress.push(Position { compressed: Compressed(at * 4096), uncompressed: Uncompressed(at << 15) });
+    }
+    assert!(progress.entries.len() <= PROGRESS_ENTRIES);
+    assert!(progress.entries.len() > PROGRESS_ENTRIES / 4);
+    let last = progress.entries.last().unwrap().uncompressed.0;
+    progress.push(Position { compressed: Compressed(u64::MAX), uncompressed: Uncompressed(last + 1) });
+    assert_eq!(progress.entries.last().unwrap().uncompressed.0, last);
+}
+
+#[test]
+fn a_window_store_that_fails_fails_the_recording() {
+    #[derive(Debug)]
+    struct Full;
+    impl WindowStore for Full {
+        fn push(&mut self, _: &[u8]) -> io::Result<WindowRange> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn read(&self, _: WindowRange) -> io::Result<Vec<u8>> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+    }
+    let blob = gzip(&content(8, 4 * MIB), 6);
+    let mut pass = Pass { recorder: Recorder::new(Box::new(Full)), ..Pass::new(&blob) };
+    pass.run(u64::MAX, 64 << 10);
+    let end = pass.decompressor.position();
+    let error = pass.recorder.finish(Encoding::Gzip, end).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+}
+
+#[test]
+fn a_flipped_byte_stops_the_verifier_at_its_leaf() {
+    let content = Random::new(9).bytes(3 * MIB);
+    let blob = gzip(&content, 6);
+    let spans = whole(&blob, 64 << 10);
+    let start = spans.compressed_range(1).start.0 as usize;
+    for (flip, step) in [(start, 1000), (start + 100_000, 200_000), (blob.len() - 1, 30_000)] {
+        let mut broken = blob.clone();
+        broken[flip] ^= 1;
+        let mut verifier = LeafVerifier::new(&spans, 1);
+        let mut passed = Vec::new();
+        let error = broken[start..]
+            .chunks(step)
+            .try_for_each(|piece| {
+                passed.extend_from_slice(&verifier.push(Bytes::copy_from_slice(piece))?);
+                Ok::<_, io::Error>(())
+            })
+            .unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert!(passed == blob[start..start + passed.len()]);
+        assert!(start + passed.len() <= flip);
+        let last = spans.spans.partition_point(|span| span.at.compressed.0 as usize <= flip) - 1;
+        let span = spans.compressed_range(last).start.0 as usize;
+        let leaf = span + (flip - span) / LEAF_BYTES as usize * LEAF_BYTES as usize;
+        assert!(error.to_string().ends_with(&format!("byte {leaf} of the blob")), "{error}");
+    }
+}
+
+#[test]
+fn the_verifier_lets_nothing_pass_that_no_digest_is_of() {
+    let blob = gzip(&content(10, 2 * MIB), 6);
+    let spans = whole(&blob, 64 << 10);
+    let mut verifier = LeafVerifier::new(&spans, 0);
+    verifier.push(Bytes::copy_from_slice(&blob[..100])).unwrap();
+    assert!(verifier.finish().is_err(), "half a leaf");
+    let mut verifier = LeafVerifier::new(&spans, 0);
+    assert_eq!(verifier.push(Bytes::copy_from_slice(&blob)).unwrap(), blob);
+    verifier.finish().unwrap();
+    assert!(verifier.push(Bytes::from_static(b"more")).is_err());
+    assert!(LeafVerifier::new(&spans, 99).push(Bytes::from_static(b"more")).is_err());
+}
+
+#[test]
+fn the_last_span_of_a_pass_that_stopped_is_open() {
+    let content = content(11, 6 * MIB);
+    let blob = gzip(&content, 6);
+    let mut pass = Pass::new(&blob);
+    pass.run(4 * MIB as u64 + 200_000, 20_000);
+    let spans = pass.stop(2_500_000);
+    let last = spans.spans.len() - 1;
+    assert!(spans.spans[last].at.uncompressed.0 <= 2_500_000);
+    assert!(spans.spans[last].at.uncompressed.0 > 1_000_000);
+    assert!(spans.leaf_digests(last).is_empty());
+    assert!(!spans.leaf_digests(last - 1).is_empty());
+    assert_eq!(spans.leaves.len(), (0..last).map(|index| spans.leaf_digests(index).len()).sum::<usize>());
+    check_read(&spans, &blob, &content, 2_400_000, 2_500_000);
+    let from = spans.compressed_range(last).start.0 as usize;
+    assert!(LeafVerifier::new(&spans, last).push(Bytes::copy_from_slice(&blob[from..from + 9])).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10))]
+
+    #[test]
+    fn spans_of_random_blobs_give_their_content(
+        seed in any::<u64>(),
+        members in prop::collection::vec((1_usize..3 * MIB, writer()), 1..3),
+        step in 1_000_usize..200_000,
+        reads in prop::collection::vec((any::<prop::sample::Index>(), 1_usize..50_000), 5),
+    ) {
+        let content = content(seed, members.iter().map(|(length, _)| length).sum());
+        let (mut blob, mut left) = (Vec::new(), &content[..]);
+        for (length, writer) in members {
+            let (now, later) = left.split_at(length);
+            blob.extend(writer.write(now));
+            left = later;
+        }
+        let spans = whole(&blob, step);
+        check(&spans, &blob, &content);
+        for (start, length) in reads {
+            let start = start.index(content.len());
+            check_read(&spans, &blob, &content, start, (start + length).min(content.len()));
+        }
+        for index in 0..spans.spans.len() {
+            let mut verifier = LeafVerifier::new(&spans, index);
+            let from = spans.compressed_range(index).start.0 as usize;
+            let mut passed = Vec::new();
+            for piece in blob[from..].chunks(step) {
+                passed.extend_from_slice(&verifier.push(Bytes::copy_from_slice(piece)).unwrap());
+            }
+            verifier.finish().unwrap();
+            prop_assert!(passed == blob[from..]);
+        }
+    }
+
+    #[test]
+    fn a_pass_that_stopped_goes_on_as_if_it_had_not(
+        seed in any::<u64>(),
+        length in MIB..5 * MIB,
+        writer in writer(),
+        stops in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..4),
+        step in 1_000_usize..100_000,
+    ) {
+        let content = content(seed, length);
+        let blob = writer.write(&content);
+        let mut pass = Pass::new(&blob);
+        let mut so_far = 0;
+        for (stop, header) in stops {
+            let stop = so_far + stop.index(length - so_far) as u64 as usize;
+            pass.run(stop as u64, step);
+            let read = pass.decompressor.position().uncompressed.0;
+            let spans = pass.stop(header.index(read as usize + 1) as u64);
+            so_far = spans.spans.last().unwrap().at.uncompressed.0 as usize;
+            for index in 0..spans.spans.len() {
+                let start = spans.spans[index].at.uncompressed.0 as usize;
+                prop_assert!(unpack(&spans, index, &blob) == content[start..]);
+            }
+            pass = Pass::resume(&blob, spans);
+        }
+        pass.run(u64::MAX, step);
+        check(&pass.finish(), &blob, &content);
+    }
+}
