@@ -43,7 +43,7 @@ pub(crate) fn main() -> ExitCode {
         Invocation::Image(command) => command,
     };
     let common = command.common();
-    let console = Console::new(common.quiet);
+    let console = Console::new(common.quiet, command.explains());
     let mut report = Report::new(&command);
     let failure = block_on(&command, &console, &mut report).err();
     console.clear();

@@ -58,7 +58,7 @@ pub use oci::{
 };
 pub use offset::{Compressed, Uncompressed};
 pub use peek::{Rootfs, RootfsEntry};
-pub use progress::{Progress, Silent};
+pub use progress::{Progress, Request, RequestMethod, RequestTarget, Silent};
 pub use tar::entry::{Entry, EntryKind, Timestamp};
 
 /// The programs in the README are compiled by its doctests.

@@ -1,5 +1,7 @@
 //! How the engine tells what it is doing; the command line draws bars from it.
 
+use std::{fmt, ops::Range, sync::Arc};
+
 use crate::oci::digest::Digest;
 
 /// Receives the progress of transfers. All methods default to doing nothing and must return quickly.
@@ -60,6 +62,19 @@ pub trait Progress: Send + Sync {
     /// ```
     fn layer_finished(&self, _layer: usize) {}
 
+    /// A request has been answered as far as anybody wants it, or has failed; of a local image, a stretch of a layer has been read.
+    ///
+    /// ```
+    /// struct Requests;
+    ///
+    /// impl layerslayer::Progress for Requests {
+    ///     fn request(&self, request: &layerslayer::Request) {
+    ///         eprintln!("{request}");
+    ///     }
+    /// }
+    /// ```
+    fn request(&self, _request: &Request) {}
+
     /// Something the user should know that is not an error.
     ///
     /// ```
@@ -74,6 +89,77 @@ pub trait Progress: Send + Sync {
     fn warning(&self, _message: &str) {}
 }
 
+/// One request to a registry, a token server or wherever they send us, once it is over; or one read of a local image's layer. It
+/// holds no secrets: of addresses only scheme, host and port.
+///
+/// ```
+/// use layerslayer::{Progress, Request, RequestTarget};
+///
+/// struct Costs;
+///
+/// impl Progress for Costs {
+///     fn request(&self, request: &Request) {
+///         if let RequestTarget::Blob(digest) = &request.target {
+///             eprintln!("{digest}: {} bytes", request.bytes);
+///         }
+///     }
+/// }
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Request {
+    /// How it was asked for.
+    pub method: RequestMethod,
+    /// What was asked for.
+    pub target: RequestTarget,
+    /// Who was asked: `https://registry.example.com:5000`; nobody for what is read locally.
+    pub server: Option<String>,
+    /// The bytes asked for, if not all of them.
+    pub range: Option<Range<u64>>,
+    /// The HTTP status that came back; `None` if no answer came, and for what is read locally.
+    pub status: Option<u16>,
+    /// Bytes of the answer's body that were read.
+    pub bytes: u64,
+}
+
+/// How something was asked for.
+///
+/// ```
+/// assert_eq!(layerslayer::RequestMethod::Get.to_string(), "GET");
+/// assert_eq!(layerslayer::RequestMethod::Read.to_string(), "read");
+/// ```
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum RequestMethod {
+    /// HTTP's GET.
+    Get,
+    /// HTTP's HEAD.
+    Head,
+    /// HTTP's POST.
+    Post,
+    /// Reading from a local image.
+    Read,
+}
+
+/// What a request was for.
+///
+/// ```
+/// let target = layerslayer::RequestTarget::Manifest("latest".to_owned());
+/// assert_eq!(target.to_string(), "manifest latest");
+/// ```
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum RequestTarget {
+    /// The root of the registry's API, to learn how to log in.
+    Api,
+    /// A layer or a configuration.
+    Blob(Digest),
+    /// A manifest or image index, by tag or digest.
+    Manifest(String),
+    /// A token.
+    Token,
+}
+
 /// Progress that nobody watches.
 ///
 /// ```no_run
@@ -85,3 +171,84 @@ pub trait Progress: Send + Sync {
 pub struct Silent;
 
 impl Progress for Silent {}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.target)?;
+        if let Some(range) = &self.range {
+            write!(f, " bytes {}..{}", range.start, range.end)?;
+        }
+        if let Some(server) = &self.server {
+            write!(f, " from {server}")?;
+        }
+        match (self.status, self.method) {
+            (Some(status), _) => write!(f, ": {status}, {} bytes came", self.bytes),
+            (None, RequestMethod::Read) => write!(f, ": {} bytes read", self.bytes),
+            (None, _) => f.write_str(": no answer"),
+        }
+    }
+}
+
+impl fmt::Display for RequestMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Read => "read",
+        })
+    }
+}
+
+impl fmt::Display for RequestTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Api => f.write_str("API root"),
+            Self::Blob(digest) => write!(f, "blob {digest}"),
+            Self::Manifest(reference) => write!(f, "manifest {reference}"),
+            Self::Token => f.write_str("token"),
+        }
+    }
+}
+
+/// A request under way; tells of it when dropped.
+pub(crate) struct Ongoing {
+    progress: Arc<dyn Progress>,
+    request: Request,
+}
+
+impl Ongoing {
+    /// Begins with nothing answered.
+    pub(crate) fn new(progress: Arc<dyn Progress>, method: RequestMethod, target: RequestTarget) -> Self {
+        let request = Request { method, target, server: None, range: None, status: None, bytes: 0 };
+        Self { progress, request }
+    }
+
+    /// Says who is asked.
+    pub(crate) fn of(mut self, server: String) -> Self {
+        self.request.server = Some(server);
+        self
+    }
+
+    /// Says what part is asked for.
+    pub(crate) fn range(mut self, range: Option<Range<u64>>) -> Self {
+        self.request.range = range;
+        self
+    }
+
+    /// The head of an answer has come.
+    pub(crate) fn answered(&mut self, status: u16) {
+        self.request.status = Some(status);
+    }
+
+    /// So many bytes more have come.
+    pub(crate) fn advanced(&mut self, bytes: u64) {
+        self.request.bytes = self.request.bytes.saturating_add(bytes);
+    }
+}
+
+impl Drop for Ongoing {
+    fn drop(&mut self) {
+        self.progress.request(&self.request);
+    }
+}

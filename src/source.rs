@@ -10,6 +10,7 @@ use crate::{offset::Compressed, registry};
 pub(crate) mod file;
 pub(crate) mod local;
 pub(crate) mod registry_blob;
+pub(crate) mod told;
 
 /// The bytes of one range, in order, in pieces of the transport's choosing.
 pub(crate) type ByteStream = BoxStream<'static, Result<Bytes, Error>>;

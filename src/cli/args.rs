@@ -116,6 +116,11 @@ impl Command {
         }
     }
 
+    /// Whether requests are to be told of.
+    pub(crate) fn explains(&self) -> bool {
+        matches!(self, Self::Carve(arguments) if arguments.explain)
+    }
+
     /// The image as it was written.
     pub(crate) fn image(&self) -> &str {
         match self {
@@ -154,7 +159,7 @@ pub(crate) struct CarveArguments {
     /// Write a tar archive, to stdout or to `-o FILE`
     #[arg(long)]
     pub(crate) tar: bool,
-    /// Say on stderr which layers, links and whiteouts decided
+    /// Say on stderr which layers, links and whiteouts decided, and which requests it took
     #[arg(long)]
     pub(crate) explain: bool,
     /// Keep set-user-ID and set-group-ID bits, owners and extended attributes in what `-o` writes

@@ -18,7 +18,7 @@ use super::{
 
 /// Runs `cache`.
 pub(crate) fn main(arguments: &CacheArguments) -> ExitCode {
-    let console = Console::new(false);
+    let console = Console::new(false, false);
     match run(arguments, &console) {
         Ok(()) => ExitCode::from(Exit::Done.code()),
         Err(failure) => {

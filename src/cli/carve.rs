@@ -55,14 +55,16 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let destination = Destination::of(arguments)?;
     let patterns = Patterns::new(&arguments.globs)?;
+    let opened = connect::open(&arguments.image, &arguments.common, console, report).await;
     let Connection { client, image, writes: _writes } =
-        connect::open(&arguments.image, &arguments.common, console, report).await?;
+        opened.inspect_err(|_| console.explain_requests(&[]))?;
     let mut options = CarveOptions::default().verify(arguments.common.verify.is_some());
     if let Some(layer) = &arguments.layer {
         options = options.layer(selector::layer(layer, &LayerFacts::of_all(&image))?);
     }
     let carve = Carve { arguments, console, image: &image, options, patterns };
     let result = carve.to(&destination, report).await;
+    console.explain_requests(image.layers());
     report.read_by(&client);
     carve.conclude(result)
 }

@@ -7,6 +7,8 @@ use std::{
     sync::Arc,
 };
 
+use layerslayer::{Layer, RequestTarget};
+
 use super::{exit::Failure, output::sanitize, progress::Display};
 
 /// Bytes collected before they are written to stdout.
@@ -19,9 +21,10 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// A console; with `quiet` it speaks only of errors.
-    pub(crate) fn new(quiet: bool) -> Self {
-        Self { display: Arc::new(Display::new(quiet)), quiet }
+    /// A console; with `quiet` it speaks only of errors and of what was asked for; `explain` keeps requests for
+    /// [`Console::explain_requests`].
+    pub(crate) fn new(quiet: bool, explain: bool) -> Self {
+        Self { display: Arc::new(Display::new(quiet, explain)), quiet }
     }
 
     /// Draws progress.
@@ -49,6 +52,18 @@ impl Console {
     /// A line that was asked for.
     pub(crate) fn explain(&self, line: &str) {
         self.display.line(&sanitize::message(line));
+    }
+
+    /// A line for each request since the last call, with the number of the layer that it was for.
+    pub(crate) fn explain_requests(&self, layers: &[Layer]) {
+        for request in self.display.take_requests() {
+            let layer = match &request.target {
+                RequestTarget::Blob(digest) => layers.iter().find(|layer| layer.digest() == digest),
+                _ => None,
+            };
+            let prefix = layer.map(|layer| format!("layer {}: ", layer.index())).unwrap_or_default();
+            self.explain(&format!("{prefix}{request}"));
+        }
     }
 
     /// Something may not be as the user thinks.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use layerslayer::{Digest, Progress};
+use layerslayer::{Digest, Progress, Request};
 
 use super::output::sanitize;
 
@@ -18,6 +18,8 @@ const DIGEST_DIGITS: usize = 12;
 pub(crate) struct Display {
     quiet: bool,
     bars: Option<Bars>,
+    /// What was asked for, if that is to be explained.
+    requests: Option<Mutex<Vec<Request>>>,
 }
 
 struct Bars {
@@ -27,15 +29,26 @@ struct Bars {
 
 impl Bars {
     fn by_layer(&self) -> MutexGuard<'_, BTreeMap<usize, ProgressBar>> {
-        self.by_layer.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.by_layer)
     }
 }
 
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Display {
-    /// Bars if stderr is a terminal, nothing at all if `quiet`.
-    pub(crate) fn new(quiet: bool) -> Self {
+    /// Bars if stderr is a terminal, nothing at all if `quiet`; keeps what was asked for if `explain`.
+    pub(crate) fn new(quiet: bool, explain: bool) -> Self {
         let drawn = !quiet && io::stderr().is_terminal();
-        Self { quiet, bars: drawn.then(|| Bars { all: MultiProgress::new(), by_layer: Mutex::default() }) }
+        let bars = drawn.then(|| Bars { all: MultiProgress::new(), by_layer: Mutex::default() });
+        Self { quiet, bars, requests: explain.then(Mutex::default) }
+    }
+
+    /// What was asked for since the last call.
+    pub(crate) fn take_requests(&self) -> Vec<Request> {
+        let requests = self.requests.iter();
+        requests.flat_map(|requests| std::mem::take(&mut *locked(requests))).collect()
     }
 
     /// Prints a line to stderr, above the bars.
@@ -86,6 +99,12 @@ impl Progress for Display {
         let Some(bars) = &self.bars else { return };
         if let Some(bar) = bars.by_layer().remove(&layer) {
             bar.finish_and_clear();
+        }
+    }
+
+    fn request(&self, request: &Request) {
+        if let Some(requests) = &self.requests {
+            locked(requests).push(request.clone());
         }
     }
 

@@ -18,7 +18,7 @@ use crate::{
     },
     progress::Progress,
     registry::session::Session,
-    source::{Source, local::Local, registry_blob::RegistryBlob},
+    source::{Source, local::Local, registry_blob::RegistryBlob, told::Told},
 };
 
 #[cfg(test)]
@@ -87,10 +87,10 @@ pub(crate) async fn docker_archive(request: Request, path: &Path) -> Result<Imag
         index,
         digest: None,
         diff_id: Some(layer.diff_id.clone()),
-        name: layer.diff_id,
+        name: layer.diff_id.clone(),
         media_type: layer.media_type,
         created_by: saved.config.created_by(index).map(str::to_owned),
-        source: Arc::new(layer.blob),
+        source: Arc::new(Told::new(layer.blob, layer.diff_id, Arc::clone(&request.progress))),
         progress: Arc::clone(&request.progress),
     });
     let layers = layers.collect();
@@ -216,7 +216,7 @@ async fn image(
             name: descriptor.digest().clone(),
             media_type: descriptor.media_type().clone(),
             created_by: config.created_by(index).map(str::to_owned),
-            source: origin.blob(descriptor),
+            source: origin.blob(descriptor, &request.progress),
             progress: Arc::clone(&request.progress),
         });
     }
@@ -275,10 +275,13 @@ impl Origin {
         }
     }
 
-    fn blob(&self, descriptor: &Descriptor) -> Arc<dyn Source> {
+    fn blob(&self, descriptor: &Descriptor, progress: &Arc<dyn Progress>) -> Arc<dyn Source> {
         let (digest, size) = (descriptor.digest(), descriptor.size());
         match self {
-            Self::Layout(local) => Arc::new(oci_layout::blob(local, digest, size)),
+            Self::Layout(local) => {
+                let blob = oci_layout::blob(local, digest, size);
+                Arc::new(Told::new(blob, digest.clone(), Arc::clone(progress)))
+            }
             Self::Registry(documents) => {
                 let blob = RegistryBlob::new(Arc::clone(documents.session()), digest.clone(), size);
                 let is_foreign = descriptor.media_type().is_foreign_layer();

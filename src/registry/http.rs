@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeMap,
     net::IpAddr,
+    ops::Range,
     path::PathBuf,
     sync::{
         Arc,
@@ -26,12 +27,15 @@ pub(super) mod answer;
 pub(crate) mod clock;
 mod tls;
 
-use crate::registry::{
-    error::Error,
-    http::{
-        address::{AddressClass, Network, Resolver},
-        answer::{Answer, Failure},
-        clock::Clock,
+use crate::{
+    progress::{Ongoing, Progress, RequestMethod, RequestTarget},
+    registry::{
+        error::Error,
+        http::{
+            address::{AddressClass, Network, Resolver},
+            answer::{Answer, Failure},
+            clock::Clock,
+        },
     },
 };
 
@@ -94,11 +98,24 @@ pub(super) enum Method {
     Post(String),
 }
 
+impl Method {
+    fn told(&self) -> RequestMethod {
+        match self {
+            Self::Get => RequestMethod::Get,
+            Self::Head => RequestMethod::Head,
+            Self::Post(_) => RequestMethod::Post,
+        }
+    }
+}
+
 /// A request to be sent.
 pub(super) struct Outgoing {
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) method: Method,
+    /// What it is for, and who is told of it.
+    pub(super) target: RequestTarget,
+    pub(super) progress: Arc<dyn Progress>,
     /// The most private class of address that the request may reach.
     pub(super) floor: AddressClass,
 }
@@ -129,8 +146,10 @@ impl Http {
 
     /// Sends a request and waits for the head of the answer.
     pub(super) async fn send(&self, outgoing: Outgoing, counters: &Arc<Counters>) -> Result<Answer, Failure> {
-        let Outgoing { url, mut headers, method, floor } = outgoing;
+        let Outgoing { url, mut headers, method, target, progress, floor } = outgoing;
         self.check_literal(&url, floor)?;
+        let mut ongoing =
+            Ongoing::new(progress, method.told(), target).of(server(&url)).range(range(&headers));
         let is_proxied = self.is_proxied(&url);
         let client =
             if is_proxied { &self.proxied } else { self.direct.get(&floor).unwrap_or(&self.proxied) };
@@ -149,10 +168,11 @@ impl Http {
         let sent = tokio::time::timeout(self.stall_window, request.headers(headers).send()).await;
         let Ok(sent) = sent else { return Err(Failure::stalled(self.stall_window)) };
         let response = sent.map_err(Failure::from_reqwest)?;
+        ongoing.answered(response.status().as_u16());
         let floor_bytes = STALL_BYTES_PER_SECOND.saturating_mul(self.stall_window.as_secs().max(1));
         let peer =
             response.remote_addr().filter(|_| !is_proxied).map(|peer| (self.network.classify)(peer.ip()));
-        Ok(Answer::new(response, peer, self.stall_window, floor_bytes, Arc::clone(counters)))
+        Ok(Answer::new(response, peer, self.stall_window, floor_bytes, Arc::clone(counters), ongoing))
     }
 
     /// Whether requests to `url` go through a proxy. Those to this machine never do, as with Go's clients.
@@ -276,6 +296,19 @@ impl HttpBuilder {
         self.network = Network { classify, names: names.collect() };
         self
     }
+}
+
+/// Whom a request goes to. Path and query may hold signatures.
+fn server(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{host}{port}", url.scheme())
+}
+
+/// The range that a request asks for.
+fn range(headers: &HeaderMap) -> Option<Range<u64>> {
+    let (first, last) = headers.get(header::RANGE)?.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
+    Some(first.parse().ok()?..last.parse::<u64>().ok()?.checked_add(1)?)
 }
 
 /// Whether `host`, as it stands in a URL, names this machine.

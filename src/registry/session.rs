@@ -18,7 +18,7 @@ use crate::{
         digest::{Digest, Hasher},
         media_type::ACCEPTED_MANIFESTS,
     },
-    progress::Progress,
+    progress::{Progress, RequestTarget},
     registry::{
         Repository,
         authorization::Authority,
@@ -87,9 +87,18 @@ pub(super) struct Task<'a> {
     /// Path below `/v2/NAME/`.
     path: String,
     method: Method,
+    target: RequestTarget,
     accept: Option<&'static str>,
     /// Of a blob: the link to it may be remembered.
     digest: Option<&'a Digest>,
+}
+
+impl Task<'_> {
+    fn of_manifest(doing: String, method: Method, reference: &str) -> Self {
+        let target = RequestTarget::Manifest(reference.to_owned());
+        let path = format!("manifests/{reference}");
+        Self { doing, path, method, target, accept: Some(&ACCEPT_MANIFEST), digest: None }
+    }
 }
 
 #[cfg(test)]
@@ -155,8 +164,7 @@ impl Session {
         expected: Option<&Digest>,
     ) -> Result<FetchedManifest, Error> {
         let doing = format!("fetching the manifest {reference} of {}", self.repository);
-        let path = format!("manifests/{reference}");
-        let task = Task { doing, path, method: Method::Get, accept: Some(&ACCEPT_MANIFEST), digest: None };
+        let task = Task::of_manifest(doing, Method::Get, reference);
         let mut retry = Retry::new(&self.http);
         let (bytes, content_type) = loop {
             let mut answer = self.get(&task, None, &mut retry).await?;
@@ -190,8 +198,7 @@ impl Session {
     /// registry does not say, be it that it does not know the tag, the question or the header; fetching the manifest will tell.
     pub(crate) async fn head_manifest(&self, tag: &str) -> Result<Option<Digest>, Error> {
         let doing = format!("asking for the digest of {tag} of {}", self.repository);
-        let path = format!("manifests/{tag}");
-        let task = Task { doing, path, method: Method::Head, accept: Some(&ACCEPT_MANIFEST), digest: None };
+        let task = Task::of_manifest(doing, Method::Head, tag);
         let answer = self.get(&task, None, &mut Retry::new(&self.http)).await?;
         if answer.status != StatusCode::OK {
             return Ok(None);
@@ -240,6 +247,7 @@ impl Session {
             doing: format!("reading the blob {digest} of {}", self.repository),
             path: format!("blobs/{digest}"),
             method: Method::Get,
+            target: RequestTarget::Blob(digest.clone()),
             accept: None,
             digest: Some(digest),
         }

@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::{
     auth::credential::{Credential, Secret, encoded},
     limits,
+    progress::{Progress, RequestTarget},
     registry::{
         error::{Error, Kind},
         http::{
@@ -39,6 +40,8 @@ const SHORTEST_USE: Duration = Duration::from_secs(10);
 pub(super) struct TokenRequest<'a> {
     pub(super) http: &'a Http,
     pub(super) counters: &'a Arc<Counters>,
+    /// Who is told of the requests.
+    pub(super) progress: &'a Arc<dyn Progress>,
     pub(super) realm: Url,
     pub(super) service: Option<&'a str>,
     pub(super) scopes: Vec<String>,
@@ -155,7 +158,7 @@ impl TokenRequest<'_> {
                 headers.extend(basic_header(username, password).map(|value| (header::AUTHORIZATION, value)));
             }
         }
-        Outgoing { url, headers, method: Method::Get, floor: self.floor }
+        self.outgoing(url, headers, Method::Get)
     }
 
     fn post(&self, refresh_token: &SecretString) -> Outgoing {
@@ -170,7 +173,12 @@ impl TokenRequest<'_> {
         let body = form.query().unwrap_or_default().to_owned();
         let mut url = self.realm.clone();
         url.set_fragment(None);
-        Outgoing { url, headers: HeaderMap::new(), method: Method::Post(body), floor: self.floor }
+        self.outgoing(url, HeaderMap::new(), Method::Post(body))
+    }
+
+    fn outgoing(&self, url: Url, headers: HeaderMap, method: Method) -> Outgoing {
+        let progress = Arc::clone(self.progress);
+        Outgoing { url, headers, method, target: RequestTarget::Token, progress, floor: self.floor }
     }
 
     /// Sends a request until it is answered for good.

@@ -10,6 +10,7 @@ mod cli_flags;
 mod cli_interruption;
 mod cli_output;
 mod cli_readme;
+mod cli_requests;
 mod cli_terminal;
 mod collecting;
 mod debian;

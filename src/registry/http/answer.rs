@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     limits,
+    progress::Ongoing,
     registry::{
         error::Error,
         http::{Counters, address::TooPrivate, tls},
@@ -39,6 +40,8 @@ pub(crate) struct Answer {
     read: u64,
     meter: Meter,
     counters: Arc<Counters>,
+    /// Tells of the request when the last byte that anybody wants has come.
+    ongoing: Option<Ongoing>,
 }
 
 /// Speed over a window, counting only the time spent waiting for the peer.
@@ -81,6 +84,7 @@ impl Answer {
         window: Duration,
         floor: u64,
         counters: Arc<Counters>,
+        ongoing: Ongoing,
     ) -> Self {
         let status = response.status();
         Self {
@@ -95,6 +99,7 @@ impl Answer {
             read: 0,
             meter: Meter { window, floor, waited: Duration::ZERO, arrived: 0 },
             counters,
+            ongoing: Some(ongoing),
         }
     }
 
@@ -118,12 +123,12 @@ impl Answer {
             let chunk = match chunk {
                 Ok(chunk) => chunk,
                 Err(error) => {
-                    self.response = None;
+                    self.abandon();
                     return Err(Failure::from_reqwest(error));
                 }
             };
             let Some(chunk) = chunk else {
-                self.response = None;
+                self.abandon();
                 return Ok(None);
             };
             if chunk.is_empty() {
@@ -132,6 +137,9 @@ impl Answer {
             let length = chunk.len() as u64;
             self.read = self.read.saturating_add(length);
             self.counters.bytes.fetch_add(length, Ordering::Relaxed);
+            if let Some(ongoing) = &mut self.ongoing {
+                ongoing.advanced(length);
+            }
             self.meter.arrived = self.meter.arrived.saturating_add(length);
             self.meter.waited = self.meter.waited.saturating_add(began.elapsed());
             if self.meter.waited >= self.meter.window {
@@ -179,6 +187,7 @@ impl Answer {
     /// Gives the rest of the body up, and with it the connection.
     pub(crate) fn abandon(&mut self) {
         self.response = None;
+        self.ongoing = None;
     }
 }
 

@@ -1,11 +1,15 @@
 //! How one request of a session is sent: scheme, authorisation, redirects, further attempts.
 
-use std::{ops::Range, sync::atomic::Ordering};
+use std::{
+    ops::Range,
+    sync::{Arc, atomic::Ordering},
+};
 
 use super::{Origin, Session, Task};
 use crate::{
     limits,
     oci::digest::Digest,
+    progress::RequestTarget,
     registry::{
         authorization::{Authorization, Grant, Next, Plan, Refusal, Rung, Turn},
         challenge::Challenge,
@@ -30,6 +34,15 @@ const REFUSALS: usize = 5;
 
 /// Times that the registry is asked for a link in one request: a link that was refused is asked for once more.
 const RESOLUTIONS: usize = 2;
+
+/// What the registry itself is asked.
+#[derive(Clone, Copy)]
+enum Asked {
+    /// How to log in.
+    Api,
+    /// What the task is about.
+    Task,
+}
 
 /// An attempt that failed.
 enum Trouble {
@@ -76,8 +89,8 @@ impl Session {
         let headers = request_headers(task, range);
         let mut resolutions = 0;
         if let Some((digest, url)) = self.link(task) {
-            let answer = match self.transmit(&task.method, url, headers.clone(), self.redirect_floor()).await
-            {
+            let sent = self.transmit(self.outgoing(task, url, headers.clone(), self.redirect_floor())).await;
+            let answer = match sent {
                 Ok(answer) => self.follow(task, answer, &headers, None).await,
                 Err(failure) => Err(self.trouble(task, failure)),
             };
@@ -149,7 +162,7 @@ impl Session {
             authorization = authorization.filter(|_| keeps);
             drop(answer);
             let headers = authorized_headers(headers, authorization.as_ref());
-            let sent = self.transmit(&task.method, target, headers, self.redirect_floor()).await;
+            let sent = self.transmit(self.outgoing(task, target, headers, self.redirect_floor())).await;
             answer = sent.map_err(|failure| self.trouble(task, failure))?;
         }
         Ok(answer)
@@ -173,7 +186,7 @@ impl Session {
                 }
             };
             let headers = authorized_headers(headers, authorization.as_ref());
-            let mut answer = self.ask(task, &task.method, &self.path(task), headers).await?;
+            let mut answer = self.ask(task, Asked::Task, headers).await?;
             let Some(refused) = self.refusal(&mut answer).await else {
                 if let Some(warning) = authorization.as_ref().and_then(|one| self.authority.accepted(one)) {
                     self.progress.warning(&format!("{}: {warning}", self.repository.host));
@@ -213,7 +226,7 @@ impl Session {
         };
         // Some refusals come without a challenge (gcr.io, GHCR): the API's root has it.
         if offered.is_empty() {
-            let mut answer = self.ask(task, &Method::Get, "/v2/", HeaderMap::new()).await?;
+            let mut answer = self.ask(task, Asked::Api, HeaderMap::new()).await?;
             if response::is_passing(answer.status) {
                 let problem = self.problem(&mut answer).await;
                 return Err(Trouble::Passing(
@@ -271,6 +284,7 @@ impl Session {
         let request = TokenRequest {
             http: &self.http,
             counters: &self.counters,
+            progress: &self.progress,
             doing: format!("{doing} from {}", redirect::shown(&realm)),
             realm,
             service: bearer.and_then(|bearer| bearer.parameter("service")),
@@ -310,36 +324,40 @@ impl Session {
 
     /// Sends a request to the registry. To one on this machine that has not answered yet: plain http first, https if it turns
     /// out to speak TLS.
-    async fn ask(
-        &self,
-        task: &Task<'_>,
-        method: &Method,
-        path: &str,
-        headers: HeaderMap,
-    ) -> Result<Answer, Trouble> {
+    async fn ask(&self, task: &Task<'_>, asked: Asked, headers: HeaderMap) -> Result<Answer, Trouble> {
         let origin = *lock(&self.origin);
+        let url = match asked {
+            Asked::Api => self.url("/v2/")?,
+            Asked::Task => self.url(&self.path(task))?,
+        };
+        let outgoing = |url, headers| {
+            let outgoing = self.outgoing(task, url, headers, AddressClass::LinkLocal);
+            match asked {
+                Asked::Api => Outgoing { method: Method::Get, target: RequestTarget::Api, ..outgoing },
+                Asked::Task => outgoing,
+            }
+        };
         if origin.is_decided {
-            let answer = self.send(task, method, self.url(path)?, headers).await?;
+            let sent = self.transmit(outgoing(url, headers)).await;
+            let answer = sent.map_err(|failure| self.trouble(task, failure))?;
             self.decide(origin.is_plain, &answer);
             return Ok(answer);
         }
-        let url = self.url(path)?;
-        let may_speak_tls =
-            match self.transmit(method, url.clone(), headers.clone(), AddressClass::LinkLocal).await {
-                Ok(mut answer) => {
-                    if answer.status != StatusCode::BAD_REQUEST || !mentions_https(&answer.peek().await) {
-                        self.decide(true, &answer);
-                        return Ok(answer);
-                    }
-                    Failure::wants_https()
+        let may_speak_tls = match self.transmit(outgoing(url.clone(), headers.clone())).await {
+            Ok(mut answer) => {
+                if answer.status != StatusCode::BAD_REQUEST || !mentions_https(&answer.peek().await) {
+                    self.decide(true, &answer);
+                    return Ok(answer);
                 }
-                Err(failure) if failure.kind == FailureKind::Interrupted => failure,
-                Err(failure) => return Err(self.trouble(task, failure)),
-            };
+                Failure::wants_https()
+            }
+            Err(failure) if failure.kind == FailureKind::Interrupted => failure,
+            Err(failure) => return Err(self.trouble(task, failure)),
+        };
         let mut secure = url;
         // Cannot fail between http and https; if it did, plain http would be tried again.
         let _ = secure.set_scheme("https");
-        match self.transmit(method, secure, headers, AddressClass::LinkLocal).await {
+        match self.transmit(outgoing(secure, headers)).await {
             Ok(answer) => {
                 self.decide(false, &answer);
                 Ok(answer)
@@ -354,17 +372,6 @@ impl Session {
         *lock(&self.origin) = Origin { is_plain, is_decided: true, is_reached: true, peer: answer.peer };
     }
 
-    async fn send(
-        &self,
-        task: &Task<'_>,
-        method: &Method,
-        url: Url,
-        headers: HeaderMap,
-    ) -> Result<Answer, Trouble> {
-        let sent = self.transmit(method, url, headers, AddressClass::LinkLocal).await;
-        sent.map_err(|failure| self.trouble(task, failure))
-    }
-
     /// How private an address a redirect may lead to: one class below the registry's, since a public name may well stand before
     /// a storage in the same private network, but no further.
     fn redirect_floor(&self) -> AddressClass {
@@ -375,14 +382,12 @@ impl Session {
         }
     }
 
-    async fn transmit(
-        &self,
-        method: &Method,
-        url: Url,
-        headers: HeaderMap,
-        floor: AddressClass,
-    ) -> Result<Answer, Failure> {
-        let outgoing = Outgoing { url, headers, method: method.clone(), floor };
+    fn outgoing(&self, task: &Task<'_>, url: Url, headers: HeaderMap, floor: AddressClass) -> Outgoing {
+        let progress = Arc::clone(&self.progress);
+        Outgoing { url, headers, method: task.method.clone(), target: task.target.clone(), progress, floor }
+    }
+
+    async fn transmit(&self, outgoing: Outgoing) -> Result<Answer, Failure> {
         self.http.send(outgoing, &self.counters).await
     }
 

@@ -1,0 +1,49 @@
+//! A local blob whose reads are told of, as requests to a registry are.
+
+use std::{fmt, ops::Range, sync::Arc};
+
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture};
+
+use crate::{
+    oci::digest::Digest,
+    offset::Compressed,
+    progress::{Ongoing, Progress, RequestMethod, RequestTarget},
+    source::{ByteStream, Error, Source},
+};
+
+/// A blob, under this name.
+pub(crate) struct Told<S> {
+    source: S,
+    name: Digest,
+    progress: Arc<dyn Progress>,
+}
+
+impl<S> Told<S> {
+    /// Tells `progress` of every read of `source`.
+    pub(crate) fn new(source: S, name: Digest, progress: Arc<dyn Progress>) -> Self {
+        Self { source, name, progress }
+    }
+}
+
+impl<S: Source> Source for Told<S> {
+    fn size(&self) -> u64 {
+        self.source.size()
+    }
+
+    fn open(&self, range: Range<Compressed>) -> BoxFuture<'_, Result<ByteStream, Error>> {
+        async move {
+            let target = RequestTarget::Blob(self.name.clone());
+            let ongoing = Ongoing::new(Arc::clone(&self.progress), RequestMethod::Read, target);
+            let mut ongoing = ongoing.range(Some(range.start.0..range.end.0));
+            let pieces = self.source.open(range).await?;
+            Ok(pieces.inspect_ok(move |piece| ongoing.advanced(piece.len() as u64)).boxed())
+        }
+        .boxed()
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Told<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Told").field("source", &self.source).finish_non_exhaustive()
+    }
+}
