@@ -4,6 +4,8 @@ use super::{
     *,
 };
 
+mod order;
+
 /// Paths of the layer in listing order, with a mark of what is special about each.
 fn listing(table: &LayerTable) -> Vec<String> {
     fn list(table: &LayerTable, directory: u32, lines: &mut Vec<String>) {

@@ -7,6 +7,7 @@ use proptest::{collection::vec, prelude::*};
 use super::*;
 use crate::{
     decompress::Encoding,
+    image::rootfs::Stack,
     limits,
     oci::digest::Digest,
     offset::{Compressed, Position, Uncompressed},
@@ -251,6 +252,21 @@ fn loaded_windows_can_be_moved_to_where_more_are_put() {
     assert_eq!(told(&after), before);
     let ContentMap::Spans(moved) = &mut after.content else { panic!("no spans") };
     assert!(moved.windows.push(b"more").is_ok());
+}
+
+#[test]
+fn layers_that_were_loaded_make_the_same_root_file_system() {
+    let lower = layer([dir("d"), file("d/a"), file("d/x"), file("z"), hard("l", "d/a")]);
+    let stack = [lower, layer(entries())];
+    let loaded = stack.iter().map(|table| {
+        let mut out = Vec::new();
+        table.store(&mut out).unwrap();
+        LayerTable::load(&mut Section::new(&out[..], "test")).unwrap()
+    });
+    let loaded: Vec<LayerTable> = loaded.collect();
+    let merged = |tables: &[LayerTable]| Stack::new(tables).merged().collect::<Vec<_>>();
+    assert_eq!(merged(&loaded), merged(&stack));
+    assert_eq!(merged(&loaded).len(), 5);
 }
 
 proptest! {

@@ -8,6 +8,8 @@ use super::super::{
 };
 use crate::toc::format::{Error, columns::Section};
 
+mod forged;
+
 const NAMES: [&str; 6] = ["a", "b", "bin", "bin-2", "c", "\u{e9}"];
 
 fn store(table: &LayerTable) -> Vec<u8> {
