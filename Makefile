@@ -64,7 +64,7 @@ audit: ## Check dependencies against the advisory database (network)
 	$(CARGO) deny --locked check advisories
 
 bench: ## Measure
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --features internals
 
 wan: ## Measure beside peers through a slow link, and write the tables into BENCHMARKS.md (minutes, network)
 	$(CARGO) bench --locked --bench wan -- --write

@@ -26,6 +26,9 @@ mod client;
 mod decompress;
 mod error;
 mod image;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod layer;
 pub mod limits;
 mod oci;

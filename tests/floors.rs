@@ -27,6 +27,7 @@ const ROOMS: &[(&str, u32, &[&str])] = &[
     ("peek", 6, &[]),
     ("carve", 6, &[]),
     ("scan", 6, &[]),
+    ("internals", 6, &[]),
 ];
 
 /// Declared in `main.rs`; they know the library as `layerslayer::`.

@@ -1,0 +1,134 @@
+//! What the benches of this project reach inside for. Nothing of it is promised to anybody else: it changes without notice, and is
+//! only there with the feature `internals`.
+
+use bytes::Bytes;
+
+use crate::{
+    decompress::Encoding,
+    error::{Error, Kind},
+    oci::digest::Digest,
+    offset::{Compressed, Position, Uncompressed},
+    tar::entry::Entry,
+    toc::{
+        ContentMap, LayerToc,
+        entries::LayerTable,
+        format::{self, Header},
+        spans::{LEAF_BYTES, Span, Spans, Start, WindowStore as _},
+        windows::MemoryWindows,
+    },
+};
+
+/// Unpacked bytes between two checkpoints.
+const SPACING: u64 = 1 << 20;
+
+/// Unpacked bytes between two places where a read may end.
+const PROGRESS: u64 = 32 << 10;
+
+/// How many times larger than its blob a layer of this module is.
+const RATIO: u64 = 3;
+
+/// Length of an encoded window, in bytes: 0.6 % of the blob.
+const WINDOW: usize = 2 << 10;
+
+/// A layer's table of contents.
+///
+/// ```
+/// use layerslayer::{Entry, EntryKind, internals::TableOfContents};
+///
+/// let made = TableOfContents::of([Entry::new("etc/passwd", EntryKind::File)], 5 << 20)?;
+/// let opened = TableOfContents::open(made.stored()?.into()).expect("a good table");
+/// assert_eq!(opened.lookup(b"etc/passwd"), Some(0));
+/// # Ok::<(), layerslayer::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct TableOfContents(LayerToc);
+
+impl TableOfContents {
+    /// Of a layer with these entries, and checkpoints as one of `unpacked` bytes might have them.
+    ///
+    /// # Errors
+    ///
+    /// When a limit is exceeded.
+    pub fn of(entries: impl IntoIterator<Item = Entry>, unpacked: u64) -> Result<Self, Error> {
+        let mut table = LayerTable::new();
+        for entry in entries {
+            table.insert(&entry)?;
+        }
+        table.complete();
+        Ok(Self(LayerToc { entries: table, content: ContentMap::Spans(spans(unpacked)?) }))
+    }
+
+    /// As it lies in a cache.
+    ///
+    /// # Errors
+    ///
+    /// When entries lie beyond the end of the layer.
+    pub fn stored(&self) -> Result<Vec<u8>, Error> {
+        let header = match &self.0.content {
+            ContentMap::Spans(spans) => {
+                Header::new(Digest::sha256(b""), spans.end.compressed.0, None, &self.0)
+            }
+            ContentMap::Chunks(_) | ContentMap::Nothing => Header::new(Digest::sha256(b""), 0, None, &self.0),
+        };
+        let mut stored = Vec::new();
+        format::write(&header, &self.0, &mut stored).map_err(caused)?;
+        Ok(stored)
+    }
+
+    /// Opens one that was stored; `None` if it is not to be believed.
+    #[must_use]
+    pub fn open(stored: Bytes) -> Option<Self> {
+        format::read(stored).ok().map(|(_, toc)| Self(toc))
+    }
+
+    /// Where the header of the entry at a path lies in the unpacked layer, in bytes.
+    #[must_use]
+    pub fn lookup(&self, path: &[u8]) -> Option<u64> {
+        let record = self.0.entries.lookup(path)?;
+        Some(self.0.entries.header_offset(record).0)
+    }
+
+    /// The paths of all entries, in the order of the tar.
+    #[must_use]
+    pub fn paths(&self) -> Vec<Vec<u8>> {
+        let entries = &self.0.entries;
+        entries.in_tar_order().into_iter().map(|record| entries.path(record)).collect()
+    }
+}
+
+fn spans(unpacked: u64) -> Result<Spans, Error> {
+    let at = |uncompressed: u64| Position {
+        compressed: Compressed(uncompressed / RATIO),
+        uncompressed: Uncompressed(uncompressed),
+    };
+    let every = |step: u64| (1..unpacked / step).map(move |number| at(number * step + number % 1_000));
+    let mut noise = 1_u32;
+    let mut bytes = [0; WINDOW];
+    let mut windows = MemoryWindows::default();
+    let mut list = vec![Span { at: at(0), start: Start::Member }];
+    for at in every(SPACING) {
+        for byte in &mut bytes {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *byte = (noise >> 24) as u8;
+        }
+        let window = windows.push(&bytes).map_err(caused)?;
+        list.push(Span { at, start: Start::Deflate { bits: 3, value: 1, window } });
+    }
+    let end = at(unpacked);
+    let ends = list.iter().skip(1).map(|span| span.at.compressed.0).chain([end.compressed.0]);
+    let lengths = list.iter().zip(ends).map(|(span, end)| end - span.at.compressed.0);
+    let leaves: u64 = lengths.map(|length| length.div_ceil(LEAF_BYTES)).sum();
+    Ok(Spans {
+        encoding: Encoding::Gzip,
+        end,
+        leaves: (0..leaves).map(|leaf| [leaf as u8; 32]).collect(),
+        progress: every(PROGRESS).collect(),
+        windows: Box::new(windows),
+        resume: None,
+        spans: list,
+    })
+}
+
+fn caused(error: std::io::Error) -> Error {
+    Error::caused(Kind::Other, "storing a table of contents", error)
+}
