@@ -49,6 +49,11 @@ impl TableOfContents {
     /// # Errors
     ///
     /// When a limit is exceeded.
+    ///
+    /// ```
+    /// # use layerslayer::internals::TableOfContents;
+    /// assert!(TableOfContents::of([], 5 << 20).is_ok());
+    /// ```
     pub fn of(entries: impl IntoIterator<Item = Entry>, unpacked: u64) -> Result<Self, Error> {
         let mut table = LayerTable::new();
         for entry in entries {
@@ -63,25 +68,38 @@ impl TableOfContents {
     /// # Errors
     ///
     /// When entries lie beyond the end of the layer.
+    ///
+    /// ```
+    /// # use layerslayer::internals::TableOfContents;
+    /// assert!(TableOfContents::of([], 5 << 20)?.stored()?.len() > 5 << 10);
+    /// # Ok::<(), layerslayer::Error>(())
+    /// ```
     pub fn stored(&self) -> Result<Vec<u8>, Error> {
-        let header = match &self.0.content {
-            ContentMap::Spans(spans) => {
-                Header::new(Digest::sha256(b""), spans.end.compressed.0, None, &self.0)
-            }
-            ContentMap::Chunks(_) | ContentMap::Nothing => Header::new(Digest::sha256(b""), 0, None, &self.0),
-        };
+        let ContentMap::Spans(spans) = &self.0.content else { return Ok(Vec::new()) };
+        let header = Header::new(Digest::sha256(b""), spans.end.compressed.0, None, &self.0);
         let mut stored = Vec::new();
         format::write(&header, &self.0, &mut stored).map_err(caused)?;
         Ok(stored)
     }
 
     /// Opens one that was stored; `None` if it is not to be believed.
+    ///
+    /// ```
+    /// # use layerslayer::internals::TableOfContents;
+    /// assert!(TableOfContents::open(b"garbage".to_vec().into()).is_none());
+    /// ```
     #[must_use]
     pub fn open(stored: Bytes) -> Option<Self> {
         format::read(stored).ok().map(|(_, toc)| Self(toc))
     }
 
     /// Where the header of the entry at a path lies in the unpacked layer, in bytes.
+    ///
+    /// ```
+    /// # use layerslayer::internals::TableOfContents;
+    /// assert_eq!(TableOfContents::of([], 5 << 20)?.lookup(b"etc/passwd"), None);
+    /// # Ok::<(), layerslayer::Error>(())
+    /// ```
     #[must_use]
     pub fn lookup(&self, path: &[u8]) -> Option<u64> {
         let record = self.0.entries.lookup(path)?;
@@ -89,6 +107,12 @@ impl TableOfContents {
     }
 
     /// The paths of all entries, in the order of the tar.
+    ///
+    /// ```
+    /// # use layerslayer::internals::TableOfContents;
+    /// assert!(TableOfContents::of([], 5 << 20)?.paths().is_empty());
+    /// # Ok::<(), layerslayer::Error>(())
+    /// ```
     #[must_use]
     pub fn paths(&self) -> Vec<Vec<u8>> {
         let entries = &self.0.entries;
