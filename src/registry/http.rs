@@ -44,6 +44,8 @@ const USER_AGENT: &str = concat!("layerslayer/", env!("CARGO_PKG_VERSION"));
 /// Below this many bytes a second, over the stall window, a transfer counts as stalled.
 const STALL_BYTES_PER_SECOND: u64 = 1 << 10;
 const STALL_WINDOW: Duration = Duration::from_secs(30);
+/// Longest time that all transfers for one token may take together: whoever needs it waits.
+const TOKEN_DEADLINE: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_BASE: Duration = Duration::from_millis(500);
 const IDLE_CONNECTIONS_PER_HOST: usize = 16;
@@ -53,6 +55,7 @@ pub(crate) struct Http {
     pub(super) plain_http: bool,
     pub(super) retry_base: Duration,
     pub(super) clock: Clock,
+    pub(super) token_deadline: Duration,
     /// What all sessions together asked for.
     pub(super) counters: Arc<Counters>,
     stall_window: Duration,
@@ -75,6 +78,7 @@ pub(crate) struct HttpBuilder {
     plain_http: bool,
     ca_files: Vec<PathBuf>,
     stall_window: Duration,
+    token_deadline: Duration,
     retry_base: Duration,
     clock: Clock,
     network: Network,
@@ -126,6 +130,7 @@ impl Http {
             plain_http: false,
             ca_files: Vec::new(),
             stall_window: STALL_WINDOW,
+            token_deadline: TOKEN_DEADLINE,
             retry_base: RETRY_BASE,
             clock: Clock::default(),
             network: Network::default(),
@@ -223,6 +228,7 @@ impl HttpBuilder {
             plain_http: self.plain_http,
             retry_base: self.retry_base,
             clock: self.clock,
+            token_deadline: self.token_deadline,
             counters: Arc::default(),
             stall_window: self.stall_window,
             network,
@@ -272,6 +278,12 @@ impl HttpBuilder {
     /// Watch a transfer's speed over windows of this length; the default is 30 s.
     pub(crate) fn stall_window(mut self, window: Duration) -> Self {
         self.stall_window = window;
+        self
+    }
+
+    /// Give up a token after transfers of so long; the default is 30 s.
+    pub(crate) fn token_deadline(mut self, deadline: Duration) -> Self {
+        self.token_deadline = deadline;
         self
     }
 

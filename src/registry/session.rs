@@ -65,6 +65,8 @@ struct Origin {
     is_decided: bool,
     /// It has answered: a failure to connect may pass.
     is_reached: bool,
+    /// How often it has spoken neither http nor https.
+    silences: usize,
     /// How private its address is; unknown before it has answered, and behind a proxy.
     peer: Option<AddressClass>,
 }
@@ -137,6 +139,7 @@ impl Session {
             is_plain: http.plain_http || is_loopback,
             is_decided: http.plain_http || !is_loopback,
             is_reached: false,
+            silences: 0,
             peer: None,
         };
         Arc::new(Self {

@@ -3,7 +3,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -75,6 +75,16 @@ struct Reply {
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
+}
+
+/// How an attempt ended.
+enum Tried {
+    Answered(Reply),
+    /// Another attempt may fare better, after this wait.
+    Failed {
+        problem: String,
+        wait: Option<Duration>,
+    },
 }
 
 /// Checks where a registry wants us to get tokens: no user name in it, and https unless the registry is plain http itself.
@@ -181,33 +191,49 @@ impl TokenRequest<'_> {
         Outgoing { url, headers, method, target: RequestTarget::Token, progress, floor: self.floor }
     }
 
-    /// Sends a request until it is answered for good.
+    /// Sends a request until it is answered for good. A server that is slow all the time is given up: everybody waits for the
+    /// token. Waits that it asks for do not count.
     async fn exchange(&self, request: impl Fn() -> Outgoing) -> Result<Reply, Error> {
         let mut retry = Retry::new(self.http);
+        let mut left = self.http.token_deadline;
         loop {
-            let (problem, wait) = match self.http.send(request(), self.counters).await {
-                Ok(answer) if response::is_passing(answer.status) => {
-                    let wait = asked_wait(&self.doing, &answer)?;
-                    (format!("the token server answers {}", response::status_text(answer.status)), wait)
-                }
-                Ok(mut answer) => match answer.whole(limits::TOKEN_BYTES).await {
-                    Ok(Some(body)) => {
-                        let (status, headers) = (answer.status, std::mem::take(&mut answer.headers));
-                        return Ok(Reply { status, headers, body });
-                    }
-                    Ok(None) => {
-                        let problem = format!("the answer is larger than {} bytes", limits::TOKEN_BYTES);
-                        return Err(Error::other(&self.doing, problem));
-                    }
-                    Err(failure) => (failure.to_string(), None),
-                },
-                Err(failure) if failure.is_passing() => (failure.to_string(), None),
-                Err(failure) => return Err(failure.into_error(&self.doing)),
+            let began = Instant::now();
+            let Ok(tried) = tokio::time::timeout(left, self.attempt(request())).await else {
+                let problem = format!("no token within {} s", self.http.token_deadline.as_secs_f32());
+                return Err(Error::unavailable(&self.doing, problem).advise("try again later"));
             };
+            let (problem, wait) = match tried? {
+                Tried::Answered(reply) => return Ok(reply),
+                Tried::Failed { problem, wait } => (problem, wait),
+            };
+            left = left.saturating_sub(began.elapsed());
             if !retry.pause(wait).await {
                 return Err(Error::unavailable(&self.doing, problem).advise("try again later"));
             }
         }
+    }
+
+    async fn attempt(&self, request: Outgoing) -> Result<Tried, Error> {
+        let (problem, wait) = match self.http.send(request, self.counters).await {
+            Ok(answer) if response::is_passing(answer.status) => {
+                let wait = asked_wait(&self.doing, &answer)?;
+                (format!("the token server answers {}", response::status_text(answer.status)), wait)
+            }
+            Ok(mut answer) => match answer.whole(limits::TOKEN_BYTES).await {
+                Ok(Some(body)) => {
+                    let (status, headers) = (answer.status, std::mem::take(&mut answer.headers));
+                    return Ok(Tried::Answered(Reply { status, headers, body }));
+                }
+                Ok(None) => {
+                    let problem = format!("the answer is larger than {} bytes", limits::TOKEN_BYTES);
+                    return Err(Error::other(&self.doing, problem));
+                }
+                Err(failure) => (failure.to_string(), None),
+            },
+            Err(failure) if failure.is_passing() => (failure.to_string(), None),
+            Err(failure) => return Err(failure.into_error(&self.doing)),
+        };
+        Ok(Tried::Failed { problem, wait })
     }
 
     fn read(&self, reply: &Reply) -> Result<Token, Error> {

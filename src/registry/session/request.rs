@@ -32,6 +32,9 @@ use crate::{
 /// renew meanwhile.
 const REFUSALS: usize = 5;
 
+/// Times that a registry on this machine may speak neither http nor https before it is given up.
+const SILENCES: usize = 3;
+
 /// Times that the registry is asked for a link in one request: a link that was refused is asked for once more.
 const RESOLUTIONS: usize = 2;
 
@@ -364,12 +367,23 @@ impl Session {
             }
             // It does speak TLS: that is the failure to tell.
             Err(failure) if failure.kind == FailureKind::Certificate => Err(self.trouble(task, failure)),
-            Err(_) => Err(self.trouble(task, may_speak_tls)),
+            Err(_) => Err(self.silent(self.trouble(task, may_speak_tls))),
+        }
+    }
+
+    /// What never answers is probably no registry: it is not asked as often as one that once did.
+    fn silent(&self, trouble: Trouble) -> Trouble {
+        let mut origin = lock(&self.origin);
+        origin.silences += 1;
+        match trouble {
+            Trouble::Passing(error) if origin.silences >= SILENCES => Trouble::Final(error),
+            trouble => trouble,
         }
     }
 
     fn decide(&self, is_plain: bool, answer: &Answer) {
-        *lock(&self.origin) = Origin { is_plain, is_decided: true, is_reached: true, peer: answer.peer };
+        *lock(&self.origin) =
+            Origin { is_plain, is_decided: true, is_reached: true, silences: 0, peer: answer.peer };
     }
 
     /// How private an address a redirect may lead to: one class below the registry's, since a public name may well stand before

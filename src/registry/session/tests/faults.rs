@@ -248,3 +248,15 @@ async fn heads_and_trailers_without_end_are_given_up() {
         assert!(error.is_unavailable(), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_token_server_that_never_comes_to_an_end_is_given_up_before_it_stalls() {
+    let tokens = ScriptedRegistry::start(|_| Reply::token("token").stall_after(5));
+    let realm = format!("{}/token", tokens.url());
+    let server = ScriptedRegistry::start(move |_| Reply::challenge(&format!(r#"Bearer realm="{realm}""#)));
+    let session = session_with(builder().token_deadline(Duration::from_millis(50)), &server, None);
+    let error = read(&session, b"content", 0..7).await.unwrap_err();
+    assert!(error.is_unavailable() && error.to_string().contains("no token within 0.05 s"), "{error}");
+    // Asked for once: another attempt would have no time left.
+    assert_eq!(session.requests(), 2);
+}

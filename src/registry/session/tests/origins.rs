@@ -46,6 +46,8 @@ async fn what_speaks_neither_http_nor_https_is_told_of_as_http() {
     let server = ScriptedRegistry::start(|_| Reply::close());
     let error = read(&session(&server), b"content", 0..7).await.unwrap_err();
     assert!(error.is_unavailable() && !error.to_string().contains("TLS"), "{error}");
+    // Each time by http and by https, of which the server cannot read the latter.
+    assert_eq!(server.connections(), 6);
 }
 
 #[tokio::test]
