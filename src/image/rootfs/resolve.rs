@@ -255,12 +255,14 @@ impl<'s, 'a> Resolver<'s, 'a> {
             return Err(End::Loop);
         }
         self.trace.add(layer, table.path(record), StepKind::Hardlink(path.to_vec()));
+        let mut nothing = End::Missing;
         match self.locate(path, layer, Last::Keep) {
             Ok(hit) if self.stack.kind(hit.content) != EntryKind::Directory => {
                 self.trace.add(hit.layer, hit.path, StepKind::Target);
                 return Ok(hit.content);
             }
             Err(End::NeedMore { layer }) => return Err(End::NeedMore { layer }),
+            Err(End::Loop) => nothing = End::Loop,
             _ => {}
         }
         if !table.is_complete() {
@@ -270,7 +272,7 @@ impl<'s, 'a> Resolver<'s, 'a> {
             Some(later) if table.kind(later) != EntryKind::Directory => self.content(layer, later),
             _ => {
                 self.trace.add(layer, table.path(record), StepKind::HardlinkMissing(path.to_vec()));
-                Err(End::Missing)
+                Err(nothing)
             }
         }
     }

@@ -152,7 +152,7 @@ fn forty_hard_links_are_followed_across_layers_and_no_more() {
     let links = (1..=41).map(|number| layer([hard(format!("l{number}"), format!("l{}", number - 1))]));
     let layers: Vec<_> = std::iter::once(layer([file("l0")])).chain(links).collect();
     assert_eq!(answer(&layers, "l40"), "0:l0");
-    assert_ne!(answer(&layers, "l41"), "0:l0");
+    assert_eq!(answer(&layers, "l41"), "loop");
 }
 
 #[test]
