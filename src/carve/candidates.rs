@@ -37,17 +37,32 @@ pub(super) fn matches_or_below(globs: &GlobSet, path: &[u8]) -> bool {
     ends.chain([path.len()]).any(|end| globs.is_match(as_path(path.get(..end).unwrap_or_default())))
 }
 
-/// Compiles patterns in which `*` and `?` do not cross a `/` and `**` does; a leading `/` or `./` is of no account.
+/// Compiles patterns in which `*` and `?` do not cross a `/` and `**` does; a leading `/` or `./` and a trailing `/` are of no
+/// account, and the root alone is everything.
 pub(super) fn compile<P: AsRef<str>>(patterns: impl IntoIterator<Item = P>) -> Result<GlobSet, Error> {
     let usage = |error| Error::caused(Kind::Usage, "reading a glob pattern", error);
     let mut globs = GlobSet::builder();
     for pattern in patterns {
-        let pattern = pattern.as_ref();
-        let pattern = pattern.strip_prefix("./").unwrap_or(pattern).trim_start_matches('/');
-        let pattern = pattern.strip_suffix('/').unwrap_or(pattern);
+        let pattern = match trimmed(pattern.as_ref()) {
+            "" => "**",
+            pattern => pattern,
+        };
         globs.add(globset::GlobBuilder::new(pattern).literal_separator(true).build().map_err(usage)?);
     }
     globs.build().map_err(usage)
+}
+
+/// A pattern as paths are written.
+fn trimmed(mut text: &str) -> &str {
+    loop {
+        let shorter =
+            text.strip_prefix('/').or_else(|| text.strip_prefix("./")).or_else(|| text.strip_suffix('/'));
+        match shorter {
+            Some(shorter) => text = shorter,
+            None if text == "." => return "",
+            None => return text,
+        }
+    }
 }
 
 #[cfg(unix)]
@@ -58,4 +73,21 @@ fn as_path(path: &[u8]) -> &std::path::Path {
 #[cfg(not(unix))]
 fn as_path(path: &[u8]) -> std::path::PathBuf {
     String::from_utf8_lossy(path).into_owned().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slashes_around_a_pattern_are_of_no_account_and_the_root_is_everything() {
+        let matches =
+            |pattern: &str, path: &str| matches_or_below(&compile([pattern]).unwrap(), path.as_bytes());
+        for root in ["/", ".", "./", "//", "/./"] {
+            assert!(matches(root, "etc") && matches(root, "etc/passwd"), "{root}");
+        }
+        for pattern in ["etc", "/etc/", "./etc", "//etc//", "/./etc"] {
+            assert!(matches(pattern, "etc/passwd") && !matches(pattern, "usr/etc"), "{pattern}");
+        }
+    }
 }
