@@ -2,7 +2,10 @@
 //!
 //! Data goes to stdout, everything else to stderr.
 
-use std::{process::ExitCode, time::Instant};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use args::{Command, Invocation};
 use console::Console;
@@ -27,6 +30,9 @@ mod signals;
 /// Threads that move bytes; the main thread formats and writes.
 const WORKERS: usize = 2;
 
+/// How long a terminal that takes nothing more may keep the bars.
+const CLEARING: Duration = Duration::from_millis(100);
+
 /// Runs the program.
 pub(crate) fn main() -> ExitCode {
     let started = Instant::now();
@@ -45,7 +51,7 @@ pub(crate) fn main() -> ExitCode {
     let common = command.common();
     let console = Console::new(common.quiet, command.explains());
     let mut report = Report::new(&command);
-    let failure = block_on(&command, &console, &mut report).err();
+    let failure = block_on(&command, &console, &mut report, started).err();
     console.clear();
     let mut exit = failure.as_ref().map_or(Exit::Done, |failure| failure.exit);
     if let Some(failure) = &failure {
@@ -63,14 +69,19 @@ pub(crate) fn main() -> ExitCode {
     ExitCode::from(exit.code())
 }
 
-fn block_on(command: &Command, console: &Console, report: &mut Report) -> Result<(), Failure> {
+fn block_on(
+    command: &Command,
+    console: &Console,
+    report: &mut Report,
+    started: Instant,
+) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
         .build()
         .map_err(|error| Failure::caused("starting the runtime", &error))?;
     let result = runtime.block_on(async {
-        let mut signal = signals::watch()?;
+        let mut signal = signals::watch(cut_short(command, console, started))?;
         tokio::select! {
             biased;
             exit = &mut signal => Err(Failure::silent(exit.unwrap_or(Exit::Interrupted))),
@@ -80,6 +91,19 @@ fn block_on(command: &Command, console: &Console, report: &mut Report) -> Result
     // Threads that still read from the network have nothing left to say.
     runtime.shutdown_background();
     result
+}
+
+/// What is left to do when the main thread waits for a reader who does not come: the bars go, and the report says how it ended.
+fn cut_short(command: &Command, console: &Console, started: Instant) -> impl FnOnce(Exit) + Send + 'static {
+    let (mut report, path) = (Report::new(command), command.common().report.clone());
+    let display = console.display();
+    move |exit| {
+        display.clear_within(CLEARING);
+        if let Some(path) = path {
+            // Nobody is left to be told.
+            drop(report.write(&path, exit, None, started.elapsed()));
+        }
+    }
 }
 
 async fn run(command: &Command, console: &Console, report: &mut Report) -> Result<(), Failure> {

@@ -3,10 +3,12 @@
 use std::{
     collections::BTreeMap,
     io::{self, IsTerminal as _, Write as _},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    thread,
+    time::Duration,
 };
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use layerslayer::{Digest, Progress, Request};
 
 use super::output::sanitize;
@@ -65,11 +67,25 @@ impl Display {
         }
     }
 
-    /// Takes the bars away.
+    /// Takes the bars away for good: what threads still tell is not drawn.
     pub(crate) fn clear(&self) {
         if let Some(bars) = &self.bars {
-            std::mem::take(&mut *bars.by_layer()).into_values().for_each(|bar| bar.finish_and_clear());
+            let mut by_layer = bars.by_layer();
+            std::mem::take(&mut *by_layer).into_values().for_each(|bar| bar.finish_and_clear());
+            drop(bars.all.clear());
+            bars.all.set_draw_target(ProgressDrawTarget::hidden());
         }
+    }
+
+    /// The same, unless somebody who cannot go on keeps the terminal for so long.
+    pub(crate) fn clear_within(self: Arc<Self>, patience: Duration) {
+        let (done, cleared) = mpsc::channel();
+        thread::spawn(move || {
+            self.clear();
+            // Nobody waits any more if it took too long.
+            let _ = done.send(());
+        });
+        let _ = cleared.recv_timeout(patience);
     }
 }
 

@@ -16,8 +16,8 @@ use super::{
 const GRACE: Duration = Duration::from_millis(500);
 
 /// Watches for signals from now on; what it returns is ready after the first. Whoever has not left [`GRACE`] later, or when the
-/// signal comes again, is made to leave.
-pub(crate) fn watch() -> Result<oneshot::Receiver<Exit>, Failure> {
+/// signal comes again, is made to leave; `last` is done before.
+pub(crate) fn watch(last: impl FnOnce(Exit) + Send + 'static) -> Result<oneshot::Receiver<Exit>, Failure> {
     let failed = |error| Failure::caused("watching for signals", &error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
@@ -34,6 +34,7 @@ pub(crate) fn watch() -> Result<oneshot::Receiver<Exit>, Failure> {
             _ = terminate.recv() => {}
             () = tokio::time::sleep(GRACE) => {}
         }
+        last(exit);
         temporary::remove_all();
         std::process::exit(i32::from(exit.code()));
     });

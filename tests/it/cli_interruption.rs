@@ -121,10 +121,14 @@ fn an_interrupted_archive_leaves_what_was_there() {
 fn a_program_that_waits_for_its_reader_can_be_interrupted_too() {
     let layout = Stalling::start().layout;
     let home = tools::temporary_folder();
-    let mut child = program(&["carve", &layout.reference("latest"), "/big"], home.path());
+    let report = home.path().join("report.json");
+    let words = ["carve", &layout.reference("latest"), "/big", "--report", tools::text(&report)];
+    let mut child = program(&words, home.path());
     // Once the first byte is there the program watches for signals, and soon the pipe is full.
     let mut stdout = child.stdout.take().unwrap();
     stdout.read_exact(&mut [0]).unwrap();
     send("INT", &child);
     assert_eq!(child.wait().unwrap().code(), Some(130));
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
+    assert_eq!((&report["exit"], &report["command"]), (&130.into(), &"carve".into()));
 }

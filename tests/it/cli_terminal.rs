@@ -109,7 +109,19 @@ fn a_transfer_shows_its_progress_and_ctrl_c_ends_it() {
     // What the key sends.
     stdin.write_all(b"\x03").unwrap();
     stdout.read_to_end(&mut text).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130), "{}", String::from_utf8_lossy(&text));
+    let text = String::from_utf8(text).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{text}");
+    let stays = text.rsplit("\x1b[2K").next().unwrap();
+    assert!(!stays.contains("layer 0 "), "{text:?}");
+}
+
+#[test]
+fn no_bar_stays_when_the_reader_of_the_content_leaves() {
+    let stalling = Stalling::start();
+    let image = stalling.image();
+    // The bars are on the terminal, the content goes to a pipe that is closed after its first byte; the registry stalls.
+    let (stays, _) = shown(80, &format!("P carve {image} /big | head -c 1 > /dev/null"));
+    assert!(!stays.contains("layer 0 "), "{stays:?}");
 }
 
 #[test]
