@@ -1,43 +1,23 @@
-//! Credentials: what they are and where they are found.
+//! Credentials: what they are, where they are kept and where else they are found.
+//!
+//! ```text
+//! environment ▸ DOCKER_AUTH_CONFIG ▸ own stores ▸ REGISTRY_AUTH_FILE, or containers' files ▸ docker's   (sources)
+//!                                    keyring ▸ encrypted file ▸ plain file                              (store)
+//! ```
 
+pub(crate) mod auth_file;
 pub(crate) mod credential;
-pub(crate) mod docker_config;
+mod error;
+pub(crate) mod helper;
+pub(crate) mod key;
+#[cfg(feature = "stores")]
+pub(crate) mod passphrase;
+pub(crate) mod places;
+pub(crate) mod sources;
+pub(crate) mod store;
 
-pub use credential::Credential;
-
-/// Why stored credentials could not be read. Never shows any of what the file holds.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// An entry's `auth` is not what docker writes.
-    #[error("{path}: the entry of {key:?} has an `auth` that is not base64 of user:password; log in again")]
-    Auth {
-        /// The file.
-        path: String,
-        /// The entry's key.
-        key: String,
-    },
-    /// The file is larger than any real one.
-    #[error("{path} is larger than {} bytes", crate::limits::DOCKER_CONFIG_BYTES)]
-    Large {
-        /// The file.
-        path: String,
-    },
-    /// The file cannot be read.
-    #[error("reading {path}")]
-    Read {
-        /// The file.
-        path: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The file is not the JSON that docker writes. The parser's message is left out: it quotes values.
-    #[error("{path} is not docker's configuration: line {line}, column {column}")]
-    Syntax {
-        /// The file.
-        path: String,
-        /// Line of the first mistake, from 1.
-        line: usize,
-        /// Column of the first mistake, from 1.
-        column: usize,
-    },
-}
+pub use credential::{Credential, CredentialKind};
+pub use error::CredentialError;
+pub use key::RegistryKey;
+pub use sources::{Candidate, CredentialSources};
+pub use store::{CredentialStore, StoredEntry};

@@ -1,11 +1,11 @@
 //! Where everything begins: settings, and images by their references.
 
-use std::{error::Error as _, fmt, path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use crate::{
-    auth::{Credential, docker_config},
+    auth::{Credential, CredentialSources, RegistryKey},
     cache::Cache,
-    error::Error,
+    error::{Error, Kind},
     image::{
         Image,
         resolve::{self, Request},
@@ -36,13 +36,14 @@ use crate::{
 pub struct Client {
     http: Arc<Http>,
     credentials: Vec<(String, Credential)>,
+    sources: Arc<CredentialSources>,
     progress: Arc<dyn Progress>,
     cache: Option<Cache>,
 }
 
 impl Client {
-    /// Settings to begin with: https except for registries on this machine, credentials from docker's `config.json`, nothing kept
-    /// on disk.
+    /// Settings to begin with: https except for registries on this machine, credentials from wherever people keep them, nothing
+    /// kept on disk.
     ///
     /// ```
     /// let client = layerslayer::Client::builder().build()?;
@@ -55,6 +56,7 @@ impl Client {
             http: Http::builder(),
             ca_files: Vec::new(),
             credentials: Vec::new(),
+            sources: CredentialSources::new(),
             progress: Arc::new(Silent),
             cache: None,
         }
@@ -92,7 +94,7 @@ impl Client {
             ImageReference::OciArchive { path, .. } => resolve::layout(request, path, true).await,
             ImageReference::OciLayout { path, .. } => resolve::layout(request, path, false).await,
             ImageReference::Registry(reference) => {
-                let session = self.session(reference);
+                let session = self.session(reference).await?;
                 resolve::registry(request, reference, session).await
             }
         }
@@ -116,21 +118,31 @@ impl Client {
         Transferred { requests: self.http.requests(), bytes: self.http.bytes_fetched() }
     }
 
-    fn session(&self, reference: &Reference) -> Arc<Session> {
+    async fn session(&self, reference: &Reference) -> Result<Arc<Session>, Error> {
         let (host, name) = (reference.api_host().to_owned(), reference.repository().to_owned());
         let mut given = self.credentials.iter().rev();
         let given = given.find(|(registry, _)| registry == reference.registry() || *registry == host);
         let credential = match given {
             Some((_, credential)) => Some(credential.clone()),
-            None => docker_config::find(&host).unwrap_or_else(|error| {
-                // As docker does: a broken file must not keep anybody from public images.
-                let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-                self.progress.warning(&format!("{error}{cause}; going on without credentials"));
-                None
-            }),
+            None => self.stored(reference.registry(), reference.repository()).await?,
         };
         let (http, progress) = (Arc::clone(&self.http), Arc::clone(&self.progress));
-        Session::with_progress(http, Repository { host, name }, credential, progress)
+        Ok(Session::with_progress(http, Repository { host, name }, credential, progress))
+    }
+
+    /// What the sources have for a repository. They block, so they are asked away from the workers.
+    async fn stored(&self, registry: &str, repository: &str) -> Result<Option<Credential>, Error> {
+        let failed = |error: &dyn fmt::Display| {
+            Error::new(Kind::Other, format!("looking for the credential of {registry}: {error}"))
+        };
+        let key: RegistryKey = registry.parse().map_err(|error| failed(&error))?;
+        let (sources, repository) = (Arc::clone(&self.sources), repository.to_owned());
+        let asked = tokio::task::spawn_blocking(move || sources.find(&key, Some(&repository))).await;
+        let found = asked.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        for warning in found.warnings {
+            self.progress.warning(&format!("{warning}; going on without it"));
+        }
+        Ok(found.credential)
     }
 }
 
@@ -172,6 +184,7 @@ pub struct ClientBuilder {
     http: HttpBuilder,
     ca_files: Vec<PathBuf>,
     credentials: Vec<(String, Credential)>,
+    sources: CredentialSources,
     progress: Arc<dyn Progress>,
     cache: Option<Cache>,
 }
@@ -209,7 +222,7 @@ impl ClientBuilder {
     }
 
     /// Uses this credential for `registry` (as [`Reference::registry`] gives it: `docker.io`, `localhost:5000`), and for no
-    /// other, instead of what docker's `config.json` holds for it. The last one for a registry counts.
+    /// other, instead of what is stored for it. The last one for a registry counts.
     ///
     /// ```
     /// use layerslayer::{Client, Credential};
@@ -222,6 +235,13 @@ impl ClientBuilder {
     #[must_use]
     pub fn credential(mut self, registry: impl Into<String>, credential: Credential) -> Self {
         self.credentials.push((registry.into(), credential));
+        self
+    }
+
+    /// Looks for stored credentials there, instead of in the [`CredentialSources::new`] of this process.
+    #[must_use]
+    pub fn credential_sources(mut self, sources: CredentialSources) -> Self {
+        self.sources = sources;
         self
     }
 
@@ -263,10 +283,10 @@ impl ClientBuilder {
     /// assert!(client.is_err());
     /// ```
     pub fn build(self) -> Result<Client, Error> {
-        let Self { http, ca_files, credentials, progress, cache } = self;
+        let Self { http, ca_files, credentials, sources, progress, cache } = self;
         let http = http.ca_files(ca_files).build()?;
         let cache = cache.map(|cache| cache.with_progress(Arc::clone(&progress)));
-        Ok(Client { http, credentials, progress, cache })
+        Ok(Client { http, credentials, sources: Arc::new(sources), progress, cache })
     }
 }
 

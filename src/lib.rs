@@ -40,7 +40,12 @@ mod source;
 mod tar;
 mod toc;
 
-pub use auth::Credential;
+pub use auth::{
+    Candidate, Credential, CredentialError, CredentialKind, CredentialSources, CredentialStore, RegistryKey,
+    StoredEntry,
+};
+#[cfg(feature = "stores")]
+pub use auth::{passphrase::PassphrasePurpose, store::choice::StoreKind};
 pub use cache::{Cache, CacheError, CacheOptions, CachedTable, Removed, parse_size};
 pub use carve::{CarveOptions, Collection, File, Item, Outcome, Selection};
 pub use client::{Client, ClientBuilder, Transferred};

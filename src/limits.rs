@@ -275,3 +275,26 @@ pub const DIGEST_STATE_BYTES: u64 = 1 << 10;
 /// assert_eq!(layerslayer::limits::ZTOC_SPAN_BYTES, 64 * 1024 * 1024);
 /// ```
 pub const ZTOC_SPAN_BYTES: u64 = 64 << 20;
+/// Largest file of credentials of our own that is read, in bytes.
+pub const CREDENTIALS_BYTES: u64 = 4 << 20;
+
+/// Longest passphrase read from a file descriptor, in bytes.
+pub const PASSPHRASE_BYTES: u64 = 4 << 10;
+
+/// Longest wait for another process of ours that writes credentials.
+pub const LOCK_WAIT: Duration = Duration::from_secs(30);
+
+/// Most memory that the header of an encrypted file may ask of Argon2id, in KiB.
+pub const ARGON2_KIB: u32 = 1 << 20;
+
+/// Most passes over it.
+pub const ARGON2_PASSES: u32 = 64;
+
+/// Most lanes of it.
+pub const ARGON2_LANES: u32 = 16;
+
+/// Longest that a credential helper may take.
+pub const HELPER_WAIT: Duration = Duration::from_secs(10);
+
+/// Most output of a credential helper that is read, in bytes.
+pub const HELPER_BYTES: u64 = 1 << 20;

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
+use zeroize::Zeroizing;
 
 /// A secret for one registry, and where it came from. Cannot be printed: `Debug` shows its origin alone.
 ///
@@ -17,6 +19,54 @@ use secrecy::{ExposeSecret as _, SecretString};
 pub struct Credential {
     pub(crate) secret: Secret,
     origin: Origin,
+    token_server: Option<String>,
+    expires: Option<Timestamp>,
+}
+
+/// What kind of secret a credential holds.
+///
+/// ```
+/// use layerslayer::{Credential, CredentialKind};
+///
+/// let credential = Credential::basic("me", String::from("secret").into());
+/// assert_eq!(credential.kind(), CredentialKind::Password);
+/// assert_eq!(credential.kind().to_string(), "password");
+/// ```
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum CredentialKind {
+    /// A refresh token for the registry's token server (docker's `identitytoken`).
+    IdentityToken,
+    /// User name and password, or a personal access token in its place.
+    Password,
+    /// A ready token for the registry itself (docker's `registrytoken`).
+    RegistryToken,
+}
+
+impl CredentialKind {
+    /// Every kind, in the order in which docker prefers them.
+    pub(crate) const ALL: [Self; 3] = [Self::RegistryToken, Self::IdentityToken, Self::Password];
+
+    /// The kind's name in files and in what people see.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::IdentityToken => "identity-token",
+            Self::Password => "password",
+            Self::RegistryToken => "registry-token",
+        }
+    }
+
+    /// The kind of this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+impl fmt::Display for CredentialKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 /// The secret, by how it is used.
@@ -61,12 +111,113 @@ impl Credential {
     /// ```
     #[must_use]
     pub fn basic(username: impl Into<String>, password: SecretString) -> Self {
-        Self { secret: Secret::Basic { username: username.into(), password }, origin: Origin::Explicit }
+        Self::new(Secret::Basic { username: username.into(), password })
+    }
+
+    /// A refresh token for the registry's token server, and the user name that goes with it, which may be empty.
+    #[must_use]
+    pub fn identity_token(username: impl Into<String>, token: SecretString) -> Self {
+        Self::new(Secret::Identity { username: username.into(), token })
+    }
+
+    pub(crate) fn new(secret: Secret) -> Self {
+        Self { secret, origin: Origin::Explicit, token_server: None, expires: None }
+    }
+
+    /// The same, to be shown to this token server alone: an address without its query.
+    #[must_use]
+    pub fn pinned_to(mut self, token_server: Option<String>) -> Self {
+        self.token_server = token_server;
+        self
+    }
+
+    /// The same, known to expire then.
+    #[must_use]
+    pub fn expiring(mut self, expires: Option<std::time::SystemTime>) -> Self {
+        self.expires = expires.and_then(|time| Timestamp::try_from(time).ok());
+        self
+    }
+
+    /// The user name; empty where the secret alone says who it is.
+    #[must_use]
+    pub fn username(&self) -> &str {
+        match &self.secret {
+            Secret::Basic { username, .. } | Secret::Identity { username, .. } => username,
+            Secret::Registry { .. } => "",
+        }
+    }
+
+    /// The password or token.
+    #[must_use]
+    pub fn secret(&self) -> &SecretString {
+        match &self.secret {
+            Secret::Basic { password, .. } => password,
+            Secret::Identity { token, .. } | Secret::Registry { token } => token,
+        }
+    }
+
+    /// What kind of secret it is.
+    #[must_use]
+    pub fn kind(&self) -> CredentialKind {
+        match &self.secret {
+            Secret::Basic { .. } => CredentialKind::Password,
+            Secret::Identity { .. } => CredentialKind::IdentityToken,
+            Secret::Registry { .. } => CredentialKind::RegistryToken,
+        }
+    }
+
+    /// The only token server that may see it, if it was pinned to one.
+    #[must_use]
+    pub fn token_server(&self) -> Option<&str> {
+        self.token_server.as_deref()
+    }
+
+    /// When it expires, where that is known.
+    #[must_use]
+    pub fn expires(&self) -> Option<std::time::SystemTime> {
+        self.expires.map(Into::into)
+    }
+
+    /// Whether both hold the same user name, secret and pin, wherever they come from.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let secret = |credential: &Self| Zeroizing::new(credential.secret().expose_secret().to_owned());
+        self.kind() == other.kind()
+            && self.username() == other.username()
+            && secret(self) == secret(other)
+            && self.token_server == other.token_server
     }
 
     /// A credential found in `place`, for example `config.json at PATH`.
     pub(crate) fn stored(secret: Secret, place: String) -> Self {
-        Self { secret, origin: Origin::Stored(place) }
+        Self::new(secret).found_in(place)
+    }
+
+    /// The same, found in `place`.
+    pub(crate) fn found_in(mut self, place: impl Into<String>) -> Self {
+        self.origin = Origin::Stored(place.into());
+        self
+    }
+
+    /// A credential of this kind.
+    #[cfg_attr(not(feature = "stores"), allow(dead_code, reason = "only stores keep all kinds"))]
+    pub(crate) fn of_kind(kind: CredentialKind, username: String, text: SecretString) -> Self {
+        Self::new(match kind {
+            CredentialKind::IdentityToken => Secret::Identity { username, token: text },
+            CredentialKind::Password => Secret::Basic { username, password: text },
+            CredentialKind::RegistryToken => Secret::Registry { token: text },
+        })
+    }
+
+    /// When it expires, as stores write it.
+    pub(crate) fn expiry(&self) -> Option<Timestamp> {
+        self.expires
+    }
+
+    /// The same with what a store has kept of its expiry.
+    pub(crate) fn with_expiry(mut self, expires: Option<Timestamp>) -> Self {
+        self.expires = expires;
+        self
     }
 
     /// Whether it was found rather than given: one that was found may be refused on a public image and left out.
@@ -74,8 +225,9 @@ impl Credential {
         matches!(self.origin, Origin::Stored(_))
     }
 
-    /// Where it came from, for messages.
-    pub(crate) fn origin(&self) -> &str {
+    /// Where it came from, for messages: `config.json at PATH`, `the keyring`.
+    #[must_use]
+    pub fn origin(&self) -> &str {
         match &self.origin {
             Origin::Explicit => "--username",
             Origin::Stored(place) => place,
@@ -84,11 +236,7 @@ impl Credential {
 
     /// The secret texts in it, to keep them out of messages.
     pub(crate) fn texts(&self) -> Vec<SecretString> {
-        let secret = match &self.secret {
-            Secret::Basic { password, .. } => password,
-            Secret::Identity { token, .. } | Secret::Registry { token } => token,
-        };
-        let mut texts = vec![secret.clone()];
+        let mut texts = vec![self.secret().clone()];
         if let Secret::Basic { username, password } = &self.secret {
             texts.push(encoded(username, password));
         }

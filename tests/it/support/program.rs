@@ -41,7 +41,7 @@ impl Program {
         let folder = tools::temporary_folder();
         let mut command = Command::new(env!("CARGO_BIN_EXE_layerslayer"));
         command.env_clear().env("LC_ALL", "C.UTF-8").env("HOME", folder.path());
-        command.env("DOCKER_CONFIG", folder.path()).args(arguments);
+        command.env("DOCKER_CONFIG", folder.path()).env("XDG_RUNTIME_DIR", folder.path()).args(arguments);
         Self { command, input: Vec::new(), folder }
     }
 

@@ -1,0 +1,86 @@
+//! What can go wrong with credentials that are kept somewhere.
+
+use std::fmt;
+
+/// Why credentials could not be read or stored. The message says where, and what mends it; it never holds a secret, and nothing
+/// of what a helper or a file said.
+///
+/// ```
+/// let error = "no host!".parse::<layerslayer::RegistryKey>().unwrap_err();
+/// assert!(!error.is_unavailable());
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CredentialError {
+    kind: Kind,
+    message: Box<str>,
+}
+
+/// What the failure means to whoever asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    /// It cannot be opened for want of a passphrase, or with the one that was given.
+    Locked,
+    /// Anything else: damaged, not to be read, not to be trusted.
+    Other,
+    /// It cannot be written by its nature.
+    ReadOnly,
+    /// There is no such place on this machine, or it does not answer.
+    Unavailable,
+    /// What was asked for, or set in the environment, makes no sense.
+    Usage,
+}
+
+impl CredentialError {
+    pub(crate) fn new(kind: Kind, message: impl fmt::Display) -> Self {
+        Self { kind, message: message.to_string().into() }
+    }
+
+    pub(crate) fn locked(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Locked, message)
+    }
+
+    pub(crate) fn other(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Other, message)
+    }
+
+    pub(crate) fn unavailable(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Unavailable, message)
+    }
+
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    /// A passphrase is missing or wrong.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        self.kind == Kind::Locked
+    }
+
+    /// The place cannot be written to by its nature, such as the environment.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.kind == Kind::ReadOnly
+    }
+
+    /// There is no such place on this machine, or it does not answer.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        self.kind == Kind::Unavailable
+    }
+
+    /// What was asked for, or is set in the environment, makes no sense.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        self.kind == Kind::Usage
+    }
+}
+
+impl fmt::Display for CredentialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+// Causes are told in the message; none is exposed as a source.
+impl std::error::Error for CredentialError {}

@@ -1,0 +1,297 @@
+//! Every place where a credential may be, in the order in which they count.
+
+use std::{collections::BTreeSet, fmt, sync::Arc, time::SystemTime};
+
+#[cfg(feature = "stores")]
+use super::passphrase::{Ask, PassphrasePurpose, Passphrases};
+use super::{
+    auth_file::{AuthFile, Style},
+    credential::{Credential, CredentialKind},
+    error::CredentialError,
+    key::RegistryKey,
+    places::Places,
+    store::{CredentialStore, environment::Environment, preferred},
+};
+
+/// Where credentials are looked for: the environment, `DOCKER_AUTH_CONFIG`, our own stores, then either the file that
+/// `REGISTRY_AUTH_FILE` names or the files of containers' tools and docker, with the credential helpers that they name.
+/// Asking blocks: on files, on D-Bus, on programs.
+///
+/// ```no_run
+/// use layerslayer::CredentialSources;
+///
+/// let sources = CredentialSources::new();
+/// for candidate in sources.candidates(&"ghcr.io".parse()?) {
+///     println!("{} {}", candidate.place, candidate.username);
+/// }
+/// # Ok::<(), layerslayer::CredentialError>(())
+/// ```
+#[derive(Clone)]
+pub struct CredentialSources {
+    environment: Environment,
+    places: Places,
+    own: Arc<Vec<Own>>,
+    #[cfg(feature = "stores")]
+    passphrases: Passphrases,
+}
+
+/// A store of ours.
+struct Own {
+    store: Box<dyn CredentialStore>,
+    /// Whether it may be asked at all; it is left out silently if not.
+    is_there: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// What a source has for a registry.
+///
+/// ```no_run
+/// # let sources = layerslayer::CredentialSources::new();
+/// let candidates = sources.candidates(&"docker.io".parse()?);
+/// if let Some(first) = candidates.iter().find(|candidate| candidate.problem.is_none()) {
+///     println!("{} wins", first.place);
+/// }
+/// # Ok::<(), layerslayer::CredentialError>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Candidate {
+    /// Where it is: `the keyring`, `config.json at PATH`.
+    pub place: String,
+    /// The user name, as far as it is known.
+    pub username: String,
+    /// What kind of secret it is, as far as that is known.
+    pub kind: Option<CredentialKind>,
+    /// When it expires, as far as that is known.
+    pub expires: Option<SystemTime>,
+    /// Why it cannot be used: the source cannot be read, or is locked.
+    pub problem: Option<CredentialError>,
+    /// The credential itself.
+    pub credential: Option<Credential>,
+}
+
+/// What was found for an image.
+pub(crate) struct Found {
+    pub(crate) credential: Option<Credential>,
+    /// Sources that could not be read, for whoever wonders.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Default for CredentialSources {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl CredentialSources {
+    /// Those of this process: its environment, its user's files. Nobody is asked for a passphrase.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::of(
+            Environment::of_process(),
+            Places::of_process(),
+            #[cfg(feature = "stores")]
+            Passphrases::of_process(Arc::new(|_| Ok(None))),
+        )
+    }
+
+    /// The same, asking `ask` for the passphrase of the encrypted store where the environment has none. It returns `None` where
+    /// nobody can be asked.
+    #[cfg(feature = "stores")]
+    #[must_use]
+    pub fn ask_passphrase(
+        self,
+        ask: impl Fn(PassphrasePurpose) -> Result<Option<secrecy::SecretString>, CredentialError>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        let ask: Arc<Ask> = Arc::new(ask);
+        Self::of(self.environment, self.places, Passphrases::of_process(ask))
+    }
+
+    pub(crate) fn of(
+        environment: Environment,
+        places: Places,
+        #[cfg(feature = "stores")] passphrases: Passphrases,
+    ) -> Self {
+        #[cfg(feature = "stores")]
+        let own = super::store::own(&places, &passphrases);
+        #[cfg(not(feature = "stores"))]
+        let own = Vec::new();
+        let own = own.into_iter().map(|(store, is_there)| Own { store, is_there }).collect();
+        Self {
+            environment,
+            places,
+            own: Arc::new(own),
+            #[cfg(feature = "stores")]
+            passphrases,
+        }
+    }
+
+    #[cfg(feature = "stores")]
+    pub(crate) fn places(&self) -> &Places {
+        &self.places
+    }
+
+    #[cfg(feature = "stores")]
+    pub(crate) fn passphrases(&self) -> &Passphrases {
+        &self.passphrases
+    }
+
+    /// The credential that counts for an image.
+    ///
+    /// What the user has said to us must be right: an environment that makes no sense and a store of ours that cannot be
+    /// read are errors. What others keep may be broken without keeping anybody from a public image.
+    pub(crate) fn find(
+        &self,
+        registry: &RegistryKey,
+        repository: Option<&str>,
+    ) -> Result<Found, CredentialError> {
+        let mut warnings = Vec::new();
+        let found = |credential, warnings| Ok(Found { credential: Some(credential), warnings });
+        if let Some(credential) = self.environment.find(registry)? {
+            return found(credential, warnings);
+        }
+        match self.of_docker_variable(registry) {
+            Ok(Some(credential)) => return found(credential, warnings),
+            Ok(None) => {}
+            Err(error) => warnings.push(error.to_string()),
+        }
+        for own in self.own.iter().filter(|own| (own.is_there)()) {
+            match preferred(own.store.as_ref(), registry, repository) {
+                Ok(Some(credential)) => return found(credential, warnings),
+                Ok(None) => {}
+                // No keyring on this machine is no news; a passphrase that nobody gives is.
+                Err(error) if error.is_unavailable() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        for (path, style) in self.files() {
+            let result = match AuthFile::read(&path, style) {
+                Ok(Some(file)) => file.find(registry, repository),
+                Ok(None) => Ok(None),
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(Some(credential)) => return found(credential, warnings),
+                Ok(None) => {}
+                Err(error) => warnings.push(error.to_string()),
+            }
+        }
+        Ok(Found { credential: None, warnings })
+    }
+
+    /// What every source has for a registry, the one that wins first, those that it shadows after it.
+    #[must_use]
+    pub fn candidates(&self, registry: &RegistryKey) -> Vec<Candidate> {
+        let mut candidates = Vec::new();
+        candidates.extend(Candidate::of(self.environment.find(registry), || self.environment.place()));
+        candidates.extend(Candidate::of(self.of_docker_variable(registry), || "DOCKER_AUTH_CONFIG".into()));
+        for own in self.own.iter().filter(|own| (own.is_there)()) {
+            candidates.extend(own.candidates(registry));
+        }
+        for (path, style) in self.files() {
+            let place = || path.display().to_string();
+            match AuthFile::read(&path, style) {
+                Ok(Some(file)) => {
+                    candidates.extend(Candidate::of(file.find(registry, None), || file.place().to_owned()));
+                }
+                Ok(None) => {}
+                Err(error) => candidates.extend(Candidate::of(Err(error), place)),
+            }
+        }
+        candidates
+    }
+
+    /// Every registry that some source has a credential for, as far as they can be listed, sorted.
+    #[must_use]
+    pub fn registries(&self) -> Vec<RegistryKey> {
+        let mut registries = BTreeSet::new();
+        let own = self.own.iter().filter(|own| (own.is_there)()).map(|own| own.store.as_ref());
+        // A source that cannot be listed is told when it is asked for a registry.
+        for store in [&self.environment as &dyn CredentialStore].into_iter().chain(own) {
+            registries.extend(store.list().unwrap_or_default().into_iter().map(|entry| entry.registry));
+        }
+        if let Some(Ok(file)) = self.docker_variable() {
+            registries.extend(file.registries());
+        }
+        for (path, style) in self.files() {
+            if let Ok(Some(file)) = AuthFile::read(&path, style) {
+                registries.extend(file.registries());
+            }
+        }
+        registries.into_iter().collect()
+    }
+
+    fn files(&self) -> Vec<(std::path::PathBuf, Style)> {
+        match &self.places.registry_auth_file {
+            Some(file) => vec![(file.clone(), Style::Containers)],
+            None => self.places.files.clone(),
+        }
+    }
+
+    fn docker_variable(&self) -> Option<Result<AuthFile, CredentialError>> {
+        self.places.docker_auth_config.as_ref().map(AuthFile::of_environment)
+    }
+
+    fn of_docker_variable(&self, registry: &RegistryKey) -> Result<Option<Credential>, CredentialError> {
+        self.docker_variable().transpose()?.map_or(Ok(None), |file| file.find(registry, None))
+    }
+}
+
+impl Own {
+    /// What it has: opened where that asks nobody anything that was not asked before, else as it is listed.
+    fn candidates(&self, registry: &RegistryKey) -> Vec<Candidate> {
+        let place = || self.store.place();
+        let listed = match self.store.list() {
+            Ok(listed) => listed,
+            Err(error) if error.is_unavailable() => return Vec::new(),
+            Err(error) => return Candidate::of(Err(error), place).into_iter().collect(),
+        };
+        let mut listed: Vec<_> = listed.into_iter().filter(|entry| entry.registry == *registry).collect();
+        listed.sort_by_key(|entry| CredentialKind::ALL.iter().position(|kind| *kind == entry.kind));
+        let opened = listed.into_iter().filter_map(|entry| {
+            let mut candidate = Candidate::of(self.store.retrieve(registry, entry.kind), place)?;
+            candidate.kind = Some(entry.kind);
+            candidate.username = entry.username;
+            Some(candidate)
+        });
+        opened.collect()
+    }
+}
+
+impl Candidate {
+    fn of(
+        result: Result<Option<Credential>, CredentialError>,
+        place: impl FnOnce() -> String,
+    ) -> Option<Self> {
+        match result {
+            Ok(None) => None,
+            Ok(Some(credential)) => Some(Self {
+                place: credential.origin().to_owned(),
+                username: credential.username().to_owned(),
+                kind: Some(credential.kind()),
+                expires: credential.expires(),
+                problem: None,
+                credential: Some(credential),
+            }),
+            Err(error) => Some(Self {
+                place: place(),
+                username: String::new(),
+                kind: None,
+                expires: None,
+                problem: Some(error),
+                credential: None,
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for CredentialSources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CredentialSources").field("files", &self.places.files).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! Which source wins.
+
+use std::{collections::HashMap, ffi::OsString, fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use secrecy::ExposeSecret as _;
+use tempfile::TempDir;
+
+use super::*;
+#[cfg(feature = "stores")]
+use crate::auth::store::plain_file::PlainFile;
+
+/// A home directory and an environment.
+struct Home {
+    folder: TempDir,
+    variables: Vec<(String, OsString)>,
+}
+
+impl Home {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let runtime = folder.path().join("run").into_os_string();
+        Self { folder, variables: vec![("XDG_RUNTIME_DIR".into(), runtime)] }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn file(self, name: &str, text: impl AsRef<[u8]>) -> Self {
+        let path = self.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        self
+    }
+
+    fn set(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    fn sources(&self) -> CredentialSources {
+        let variables: HashMap<_, _> = self.variables.iter().cloned().collect();
+        let places =
+            Places::of(&|name| variables.get(name).cloned(), Some(self.path().into()), Some(u32::MAX));
+        let environment =
+            Environment::of(self.variables.iter().map(|(name, value)| (name.into(), value.clone())));
+        CredentialSources::of(
+            environment,
+            places,
+            #[cfg(feature = "stores")]
+            Passphrases::fixed("open sesame"),
+        )
+    }
+
+    /// User and place of what is found, and the warnings.
+    fn found(&self, registry: &str, repository: &str) -> (Option<(String, String)>, Vec<String>) {
+        let found = self.sources().find(&registry.parse().unwrap(), Some(repository)).unwrap();
+        let credential = found.credential.map(|credential| {
+            (
+                credential.username().to_owned(),
+                credential.origin().replace(self.path().to_str().unwrap(), "~"),
+            )
+        });
+        (credential, found.warnings)
+    }
+
+    fn user(&self, registry: &str, repository: &str) -> String {
+        let (found, warnings) = self.found(registry, repository);
+        assert!(warnings.is_empty(), "{warnings:?}");
+        found.map(|(user, _)| user).unwrap_or_default()
+    }
+
+    fn helper(self, name: &str, line: &str) -> (Self, String) {
+        let name = format!("{name}-{}", std::process::id());
+        let path = self.path().join(format!("docker-credential-{name}"));
+        fs::write(&path, format!("#!/bin/sh\n{line}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        (self, name)
+    }
+}
+
+fn auths(key: &str, user: &str) -> String {
+    format!(r#"{{"auths":{{"{key}":{{"auth":"{}"}}}}}}"#, STANDARD.encode(format!("{user}:x")))
+}
+
+#[test]
+fn sources_count_in_their_order() {
+    let mut home = Home::new();
+    assert_eq!(home.user("a.b", "x"), "");
+    home = home.file(".dockercfg", auths("a.b", "legacy").replace(r#"{"auths":"#, "").replace("}}}", "}}"));
+    assert_eq!(home.user("a.b", "x"), "legacy");
+    home = home.file(".docker/config.json", auths("https://a.b/v1/", "docker"));
+    assert_eq!(home.user("a.b", "x"), "docker");
+    home = home.file(".config/containers/auth.json", auths("a.b", "containers"));
+    assert_eq!(home.user("a.b", "x"), "containers");
+    home = home.file("run/containers/auth.json", auths("a.b", "runtime"));
+    assert_eq!(home.user("a.b", "x"), if cfg!(target_os = "linux") { "runtime" } else { "containers" });
+    home = home.file("explicit.json", auths("a.b", "explicit"));
+    let explicit = home.path().join("explicit.json");
+    home = home.set("REGISTRY_AUTH_FILE", explicit);
+    assert_eq!(home.user("a.b", "x"), "explicit");
+    #[cfg(feature = "stores")]
+    {
+        let own = home.path().join(".config/layerslayer");
+        let basic = |user: &str| Credential::basic(user, String::from("x").into());
+        let key = "a.b".parse().unwrap();
+        PlainFile::new(&own).store(&key, &basic("plain")).unwrap();
+        assert_eq!(home.user("a.b", "x"), "plain");
+        let sealed = crate::auth::store::sealed(&own, &Passphrases::fixed("open sesame"));
+        sealed.store(&key, &basic("sealed")).unwrap();
+        assert_eq!(home.user("a.b", "x"), "sealed");
+    }
+    home = home.set("DOCKER_AUTH_CONFIG", auths("a.b", "variable"));
+    assert_eq!(home.user("a.b", "x"), "variable");
+    home = home.set("LAYERSLAYER_AUTH_A_B", "own:x");
+    assert_eq!(home.user("a.b", "x"), "own");
+    // Each of them is told, the winner first.
+    let candidates = home.sources().candidates(&"a.b".parse().unwrap());
+    let users: Vec<&str> = candidates.iter().map(|candidate| candidate.username.as_str()).collect();
+    let stores: &[&str] = if cfg!(feature = "stores") { &["sealed", "plain"] } else { &[] };
+    assert_eq!(users, [&["own", "variable"], stores, &["explicit"]].concat());
+}
+
+#[test]
+fn a_file_that_is_named_explicitly_is_the_only_one_of_others() {
+    let home = Home::new().file(".docker/config.json", auths("a.b", "docker"));
+    let home = home.file("explicit.json", auths("c.d", "explicit"));
+    let explicit = home.path().join("explicit.json");
+    let home = home.set("REGISTRY_AUTH_FILE", explicit);
+    assert_eq!((home.user("a.b", "x"), home.user("c.d", "x")), (String::new(), "explicit".into()));
+}
+
+#[test]
+fn keys_with_paths_count_most_specific_first_in_containers_files_alone() {
+    let entry = |user: &str| format!(r#"{{"auth":"{}"}}"#, STANDARD.encode(format!("{user}:x")));
+    let text = format!(
+        r#"{{"auths":{{"a.b":{},"a.b/ns":{},"a.b/ns/img":{},"docker.io/me":{},"index.docker.io":{}}}}}"#,
+        entry("host"),
+        entry("namespace"),
+        entry("image"),
+        entry("hub namespace"),
+        entry("hub")
+    );
+    let home = Home::new().file(".config/containers/auth.json", &text);
+    for (registry, repository, user) in [
+        ("a.b", "ns/img", "image"),
+        ("a.b", "ns/img/below", "image"),
+        ("a.b", "ns/image", "namespace"),
+        ("a.b", "nsx", "host"),
+        ("a.b", "other", "host"),
+        ("a.b:5000", "ns/img", ""),
+        ("docker.io", "me/app", "hub namespace"),
+        ("docker.io", "library/nginx", "hub"),
+    ] {
+        assert_eq!(home.user(registry, repository), user, "{registry}/{repository}");
+    }
+    let docker = Home::new().file(".docker/config.json", &text);
+    assert_eq!(docker.user("a.b", "ns/img"), "host");
+}
+
+#[test]
+fn a_broken_file_of_others_is_a_warning_and_the_next_is_asked() {
+    let home = Home::new()
+        .file(".config/containers/auth.json", "{")
+        .file(".docker/config.json", auths("a.b", "docker"));
+    let (found, warnings) = home.found("a.b", "x");
+    assert_eq!(found.unwrap().0, "docker");
+    assert!(warnings.len() == 1 && warnings[0].contains("containers/auth.json"), "{warnings:?}");
+}
+
+#[test]
+fn the_variable_of_docker_holds_auths_alone_or_counts_for_nothing() {
+    let auth = STANDARD.encode("me:hush");
+    for (value, user) in [
+        (format!(r#"{{"auths":{{"a.b":{{"auth":"{auth}"}}}}}}"#), Some("me")),
+        (format!(r#"{{"auths":{{"a.b":{{"auth":"{auth}"}}}},"credsStore":"x"}}"#), None),
+        (format!(r#"{{"auths":{{"a.b":{{"auth":"{auth}","email":"x"}}}}}}"#), None),
+        (r#"{"auths":{"a.b":{"identitytoken":"hush"}}}"#.to_owned(), None),
+    ] {
+        let (found, warnings) = Home::new().set("DOCKER_AUTH_CONFIG", &value).found("a.b", "x");
+        assert_eq!(found.as_ref().map(|(user, _)| user.as_str()), user);
+        assert_eq!(warnings.len(), usize::from(user.is_none()));
+        assert!(warnings.iter().all(|warning| !warning.contains("hush")), "{warnings:?}");
+    }
+}
+
+#[test]
+fn docker_asks_the_helper_of_a_registry_then_the_one_for_all_then_its_file() {
+    let line = |user: &str| format!(r#"echo '{{"Username":"{user}","Secret":"x"}}'"#);
+    let miss = format!("echo '{}'; exit 1", crate::auth::helper::NOT_FOUND);
+    let (home, of_one) = Home::new().helper("one", &line("of one"));
+    let (home, of_all) =
+        home.helper("all", &format!(r#"[ "$(cat)" = c.d ] && {{ {miss}; }}; {}"#, line("of all")));
+    let auth = STANDARD.encode("file:x");
+    let entry = format!(r#"{{"auth":"{auth}"}}"#);
+    let home = home.file(
+        ".docker/config.json",
+        format!(
+            r#"{{"auths":{{"a.b":{entry},"c.d":{entry},"e.f":{entry}}},"credsStore":"{of_all}",
+               "credHelpers":{{"a.b":"{of_one}","e.f":"","g.h":"no-such","docker.io":"{of_one}"}}}}"#
+        ),
+    );
+    crate::auth::helper::tests::search(home.path());
+    let user = |registry: &str| home.found(registry, "x").0.map(|(user, _)| user);
+    assert_eq!(user("a.b").as_deref(), Some("of one"));
+    assert_eq!(user("docker.io").as_deref(), Some("of one"));
+    assert_eq!(user("x.y").as_deref(), Some("of all"));
+    // A helper that has nothing is the end of it: the file's secret does not count.
+    assert_eq!(user("c.d"), None);
+    // An empty name means the file.
+    assert_eq!(user("e.f").as_deref(), Some("file"));
+    let (found, warnings) = home.found("g.h", "x");
+    assert!(found.is_none());
+    assert!(warnings[0].contains("docker-credential-no-such is not installed"), "{warnings:?}");
+    assert!(warnings[0].contains("config.json"), "{warnings:?}");
+}
+
+#[test]
+fn what_is_said_to_us_must_make_sense() {
+    let home = Home::new().set("LAYERSLAYER_AUTH", "{");
+    assert!(home.sources().find(&"a.b".parse().unwrap(), None).is_err_and(|error| error.is_usage()));
+    #[cfg(feature = "stores")]
+    {
+        let home = Home::new();
+        let own = home.path().join(".config/layerslayer");
+        let key: RegistryKey = "a.b".parse().unwrap();
+        let plain = PlainFile::new(&own);
+        plain.store(&key, &Credential::basic("me", String::from("x").into())).unwrap();
+        fs::set_permissions(own.join("credentials.toml"), fs::Permissions::from_mode(0o644)).unwrap();
+        let error = home.sources().find(&key, None).map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("chmod 600"), "{error}");
+    }
+}
+
+#[test]
+fn every_registry_that_can_be_listed_is_listed() {
+    let home = Home::new()
+        .file(
+            ".docker/config.json",
+            r#"{"auths":{"https://index.docker.io/v1/":{}},"credHelpers":{"c.d":"x"}}"#,
+        )
+        .file(".config/containers/auth.json", auths("quay.io/me", "me"))
+        .set("LAYERSLAYER_AUTH", r#"{"a.b":"me:x"}"#);
+    let registries = home.sources().registries();
+    let registries: Vec<&str> = registries.iter().map(RegistryKey::as_str).collect();
+    assert_eq!(registries, ["a.b", "c.d", "docker.io", "quay.io/me"]);
+    let found = home.sources().find(&"a.b".parse().unwrap(), None).unwrap().credential.unwrap();
+    assert_eq!(found.secret().expose_secret(), "x");
+}

@@ -1,0 +1,189 @@
+//! Stores of credentials: one trait, and who implements it.
+
+#[cfg(feature = "stores")]
+pub(crate) mod choice;
+#[cfg(all(test, feature = "stores"))]
+mod conformance;
+pub(crate) mod environment;
+#[cfg(feature = "keyring")]
+pub(crate) mod keyring;
+#[cfg(feature = "stores")]
+pub(crate) mod others;
+#[cfg(feature = "stores")]
+pub(crate) mod plain_file;
+#[cfg(feature = "stores")]
+pub(crate) mod private;
+#[cfg(feature = "stores")]
+mod record;
+#[cfg(feature = "stores")]
+pub(crate) mod sealed_file;
+#[cfg(feature = "stores")]
+mod table;
+
+use super::{
+    credential::{Credential, CredentialKind},
+    error::CredentialError,
+    key::RegistryKey,
+};
+
+/// A place that keeps credentials by registry and kind. Calls block: on files, on D-Bus, on a person who is asked for a
+/// passphrase.
+///
+/// ```
+/// use layerslayer::{CredentialError, CredentialStore, RegistryKey};
+///
+/// fn forget(store: &dyn CredentialStore, registry: &RegistryKey) -> Result<(), CredentialError> {
+///     for entry in store.list()?.iter().filter(|entry| entry.registry == *registry) {
+///         store.delete(registry, entry.kind)?;
+///     }
+///     Ok(())
+/// }
+/// ```
+pub trait CredentialStore: Send + Sync {
+    /// Where that is, for messages: `the keyring`, `the encrypted file PATH`.
+    fn place(&self) -> String;
+
+    /// Keeps a credential, in place of another of the same registry and kind.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written; then what was there is there still.
+    fn store(&self, registry: &RegistryKey, credential: &Credential) -> Result<(), CredentialError>;
+
+    /// Brings out a credential.
+    ///
+    /// # Errors
+    ///
+    /// If the place cannot be read or opened. That there is no such credential is none.
+    fn retrieve(
+        &self,
+        registry: &RegistryKey,
+        kind: CredentialKind,
+    ) -> Result<Option<Credential>, CredentialError>;
+
+    /// Removes a credential; whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// If the place cannot be written.
+    fn delete(&self, registry: &RegistryKey, kind: CredentialKind) -> Result<bool, CredentialError>;
+
+    /// What there is, sorted by registry and kind. Opens no secret, and asks for no passphrase.
+    ///
+    /// # Errors
+    ///
+    /// If the place cannot be read.
+    fn list(&self) -> Result<Vec<StoredEntry>, CredentialError>;
+
+    /// Whether there is such a credential. Opens no secret, and asks for no passphrase.
+    ///
+    /// # Errors
+    ///
+    /// If the place cannot be read.
+    fn exists(&self, registry: &RegistryKey, kind: CredentialKind) -> Result<bool, CredentialError> {
+        Ok(self.list()?.iter().any(|entry| entry.registry == *registry && entry.kind == kind))
+    }
+}
+
+/// What can be said of a stored credential without opening it.
+///
+/// ```
+/// # fn show(store: &dyn layerslayer::CredentialStore) -> Result<(), layerslayer::CredentialError> {
+/// for entry in store.list()? {
+///     println!("{} {} {}", entry.registry, entry.kind, entry.username);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub struct StoredEntry {
+    /// The registry it is for.
+    pub registry: RegistryKey,
+    /// What kind of secret it is.
+    pub kind: CredentialKind,
+    /// The user name; may be empty.
+    pub username: String,
+}
+
+/// The credential that counts of a store: of the longest path that covers the image, and of the kind that docker prefers.
+pub(crate) fn preferred(
+    store: &dyn CredentialStore,
+    registry: &RegistryKey,
+    repository: Option<&str>,
+) -> Result<Option<Credential>, CredentialError> {
+    let listed = store.list()?;
+    let covering = listed.iter().filter(|entry| entry.registry.covers(registry, repository));
+    let best = covering.max_by_key(|entry| {
+        let rank = CredentialKind::ALL.iter().rev().position(|kind| *kind == entry.kind);
+        (entry.registry.as_str().len(), rank)
+    });
+    best.map_or(Ok(None), |entry| store.retrieve(&entry.registry, entry.kind))
+}
+
+/// A store and whether it may be asked.
+#[cfg(feature = "stores")]
+type OwnStore = (Box<dyn CredentialStore>, Box<dyn Fn() -> bool + Send + Sync>);
+
+/// Our own stores in the order in which they count: keyring, encrypted file, plain file.
+#[cfg(feature = "stores")]
+pub(crate) fn own(
+    places: &super::places::Places,
+    passphrases: &super::passphrase::Passphrases,
+) -> Vec<OwnStore> {
+    let mut stores: Vec<OwnStore> = Vec::new();
+    #[cfg(feature = "keyring")]
+    stores.push((Box::new(keyring::Keyring), Box::new(keyring::may_be_there)));
+    if let Some(directory) = &places.own {
+        let sealed = std::sync::Arc::new(sealed(directory, passphrases));
+        let plain = plain_file::PlainFile::new(directory);
+        let (sealed_too, plain_too) = (std::sync::Arc::clone(&sealed), plain.clone());
+        stores.push((Box::new(sealed), Box::new(move || sealed_too.is_there())));
+        stores.push((Box::new(plain), Box::new(move || plain_too.is_there())));
+    }
+    stores
+}
+
+/// The encrypted file in our directory.
+#[cfg(feature = "stores")]
+pub(crate) fn sealed(
+    directory: &std::path::Path,
+    passphrases: &super::passphrase::Passphrases,
+) -> sealed_file::SealedFile {
+    #[cfg(feature = "keyring")]
+    let chest = keyring::may_be_there().then(|| Box::new(keyring::Keyring) as Box<dyn sealed_file::KeyChest>);
+    #[cfg(not(feature = "keyring"))]
+    let chest = None;
+    sealed_file::SealedFile::new(directory, passphrases.clone(), chest)
+}
+
+#[cfg(feature = "stores")]
+impl<T: CredentialStore + ?Sized> CredentialStore for std::sync::Arc<T> {
+    fn place(&self) -> String {
+        (**self).place()
+    }
+
+    fn store(&self, registry: &RegistryKey, credential: &Credential) -> Result<(), CredentialError> {
+        (**self).store(registry, credential)
+    }
+
+    fn retrieve(
+        &self,
+        registry: &RegistryKey,
+        kind: CredentialKind,
+    ) -> Result<Option<Credential>, CredentialError> {
+        (**self).retrieve(registry, kind)
+    }
+
+    fn delete(&self, registry: &RegistryKey, kind: CredentialKind) -> Result<bool, CredentialError> {
+        (**self).delete(registry, kind)
+    }
+
+    fn list(&self) -> Result<Vec<StoredEntry>, CredentialError> {
+        (**self).list()
+    }
+
+    fn exists(&self, registry: &RegistryKey, kind: CredentialKind) -> Result<bool, CredentialError> {
+        (**self).exists(registry, kind)
+    }
+}

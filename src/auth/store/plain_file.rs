@@ -1,0 +1,165 @@
+//! Credentials in a file that holds them in the clear: for who asked for it.
+
+use std::path::{Path, PathBuf};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use zeroize::Zeroizing;
+
+use super::{
+    super::{
+        credential::{Credential, CredentialKind},
+        error::CredentialError,
+        key::RegistryKey,
+    },
+    CredentialStore, StoredEntry,
+    private::PrivateDirectory,
+    table::Content,
+};
+
+/// The file's name.
+const NAME: &str = "credentials.toml";
+
+/// The plain file in our directory.
+#[derive(Clone, Debug)]
+pub(crate) struct PlainFile {
+    directory: PrivateDirectory,
+    path: PathBuf,
+}
+
+impl PlainFile {
+    /// The one in `directory`, be it there or not.
+    pub(crate) fn new(directory: &Path) -> Self {
+        let directory = PrivateDirectory::new(directory);
+        Self { path: directory.file(NAME), directory }
+    }
+
+    /// Whether there is such a file.
+    pub(crate) fn is_there(&self) -> bool {
+        self.path.symlink_metadata().is_ok()
+    }
+
+    fn read(&self) -> Result<Content, CredentialError> {
+        let text = self.directory.read(NAME)?;
+        Content::parse(text.as_ref().map(|text| text.as_str()), &self.path)
+    }
+
+    fn change<T>(
+        &self,
+        change: impl FnOnce(&mut Content) -> Result<T, CredentialError>,
+    ) -> Result<T, CredentialError> {
+        let lock = self.directory.lock()?;
+        let mut content = self.read()?;
+        let result = change(&mut content)?;
+        lock.write(NAME, &Zeroizing::new(content.text()))?;
+        Ok(result)
+    }
+}
+
+impl CredentialStore for PlainFile {
+    fn place(&self) -> String {
+        format!("the plain file {}", self.path.display())
+    }
+
+    fn store(&self, registry: &RegistryKey, credential: &Credential) -> Result<(), CredentialError> {
+        let filled = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty()).map(Into::into);
+        let values = vec![
+            ("username", filled(credential.username())),
+            ("secret", Some(credential.secret().expose_secret().into())),
+            ("token-server", credential.token_server().map(Into::into)),
+            ("expires", credential.expiry().map(|time| time.to_string().into())),
+        ];
+        self.change(|content| content.set(registry, credential.kind(), values))
+    }
+
+    fn retrieve(
+        &self,
+        registry: &RegistryKey,
+        kind: CredentialKind,
+    ) -> Result<Option<Credential>, CredentialError> {
+        let content = self.read()?;
+        let Some(entry) = content.entry(registry, kind)? else { return Ok(None) };
+        let text = |name: &str| content.text_of(registry, entry, name);
+        let Some(secret) = text("secret")? else {
+            return Err(content.damaged(format!("the entry of {registry} has no secret")));
+        };
+        let expires = match text("expires")?.map(str::parse) {
+            None => None,
+            Some(Ok(expires)) => Some(expires),
+            Some(Err(_)) => return Err(content.damaged(format!("expires of {registry} is no time"))),
+        };
+        let username = text("username")?.unwrap_or_default().to_owned();
+        let credential = Credential::of_kind(kind, username, SecretString::from(secret));
+        let pin = text("token-server")?.map(str::to_owned);
+        Ok(Some(credential.pinned_to(pin).with_expiry(expires).found_in(self.place())))
+    }
+
+    fn delete(&self, registry: &RegistryKey, kind: CredentialKind) -> Result<bool, CredentialError> {
+        if !self.exists(registry, kind)? {
+            return Ok(false);
+        }
+        self.change(|content| Ok(content.remove(registry, kind)))
+    }
+
+    fn list(&self) -> Result<Vec<StoredEntry>, CredentialError> {
+        self.read()?.list()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::OpenOptionsExt as _};
+
+    use super::{super::private::tests::private_folder, *};
+
+    fn write(directory: &Path, text: &str) {
+        use std::io::Write as _;
+        let mut options = fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(directory.join(NAME));
+        file.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    fn key(text: &str) -> RegistryKey {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn keys_and_comments_that_are_not_known_stay() {
+        let folder = private_folder();
+        let text = "# mine\nversion = 1\nother = [1, 2]\n\n[registries.\"a.b\".password] # why\nusername = \"me\" # who\n\
+                    secret = \"old\"\nnote = \"keep\"\n\n[later]\nx = 1\n";
+        write(folder.path(), text);
+        let file = PlainFile::new(folder.path());
+        file.store(&key("a.b"), &Credential::basic("me", String::from("new").into())).unwrap();
+        let now = fs::read_to_string(folder.path().join(NAME)).unwrap();
+        assert_eq!(now, text.replace("old", "new"));
+        file.store(&key("c.d:5"), &Credential::basic("you", String::from("x").into())).unwrap();
+        assert!(file.delete(&key("c.d:5"), CredentialKind::Password).unwrap());
+        assert_eq!(fs::read_to_string(folder.path().join(NAME)).unwrap(), now);
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_error_without_its_content_and_stays_as_it_is() {
+        let folder = private_folder();
+        let file = PlainFile::new(folder.path());
+        for text in [
+            "version = 1\n[registries.\"a.b\".password\nsecret = \"hush\"\n",
+            "[registries.\"a.b\".password]\nsecret = \"hush\"\n",
+            "version = 2\n[registries.\"a.b\".password]\nsecret = \"hush\"\n",
+            "version = 1\nregistries = \"hush\"\n",
+            "version = 1\n[registries.\"a.b\"]\npassword = \"hush\"\n",
+            "version = 1\n[registries.\"a.b\".password]\nsecret = [\"hush\"]\n",
+            "version = 1\n[registries.\"a.b\".password]\nusername = \"hush\"\n",
+            "version = 1\n[registries.\"a.b\".password]\nsecret = \"x\"\nexpires = \"hush\"\n",
+        ] {
+            write(folder.path(), text);
+            let error = file.retrieve(&key("a.b"), CredentialKind::Password).unwrap_err().to_string();
+            assert!(error.contains("damaged") && error.contains(NAME), "{error}");
+            assert!(!error.contains("hush"), "{error}");
+            assert_eq!(fs::read_to_string(folder.path().join(NAME)).unwrap(), text);
+        }
+        // What cannot be read whole is not written over either.
+        write(folder.path(), "version = 1\n[");
+        assert!(file.store(&key("c.d"), &Credential::basic("me", String::from("x").into())).is_err());
+        assert_eq!(fs::read_to_string(folder.path().join(NAME)).unwrap(), "version = 1\n[");
+    }
+}
