@@ -18,6 +18,10 @@ use crate::{
     registry::{Http, HttpBuilder, Repository, Session},
 };
 
+mod login;
+
+pub use login::{DeviceSignIn, Login};
+
 /// Opens images. Cheap to clone; clones share connections and settings.
 ///
 /// ```

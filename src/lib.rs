@@ -48,7 +48,7 @@ pub use auth::{
 pub use auth::{passphrase::PassphrasePurpose, store::choice::StoreKind};
 pub use cache::{Cache, CacheError, CacheOptions, CachedTable, Removed, parse_size};
 pub use carve::{CarveOptions, Collection, File, Item, Outcome, Selection};
-pub use client::{Client, ClientBuilder, Transferred};
+pub use client::{Client, ClientBuilder, DeviceSignIn, Login, Transferred};
 pub use error::Error;
 pub use image::Image;
 pub use layer::{Entries, Layer, Verification};

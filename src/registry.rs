@@ -3,6 +3,7 @@
 mod authorization;
 pub(crate) mod blob;
 mod challenge;
+pub(crate) mod device;
 pub(crate) mod error;
 pub(crate) mod http;
 mod redirect;
@@ -14,6 +15,7 @@ pub(crate) mod scripted;
 pub(crate) mod session;
 mod token;
 
+pub(crate) use authorization::NO_TOKEN_SERVER;
 pub(crate) use error::{Error, Kind};
 pub(crate) use http::{Http, HttpBuilder};
 pub(crate) use session::Session;

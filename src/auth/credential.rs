@@ -1,11 +1,13 @@
 //! Who we say we are to a registry.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
+
+use super::error::CredentialError;
 
 /// A secret for one registry, and where it came from. Cannot be printed: `Debug` shows its origin alone.
 ///
@@ -21,6 +23,25 @@ pub struct Credential {
     origin: Origin,
     token_server: Option<String>,
     expires: Option<Timestamp>,
+    keeper: Option<Arc<dyn Keeper>>,
+}
+
+/// Where an identity token is kept that a token server may replace at any time.
+pub(crate) trait Keeper: Send + Sync {
+    /// Waits until no other process renews it; then tells what is kept now. Blocks.
+    fn begin(&self) -> Result<Box<dyn Lease>, CredentialError>;
+}
+
+/// The right to use and to replace an identity token, until it is dropped.
+pub(crate) trait Lease: Send + Sync {
+    /// What is kept now; `None` if it has been removed.
+    fn credential(&self) -> Option<&Credential>;
+
+    /// Keeps this token from now on. Blocks.
+    fn replace(&self, token: &SecretString) -> Result<(), CredentialError>;
+
+    /// Removes it: it is good for nothing any more. Blocks.
+    fn remove(&self) -> Result<(), CredentialError>;
 }
 
 /// What kind of secret a credential holds.
@@ -58,6 +79,7 @@ impl CredentialKind {
     }
 
     /// The kind of this name.
+    #[cfg(feature = "stores")]
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
@@ -121,7 +143,7 @@ impl Credential {
     }
 
     pub(crate) fn new(secret: Secret) -> Self {
-        Self { secret, origin: Origin::Explicit, token_server: None, expires: None }
+        Self { secret, origin: Origin::Explicit, token_server: None, expires: None, keeper: None }
     }
 
     /// The same, to be shown to this token server alone: an address without its query.
@@ -200,7 +222,7 @@ impl Credential {
     }
 
     /// A credential of this kind.
-    #[cfg_attr(not(feature = "stores"), allow(dead_code, reason = "only stores keep all kinds"))]
+    #[cfg(feature = "stores")]
     pub(crate) fn of_kind(kind: CredentialKind, username: String, text: SecretString) -> Self {
         Self::new(match kind {
             CredentialKind::IdentityToken => Secret::Identity { username, token: text },
@@ -209,12 +231,26 @@ impl Credential {
         })
     }
 
+    /// The same, kept by `keeper`.
+    #[cfg(feature = "stores")]
+    pub(crate) fn kept_by(mut self, keeper: Arc<dyn Keeper>) -> Self {
+        self.keeper = Some(keeper);
+        self
+    }
+
+    /// Who keeps it, if it may be replaced.
+    pub(crate) fn keeper(&self) -> Option<&Arc<dyn Keeper>> {
+        self.keeper.as_ref()
+    }
+
     /// When it expires, as stores write it.
+    #[cfg(feature = "stores")]
     pub(crate) fn expiry(&self) -> Option<Timestamp> {
         self.expires
     }
 
     /// The same with what a store has kept of its expiry.
+    #[cfg(feature = "stores")]
     pub(crate) fn with_expiry(mut self, expires: Option<Timestamp>) -> Self {
         self.expires = expires;
         self

@@ -35,6 +35,7 @@ impl CredentialError {
         Self { kind, message: message.to_string().into() }
     }
 
+    #[cfg(feature = "stores")]
     pub(crate) fn locked(message: impl fmt::Display) -> Self {
         Self::new(Kind::Locked, message)
     }

@@ -10,7 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use secrecy::{ExposeSecret as _, SecretString};
+#[cfg(any(feature = "stores", test))]
+use secrecy::ExposeSecret as _;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -46,6 +48,7 @@ impl Drop for HelperRecord {
 
 impl HelperRecord {
     /// The protocol's words for a credential.
+    #[cfg(any(feature = "stores", test))]
     pub(crate) fn of(server: &str, credential: &Credential) -> Self {
         let username = match credential.kind() {
             super::CredentialKind::Password => credential.username(),
@@ -110,6 +113,7 @@ impl Helper {
     }
 
     /// Has it keep a credential.
+    #[cfg(any(feature = "stores", test))]
     pub(crate) fn store(&self, server: &str, credential: &Credential) -> Result<(), CredentialError> {
         let record = HelperRecord::of(server, credential);
         let input = Zeroizing::new(serde_json::to_string(&record).unwrap_or_default());
@@ -118,6 +122,7 @@ impl Helper {
     }
 
     /// Has it forget a credential; whether there was one.
+    #[cfg(any(feature = "stores", test))]
     pub(crate) fn erase(&self, server: &str) -> Result<bool, CredentialError> {
         let (status, output) = self.run("erase", server)?;
         match status.success() {

@@ -17,6 +17,7 @@ pub(crate) struct Places {
     /// Files of containers, then of docker, in the order in which they are asked.
     pub(crate) files: Vec<(PathBuf, Style)>,
     /// Docker's `config.json`.
+    #[cfg_attr(not(feature = "stores"), allow(dead_code, reason = "a store to write to"))]
     pub(crate) docker_config: Option<PathBuf>,
     /// Our own directory.
     #[cfg_attr(not(feature = "stores"), allow(dead_code, reason = "the place of stores"))]

@@ -37,7 +37,7 @@ pub struct CredentialSources {
 
 /// A store of ours.
 struct Own {
-    store: Box<dyn CredentialStore>,
+    store: Arc<dyn CredentialStore>,
     /// Whether it may be asked at all; it is left out silently if not.
     is_there: Box<dyn Fn() -> bool + Send + Sync>,
 }
@@ -117,8 +117,11 @@ impl CredentialSources {
         #[cfg(feature = "stores")]
         let own = super::store::own(&places, &passphrases);
         #[cfg(not(feature = "stores"))]
-        let own = Vec::new();
-        let own = own.into_iter().map(|(store, is_there)| Own { store, is_there }).collect();
+        let own: Vec<super::store::OwnStore> = Vec::new();
+        let own = own
+            .into_iter()
+            .map(|(store, is_there): super::store::OwnStore| Own { store: store.into(), is_there })
+            .collect();
         Self {
             environment,
             places,
@@ -159,7 +162,9 @@ impl CredentialSources {
         }
         for own in self.own.iter().filter(|own| (own.is_there)()) {
             match preferred(own.store.as_ref(), registry, repository) {
-                Ok(Some(credential)) => return found(credential, warnings),
+                Ok(Some(credential)) => {
+                    return found(self.kept(credential, &own.store, registry), warnings);
+                }
                 Ok(None) => {}
                 // No keyring on this machine is no news; a passphrase that nobody gives is.
                 Err(error) if error.is_unavailable() => {}
@@ -221,6 +226,25 @@ impl CredentialSources {
             }
         }
         registries.into_iter().collect()
+    }
+
+    /// An identity token may be replaced by its token server: then the store must learn of it.
+    #[cfg_attr(not(feature = "stores"), allow(clippy::unused_self, reason = "there is no store"))]
+    fn kept(
+        &self,
+        credential: Credential,
+        store: &Arc<dyn CredentialStore>,
+        registry: &RegistryKey,
+    ) -> Credential {
+        #[cfg(feature = "stores")]
+        if let (CredentialKind::IdentityToken, Some(directory)) = (credential.kind(), &self.places.own) {
+            let directory = super::store::private::PrivateDirectory::new(directory);
+            let (store, registry) = (Arc::clone(store), registry.clone());
+            let keeper = super::store::keeper::StoreKeeper { store, registry, directory };
+            return credential.kept_by(Arc::new(keeper));
+        }
+        let _ = (store, registry);
+        credential
     }
 
     fn files(&self) -> Vec<(std::path::PathBuf, Style)> {

@@ -5,6 +5,8 @@ pub(crate) mod choice;
 #[cfg(all(test, feature = "stores"))]
 mod conformance;
 pub(crate) mod environment;
+#[cfg(feature = "stores")]
+pub(crate) mod keeper;
 #[cfg(feature = "keyring")]
 pub(crate) mod keyring;
 #[cfg(feature = "stores")]
@@ -122,8 +124,7 @@ pub(crate) fn preferred(
 }
 
 /// A store and whether it may be asked.
-#[cfg(feature = "stores")]
-type OwnStore = (Box<dyn CredentialStore>, Box<dyn Fn() -> bool + Send + Sync>);
+pub(crate) type OwnStore = (Box<dyn CredentialStore>, Box<dyn Fn() -> bool + Send + Sync>);
 
 /// Our own stores in the order in which they count: keyring, encrypted file, plain file.
 #[cfg(feature = "stores")]

@@ -34,6 +34,9 @@ use crate::{
 /// Tokens are renewed this long before they expire, or a fifth of their lifetime if that is shorter.
 const REFRESH_AHEAD: Duration = Duration::from_secs(30);
 
+/// The pin of a credential that its registry takes without a token server.
+pub(crate) const NO_TOKEN_SERVER: &str = "none";
+
 /// A way to be authorised, in the order in which ways are tried.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Rung {
@@ -257,8 +260,13 @@ impl Authority {
         let offers = |scheme: &str| challenges.iter().any(|challenge| challenge.is(scheme));
         let is_open = |rung: &Rung| match (rung, &self.credential) {
             (Rung::Bearer, _) => offers("bearer"),
-            (Rung::Basic, Some(Credential { secret: Secret::Basic { .. }, .. })) => offers("basic"),
-            (Rung::Basic, _) => false,
+            // One that is pinned to a token server is for that alone.
+            (Rung::Basic, Some(credential)) => {
+                matches!(credential.secret, Secret::Basic { .. })
+                    && credential.token_server().is_none_or(|pin| pin == NO_TOKEN_SERVER)
+                    && offers("basic")
+            }
+            (Rung::Basic, None) => false,
             (Rung::Anonymous, Some(credential)) => credential.is_stored() && offers("bearer"),
             (Rung::Anonymous, None) => false,
         };

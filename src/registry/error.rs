@@ -51,6 +51,12 @@ impl Error {
         Self::new(Kind::Unavailable, doing, problem)
     }
 
+    /// The same, with this said before what happened.
+    pub(super) fn because(mut self, what: impl fmt::Display) -> Self {
+        self.problem = format!("{what}: {}", self.problem).into();
+        self
+    }
+
     /// The same with what to try.
     pub(super) fn advise(mut self, advice: impl fmt::Display) -> Self {
         self.advice = Some(advice.to_string().into());

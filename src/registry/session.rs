@@ -32,6 +32,8 @@ use crate::{
     },
 };
 
+pub(crate) mod login;
+mod renewal;
 mod request;
 #[cfg(test)]
 mod tests;

@@ -46,6 +46,8 @@ pub(super) struct TokenRequest<'a> {
     pub(super) service: Option<&'a str>,
     pub(super) scopes: Vec<String>,
     pub(super) credential: Option<&'a Credential>,
+    /// Whether an identity token is asked for too, as `docker login` does.
+    pub(super) wants_identity: bool,
     /// Texts that no message may hold: the server may know a credential that is not sent now from an earlier request.
     pub(super) hidden: Vec<String>,
     /// The most private class of address that the token server may have.
@@ -60,6 +62,8 @@ pub(super) struct Token {
     pub(super) header: HeaderValue,
     /// How long it may be used from when it was asked for.
     pub(super) left: Duration,
+    /// An identity token that came along: to be used from now on in place of what was sent.
+    pub(super) identity: Option<SecretString>,
 }
 
 #[derive(Deserialize)]
@@ -67,6 +71,7 @@ struct Body {
     access_token: Option<String>,
     expires_in: Option<Value>,
     issued_at: Option<Value>,
+    refresh_token: Option<String>,
     token: Option<String>,
 }
 
@@ -124,6 +129,14 @@ pub(super) fn scopes(challenge: Option<&str>, repository: &str) -> Vec<String> {
     scopes
 }
 
+/// A token server's address as it is written down and compared: without query and fragment.
+pub(super) fn pin_of(realm: &Url) -> String {
+    let mut bare = realm.clone();
+    bare.set_query(None);
+    bare.set_fragment(None);
+    bare.to_string()
+}
+
 impl TokenRequest<'_> {
     /// Gets a token. A refusal is an error of the kind `Unauthorized`.
     pub(super) async fn fetch(&self) -> Result<Token, Error> {
@@ -161,6 +174,9 @@ impl TokenRequest<'_> {
                 pairs.append_pair("scope", scope);
             }
             pairs.append_pair("client_id", CLIENT_ID);
+            if self.wants_identity {
+                pairs.append_pair("offline_token", "true");
+            }
             if let Some((username, password)) = basic {
                 if !username.is_empty() {
                     pairs.append_pair("account", username);
@@ -178,8 +194,10 @@ impl TokenRequest<'_> {
             .append_pair("grant_type", "refresh_token")
             .append_pair("service", self.service.unwrap_or_default())
             .append_pair("client_id", CLIENT_ID)
-            .append_pair("scope", &self.scopes.join(" "))
             .append_pair("refresh_token", refresh_token.expose_secret());
+        if !self.scopes.is_empty() {
+            form.query_pairs_mut().append_pair("scope", &self.scopes.join(" "));
+        }
         let body = form.query().unwrap_or_default().to_owned();
         let mut url = self.realm.clone();
         url.set_fragment(None);
@@ -256,7 +274,9 @@ impl TokenRequest<'_> {
         let Some(header) = bearer_header(&token) else {
             return Err(Error::other(&self.doing, "the token holds characters that no header may hold"));
         };
-        Ok(Token { header, left: time_left(&body, response::date(&reply.headers)) })
+        let identity = body.refresh_token.take().map(SecretString::from);
+        let identity = identity.filter(|token| !token.expose_secret().is_empty());
+        Ok(Token { header, left: time_left(&body, response::date(&reply.headers)), identity })
     }
 
     fn refused(&self, kind: Kind, reply: &Reply) -> Error {
@@ -367,6 +387,14 @@ mod tests {
         // Without the server's date our clock would have to do; it is not asked.
         assert_eq!(left(r#"{"expires_in":300,"issued_at":"1999-01-01T00:00:00Z"}"#, None), 300);
         assert_eq!(left(r#"{"expires_in":300,"issued_at":"yesterday"}"#, date), 300);
+    }
+
+    #[test]
+    fn a_token_server_is_known_without_its_query() {
+        let pin = |text: &str| pin_of(&text.parse().unwrap());
+        assert_eq!(pin("https://auth.example/token?x=1#y"), "https://auth.example/token");
+        assert_eq!(pin("https://Auth.example:443/token"), pin("https://auth.example/token"));
+        assert_ne!(pin("https://auth.example/other"), pin("https://auth.example/token"));
     }
 
     #[test]

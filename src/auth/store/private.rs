@@ -71,6 +71,11 @@ impl PrivateDirectory {
 
     /// Waits for the right to write; makes the directory if there is none.
     pub(crate) fn lock(&self) -> Result<Lock, CredentialError> {
+        self.lock_named(LOCK)
+    }
+
+    /// Waits for a lock of this name.
+    pub(crate) fn lock_named(&self, name: &str) -> Result<Lock, CredentialError> {
         let failed = |path: &Path, error: io::Error| {
             CredentialError::other(format!("locking {}: {error}", path.display()))
         };
@@ -78,7 +83,7 @@ impl PrivateDirectory {
         builder.recursive(true).mode(0o700);
         builder.create(&self.path).map_err(|error| failed(&self.path, error))?;
         check_directory(&self.path)?;
-        let path = self.file(LOCK);
+        let path = self.file(name);
         let flags = OFlags::RDWR | OFlags::CREATE;
         let file = open(&path, flags)?.ok_or_else(|| failed(&path, ErrorKind::NotFound.into()))?;
         check(&path, &file)?;

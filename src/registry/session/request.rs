@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use super::{Origin, Session, Task};
+use super::{Origin, Session, Task, renewal};
 use crate::{
     limits,
     oci::digest::Digest,
@@ -40,7 +40,7 @@ const RESOLUTIONS: usize = 2;
 
 /// What the registry itself is asked.
 #[derive(Clone, Copy)]
-enum Asked {
+pub(super) enum Asked {
     /// How to log in.
     Api,
     /// What the task is about.
@@ -48,7 +48,7 @@ enum Asked {
 }
 
 /// An attempt that failed.
-enum Trouble {
+pub(super) enum Trouble {
     /// For good.
     Final(Error),
     /// Another attempt may fare better.
@@ -255,6 +255,9 @@ impl Session {
     ) -> Result<(Rung, Grant), Error> {
         let mut first = None;
         for rung in self.authority.rungs(challenges, plan.from) {
+            if rung == Rung::Bearer {
+                self.check_pin(challenges)?;
+            }
             match self.step(rung, challenges, peer).await {
                 Ok(grant) => return Ok((rung, grant)),
                 Err(error) if error.is_unauthorized() => first = first.or(Some(error)),
@@ -265,6 +268,28 @@ impl Session {
             Some(error) => error.advise(self.advice()),
             None => self.unauthorized(task, refusal),
         })
+    }
+
+    /// Whether the token server that the registry names is the one that the credential is pinned to, if it is pinned.
+    fn check_pin(&self, challenges: &[Challenge]) -> Result<(), Error> {
+        let Some(credential) = &self.authority.credential else { return Ok(()) };
+        let Some(pin) = credential.token_server() else { return Ok(()) };
+        let bearer = challenges.iter().find(|challenge| challenge.is("bearer"));
+        let named = bearer.and_then(|bearer| bearer.parameter("realm")).unwrap_or_default();
+        let realm = Url::parse(named).map(|realm| token::pin_of(&realm)).unwrap_or_default();
+        if realm == pin {
+            return Ok(());
+        }
+        let shown = Url::parse(named).map_or_else(|_| "nowhere".to_owned(), |realm| redirect::shown(&realm));
+        let pinned =
+            Url::parse(pin).map_or_else(|_| "no token server".to_owned(), |pin| redirect::shown(&pin));
+        let problem = format!(
+            "the registry sends to the token server {shown}, but the credential from {} is pinned to {pinned}",
+            credential.origin()
+        );
+        let doing = format!("getting a token for {}", self.repository);
+        let advice = "it was not sent; if the registry has really moved its token server, log in again";
+        Err(Error::unauthorized(doing, problem).advise(advice))
     }
 
     /// Tries one rung.
@@ -278,11 +303,17 @@ impl Session {
             return Ok(grant);
         }
         let doing = format!("getting a token for {}", self.repository);
+        let credential = self.authority.credential.as_ref().filter(|_| rung != Rung::Anonymous);
         let bearer = challenges.iter().find(|challenge| challenge.is("bearer"));
         let named = bearer.and_then(|bearer| bearer.parameter("realm")).unwrap_or_default();
         let is_plain = lock(&self.origin).is_plain;
         let realm = token::realm(named, is_plain).map_err(|problem| Error::unauthorized(&doing, problem))?;
         let scope = bearer.and_then(|bearer| bearer.parameter("scope"));
+        let lease = match credential {
+            Some(credential) => renewal::begin(credential).await,
+            None => None,
+        };
+        let kept = lease.as_ref().and_then(|lease| lease.credential().cloned());
         let asked = self.http.clock.now();
         let request = TokenRequest {
             http: &self.http,
@@ -292,12 +323,17 @@ impl Session {
             realm,
             service: bearer.and_then(|bearer| bearer.parameter("service")),
             scopes: token::scopes(scope, &self.repository.name),
-            credential: self.authority.credential.as_ref().filter(|_| rung != Rung::Anonymous),
-            hidden: self.authority.secret_texts(),
+            credential: kept.as_ref().or(credential),
+            wants_identity: false,
+            hidden: [self.authority.secret_texts(), renewal::texts(kept.as_ref())].concat(),
             // Behind a proxy the registry's own address is unknown: of literal addresses only a public one will do then.
             floor: peer.unwrap_or(AddressClass::Public),
         };
-        let token = request.fetch().await?;
+        let fetched = request.fetch().await;
+        let token = match lease {
+            Some(lease) => renewal::end(lease, fetched, &self.repository.host, &self.progress).await?,
+            None => fetched?,
+        };
         Ok(Grant { header: token.header, lifetime: Some((asked, token.left)) })
     }
 
@@ -314,7 +350,7 @@ impl Session {
     fn advice(&self) -> String {
         match &self.authority.credential {
             None => format!(
-                "the image is private or does not exist: log in with `docker login {}`, or give --username and \
+                "the image is private or does not exist: log in with `layerslayer login {}`, or give --username and \
                  --password-stdin",
                 self.repository.host
             ),
@@ -327,7 +363,12 @@ impl Session {
 
     /// Sends a request to the registry. To one on this machine that has not answered yet: plain http first, https if it turns
     /// out to speak TLS.
-    async fn ask(&self, task: &Task<'_>, asked: Asked, headers: HeaderMap) -> Result<Answer, Trouble> {
+    pub(super) async fn ask(
+        &self,
+        task: &Task<'_>,
+        asked: Asked,
+        headers: HeaderMap,
+    ) -> Result<Answer, Trouble> {
         let origin = *lock(&self.origin);
         let url = match asked {
             Asked::Api => self.url("/v2/")?,
@@ -441,7 +482,7 @@ fn authorized_headers(headers: &HeaderMap, authorization: Option<&Authorization>
     headers
 }
 
-fn challenges(answer: &Answer) -> Vec<Challenge> {
+pub(super) fn challenges(answer: &Answer) -> Vec<Challenge> {
     let headers = answer.headers.get_all(header::WWW_AUTHENTICATE);
     Challenge::parse_all(headers.iter().map(HeaderValue::as_bytes))
 }

@@ -1,0 +1,212 @@
+//! Signing in with a device code (RFC 8628), as GitHub does it.
+
+use std::{sync::Arc, time::Duration};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    limits,
+    registry::{
+        error::Error,
+        http::{
+            Counters, HeaderMap, HeaderValue, Http, Method, Outgoing, StatusCode, Url, address::AddressClass,
+            header,
+        },
+        response,
+    },
+};
+
+const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
+
+/// What reading packages takes.
+const SCOPE: &str = "read:packages";
+
+/// Seconds between two questions where the server says nothing, and what `slow_down` adds (RFC 8628, section 3.5).
+const INTERVAL: u64 = 5;
+
+/// Seconds between two questions at most, whatever the server says.
+const LONGEST_INTERVAL: u64 = 60;
+
+/// Seconds that a code lives at most, whatever the server says.
+const LONGEST_LIFE: u64 = 60 * 60;
+
+/// Questions that may fail for want of an answer before the attempt is given up.
+const FAILURES: usize = 3;
+
+/// A code that waits for its user.
+pub(crate) struct DeviceCode {
+    device_code: SecretString,
+    /// What the user types.
+    pub(crate) user_code: String,
+    /// Where they type it.
+    pub(crate) verification_uri: String,
+    expires_in: u64,
+    interval: u64,
+}
+
+#[derive(Deserialize)]
+struct CodeBody {
+    device_code: String,
+    user_code: String,
+    verification_uri: String,
+    #[serde(default)]
+    expires_in: u64,
+    #[serde(default)]
+    interval: u64,
+}
+
+#[derive(Deserialize)]
+struct Body {
+    access_token: Option<String>,
+    error: Option<String>,
+}
+
+/// A server that gives device codes, and who we are to it.
+pub(crate) struct Device {
+    http: Arc<Http>,
+    counters: Arc<Counters>,
+    server: Url,
+    client_id: String,
+    doing: String,
+}
+
+impl Device {
+    /// The server at `server`: `https://github.com`.
+    pub(crate) fn new(http: &Arc<Http>, server: &str, client_id: &str) -> Result<Self, Error> {
+        let doing = format!("signing in at {server}");
+        let url = Url::parse(server).map_err(|_| Error::other(&doing, "not a valid address"))?;
+        let is_local = url.host_str().is_some_and(super::http::is_loopback);
+        if url.scheme() != "https" && !(url.scheme() == "http" && (is_local || http.plain_http)) {
+            return Err(Error::other(&doing, "the address is not https"));
+        }
+        let (http, client_id) = (Arc::clone(http), client_id.to_owned());
+        Ok(Self { counters: Arc::clone(&http.counters), http, server: url, client_id, doing })
+    }
+
+    /// Gets a code.
+    pub(crate) async fn begin(&self) -> Result<DeviceCode, Error> {
+        let form = [("client_id", self.client_id.as_str()), ("scope", SCOPE)];
+        let body = self.post("login/device/code", &form).await.map_err(|(error, _)| error)?;
+        match serde_json::from_slice::<CodeBody>(&body) {
+            Ok(body) => Ok(DeviceCode {
+                device_code: body.device_code.into(),
+                user_code: body.user_code,
+                verification_uri: body.verification_uri,
+                expires_in: body.expires_in,
+                interval: body.interval,
+            }),
+            Err(_) => match error_of(&body).as_deref() {
+                Some("device_flow_disabled") => {
+                    Err(self.refused("the application does not allow device codes"))
+                }
+                Some("incorrect_client_credentials" | "unauthorized_client" | "invalid_client") => {
+                    Err(self.refused("the client id is not known"))
+                }
+                _ => Err(Error::other(&self.doing, "the answer holds no device code")),
+            },
+        }
+    }
+
+    /// Waits until the user has typed the code, or has refused, or time is over.
+    pub(crate) async fn wait(&self, code: &DeviceCode) -> Result<SecretString, Error> {
+        let mut interval = if code.interval == 0 { INTERVAL } else { code.interval.min(LONGEST_INTERVAL) };
+        let life = if code.expires_in == 0 { LONGEST_LIFE } else { code.expires_in.min(LONGEST_LIFE) };
+        let until = self.http.clock.now() + Duration::from_secs(life);
+        let mut failures = 0;
+        while self.http.clock.now() < until {
+            self.http.clock.sleep(Duration::from_secs(interval)).await;
+            let form = [
+                ("client_id", self.client_id.as_str()),
+                ("device_code", code.device_code.expose_secret()),
+                ("grant_type", GRANT),
+            ];
+            let body = match self.post("login/oauth/access_token", &form).await {
+                Ok(body) => body,
+                Err((_, true)) if failures < FAILURES => {
+                    failures += 1;
+                    continue;
+                }
+                Err((error, _)) => return Err(error),
+            };
+            failures = 0;
+            let Ok(body) = serde_json::from_slice::<Body>(&body) else {
+                return Err(Error::other(&self.doing, "the answer holds neither a token nor an error"));
+            };
+            if let Some(token) = body.access_token.filter(|token| !token.is_empty()) {
+                return Ok(token.into());
+            }
+            match body.error.as_deref() {
+                Some("authorization_pending") => {}
+                Some("slow_down") => interval = (interval + INTERVAL).min(LONGEST_INTERVAL),
+                Some("access_denied") => return Err(self.refused("the request was denied")),
+                Some("expired_token" | "token_expired") => break,
+                _ => return Err(self.refused("the server refuses")),
+            }
+        }
+        Err(self.refused("the code has expired before it was typed").advise("try again"))
+    }
+
+    /// The user's name, as far as the server tells.
+    pub(crate) async fn user(&self, token: &SecretString) -> Option<String> {
+        let mut url = self.server.clone();
+        if url.host_str() == Some("github.com") {
+            url = Url::parse("https://api.github.com/user").ok()?;
+        } else {
+            url.set_path("/api/v3/user");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, super::token::bearer_header(token)?);
+        let body = self.send(url, headers, Method::Get).await.ok()?;
+        let value: Value = serde_json::from_slice(&body).ok()?;
+        let login = value.get("login")?.as_str()?;
+        let is_name = login.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        (is_name && !login.is_empty()).then(|| login.to_owned())
+    }
+
+    /// The answer to a form, or the failure and whether it may pass.
+    async fn post(&self, path: &str, form: &[(&str, &str)]) -> Result<bytes::Bytes, (Error, bool)> {
+        let mut url = self.server.clone();
+        url.set_path(path);
+        url.set_query(None);
+        let mut encoded = url.clone();
+        encoded.query_pairs_mut().extend_pairs(form);
+        self.send(url, HeaderMap::new(), Method::Post(encoded.query().unwrap_or_default().to_owned())).await
+    }
+
+    async fn send(
+        &self,
+        url: Url,
+        mut headers: HeaderMap,
+        method: Method,
+    ) -> Result<bytes::Bytes, (Error, bool)> {
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        let is_local = url.host_str().is_some_and(super::http::is_loopback);
+        let floor = if is_local { AddressClass::Loopback } else { AddressClass::Private };
+        let sent = self.http.send(Outgoing { url, headers, method, floor }, &self.counters).await;
+        let mut answer = sent.map_err(|failure| {
+            let may_pass = failure.is_passing();
+            (failure.into_error(&self.doing), may_pass)
+        })?;
+        // Errors come with 200 at GitHub, with 400 elsewhere.
+        if !answer.status.is_success() && answer.status != StatusCode::BAD_REQUEST {
+            let may_pass = response::is_passing(answer.status);
+            let problem = format!("the server answers {}", response::status_text(answer.status));
+            return Err((Error::unavailable(&self.doing, problem).advise("try again later"), may_pass));
+        }
+        match answer.whole(limits::TOKEN_BYTES).await {
+            Ok(Some(body)) => Ok(body),
+            Ok(None) => Err((Error::other(&self.doing, "the answer is too large"), false)),
+            Err(failure) => Err((failure.into_error(&self.doing), true)),
+        }
+    }
+
+    fn refused(&self, problem: &str) -> Error {
+        Error::unauthorized(&self.doing, problem)
+    }
+}
+
+fn error_of(body: &[u8]) -> Option<String> {
+    serde_json::from_slice::<Body>(body).ok()?.error
+}
