@@ -11,8 +11,12 @@ mod error;
 pub(crate) mod helper;
 pub(crate) mod key;
 #[cfg(feature = "stores")]
+pub(crate) mod migrate;
+#[cfg(feature = "stores")]
 pub(crate) mod passphrase;
 pub(crate) mod places;
+#[cfg(feature = "stores")]
+pub(crate) mod serve;
 pub(crate) mod sources;
 pub(crate) mod store;
 

@@ -3,16 +3,19 @@
 //! Data goes to stdout, everything else to stderr.
 
 use std::{
+    ffi::OsString,
+    path::Path,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
-use args::{Command, Invocation};
+use args::{Command, Invocation, account::AuthAction};
 use console::Console;
 use exit::{Exit, Failure};
 use report::Report;
 
 mod args;
+mod auth;
 mod cache;
 mod carve;
 mod connect;
@@ -24,11 +27,9 @@ mod patterns;
 mod peek;
 mod progress;
 mod report;
+mod runtime;
 mod selector;
 mod signals;
-
-/// Threads that move bytes; the main thread formats and writes.
-const WORKERS: usize = 2;
 
 /// How long a terminal that takes nothing more may keep the bars.
 const CLEARING: Duration = Duration::from_millis(100);
@@ -36,7 +37,13 @@ const CLEARING: Duration = Duration::from_millis(100);
 /// Runs the program.
 pub(crate) fn main() -> ExitCode {
     let started = Instant::now();
-    let arguments = match args::parse(std::env::args_os()) {
+    keep_to_ourselves();
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let name = words.first().map(Path::new).and_then(Path::file_stem);
+    if name.is_some_and(|name| name == auth::helper::NAME) {
+        return auth::helper::main(words.get(1).and_then(|verb| verb.to_str()));
+    }
+    let arguments = match args::parse(words) {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help that nobody reads to its end is no failure.
@@ -45,19 +52,23 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     let command = match arguments.invocation {
+        Invocation::Auth(arguments) => return auth::main(&arguments.action),
         Invocation::Cache(arguments) => return cache::main(&arguments),
         Invocation::Image(command) => command,
+        Invocation::Login(arguments) => return auth::main(&AuthAction::Login(arguments)),
+        Invocation::Logout(arguments) => return auth::main(&AuthAction::Logout(arguments)),
     };
     let common = command.common();
     let console = Console::new(common.quiet, command.explains());
     let mut report = Report::new(&command);
-    let failure = block_on(&command, &console, &mut report, started).err();
+    let cut_short = cut_short(&command, &console, started);
+    let failure = runtime::block_on(run(&command, &console, &mut report), cut_short).err();
     console.clear();
     let mut exit = failure.as_ref().map_or(Exit::Done, |failure| failure.exit);
     if let Some(failure) = &failure {
         failure.messages.iter().for_each(|message| console.error(message));
     }
-    if common.verbose {
+    if common.verbose > 0 {
         console.note(&report.summary(started.elapsed()));
     }
     if let Some(path) = &common.report
@@ -69,28 +80,15 @@ pub(crate) fn main() -> ExitCode {
     ExitCode::from(exit.code())
 }
 
-fn block_on(
-    command: &Command,
-    console: &Console,
-    report: &mut Report,
-    started: Instant,
-) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::caused("starting the runtime", &error))?;
-    let result = runtime.block_on(async {
-        let mut signal = signals::watch(cut_short(command, console, started))?;
-        tokio::select! {
-            biased;
-            exit = &mut signal => Err(Failure::silent(exit.unwrap_or(Exit::Interrupted))),
-            result = run(command, console, report) => result,
-        }
-    });
-    // Threads that still read from the network have nothing left to say.
-    runtime.shutdown_background();
-    result
+/// Passwords and tokens in memory are nobody's business: no core files, and no debugger but root's.
+fn keep_to_ourselves() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
+        // Where it is not allowed there is nothing better.
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    }
 }
 
 /// What is left to do when the main thread waits for a reader who does not come: the bars go, and the report says how it ended.

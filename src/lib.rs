@@ -45,7 +45,12 @@ pub use auth::{
     StoredEntry,
 };
 #[cfg(feature = "stores")]
-pub use auth::{passphrase::PassphrasePurpose, store::choice::StoreKind};
+pub use auth::{
+    migrate::{Migrated, MigrationOptions, MigrationOutcome, MigrationSource},
+    passphrase::PassphrasePurpose,
+    serve::HelperRequest,
+    store::choice::StoreKind,
+};
 pub use cache::{Cache, CacheError, CacheOptions, CachedTable, Removed, parse_size};
 pub use carve::{CarveOptions, Collection, File, Item, Outcome, Selection};
 pub use client::{Client, ClientBuilder, DeviceSignIn, Login, Transferred};

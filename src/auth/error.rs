@@ -52,6 +52,17 @@ impl CredentialError {
         Self::new(Kind::Usage, message)
     }
 
+    /// Why whoever was asked for a passphrase gave none.
+    ///
+    /// ```
+    /// let error = layerslayer::CredentialError::from_prompt("interrupted");
+    /// assert!(error.is_locked());
+    /// ```
+    #[must_use]
+    pub fn from_prompt(problem: impl fmt::Display) -> Self {
+        Self::new(Kind::Locked, problem)
+    }
+
     /// A passphrase is missing or wrong.
     #[must_use]
     pub fn is_locked(&self) -> bool {

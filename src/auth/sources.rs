@@ -160,16 +160,8 @@ impl CredentialSources {
             Ok(None) => {}
             Err(error) => warnings.push(error.to_string()),
         }
-        for own in self.own.iter().filter(|own| (own.is_there)()) {
-            match preferred(own.store.as_ref(), registry, repository) {
-                Ok(Some(credential)) => {
-                    return found(self.kept(credential, &own.store, registry), warnings);
-                }
-                Ok(None) => {}
-                // No keyring on this machine is no news; a passphrase that nobody gives is.
-                Err(error) if error.is_unavailable() => {}
-                Err(error) => return Err(error),
-            }
+        if let Some(credential) = self.stored(registry, repository)? {
+            return found(credential, warnings);
         }
         for (path, style) in self.files() {
             let result = match AuthFile::read(&path, style) {
@@ -186,6 +178,34 @@ impl CredentialSources {
         Ok(Found { credential: None, warnings })
     }
 
+    /// What our own stores alone have for an image, or for a registry as such.
+    ///
+    /// # Errors
+    ///
+    /// If a store that has one cannot be read or opened. A keyring that does not answer is none.
+    ///
+    /// ```no_run
+    /// let sources = layerslayer::CredentialSources::new();
+    /// let credential = sources.stored(&"ghcr.io".parse()?, None)?;
+    /// # Ok::<(), layerslayer::CredentialError>(())
+    /// ```
+    pub fn stored(
+        &self,
+        registry: &RegistryKey,
+        repository: Option<&str>,
+    ) -> Result<Option<Credential>, CredentialError> {
+        for own in self.own.iter().filter(|own| (own.is_there)()) {
+            match preferred(own.store.as_ref(), registry, repository) {
+                Ok(Some(credential)) => return Ok(Some(self.kept(credential, &own.store, registry))),
+                Ok(None) => {}
+                // No keyring on this machine is no news; a passphrase that nobody gives is.
+                Err(error) if error.is_unavailable() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
     /// What every source has for a registry, the one that wins first, those that it shadows after it.
     #[must_use]
     pub fn candidates(&self, registry: &RegistryKey) -> Vec<Candidate> {
@@ -193,7 +213,11 @@ impl CredentialSources {
         candidates.extend(Candidate::of(self.environment.find(registry), || self.environment.place()));
         candidates.extend(Candidate::of(self.of_docker_variable(registry), || "DOCKER_AUTH_CONFIG".into()));
         for own in self.own.iter().filter(|own| (own.is_there)()) {
-            candidates.extend(own.candidates(registry));
+            candidates.extend(own.candidates(registry).into_iter().map(|mut candidate| {
+                let kept = |credential| self.kept(credential, &own.store, registry);
+                candidate.credential = candidate.credential.map(kept);
+                candidate
+            }));
         }
         for (path, style) in self.files() {
             let place = || path.display().to_string();

@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use account::{AuthArguments, LoginArguments, LogoutArguments};
 use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+
+pub(crate) mod account;
 
 /// Look inside container images without pulling them
 #[derive(Debug, Parser)]
@@ -28,6 +31,7 @@ Examples:
   layerslayer peek nginx:alpine --rootfs 'etc/*'    what a container sees, by name
   layerslayer carve ubuntu:24.04 /etc/passwd        one file, to stdout
   layerslayer carve oci:build/image /app -o out/    a directory, from an OCI layout
+  layerslayer login ghcr.io                         for images that are not public
 
 Exit status: 0 done, 1 other failure, 2 usage, 3 not in the image, 4 deleted by a newer layer, \
 5 not a file, 6 not authorised, 7 unavailable, 8 corrupt, 9 no such image";
@@ -66,9 +70,12 @@ Links are followed inside the image as a container would; a deleted file is an e
 #[derive(Debug, Subcommand)]
 #[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub(crate) enum Invocation {
+    Auth(AuthArguments),
     Cache(CacheArguments),
     #[command(flatten)]
     Image(Command),
+    Login(LoginArguments),
+    Logout(LogoutArguments),
 }
 
 /// List or shrink what is kept on disk between runs
@@ -233,8 +240,8 @@ pub(crate) struct Common {
     #[arg(short, long, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
     /// Say at the end what it cost
-    #[arg(short, long)]
-    pub(crate) verbose: bool,
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
 }
 
 /// How much proof is asked for.

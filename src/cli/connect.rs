@@ -7,6 +7,7 @@ use secrecy::SecretString;
 
 use super::{
     args::Common,
+    auth,
     console::Console,
     exit::{Failure, chain},
     output::facts::ImageFacts,
@@ -52,7 +53,10 @@ pub(crate) async fn open(
             .map_err(|error| Failure::usage(format!("malformed platform {text:?}: {}", chain(&error))))?,
         None => Platform::default(),
     };
-    let mut builder = Client::builder().plain_http(common.plain_http).progress(console.display());
+    let mut builder = Client::builder()
+        .plain_http(common.plain_http)
+        .progress(console.display())
+        .credential_sources(auth::sources());
     let writes = Writes(cache(common, console)?);
     if let Some(cache) = writes.0.clone() {
         builder = builder.cache(cache);
@@ -90,7 +94,7 @@ fn cache(common: &Common, console: &Console) -> Result<Option<Cache>, Failure> {
 }
 
 /// Reads a password up to the end of `input`; the newline that `echo` adds is not part of it.
-fn password(input: impl io::Read) -> Result<SecretString, Failure> {
+pub(crate) fn password(input: impl io::Read) -> Result<SecretString, Failure> {
     let mut text = String::new();
     if let Err(error) = input.take(PASSWORD_BYTES + 1).read_to_string(&mut text) {
         return Err(Failure::usage(format!("reading the password from stdin: {error}")));

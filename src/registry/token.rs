@@ -193,11 +193,11 @@ impl TokenRequest<'_> {
         form.query_pairs_mut()
             .append_pair("grant_type", "refresh_token")
             .append_pair("service", self.service.unwrap_or_default())
-            .append_pair("client_id", CLIENT_ID)
-            .append_pair("refresh_token", refresh_token.expose_secret());
+            .append_pair("client_id", CLIENT_ID);
         if !self.scopes.is_empty() {
             form.query_pairs_mut().append_pair("scope", &self.scopes.join(" "));
         }
+        form.query_pairs_mut().append_pair("refresh_token", refresh_token.expose_secret());
         let body = form.query().unwrap_or_default().to_owned();
         let mut url = self.realm.clone();
         url.set_fragment(None);

@@ -38,7 +38,6 @@ pub(crate) struct OthersFile {
     own: PrivateDirectory,
 }
 
-#[allow(dead_code, reason = "waits for the command that migrates")]
 impl OthersFile {
     pub(crate) fn new(path: &Path, style: Style, own: &Path) -> Self {
         Self { path: path.to_owned(), style, own: PrivateDirectory::new(own) }

@@ -4,7 +4,7 @@
 use secrecy::SecretString;
 
 use super::{
-    Session, Task,
+    Session, Task, renewal,
     request::{Trouble, challenges},
 };
 use crate::{
@@ -90,6 +90,9 @@ impl Session {
             return Err(Error::unauthorized(&task.doing, problem));
         }
         let shown = redirect::shown(&realm);
+        let lease = renewal::begin(credential).await;
+        let kept = lease.as_ref().and_then(|lease| lease.credential().cloned());
+        let credential = kept.as_ref().unwrap_or(credential);
         let request = TokenRequest {
             http: &self.http,
             counters: &self.counters,
@@ -99,10 +102,15 @@ impl Session {
             scopes: Vec::new(),
             credential: Some(credential),
             wants_identity: true,
-            hidden: super::renewal::texts(Some(credential)),
+            hidden: renewal::texts(Some(credential)),
             floor: peer.unwrap_or(AddressClass::Public),
         };
-        let token = request.fetch().await.map_err(|error| match error {
+        let fetched = request.fetch().await;
+        let fetched = match lease {
+            Some(lease) => renewal::end(lease, fetched, &self.repository.host, &self.progress).await,
+            None => fetched,
+        };
+        let token = fetched.map_err(|error| match error {
             error if error.is_unauthorized() => self.invalid(task, credential),
             error if error.is_unavailable() => {
                 error.because(format!("its token server {shown} is temporarily unavailable"))

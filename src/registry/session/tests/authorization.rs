@@ -68,7 +68,7 @@ async fn a_fresh_token_that_is_refused_is_the_end() {
     assert!(error.is_unauthorized(), "{error}");
     let shown = error.to_string();
     assert!(
-        shown.contains("UNAUTHORIZED: authentication required") && shown.contains("docker login"),
+        shown.contains("UNAUTHORIZED: authentication required") && shown.contains("layerslayer login"),
         "{shown}"
     );
     assert!(!shown.contains("never-good"), "{shown}");

@@ -1,0 +1,61 @@
+//! `logout`: forget.
+
+use std::collections::BTreeSet;
+
+use layerslayer::{CredentialStore, RegistryKey};
+
+use super::{Context, erase, failure};
+use crate::cli::{args::account::LogoutArguments, exit::Failure};
+
+/// Forgets the credential of a registry, or of all.
+pub(super) fn run(arguments: &LogoutArguments, context: &Context<'_>) -> Result<(), Failure> {
+    let stores = match arguments.store {
+        Some(kind) => vec![context.sources.store(kind).map_err(failure)?],
+        None => context.sources.stores(),
+    };
+    let (mut failures, mut forgotten) = (Vec::new(), BTreeSet::new());
+    for store in &stores {
+        match forget(arguments, store.as_ref()) {
+            Ok(registries) => {
+                forgotten.extend(registries.into_iter().map(|registry| (registry, store.place())))
+            }
+            // A keyring that is not there holds nothing.
+            Err(error) if error.is_unavailable() && arguments.store.is_none() => {}
+            Err(error) => failures.push(failure(error)),
+        }
+    }
+    for (registry, place) in &forgotten {
+        context.console.note(&format!("logged out of {registry}: removed from {place}"));
+    }
+    if forgotten.is_empty() && failures.is_empty() {
+        let of = if arguments.all { String::new() } else { format!(" for {}", arguments.registry) };
+        context.console.note(&format!("nothing was stored{of}"));
+    }
+    Failure::all(failures)?;
+    if !arguments.all {
+        for left in context.sources.candidates(&arguments.registry) {
+            context
+                .console
+                .note(&format!("{} has a credential for {} still", left.place, arguments.registry));
+        }
+    }
+    Ok(())
+}
+
+/// Forgets in one store; which registries.
+fn forget(
+    arguments: &LogoutArguments,
+    store: &dyn CredentialStore,
+) -> Result<Vec<RegistryKey>, layerslayer::CredentialError> {
+    let mut forgotten = Vec::new();
+    let registries: BTreeSet<RegistryKey> = match arguments.all {
+        true => store.list()?.into_iter().map(|entry| entry.registry).collect(),
+        false => BTreeSet::from([arguments.registry.clone()]),
+    };
+    for registry in registries {
+        if erase(store, &registry)? {
+            forgotten.push(registry);
+        }
+    }
+    Ok(forgotten)
+}
