@@ -243,6 +243,14 @@ impl ClientBuilder {
     }
 
     /// Looks for stored credentials there, instead of in the [`CredentialSources::new`] of this process.
+    ///
+    /// ```
+    /// use layerslayer::{Client, CredentialSources};
+    ///
+    /// let client = Client::builder().credential_sources(CredentialSources::new()).build()?;
+    /// # let _ = client;
+    /// # Ok::<(), layerslayer::Error>(())
+    /// ```
     #[must_use]
     pub fn credential_sources(mut self, sources: CredentialSources) -> Self {
         self.sources = sources;

@@ -276,25 +276,57 @@ pub const DIGEST_STATE_BYTES: u64 = 1 << 10;
 /// ```
 pub const ZTOC_SPAN_BYTES: u64 = 64 << 20;
 /// Largest file of credentials of our own that is read, in bytes.
+///
+/// ```
+/// assert_eq!(layerslayer::limits::CREDENTIALS_BYTES, 4 << 20);
+/// ```
 pub const CREDENTIALS_BYTES: u64 = 4 << 20;
 
 /// Longest passphrase read from a file descriptor, in bytes.
+///
+/// ```
+/// assert_eq!(layerslayer::limits::PASSPHRASE_BYTES, 4 << 10);
+/// ```
 pub const PASSPHRASE_BYTES: u64 = 4 << 10;
 
 /// Longest wait for another process of ours that writes credentials.
+///
+/// ```
+/// assert_eq!(layerslayer::limits::LOCK_WAIT.as_secs(), 30);
+/// ```
 pub const LOCK_WAIT: Duration = Duration::from_secs(30);
 
 /// Most memory that the header of an encrypted file may ask of Argon2id, in KiB.
+///
+/// ```
+/// assert_eq!(layerslayer::limits::ARGON2_KIB, 1 << 20);
+/// ```
 pub const ARGON2_KIB: u32 = 1 << 20;
 
 /// Most passes over it.
+///
+/// ```
+/// assert_eq!(layerslayer::limits::ARGON2_PASSES, 64);
+/// ```
 pub const ARGON2_PASSES: u32 = 64;
 
 /// Most lanes of it.
+///
+/// ```
+/// assert_eq!(layerslayer::limits::ARGON2_LANES, 16);
+/// ```
 pub const ARGON2_LANES: u32 = 16;
 
 /// Longest that a credential helper may take.
+///
+/// ```
+/// assert_eq!(layerslayer::limits::HELPER_WAIT.as_secs(), 10);
+/// ```
 pub const HELPER_WAIT: Duration = Duration::from_secs(10);
 
 /// Most output of a credential helper that is read, in bytes.
+///
+/// ```
+/// assert_eq!(layerslayer::limits::HELPER_BYTES, 1 << 20);
+/// ```
 pub const HELPER_BYTES: u64 = 1 << 20;

@@ -69,6 +69,10 @@ impl CredentialKind {
     pub(crate) const ALL: [Self; 3] = [Self::RegistryToken, Self::IdentityToken, Self::Password];
 
     /// The kind's name in files and in what people see.
+    ///
+    /// ```
+    /// assert_eq!(layerslayer::CredentialKind::IdentityToken.as_str(), "identity-token");
+    /// ```
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -137,6 +141,13 @@ impl Credential {
     }
 
     /// A refresh token for the registry's token server, and the user name that goes with it, which may be empty.
+    ///
+    /// ```
+    /// use layerslayer::{Credential, CredentialKind};
+    ///
+    /// let credential = Credential::identity_token("", String::from("refresh").into());
+    /// assert_eq!(credential.kind(), CredentialKind::IdentityToken);
+    /// ```
     #[must_use]
     pub fn identity_token(username: impl Into<String>, token: SecretString) -> Self {
         Self::new(Secret::Identity { username: username.into(), token })
@@ -147,6 +158,14 @@ impl Credential {
     }
 
     /// The same, to be shown to this token server alone: an address without its query.
+    ///
+    /// ```
+    /// use layerslayer::Credential;
+    ///
+    /// let credential = Credential::basic("me", String::from("secret").into());
+    /// let pinned = credential.pinned_to(Some("https://auth.example.com/token".into()));
+    /// assert_eq!(pinned.token_server(), Some("https://auth.example.com/token"));
+    /// ```
     #[must_use]
     pub fn pinned_to(mut self, token_server: Option<String>) -> Self {
         self.token_server = token_server;
@@ -154,6 +173,14 @@ impl Credential {
     }
 
     /// The same, known to expire then.
+    ///
+    /// ```
+    /// use layerslayer::Credential;
+    ///
+    /// let credential = Credential::basic("me", String::from("secret").into());
+    /// let credential = credential.expiring(Some(std::time::SystemTime::UNIX_EPOCH));
+    /// assert_eq!(credential.expires(), Some(std::time::SystemTime::UNIX_EPOCH));
+    /// ```
     #[must_use]
     pub fn expiring(mut self, expires: Option<std::time::SystemTime>) -> Self {
         self.expires = expires.and_then(|time| Timestamp::try_from(time).ok());
@@ -161,6 +188,13 @@ impl Credential {
     }
 
     /// The user name; empty where the secret alone says who it is.
+    ///
+    /// ```
+    /// use layerslayer::Credential;
+    ///
+    /// let credential = Credential::basic("me", String::from("secret").into());
+    /// assert_eq!(credential.username(), "me");
+    /// ```
     #[must_use]
     pub fn username(&self) -> &str {
         match &self.secret {
@@ -170,6 +204,14 @@ impl Credential {
     }
 
     /// The password or token.
+    ///
+    /// ```
+    /// use layerslayer::Credential;
+    ///
+    /// let credential = Credential::basic("me", String::from("secret").into());
+    /// use secrecy::ExposeSecret as _;
+    /// assert_eq!(credential.secret().expose_secret(), "secret");
+    /// ```
     #[must_use]
     pub fn secret(&self) -> &SecretString {
         match &self.secret {
@@ -179,6 +221,13 @@ impl Credential {
     }
 
     /// What kind of secret it is.
+    ///
+    /// ```
+    /// use layerslayer::Credential;
+    ///
+    /// let credential = Credential::basic("me", String::from("secret").into());
+    /// assert_eq!(credential.kind(), layerslayer::CredentialKind::Password);
+    /// ```
     #[must_use]
     pub fn kind(&self) -> CredentialKind {
         match &self.secret {
@@ -189,18 +238,40 @@ impl Credential {
     }
 
     /// The only token server that may see it, if it was pinned to one.
+    ///
+    /// ```
+    /// use layerslayer::Credential;
+    ///
+    /// let credential = Credential::basic("me", String::from("secret").into());
+    /// assert_eq!(credential.token_server(), None);
+    /// ```
     #[must_use]
     pub fn token_server(&self) -> Option<&str> {
         self.token_server.as_deref()
     }
 
     /// When it expires, where that is known.
+    ///
+    /// ```
+    /// use layerslayer::Credential;
+    ///
+    /// let credential = Credential::basic("me", String::from("secret").into());
+    /// assert_eq!(credential.expires(), None);
+    /// ```
     #[must_use]
     pub fn expires(&self) -> Option<std::time::SystemTime> {
         self.expires.map(Into::into)
     }
 
     /// Whether both hold the same user name, secret and pin, wherever they come from.
+    ///
+    /// ```
+    /// use layerslayer::Credential;
+    ///
+    /// let credential = Credential::basic("me", String::from("secret").into());
+    /// assert!(credential.is_same(&Credential::basic("me", String::from("secret").into())));
+    /// assert!(!credential.is_same(&Credential::basic("you", String::from("secret").into())));
+    /// ```
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         let secret = |credential: &Self| Zeroizing::new(credential.secret().expose_secret().to_owned());
@@ -262,6 +333,13 @@ impl Credential {
     }
 
     /// Where it came from, for messages: `config.json at PATH`, `the keyring`.
+    ///
+    /// ```
+    /// use layerslayer::Credential;
+    ///
+    /// let credential = Credential::basic("me", String::from("secret").into());
+    /// assert_eq!(credential.origin(), "--username");
+    /// ```
     #[must_use]
     pub fn origin(&self) -> &str {
         match &self.origin {

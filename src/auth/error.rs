@@ -64,24 +64,40 @@ impl CredentialError {
     }
 
     /// A passphrase is missing or wrong.
+    ///
+    /// ```
+    /// assert!(layerslayer::CredentialError::from_prompt("nothing was typed").is_locked());
+    /// ```
     #[must_use]
     pub fn is_locked(&self) -> bool {
         self.kind == Kind::Locked
     }
 
     /// The place cannot be written to by its nature, such as the environment.
+    ///
+    /// ```
+    /// assert!(!layerslayer::CredentialError::from_prompt("nothing was typed").is_read_only());
+    /// ```
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.kind == Kind::ReadOnly
     }
 
     /// There is no such place on this machine, or it does not answer.
+    ///
+    /// ```
+    /// assert!(!layerslayer::CredentialError::from_prompt("nothing was typed").is_unavailable());
+    /// ```
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         self.kind == Kind::Unavailable
     }
 
     /// What was asked for, or is set in the environment, makes no sense.
+    ///
+    /// ```
+    /// assert!("no host!".parse::<layerslayer::RegistryKey>().unwrap_err().is_usage());
+    /// ```
     #[must_use]
     pub fn is_usage(&self) -> bool {
         self.kind == Kind::Usage

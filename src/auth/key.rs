@@ -32,12 +32,24 @@ pub struct RegistryKey(String);
 
 impl RegistryKey {
     /// The key as text.
+    ///
+    /// ```
+    /// let key: layerslayer::RegistryKey = "https://GHCR.io/v2/".parse()?;
+    /// assert_eq!(key.as_str(), "ghcr.io");
+    /// # Ok::<(), layerslayer::CredentialError>(())
+    /// ```
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// Host and port, without a path.
+    ///
+    /// ```
+    /// let key: layerslayer::RegistryKey = "quay.io/team".parse()?;
+    /// assert_eq!(key.host(), "quay.io");
+    /// # Ok::<(), layerslayer::CredentialError>(())
+    /// ```
     #[must_use]
     pub fn host(&self) -> &str {
         self.0.split_once('/').map_or(self.0.as_str(), |(host, _)| host)
@@ -55,6 +67,12 @@ impl RegistryKey {
     }
 
     /// The key that docker uses in its files and with credential helpers: a URL for Docker Hub, else the key itself.
+    ///
+    /// ```
+    /// let key: layerslayer::RegistryKey = "docker.io".parse()?;
+    /// assert_eq!(key.docker_key(), "https://index.docker.io/v1/");
+    /// # Ok::<(), layerslayer::CredentialError>(())
+    /// ```
     #[must_use]
     pub fn docker_key(&self) -> String {
         if self.0 == HUB { HUB_URL.to_owned() } else { self.0.clone() }

@@ -84,6 +84,11 @@ impl Default for CredentialSources {
 
 impl CredentialSources {
     /// Those of this process: its environment, its user's files. Nobody is asked for a passphrase.
+    ///
+    /// ```
+    /// let sources = layerslayer::CredentialSources::new();
+    /// # let _ = sources;
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self::of(
@@ -96,6 +101,11 @@ impl CredentialSources {
 
     /// The same, asking `ask` for the passphrase of the encrypted store where the environment has none. It returns `None` where
     /// nobody can be asked.
+    ///
+    /// ```
+    /// let sources = layerslayer::CredentialSources::new().ask_passphrase(|_| Ok(Some(String::from("open sesame").into())));
+    /// # let _ = sources;
+    /// ```
     #[cfg(feature = "stores")]
     #[must_use]
     pub fn ask_passphrase(
@@ -207,6 +217,13 @@ impl CredentialSources {
     }
 
     /// What every source has for a registry, the one that wins first, those that it shadows after it.
+    ///
+    /// ```no_run
+    /// let sources = layerslayer::CredentialSources::new();
+    /// let candidates = sources.candidates(&"ghcr.io".parse()?);
+    /// # let _ = candidates;
+    /// # Ok::<(), layerslayer::CredentialError>(())
+    /// ```
     #[must_use]
     pub fn candidates(&self, registry: &RegistryKey) -> Vec<Candidate> {
         let mut candidates = Vec::new();
@@ -233,6 +250,12 @@ impl CredentialSources {
     }
 
     /// Every registry that some source has a credential for, as far as they can be listed, sorted.
+    ///
+    /// ```no_run
+    /// for registry in layerslayer::CredentialSources::new().registries() {
+    ///     println!("{registry}");
+    /// }
+    /// ```
     #[must_use]
     pub fn registries(&self) -> Vec<RegistryKey> {
         let mut registries = BTreeSet::new();

@@ -43,6 +43,14 @@ use super::{
 /// ```
 pub trait CredentialStore: Send + Sync {
     /// Where that is, for messages: `the keyring`, `the encrypted file PATH`.
+    ///
+    /// ```
+    /// # use layerslayer::*;
+    /// # fn example(store: &dyn CredentialStore) -> Result<(), CredentialError> {
+    /// println!("kept in {}", store.place());
+    /// # Ok(())
+    /// # }
+    /// ```
     fn place(&self) -> String;
 
     /// Keeps a credential, in place of another of the same registry and kind.
@@ -50,6 +58,14 @@ pub trait CredentialStore: Send + Sync {
     /// # Errors
     ///
     /// If it cannot be written; then what was there is there still.
+    ///
+    /// ```
+    /// # use layerslayer::*;
+    /// # fn example(store: &dyn CredentialStore) -> Result<(), CredentialError> {
+    /// store.store(&"ghcr.io".parse()?, &Credential::basic("me", String::from("secret").into()))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     fn store(&self, registry: &RegistryKey, credential: &Credential) -> Result<(), CredentialError>;
 
     /// Brings out a credential.
@@ -57,6 +73,15 @@ pub trait CredentialStore: Send + Sync {
     /// # Errors
     ///
     /// If the place cannot be read or opened. That there is no such credential is none.
+    ///
+    /// ```
+    /// # use layerslayer::*;
+    /// # fn example(store: &dyn CredentialStore) -> Result<(), CredentialError> {
+    /// let found = store.retrieve(&"ghcr.io".parse()?, CredentialKind::Password)?;
+    /// assert!(found.is_none_or(|found| found.kind() == CredentialKind::Password));
+    /// # Ok(())
+    /// # }
+    /// ```
     fn retrieve(
         &self,
         registry: &RegistryKey,
@@ -68,6 +93,14 @@ pub trait CredentialStore: Send + Sync {
     /// # Errors
     ///
     /// If the place cannot be written.
+    ///
+    /// ```
+    /// # use layerslayer::*;
+    /// # fn example(store: &dyn CredentialStore) -> Result<(), CredentialError> {
+    /// store.delete(&"ghcr.io".parse()?, CredentialKind::Password)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     fn delete(&self, registry: &RegistryKey, kind: CredentialKind) -> Result<bool, CredentialError>;
 
     /// What there is, sorted by registry and kind. Opens no secret, and asks for no passphrase.
@@ -75,6 +108,15 @@ pub trait CredentialStore: Send + Sync {
     /// # Errors
     ///
     /// If the place cannot be read.
+    ///
+    /// ```
+    /// # use layerslayer::*;
+    /// # fn example(store: &dyn CredentialStore) -> Result<(), CredentialError> {
+    /// let registries: Vec<RegistryKey> = store.list()?.into_iter().map(|entry| entry.registry).collect();
+    /// # let _ = registries;
+    /// # Ok(())
+    /// # }
+    /// ```
     fn list(&self) -> Result<Vec<StoredEntry>, CredentialError>;
 
     /// Whether there is such a credential. Opens no secret, and asks for no passphrase.
@@ -82,6 +124,15 @@ pub trait CredentialStore: Send + Sync {
     /// # Errors
     ///
     /// If the place cannot be read.
+    ///
+    /// ```
+    /// # use layerslayer::*;
+    /// # fn example(store: &dyn CredentialStore) -> Result<(), CredentialError> {
+    /// let is_known = store.exists(&"ghcr.io".parse()?, CredentialKind::Password)?;
+    /// # let _ = is_known;
+    /// # Ok(())
+    /// # }
+    /// ```
     fn exists(&self, registry: &RegistryKey, kind: CredentialKind) -> Result<bool, CredentialError> {
         Ok(self.list()?.iter().any(|entry| entry.registry == *registry && entry.kind == kind))
     }

@@ -68,7 +68,6 @@ Links are followed inside the image as a container would; a deleted file is an e
 
 /// What the program is called for.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub(crate) enum Invocation {
     Auth(AuthArguments),
     Cache(CacheArguments),

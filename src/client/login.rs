@@ -58,6 +58,16 @@ impl Client {
     ///
     /// [`Error::is_unauthorized`] if it is refused; [`Error::is_unavailable`] if the registry cannot be reached or is out of
     /// order.
+    ///
+    /// ```
+    /// # async fn example(client: layerslayer::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use layerslayer::Credential;
+    ///
+    /// let login = client.log_in(&"ghcr.io".parse()?, &Credential::basic("me", String::from("x").into())).await?;
+    /// assert!(login.is_verified);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn log_in(&self, registry: &RegistryKey, credential: &Credential) -> Result<Login, Error> {
         let verified = self.bare_session(registry)?.verify(credential).await?;
         let credential = match verified.identity {
@@ -74,6 +84,14 @@ impl Client {
     /// # Errors
     ///
     /// If the server refuses, or cannot be reached.
+    ///
+    /// ```
+    /// # async fn example(client: layerslayer::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let sign_in = client.device_sign_in("https://github.com", "Iv1.0123456789abcdef").await?;
+    /// # let _ = sign_in;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn device_sign_in(&self, server: &str, client_id: &str) -> Result<DeviceSignIn, Error> {
         let device = Device::new(&self.http, server, client_id)?;
         let code = device.begin().await?;
@@ -93,12 +111,27 @@ impl Client {
 
 impl Login {
     /// The credential, for the token server alone that has just vouched for it.
+    ///
+    /// ```
+    /// # fn example(login: layerslayer::Login) {
+    /// let credential = login.pinned();
+    /// assert!(credential.token_server().is_some());
+    /// # }
+    /// ```
     #[must_use]
     pub fn pinned(self) -> Credential {
         self.credential.pinned_to(Some(self.token_server))
     }
 
     /// Whether no token server had a part in it.
+    ///
+    /// ```
+    /// # fn example(login: layerslayer::Login) {
+    /// if login.is_without_token_server() {
+    ///     println!("the registry checks passwords itself");
+    /// }
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_without_token_server(&self) -> bool {
         self.token_server == NO_TOKEN_SERVER
@@ -107,12 +140,24 @@ impl Login {
 
 impl DeviceSignIn {
     /// What the user has to type.
+    ///
+    /// ```
+    /// # fn example(sign_in: layerslayer::DeviceSignIn) {
+    /// println!("type {}", sign_in.user_code());
+    /// # }
+    /// ```
     #[must_use]
     pub fn user_code(&self) -> &str {
         &self.code.user_code
     }
 
     /// Where they have to type it.
+    ///
+    /// ```
+    /// # fn example(sign_in: layerslayer::DeviceSignIn) {
+    /// println!("at {}", sign_in.verification_uri());
+    /// # }
+    /// ```
     #[must_use]
     pub fn verification_uri(&self) -> &str {
         &self.code.verification_uri
@@ -125,6 +170,14 @@ impl DeviceSignIn {
     ///
     /// [`Error::is_unauthorized`] if the user refused or took too long; [`Error::is_unavailable`] if the server no longer
     /// answers.
+    ///
+    /// ```
+    /// # async fn example(sign_in: layerslayer::DeviceSignIn) -> Result<(), layerslayer::Error> {
+    /// let credential = sign_in.wait().await?;
+    /// # let _ = credential;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn wait(&self) -> Result<Credential, Error> {
         let token = self.device.wait(&self.code).await?;
         let user = self.device.user(&token).await.unwrap_or_default();

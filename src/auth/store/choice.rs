@@ -36,6 +36,10 @@ impl StoreKind {
     const ALL: [Self; 4] = [Self::DockerConfig, Self::File, Self::Keyring, Self::Plaintext];
 
     /// The name on the command line.
+    ///
+    /// ```
+    /// assert_eq!(layerslayer::StoreKind::Plaintext.as_str(), "plaintext");
+    /// ```
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
