@@ -7,7 +7,9 @@ IMAGE := oci:fixtures/demo
 
 # What tests need beside Rust, as WHAT:PACKAGE; a WHAT with a leading slash is a file, else a program.
 NEEDED := docker-registry:docker-registry skopeo:skopeo umoci:umoci htpasswd:apache2-utils openssl:openssl \
-	tar:tar gzip:gzip zstd:zstd pigz:pigz mmdebstrap:mmdebstrap setfattr:attr script:bsdutils \
+	tar:tar gzip:gzip zstd:zstd pigz:pigz mmdebstrap:mmdebstrap setfattr:attr script:bsdutils dbus-run-session:dbus-daemon \
+	gnome-keyring-daemon:gnome-keyring \
+	docker-credential-secretservice:golang-docker-credential-helpers \
 	/usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
 
 # Prints the packages whose part is missing. Debian keeps some programs out of an ordinary user's PATH.
@@ -72,9 +74,10 @@ wan: ## Measure beside peers through a slow link, and write the tables into BENC
 build: ## Build the optimised program
 	$(CARGO) build --release --locked
 
-install: ## Install to PREFIX (/usr/local), with the short names peek and carve; build first if sudo has no cargo
+install: ## Install to PREFIX (/usr/local), with the names peek, carve and docker-credential-layerslayer; build first if sudo has no cargo
 	@if command -v $(CARGO) >/dev/null; then $(MAKE) --no-print-directory build; fi
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install -m 755 $(TARGET)/release/layerslayer $(DESTDIR)$(PREFIX)/bin/layerslayer
 	ln -sf layerslayer $(DESTDIR)$(PREFIX)/bin/peek
 	ln -sf layerslayer $(DESTDIR)$(PREFIX)/bin/carve
+	ln -sf layerslayer $(DESTDIR)$(PREFIX)/bin/docker-credential-layerslayer

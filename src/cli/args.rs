@@ -31,7 +31,6 @@ Examples:
   layerslayer peek nginx:alpine --rootfs 'etc/*'    what a container sees, by name
   layerslayer carve ubuntu:24.04 /etc/passwd        one file, to stdout
   layerslayer carve oci:build/image /app -o out/    a directory, from an OCI layout
-  layerslayer login ghcr.io                         for images that are not public
 
 Exit status: 0 done, 1 other failure, 2 usage, 3 not in the image, 4 deleted by a newer layer, \
 5 not a file, 6 not authorised, 7 unavailable, 8 corrupt, 9 no such image";

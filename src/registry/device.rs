@@ -210,3 +210,112 @@ impl Device {
 fn error_of(body: &[u8]) -> Option<String> {
     serde_json::from_slice::<Body>(body).ok()?.error
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+    use crate::registry::{
+        http::clock::ManualClock,
+        scripted::{Reply, Request, ScriptedRegistry},
+    };
+
+    const CODE: &str = r#"{"device_code":"device-canary","user_code":"AB-CD","verification_uri":"https://x/","expires_in":60,"interval":5}"#;
+
+    /// A server that answers questions for the token by these, the last one again and again.
+    fn server(answers: &[&str]) -> ScriptedRegistry {
+        let answers: Vec<String> = answers.iter().map(|answer| (*answer).to_owned()).collect();
+        let asked = AtomicUsize::new(0);
+        ScriptedRegistry::start(move |request| match request.path() {
+            "/login/device/code" => Reply::ok(CODE),
+            "/login/oauth/access_token" => {
+                let number = asked.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1);
+                match answers[number].strip_prefix("status ") {
+                    Some(status) => Reply::status(status.parse().unwrap()),
+                    None => Reply::ok(answers[number].clone()),
+                }
+            }
+            _ => Reply::status(404),
+        })
+    }
+
+    fn device(server: &ScriptedRegistry, clock: &Arc<ManualClock>) -> Device {
+        let http = Http::builder().clock(clock).build().unwrap();
+        Device::new(&http, &server.url(), "app").unwrap()
+    }
+
+    /// What waiting comes to, and how long each wait was.
+    async fn waited(answers: &[&str]) -> (Result<String, Error>, Vec<u64>) {
+        let clock = ManualClock::new();
+        let server = server(answers);
+        let device = device(&server, &clock);
+        let code = device.begin().await.unwrap();
+        assert_eq!((code.user_code.as_str(), code.verification_uri.as_str()), ("AB-CD", "https://x/"));
+        let token = device.wait(&code).await.map(|token| token.expose_secret().to_owned());
+        let waits = clock.waits().iter().map(Duration::as_secs).collect();
+        let asked: Mutex<Vec<Request>> = Mutex::new(server.requests_to("/login/oauth/access_token"));
+        for request in asked.lock().unwrap().iter() {
+            let expected = "client_id=app&device_code=device-canary&grant_type=\
+                            urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Adevice_code";
+            assert_eq!((request.method.as_str(), request.text().as_str()), ("POST", expected));
+            assert_eq!(request.header("accept"), Some("application/json"));
+        }
+        (token, waits)
+    }
+
+    const PENDING: &str = r#"{"error":"authorization_pending"}"#;
+    const SLOW: &str = r#"{"error":"slow_down"}"#;
+    const TOKEN: &str = r#"{"access_token":"token-canary"}"#;
+
+    #[tokio::test]
+    async fn one_waits_as_long_as_the_server_says_and_longer_when_it_says_so() {
+        let (token, waits) = waited(&[PENDING, SLOW, SLOW, TOKEN]).await;
+        assert_eq!((token.unwrap().as_str(), waits), ("token-canary", vec![5, 5, 10, 15]));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_fails_for_a_moment_is_asked_again() {
+        let (token, _) = waited(&[PENDING, "status 503", "status 502", TOKEN]).await;
+        assert_eq!(token.unwrap(), "token-canary");
+        let (token, waits) = waited(&["status 503"]).await;
+        assert!(token.unwrap_err().is_unavailable() && waits.len() == FAILURES + 1);
+    }
+
+    #[tokio::test]
+    async fn refusals_say_what_happened_and_no_secret() {
+        for (answer, said) in [
+            (r#"{"error":"access_denied"}"#, "denied"),
+            (r#"{"error":"expired_token"}"#, "expired"),
+            (r#"{"error":"unsupported_grant_type","error_description":"device-canary"}"#, "refuses"),
+            ("device-canary", "neither a token nor an error"),
+            (r#"{"access_token":""}"#, "refuses"),
+        ] {
+            let (token, _) = waited(&[answer]).await;
+            let shown = token.unwrap_err().to_string();
+            assert!(shown.contains(said) && !shown.contains("canary"), "{shown}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_code_that_nobody_types_expires() {
+        let (token, waits) = waited(&[PENDING]).await;
+        let error = token.unwrap_err();
+        assert!(error.is_unauthorized() && error.to_string().contains("expired"), "{error}");
+        assert_eq!(waits.iter().sum::<u64>(), 60);
+    }
+
+    #[test]
+    fn the_server_is_https_or_on_this_machine() {
+        let http = Http::builder().build().unwrap();
+        for server in ["http://github.example", "ftp://localhost", "github.com", ""] {
+            assert!(Device::new(&http, server, "app").is_err(), "{server}");
+        }
+        for server in ["https://github.com", "http://127.0.0.1:5000"] {
+            assert!(Device::new(&http, server, "app").is_ok(), "{server}");
+        }
+    }
+}

@@ -15,6 +15,7 @@ mod cli_terminal;
 mod collecting;
 mod debian;
 mod encodings;
+mod login;
 mod real_auth;
 mod real_canary;
 mod real_cost;

@@ -127,11 +127,31 @@ pub(super) fn run_in_parallel(open: &(dyn Fn() -> Box<dyn CredentialStore> + Syn
     assert_eq!(listed.len(), number, "{listed:?}");
 }
 
-/// Run inside of `dbus-run-session` with a keyring of its own by the integration test of the same name.
+/// Starts a keyring of its own and runs [`the_keyring_of_this_session_conforms`] with it.
 #[cfg(feature = "keyring")]
 #[test]
-#[ignore = "writes to the keyring of the session: the integration tests start one for it"]
 fn the_keyring_conforms() {
+    let folder = private_folder();
+    let script = r#"printf 'open sesame' | gnome-keyring-daemon --unlock --components=secrets >/dev/null 2>&1
+        exec "$1" --exact --ignored auth::store::conformance::the_keyring_of_this_session_conforms"#;
+    let output = std::process::Command::new("dbus-run-session")
+        .args(["--", "sh", "-c", script, "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .env("HOME", folder.path())
+        .env("XDG_RUNTIME_DIR", folder.path())
+        .env("LAYERSLAYER_TEST_FOLDER", folder.path())
+        .env_remove("XDG_DATA_HOME")
+        .output()
+        .expect("dbus-run-session and gnome-keyring-daemon are installed: run `make deps`");
+    let [stdout, stderr] =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}{stderr}");
+}
+
+#[cfg(feature = "keyring")]
+#[test]
+#[ignore = "writes to the keyring of its session: the test above starts one for it"]
+fn the_keyring_of_this_session_conforms() {
     let open = || Box::new(super::keyring::Keyring) as Box<dyn CredentialStore>;
     run(&open);
     run_in_parallel(&open, 8);

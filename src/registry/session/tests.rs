@@ -18,6 +18,7 @@ use crate::registry::{
 mod authorization;
 mod credentials;
 mod faults;
+mod login;
 mod origins;
 mod reads;
 mod realms;

@@ -33,6 +33,8 @@ pub(crate) struct Policy {
     public: Vec<String>,
     lifetime: Duration,
     back_dated: Duration,
+    issues: bool,
+    rotates: bool,
 }
 
 impl Policy {
@@ -44,6 +46,8 @@ impl Policy {
             public: Vec::new(),
             lifetime: Duration::from_secs(300),
             back_dated: Duration::ZERO,
+            issues: false,
+            rotates: false,
         }
     }
 
@@ -67,6 +71,18 @@ impl Policy {
     /// An identity (refresh) token that stands for a user.
     pub(crate) fn identity_token(mut self, token: &str, user: &str) -> Self {
         self.identity_tokens.insert(token.to_owned(), user.to_owned());
+        self
+    }
+
+    /// Whoever logs in with `offline_token=true` gets an identity token.
+    pub(crate) fn issuing_identity_tokens(mut self) -> Self {
+        self.issues = true;
+        self
+    }
+
+    /// An identity token is good once: with what it buys comes the next one.
+    pub(crate) fn rotating_identity_tokens(mut self) -> Self {
+        self.rotates = true;
         self
     }
 
@@ -214,7 +230,16 @@ fn respond(head: &Head, parameters: Vec<(String, String)>, state: &mut State) ->
     let (status, body) = if right {
         let access: Vec<Value> =
             scopes.iter().filter_map(|scope| granted(scope, user.as_deref(), policy)).collect();
-        (200, issue(access, user.as_deref(), state))
+        let mut body = issue(access, user.as_deref(), state);
+        let old = one("refresh_token").filter(|_| state.policy.rotates);
+        let is_new = state.policy.issues && one("offline_token").as_deref() == Some("true");
+        if let Some(user) = user.as_ref().filter(|_| is_new || old.is_some()) {
+            let next = format!("identity-{}-of-{user}", state.requests.len());
+            old.map(|old| state.policy.identity_tokens.remove(&old));
+            state.policy.identity_tokens.insert(next.clone(), user.clone());
+            body["refresh_token"] = next.into();
+        }
+        (200, body)
     } else {
         (401, json!({ "errors": [{ "code": "UNAUTHORIZED", "message": "authentication required" }] }))
     };

@@ -1,0 +1,158 @@
+//! Which credential a registry takes, and what comes of a token that replaces another.
+
+use std::sync::Mutex as StdMutex;
+
+use secrecy::ExposeSecret as _;
+
+use super::*;
+use crate::{
+    auth::{
+        CredentialError,
+        credential::{Keeper, Lease},
+    },
+    registry::NO_TOKEN_SERVER,
+};
+
+const ME: &str = "Basic bWU6aHVzaA==";
+
+fn me() -> Credential {
+    Credential::basic("me", String::from("hush").into())
+}
+
+async fn verify(
+    server: &ScriptedRegistry,
+    credential: &Credential,
+) -> Result<crate::registry::session::login::Verified, Error> {
+    session(server).verify(credential).await
+}
+
+#[tokio::test]
+async fn a_token_server_that_issues_an_identity_token_is_asked_for_one_without_a_scope() {
+    let server = ScriptedRegistry::start(|request| match (request.path(), request.authorization()) {
+        ("/token", Some(ME)) => Reply::ok(r#"{"token":"good","refresh_token":"refresh"}"#),
+        ("/token", _) => Reply::status(401),
+        ("/v2/", Some("Bearer good")) => Reply::ok("{}"),
+        _ => Reply::challenge(&format!(
+            "Bearer realm=\"http://{}/token\",service=\"s\"",
+            request.header("host").unwrap()
+        )),
+    });
+    let verified = verify(&server, &me()).await.unwrap();
+    assert_eq!(verified.identity.unwrap().expose_secret(), "refresh");
+    assert_eq!(verified.token_server, format!("{}/token", server.url()));
+    assert!(verified.is_asked_for);
+    let [asked] = &server.requests_to("/token")[..] else { panic!("one request for a token") };
+    assert_eq!(asked.query(), "service=s&client_id=layerslayer&offline_token=true&account=me");
+    let wrong = Credential::basic("me", String::from("canary").into());
+    let error = verify(&server, &wrong).await.err().unwrap();
+    let shown = error.to_string();
+    assert!(error.is_unauthorized() && shown.contains("invalid username or password"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_token_that_the_registry_does_not_take_is_no_login() {
+    let server = ScriptedRegistry::start(|request| match request.path() {
+        "/token" => Reply::token("never-good"),
+        _ => Reply::challenge(&bearer(request)),
+    });
+    let error = verify(&server, &me()).await.err().unwrap();
+    assert!(error.is_unauthorized() && error.to_string().contains("its own token server"), "{error}");
+}
+
+#[tokio::test]
+async fn basic_is_shown_where_it_is_asked_for() {
+    let server = ScriptedRegistry::start(|request| match request.authorization() {
+        Some(ME) => Reply::ok("{}"),
+        _ => Reply::challenge("Basic realm=\"r\""),
+    });
+    let verified = verify(&server, &me()).await.unwrap();
+    assert!(verified.identity.is_none() && verified.token_server == NO_TOKEN_SERVER);
+    // Nothing is shown to who does not ask.
+    let open = ScriptedRegistry::start(|_| Reply::ok("{}"));
+    assert!(!verify(&open, &me()).await.unwrap().is_asked_for);
+    assert!(open.requests().iter().all(|request| request.authorization().is_none()));
+}
+
+#[tokio::test]
+async fn a_pin_is_held_also_where_the_registry_turns_to_basic() {
+    let server = ScriptedRegistry::start(|request| match request.authorization() {
+        Some(ME) => Reply::blob(request, b"content"),
+        _ => Reply::challenge("Basic realm=\"r\""),
+    });
+    let pinned = me().pinned_to(Some("https://auth.example/token".into()));
+    let error = read(&session_with(builder(), &server, Some(pinned)), b"content", 0..7).await.unwrap_err();
+    assert!(error.is_unauthorized(), "{error}");
+    assert!(server.requests().iter().all(|request| request.authorization().is_none()));
+    let pinned = me().pinned_to(Some(NO_TOKEN_SERVER.into()));
+    read(&session_with(builder(), &server, Some(pinned)), b"content", 0..7).await.unwrap();
+    // The other way round: a pin to no token server at all.
+    let (server, tokens) = token_server(b"content");
+    let pinned = me().pinned_to(Some(NO_TOKEN_SERVER.into()));
+    let error = read(&session_with(builder(), &server, Some(pinned)), b"content", 0..7).await.unwrap_err();
+    assert!(error.to_string().contains("pinned to no token server"), "{error}");
+    assert_eq!(tokens.issued(), 0);
+}
+
+/// Keeps a token in memory.
+#[derive(Clone, Default)]
+struct Memory(Arc<StdMutex<Option<Credential>>>);
+
+struct MemoryLease(Memory, Option<Credential>);
+
+impl Keeper for Memory {
+    fn begin(&self) -> Result<Box<dyn Lease>, CredentialError> {
+        let now = lock(&self.0).clone();
+        Ok(Box::new(MemoryLease(self.clone(), now)))
+    }
+}
+
+impl Lease for MemoryLease {
+    fn credential(&self) -> Option<&Credential> {
+        self.1.as_ref()
+    }
+
+    fn replace(&self, token: &secrecy::SecretString) -> Result<(), CredentialError> {
+        *lock(&self.0.0) = Some(Credential::identity_token("me", token.clone()));
+        Ok(())
+    }
+
+    fn remove(&self) -> Result<(), CredentialError> {
+        *lock(&self.0.0) = None;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_token_that_replaces_another_is_kept_and_a_refused_one_removed() {
+    let good = Arc::new(StdMutex::new(1_u32));
+    let shared = Arc::clone(&good);
+    let server = ScriptedRegistry::start(move |request| {
+        let mut good = lock(&shared);
+        match (request.path(), request.authorization()) {
+            ("/token", _) if request.text().contains(&format!("refresh_token=refresh-{}", *good)) => {
+                *good += 1;
+                Reply::ok(format!(r#"{{"access_token":"good","refresh_token":"refresh-{}"}}"#, *good))
+            }
+            ("/token", _) => Reply::status(401),
+            (_, Some("Bearer good")) => Reply::blob(request, b"content"),
+            _ => Reply::challenge(&bearer(request)),
+        }
+    });
+    let first = || Credential::identity_token("me", String::from("refresh-1").into());
+    let memory = Memory(Arc::new(StdMutex::new(Some(first()))));
+    // Each session begins with the first token, as one that was opened earlier would.
+    for number in 2..5 {
+        let credential = first().found_in("memory").kept_by(Arc::new(memory.clone()));
+        read(&session_with(builder(), &server, Some(credential)), b"content", 0..7).await.unwrap();
+        let kept = lock(&memory.0).clone().unwrap();
+        assert_eq!(kept.secret().expose_secret(), format!("refresh-{number}"));
+    }
+    *lock(&good) = 100;
+    let credential = first().found_in("memory").kept_by(Arc::new(memory.clone()));
+    let error =
+        read(&session_with(builder(), &server, Some(credential)), b"content", 0..7).await.unwrap_err();
+    let shown = error.to_string();
+    assert!(error.is_unauthorized() && shown.contains("session expired"), "{shown}");
+    assert!(shown.contains("log in again") && !shown.contains("refresh-"), "{shown}");
+    assert!(lock(&memory.0).is_none());
+}

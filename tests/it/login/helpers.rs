@@ -1,0 +1,98 @@
+//! Credential helpers: real ones that we ask, and ourselves as one that skopeo asks.
+
+use serde_json::{Value, json};
+
+use super::{PASSWORD, USER, private_image};
+use crate::support::{
+    docker_registry::DockerRegistry,
+    home::{Done, Home},
+    images::{
+        Image, Layout, Tar,
+        transport::{Trust, push},
+    },
+    tools,
+};
+
+fn helper(home: &Home, verb: &str, input: &str) -> Done {
+    let mut command = std::process::Command::new(home.path("bin/docker-credential-layerslayer"));
+    let own = home.command([verb]);
+    command.env_clear().envs(own.get_envs().filter_map(|(name, value)| Some((name, value?)))).arg(verb);
+    Done::of(&mut command, input)
+}
+
+#[test]
+fn a_real_helper_is_asked_where_dockers_configuration_names_it() {
+    let registry = DockerRegistry::htpasswd(USER, PASSWORD);
+    let image = private_image(&registry);
+    let home = Home::with_keyring().file(".docker/config.json", r#"{"credsStore":"secretservice"}"#);
+    let record = json!({ "ServerURL": registry.host(), "Username": USER, "Secret": PASSWORD });
+    let mut store = home.other("docker-credential-secretservice");
+    Done::of(store.arg("store"), &record.to_string()).done();
+    home.run(["peek", &image], "").done();
+    let status = home.status(&[]);
+    assert!(status[0]["place"].as_str().unwrap().contains("docker-credential-secretservice"), "{status:?}");
+    // And written to, as docker would.
+    home.login(&registry.host(), USER, PASSWORD, &["--store", "docker-config"]).done();
+    assert!(!home.text(".docker/config.json").contains("auth\":"));
+    home.run(["logout", &registry.host(), "--store", "docker-config"], "").done();
+    home.run(["peek", &image], "").failed(6);
+}
+
+#[test]
+fn a_helper_that_is_missing_or_fails_keeps_nobody_from_a_public_image() {
+    let registry = DockerRegistry::open();
+    let layout = Layout::of(&Image::of([Tar::new().file("etc/passwd", "root\n").finish()]));
+    let image = format!("{}/public:1", registry.host());
+    push(&layout, "latest", &image, Trust::Plain);
+    let home = Home::new().file(".docker/config.json", r#"{"credsStore":"no-such-helper"}"#);
+    let ran = home.run(["peek", &image], "").done();
+    let ran = ran.said("docker-credential-no-such-helper is not installed").said("config.json");
+    assert_eq!(ran.stderr.matches("warning").count(), 1, "{}", ran.stderr);
+    // The real one without a bus to speak on.
+    let home = Home::new().file(".docker/config.json", r#"{"credsStore":"secretservice"}"#);
+    home.run(["peek", &image], "").done().said("docker-credential-secretservice failed");
+}
+
+#[test]
+fn skopeo_stores_gets_and_erases_through_us() {
+    let registry = DockerRegistry::htpasswd(USER, PASSWORD);
+    let (host, image) = (registry.host(), private_image(&registry));
+    let config = json!({ "auths": {}, "credHelpers": { &host: "layerslayer" } });
+    let home = Home::new().set("LAYERSLAYER_PASSPHRASE", "open sesame").file("auth.json", config.to_string());
+    let file = home.path("auth.json");
+    let skopeo = |verb: &str, words: &[&str]| {
+        let mut command = home.other("skopeo");
+        command.args([verb, "--authfile", tools::text(&file)]).args(words);
+        tools::try_run(&mut command)
+    };
+    let login = ["--tls-verify=false", "--username", USER, "--password", PASSWORD, &host];
+    skopeo("login", &login).unwrap();
+    assert!(!home.text("auth.json").contains("auth\":\""), "{}", home.text("auth.json"));
+    assert!(!home.text(".config/layerslayer/credentials.sealed.toml").contains(PASSWORD));
+    skopeo("inspect", &["--tls-verify=false", &format!("docker://{image}")]).unwrap();
+    // We ourselves find it too.
+    home.run(["peek", &image], "").done();
+    let listed: Value = serde_json::from_str(&helper(&home, "list", "").done().stdout).unwrap();
+    assert_eq!(listed, json!({ &host: USER }));
+    skopeo("logout", &[&host]).unwrap();
+    assert_eq!(helper(&home, "list", "").done().stdout, "{}");
+    skopeo("inspect", &["--tls-verify=false", &format!("docker://{image}")]).unwrap_err();
+}
+
+#[test]
+fn the_protocol_is_kept_to_the_letter() {
+    let home = Home::new().set("LAYERSLAYER_PASSPHRASE", "open sesame");
+    let missing = helper(&home, "get", "a.b").failed(1);
+    assert_eq!(missing.stdout, "credentials not found in native keychain\n");
+    let record = r#"{"ServerURL":"https://index.docker.io/v1/","Username":"me","Secret":"hush"}"#;
+    assert_eq!(helper(&home, "store", record).done().stdout, "");
+    assert_eq!(helper(&home, "get", "https://index.docker.io/v1/").done().stdout, record);
+    assert_eq!(helper(&home, "get", "docker.io\n").done().stdout, record);
+    helper(&home, "erase", "https://index.docker.io/v1/").done();
+    helper(&home, "get", "docker.io").failed(1);
+    assert!(helper(&home, "version", "").done().stdout.contains(env!("CARGO_PKG_VERSION")));
+    for (verb, input) in [("steal", ""), ("get", ""), ("store", "hush"), ("store", "{}"), ("get", "a b")] {
+        let refused = helper(&home, verb, input).failed(1);
+        assert!(!refused.stdout.is_empty() && !refused.stdout.contains("hush"), "{}", refused.stdout);
+    }
+}

@@ -1,0 +1,116 @@
+//! What people are told when something is not as it should be.
+
+use super::{PASSWORD, USER, private_image, stores::basic_registry};
+use crate::support::{
+    docker_registry::DockerRegistry,
+    home::{Done, Home},
+    registry::{Reply, ScriptedRegistry},
+    token_server::{Policy, TokenServer},
+};
+
+const PLAIN: [&str; 2] = ["--store", "plaintext"];
+
+fn nothing_is_stored(home: &Home) {
+    assert!(!home.path(".config/layerslayer/credentials.toml").exists());
+    assert!(home.status(&[]).is_empty());
+}
+
+#[test]
+fn a_wrong_password_is_said_to_be_one_and_nothing_is_stored() {
+    let server = TokenServer::start(Policy::closed().user(USER, PASSWORD));
+    for registry in [DockerRegistry::htpasswd(USER, PASSWORD), DockerRegistry::token(&server)] {
+        let home = Home::new();
+        let ran = home.login(&registry.host(), USER, "wrong", &PLAIN).failed(6);
+        ran.said("invalid username or password").said("nothing was stored");
+        nothing_is_stored(&home);
+        home.login(&registry.host(), "bob", PASSWORD, &PLAIN).failed(6).said("invalid username or password");
+        nothing_is_stored(&home);
+    }
+}
+
+#[test]
+fn a_registry_that_cannot_be_reached_is_said_to_be_so() {
+    let home = Home::new();
+    // A port that was free a moment ago.
+    let host = {
+        let registry = basic_registry();
+        registry.host()
+    };
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert_ne!(host, port.to_string());
+    let ran = home.login(&port.to_string(), USER, PASSWORD, &PLAIN).failed(7);
+    ran.said(&format!("cannot reach {port}")).said("try again");
+    nothing_is_stored(&home);
+}
+
+#[test]
+fn a_registry_or_token_server_that_is_out_of_order_is_temporarily_unavailable() {
+    let home = Home::new();
+    let registry = ScriptedRegistry::start(|_| Reply::status(503));
+    home.login(&registry.host(), USER, PASSWORD, &PLAIN)
+        .failed(7)
+        .said("temporarily unavailable")
+        .said("503");
+    let registry = ScriptedRegistry::start(|request| match request.path() {
+        "/token" => Reply::status(500),
+        _ => Reply::challenge(&format!("Bearer realm=\"http://{}/token\"", request.header("host").unwrap())),
+    });
+    let ran = home.login(&registry.host(), USER, PASSWORD, &PLAIN);
+    assert!(ran.code == 7 && ran.stderr.contains("temporarily unavailable"), "{}", ran.stderr);
+    nothing_is_stored(&home);
+}
+
+#[test]
+fn what_is_no_registry_is_said_to_be_none() {
+    let home = Home::new();
+    let server = ScriptedRegistry::start(|_| Reply::status(404));
+    home.login(&server.host(), USER, PASSWORD, &PLAIN).failed(1).said("is no registry");
+    home.login("not a host", USER, PASSWORD, &PLAIN).failed(2);
+    nothing_is_stored(&home);
+}
+
+#[test]
+fn a_session_that_has_ended_is_said_to_be_expired_and_its_token_is_removed() {
+    let policy = Policy::closed().user(USER, PASSWORD);
+    let server = TokenServer::start(policy.clone().issuing_identity_tokens());
+    let registry = DockerRegistry::token(&server);
+    let image = private_image(&registry);
+    let home = Home::new();
+    home.login(&registry.host(), USER, PASSWORD, &PLAIN).done().said("password is kept nowhere");
+    assert!(!home.text(".config/layerslayer/credentials.toml").contains(PASSWORD));
+    home.run(["peek", &image], "").done();
+    // The server knows none of its tokens any more.
+    server.set_policy(policy);
+    home.run(["peek", &image], "").failed(6).said("session expired").said("log in again");
+    assert!(home.status(&[]).is_empty());
+}
+
+#[test]
+fn who_gives_neither_terminal_nor_password_is_told_what_to_give() {
+    let home = Home::new();
+    // A session of its own has no terminal.
+    let mut command = home.other("setsid");
+    command.args(["--wait", env!("CARGO_BIN_EXE_layerslayer"), "login", "127.0.0.1:1"]);
+    Done::of(&mut command, "").failed(2).said("--username and --password-stdin");
+    nothing_is_stored(&home);
+}
+
+#[test]
+fn what_the_command_line_cannot_mean_is_refused() {
+    let home = Home::new();
+    home.login("127.0.0.1:1", USER, PASSWORD, &["--store", "vault"]).failed(2).said("docker-config, file");
+    home.login("127.0.0.1:1", USER, PASSWORD, &["--store", "docker-config", "--pin-realm"]).failed(2);
+    home.run(["login", "a.b", "--device", "--client-id", "x"], "").failed(2).said("--device-server");
+    home.run(["login", "ghcr.io", "--device"], "").failed(2);
+    home.run(["login", "a.b", "--password", "x"], "").failed(2);
+    home.run(["logout", "a.b", "--all"], "").failed(2);
+    home.run(["auth", "migrate", "--store", "plaintext"], "").failed(2);
+}
+
+#[test]
+fn a_variable_that_makes_no_sense_is_an_error_that_names_it() {
+    let registry = basic_registry();
+    let home = Home::new().set("LAYERSLAYER_AUTH", "{\"a.b\": \"canary\"}");
+    let ran = home.run(["peek", &format!("{}/x", registry.host())], "").failed(1).said("LAYERSLAYER_AUTH");
+    assert!(!ran.stderr.contains("canary"), "{}", ran.stderr);
+}

@@ -1,0 +1,177 @@
+//! A user's home: what one run of the program stores there, the next one finds. With a desktop's keyring, if one wants it.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::Value;
+
+use super::tools;
+
+/// Starts a keyring with an unlocked default collection, says where its bus is, and lives as long as standard input stays open.
+const SESSION: &str = r#"printf 'of the keyring' | gnome-keyring-daemon --unlock --components=secrets >/dev/null 2>&1
+echo "$DBUS_SESSION_BUS_ADDRESS"
+exec cat >/dev/null"#;
+
+/// A home directory, the variables of its user, and their keyring.
+#[derive(Debug)]
+pub(crate) struct Home {
+    folder: tempfile::TempDir,
+    variables: Vec<(String, String)>,
+    session: Option<Child>,
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Home {
+    /// One with nothing in it, and no keyring.
+    pub(crate) fn new() -> Self {
+        let folder = tools::temporary_folder();
+        fs::create_dir_all(folder.path().join("run")).unwrap();
+        fs::create_dir_all(folder.path().join("bin")).unwrap();
+        symlink(env!("CARGO_BIN_EXE_layerslayer"), folder.path().join("bin/docker-credential-layerslayer"))
+            .unwrap();
+        Self { folder, variables: Vec::new(), session: None }
+    }
+
+    /// One with a keyring of its own, unlocked.
+    pub(crate) fn with_keyring() -> Self {
+        let mut home = Self::new();
+        tools::require("gnome-keyring-daemon");
+        let mut command = tools::command("dbus-run-session");
+        home.settle(&mut command);
+        command.args(["--", "sh", "-c", SESSION]);
+        let mut session =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut address = String::new();
+        BufReader::new(session.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        assert!(address.starts_with("unix:"), "{address:?}");
+        home.session = Some(session);
+        home.set("DBUS_SESSION_BUS_ADDRESS", address.trim())
+    }
+
+    /// The same with a variable set.
+    pub(crate) fn set(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same with a file in it.
+    pub(crate) fn file(self, name: &str, text: impl AsRef<[u8]>) -> Self {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        self
+    }
+
+    /// Where a file of this home is.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A file's text; empty if there is none.
+    pub(crate) fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    /// The program with these arguments, in this home.
+    pub(crate) fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_layerslayer"));
+        command.env_clear().args(arguments);
+        self.settle(&mut command);
+        command
+    }
+
+    /// Another program in this home.
+    pub(crate) fn other(&self, name: &str) -> Command {
+        let mut command = tools::command(name);
+        self.settle(&mut command);
+        command
+    }
+
+    /// Runs the program to its end, with this on standard input.
+    pub(crate) fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>, input: &str) -> Done {
+        Done::of(&mut self.command(arguments), input)
+    }
+
+    /// Logs in, or tries to.
+    pub(crate) fn login(&self, host: &str, user: &str, password: &str, flags: &[&str]) -> Done {
+        let arguments = ["login", host, "--username", user, "--password-stdin"];
+        self.run(arguments.iter().chain(flags), &format!("{password}\n"))
+    }
+
+    /// What `auth status --json` says, a line a credential.
+    pub(crate) fn status(&self, flags: &[&str]) -> Vec<Value> {
+        let done = self.run(["auth", "status", "--json"].iter().chain(flags), "").done();
+        done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn settle(&self, command: &mut Command) {
+        let path = std::env::var("PATH").unwrap();
+        let path = format!("{}:{path}", tools::text(&self.path("bin")));
+        command.env("LC_ALL", "C.UTF-8").env("HOME", self.folder.path()).env("PATH", path);
+        command.env("XDG_RUNTIME_DIR", self.path("run")).env_remove("DBUS_SESSION_BUS_ADDRESS");
+        command.env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME");
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if let Some(session) = &mut self.session {
+            drop(session.stdin.take());
+            let _ = session.wait();
+        }
+    }
+}
+
+impl Done {
+    /// What came of a command that gets this on standard input.
+    pub(crate) fn of(command: &mut Command, input: &str) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // A program that fails before it reads its input shows that in its exit code.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        Self { code: output.status.code().unwrap_or(-1), stdout, stderr }
+    }
+
+    /// The run, which went well.
+    #[track_caller]
+    pub(crate) fn done(self) -> Self {
+        self.failed(0)
+    }
+
+    /// The run, which ended with this code.
+    #[track_caller]
+    pub(crate) fn failed(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{}{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// The run, which said this on standard error.
+    #[track_caller]
+    pub(crate) fn said(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "{text:?} is not in {:?}", self.stderr);
+        self
+    }
+}
+
+/// Bits of a file's mode that let others in.
+pub(crate) fn open_to_others(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+}
