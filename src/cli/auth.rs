@@ -3,7 +3,8 @@
 use std::{process::ExitCode, sync::Arc, time::Instant};
 
 use layerslayer::{
-    Client, CredentialError, CredentialSources, CredentialStore, PassphrasePurpose, RegistryKey, StoreKind,
+    Client, CredentialError, CredentialKind, CredentialSources, CredentialStore, PassphrasePurpose,
+    RegistryKey, StoreKind,
 };
 
 use super::{
@@ -95,11 +96,11 @@ impl Context<'_> {
     }
 }
 
-/// Removes every kind of credential of a registry; whether there was any.
+/// Removes every kind of credential of a registry; whether there was any. A store may hold what it cannot list.
 fn erase(store: &dyn CredentialStore, registry: &RegistryKey) -> Result<bool, CredentialError> {
     let mut erased = false;
-    for entry in store.list()?.into_iter().filter(|entry| entry.registry == *registry) {
-        erased |= store.delete(registry, entry.kind)?;
+    for kind in [CredentialKind::IdentityToken, CredentialKind::Password, CredentialKind::RegistryToken] {
+        erased |= store.delete(registry, kind)?;
     }
     Ok(erased)
 }

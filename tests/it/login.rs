@@ -1,5 +1,7 @@
 //! Logging in, being known from then on, logging out: on every store, at real registries, beside the programs of others.
 
+mod canary;
+mod documents;
 mod helpers;
 mod kills;
 mod messages;

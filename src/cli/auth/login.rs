@@ -25,7 +25,13 @@ pub(super) struct Answers {
 
 /// Asks for what the command line does not say.
 pub(super) fn ask(arguments: &LoginArguments) -> Result<Answers, Failure> {
+    if arguments.pin_realm && arguments.store == Some(StoreKind::DockerConfig) {
+        return Err(Failure::usage(
+            "--pin-realm: docker's configuration has no place for it; choose another store",
+        ));
+    }
     if arguments.device {
+        check_device(arguments)?;
         return Ok(Answers { credential: None });
     }
     let terminal = || {
@@ -54,11 +60,6 @@ pub(super) async fn run(
     context: &Context<'_>,
 ) -> Result<(), Failure> {
     let registry = &arguments.registry;
-    if arguments.pin_realm && arguments.store == Some(StoreKind::DockerConfig) {
-        return Err(Failure::usage(
-            "--pin-realm: docker's configuration has no place for it; choose another store",
-        ));
-    }
     // Nobody shall type a password, or show it to anybody, that can be kept nowhere.
     let store = tokio::task::block_in_place(|| context.store(arguments.store))?;
     let client = context.client()?;
@@ -155,24 +156,30 @@ fn erase_others(
     Ok(erased)
 }
 
-/// Signs in with a device code.
-async fn sign_in(
-    arguments: &LoginArguments,
-    client: &Client,
-    context: &Context<'_>,
-) -> Result<Credential, Failure> {
+/// Whether the command line says all that signing in with a device code takes.
+fn check_device(arguments: &LoginArguments) -> Result<(), Failure> {
     let registry = &arguments.registry;
     if registry.as_str() != GITHUB_REGISTRY && arguments.device_server.is_none() {
         return Err(Failure::usage(format!(
             "--device signs in at GitHub, for {GITHUB_REGISTRY}; for {registry} say --device-server URL"
         )));
     }
-    let Some(client_id) = &arguments.client_id else {
+    if arguments.client_id.as_deref().unwrap_or_default().is_empty() {
         return Err(Failure::usage(
             "--device needs the client id of an OAuth application: give --client-id or \
              LAYERSLAYER_GITHUB_CLIENT_ID",
         ));
-    };
+    }
+    Ok(())
+}
+
+/// Signs in with a device code.
+async fn sign_in(
+    arguments: &LoginArguments,
+    client: &Client,
+    context: &Context<'_>,
+) -> Result<Credential, Failure> {
+    let client_id = arguments.client_id.as_deref().unwrap_or_default();
     let server = arguments.device_server.as_deref().unwrap_or(GITHUB);
     let sign_in = client.device_sign_in(server, client_id).await?;
     context.console.error(&format!("type {} at {}", sign_in.user_code(), sign_in.verification_uri()));

@@ -1,0 +1,145 @@
+//! No secret of a login shows anywhere: not in what is printed, not in files, not in the process's arguments or environment of
+//! others.
+
+use std::{fs, path::Path};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+use super::USER;
+use crate::support::{
+    docker_registry::DockerRegistry,
+    home::Home,
+    images::{
+        Image, Layout, Tar,
+        transport::{Trust, push},
+    },
+    token_server::{Policy, TokenServer},
+    tools,
+};
+
+const PASSWORD: &str = "canary-yellow-feather";
+const PASSPHRASE: &str = "canary-pass-phrase";
+
+fn secrets() -> Vec<String> {
+    let encoded = STANDARD.encode(format!("{USER}:{PASSWORD}"));
+    vec![PASSWORD.into(), PASSPHRASE.into(), encoded, "-of-alice".into()]
+}
+
+#[track_caller]
+fn silent(text: &str) {
+    for secret in secrets() {
+        assert!(!text.contains(&secret), "{secret}: {text}");
+    }
+}
+
+fn no_file_holds_one(folder: &Path) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let kind = fs::symlink_metadata(&path).unwrap();
+        if kind.is_dir() {
+            no_file_holds_one(&path);
+        } else if kind.is_file() {
+            silent(&String::from_utf8_lossy(&fs::read(&path).unwrap()));
+        }
+    }
+}
+
+#[test]
+fn secrets_of_logins_show_nowhere() {
+    let policy = Policy::closed().user(USER, PASSWORD);
+    let server = TokenServer::start(policy.clone().issuing_identity_tokens());
+    for registry in [DockerRegistry::htpasswd(USER, PASSWORD), DockerRegistry::token(&server)] {
+        let home = Home::new().set("LAYERSLAYER_PASSPHRASE", PASSPHRASE);
+        let host = registry.host();
+        let image = format!("{host}/closed/one:1");
+        let layout = Layout::of(&Image::of([Tar::new().file("file", "content").finish()]));
+        push(&layout, "latest", &image, Trust::Credentials(USER, PASSWORD));
+        let report = home.path("report.json");
+        let runs: [(&[&str], &str); 16] = [
+            (&["login", &host, "--username", USER, "--password-stdin", "-vvv"], PASSWORD),
+            (&["login", &host, "--username", USER, "--password-stdin", "-vvv", "--store", "vault"], PASSWORD),
+            (&["login", &host, "--username", "bob", "--password-stdin", "-vvv"], PASSWORD),
+            (&["login", "127.0.0.1:1", "--username", USER, "--password-stdin", "-vvv"], PASSWORD),
+            (&["auth", "status", "--check", "-vvv"], ""),
+            (&["auth", "status", "--json", "-vvv"], ""),
+            (&["peek", &image, "-vvv", "--report", tools::text(&report)], ""),
+            (&["carve", &image, "/file", "-vvv", "--explain", "--json", "-o", "/dev/null"], ""),
+            (&["carve", &image, "/missing", "-vvv", "--report", tools::text(&report)], ""),
+            (&["auth", "migrate", "-vvv"], ""),
+            (&["auth", "migrate", "--dry-run", "-vvv"], ""),
+            (&["cache", "ls"], ""),
+            (&["logout", "elsewhere:5000", "-vvv"], ""),
+            (&["logout", &host, "-vvv"], ""),
+            (&["auth", "status", &host, "-vvv"], ""),
+            (&["peek", &image, "-vvv"], ""),
+        ];
+        for (arguments, input) in runs {
+            let ran = home.run(arguments, input);
+            silent(&format!("{}{}", ran.stdout, ran.stderr));
+            no_file_holds_one(&home.path("."));
+        }
+    }
+}
+
+#[test]
+fn a_process_shows_no_secret_to_who_looks_at_it_while_it_waits() {
+    let home = Home::new().set("LAYERSLAYER_PASSPHRASE", PASSPHRASE);
+    let registry =
+        crate::support::registry::ScriptedRegistry::start(|request| match request.authorization() {
+            None => crate::support::registry::Reply::challenge("Basic realm=\"r\""),
+            Some(_) => crate::support::registry::Reply::silence(),
+        });
+    let mut command = home.command(["login", &registry.host(), "--username", USER, "--password-stdin"]);
+    command.stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
+    let mut child = command.spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), PASSWORD.as_bytes()).unwrap();
+    while registry.requests().len() < 2 {
+        std::thread::yield_now();
+    }
+    silent(&fs::read_to_string(format!("/proc/{}/cmdline", child.id())).unwrap());
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// Not dumpable: to anybody but root the process looks as if root owned it.
+#[test]
+fn a_process_leaves_no_core_and_lets_nobody_look_into_its_memory() {
+    let home = Home::new();
+    // As somebody else than root, who may look at everything. The program lies where only root may go, so a copy is run.
+    let copy = home.path("run/layerslayer");
+    fs::copy(env!("CARGO_BIN_EXE_layerslayer"), &copy).unwrap();
+    let user = tools::run(tools::command("id").arg("-u"));
+    let is_root = user == b"0\n";
+    let line = "exec \"$1\" login 127.0.0.1:1 --username x --password-stdin --store plaintext";
+    let mut command = match is_root {
+        true => {
+            for folder in [home.path("."), home.path("run")] {
+                fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            }
+            let mut command = home.other("setpriv");
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", line, "sh"]);
+            command
+        }
+        false => {
+            let mut command = home.other("sh");
+            command.args(["-c", line, "sh"]);
+            command
+        }
+    };
+    let mut child = command.arg(&copy).stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let owner = || {
+        let path = format!("/proc/{}/maps", child.id());
+        let comm = fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap_or_default();
+        let uid = fs::symlink_metadata(path).map(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata));
+        (comm.trim() == "layerslayer").then(|| uid.unwrap())
+    };
+    // It becomes so as soon as it has begun.
+    let began = std::time::Instant::now();
+    while owner() != Some(0) && began.elapsed().as_secs() < 60 {
+        std::thread::yield_now();
+    }
+    let last = owner();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(last, Some(0));
+}
