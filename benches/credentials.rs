@@ -7,7 +7,7 @@
 use std::{hint::black_box, time::Duration};
 
 use criterion::Criterion;
-use layerslayer::{Credential, CredentialSources, CredentialStore, RegistryKey, StoreKind};
+use layerslayer::{Credential, CredentialSources, RegistryKey, StoreKind};
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args().measurement_time(Duration::from_secs(5));

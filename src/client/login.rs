@@ -93,7 +93,7 @@ impl Client {
     /// # }
     /// ```
     pub async fn device_sign_in(&self, server: &str, client_id: &str) -> Result<DeviceSignIn, Error> {
-        let device = Device::new(&self.http, server, client_id)?;
+        let device = Device::new(&self.http, server, client_id, &self.progress)?;
         let code = device.begin().await?;
         Ok(DeviceSignIn { device, code })
     }

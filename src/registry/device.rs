@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::{
     limits,
+    progress::{Progress, RequestTarget},
     registry::{
         error::Error,
         http::{
@@ -67,6 +68,7 @@ struct Body {
 pub(crate) struct Device {
     http: Arc<Http>,
     counters: Arc<Counters>,
+    progress: Arc<dyn Progress>,
     server: Url,
     client_id: String,
     doing: String,
@@ -74,7 +76,12 @@ pub(crate) struct Device {
 
 impl Device {
     /// The server at `server`: `https://github.com`.
-    pub(crate) fn new(http: &Arc<Http>, server: &str, client_id: &str) -> Result<Self, Error> {
+    pub(crate) fn new(
+        http: &Arc<Http>,
+        server: &str,
+        client_id: &str,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Self, Error> {
         let doing = format!("signing in at {server}");
         let url = Url::parse(server).map_err(|_| Error::other(&doing, "not a valid address"))?;
         let is_local = url.host_str().is_some_and(super::http::is_loopback);
@@ -82,7 +89,8 @@ impl Device {
             return Err(Error::other(&doing, "the address is not https"));
         }
         let (http, client_id) = (Arc::clone(http), client_id.to_owned());
-        Ok(Self { counters: Arc::clone(&http.counters), http, server: url, client_id, doing })
+        let (counters, progress) = (Arc::clone(&http.counters), Arc::clone(progress));
+        Ok(Self { http, counters, progress, server: url, client_id, doing })
     }
 
     /// Gets a code.
@@ -184,7 +192,9 @@ impl Device {
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         let is_local = url.host_str().is_some_and(super::http::is_loopback);
         let floor = if is_local { AddressClass::Loopback } else { AddressClass::Private };
-        let sent = self.http.send(Outgoing { url, headers, method, floor }, &self.counters).await;
+        let (target, progress) = (RequestTarget::Token, Arc::clone(&self.progress));
+        let outgoing = Outgoing { url, headers, method, target, progress, floor };
+        let sent = self.http.send(outgoing, &self.counters).await;
         let mut answer = sent.map_err(|failure| {
             let may_pass = failure.is_passing();
             (failure.into_error(&self.doing), may_pass)
@@ -243,9 +253,13 @@ mod tests {
         })
     }
 
+    fn silent() -> Arc<dyn Progress> {
+        Arc::new(crate::progress::Silent)
+    }
+
     fn device(server: &ScriptedRegistry, clock: &Arc<ManualClock>) -> Device {
         let http = Http::builder().clock(clock).build().unwrap();
-        Device::new(&http, &server.url(), "app").unwrap()
+        Device::new(&http, &server.url(), "app", &silent()).unwrap()
     }
 
     /// What waiting comes to, and how long each wait was.
@@ -312,10 +326,10 @@ mod tests {
     fn the_server_is_https_or_on_this_machine() {
         let http = Http::builder().build().unwrap();
         for server in ["http://github.example", "ftp://localhost", "github.com", ""] {
-            assert!(Device::new(&http, server, "app").is_err(), "{server}");
+            assert!(Device::new(&http, server, "app", &silent()).is_err(), "{server}");
         }
         for server in ["https://github.com", "http://127.0.0.1:5000"] {
-            assert!(Device::new(&http, server, "app").is_ok(), "{server}");
+            assert!(Device::new(&http, server, "app", &silent()).is_ok(), "{server}");
         }
     }
 }

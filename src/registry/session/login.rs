@@ -5,10 +5,11 @@ use secrecy::SecretString;
 
 use super::{
     Session, Task, renewal,
-    request::{Trouble, challenges},
+    request::{Asked, Trouble, challenges},
 };
 use crate::{
     auth::{Credential, credential::Secret},
+    progress::RequestTarget,
     registry::{
         authorization::NO_TOKEN_SERVER,
         error::Error,
@@ -36,6 +37,7 @@ impl Session {
             doing: format!("logging in to {host}"),
             path: String::new(),
             method: Method::Get,
+            target: RequestTarget::Api,
             accept: None,
             digest: None,
         };
@@ -102,6 +104,7 @@ impl Session {
             scopes: Vec::new(),
             credential: Some(credential),
             wants_identity: true,
+            progress: &self.progress,
             hidden: renewal::texts(Some(credential)),
             floor: peer.unwrap_or(AddressClass::Public),
         };
@@ -141,7 +144,7 @@ impl Session {
                 .because(format!("cannot reach {host}"))
                 .advise("check the name and the network, then try again")
         };
-        let answer = match self.ask(task, &Method::Get, "/v2/", headers).await {
+        let answer = match self.ask(task, Asked::Api, headers).await {
             Ok(answer) => answer,
             Err(Trouble::Passing(error)) => return Err(unreachable(error)),
             Err(Trouble::Final(error)) if error.is_unavailable() => return Err(unreachable(error)),
