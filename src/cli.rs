@@ -26,6 +26,7 @@ mod progress;
 mod report;
 mod selector;
 mod signals;
+mod toc;
 
 /// Threads that move bytes; the main thread formats and writes.
 const WORKERS: usize = 2;
@@ -47,6 +48,7 @@ pub(crate) fn main() -> ExitCode {
     let command = match arguments.invocation {
         Invocation::Cache(arguments) => return cache::main(&arguments),
         Invocation::Image(command) => command,
+        Invocation::Toc(arguments) => return toc::main(&arguments),
     };
     let common = command.common();
     let console = Console::new(common.quiet, command.explains());

@@ -41,7 +41,7 @@ mod tar;
 mod toc;
 
 pub use auth::Credential;
-pub use cache::{Cache, CacheError, CacheOptions, CachedTable, Removed, parse_size};
+pub use cache::{Cache, CacheError, CacheOptions, CachedTable, Removed, SigningKey, parse_size};
 pub use carve::{CarveOptions, Collection, File, Item, Outcome, Selection};
 pub use client::{Client, ClientBuilder, Transferred};
 pub use error::Error;

@@ -4,8 +4,8 @@ use super::*;
 
 fn parsed(arguments: &[&str]) -> Result<Command, clap::Error> {
     parse(arguments.iter().map(Into::into)).map(|arguments| match arguments.invocation {
-        Invocation::Cache(_) => panic!("not a command for images"),
         Invocation::Image(command) => command,
+        other => panic!("not a command for images: {other:?}"),
     })
 }
 
