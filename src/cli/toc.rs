@@ -22,7 +22,7 @@ const KEY_MODE: u32 = 0o600;
 
 /// Runs `toc`.
 pub(crate) fn main(arguments: &TocArguments) -> ExitCode {
-    let console = Console::new(false);
+    let console = Console::new(false, false);
     let TocAction::Keygen { output } = &arguments.action;
     match keygen(output, &console) {
         Ok(()) => ExitCode::from(Exit::Done.code()),
