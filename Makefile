@@ -16,6 +16,10 @@ NEEDED := docker-registry:docker-registry skopeo:skopeo umoci:umoci htpasswd:apa
 MISSING = PATH="$$PATH:/usr/sbin:/sbin"; for pair in $(NEEDED); do part=$${pair%%:*}; \
 	[ "$${part\#/}" != "$$part" ] && [ -e "$$part" ] || command -v "$$part" >/dev/null || echo "$${pair\#*:}"; done
 
+# A real S3 server for the tests of shared tables, by pip: Debian has none.
+MOTO := $(TARGET)/moto
+export PATH := $(PATH):$(abspath $(MOTO)/bin)
+
 # Most crates in the bare engine.
 CRATES := 180
 
@@ -35,18 +39,23 @@ demo: ## Build, then look into an image that lies in fixtures/: no network
 
 deps: ## Install what the tests need (Debian or Ubuntu, as root or through sudo)
 	@set -e; missing=$$($(MISSING)); \
-	if [ -z "$$missing" ]; then echo "deps: all there"; exit 0; fi; \
+	if [ -z "$$missing" ]; then echo "deps: all packages there"; exit 0; fi; \
 	if ! command -v apt-get >/dev/null; then \
 		echo "deps: no apt-get here; please install:" $$missing >&2; exit 1; fi; \
 	root=; if [ "$$(id -u)" != 0 ]; then root=sudo; fi; \
 	install="$$root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends"; \
 	echo "deps: installing" $$missing; \
 	$$install $$missing || { $$root apt-get update; $$install $$missing; }
+	@command -v moto_server >/dev/null && exit 0; set -e; root=; if [ "$$(id -u)" != 0 ]; then root=sudo; fi; \
+	python3 -c 'import ensurepip, venv' 2>/dev/null || $$root apt-get install -y --no-install-recommends python3-venv; \
+	echo "deps: installing moto in $(MOTO)"; \
+	python3 -m venv $(MOTO); $(MOTO)/bin/pip install --quiet 'moto[server]==5.*'
 
 test: ## Run all tests; fails if a real part is missing
 	@missing=$$($(MISSING)); if [ -n "$$missing" ]; then \
 		echo "test: missing:" $$missing "(run \`make deps\`)" >&2; exit 1; fi
-	$(CARGO) test --locked
+	@command -v moto_server >/dev/null || { echo "test: missing: moto (run \`make deps\`)" >&2; exit 1; }
+	$(CARGO) test --locked --features object-store
 
 lint: crates ## Formatting, clippy, documentation, dependencies
 	$(CARGO) fmt --check

@@ -6,8 +6,11 @@
 
 mod directory;
 mod error;
+#[cfg(feature = "object-store")]
+mod objects;
 mod options;
 mod root;
+mod signature;
 mod store;
 mod usage;
 mod writes;
@@ -28,12 +31,14 @@ use serde::{Deserialize, Serialize};
 
 use self::{
     directory::Directory,
+    signature::{Keys, Opened},
     store::{Key, Store},
     writes::{Writes, Writing},
 };
 pub use self::{
     error::CacheError,
     options::{CacheOptions, parse_size},
+    signature::SigningKey,
 };
 use crate::{
     limits,
@@ -59,6 +64,14 @@ pub struct Cache {
     progress: Arc<dyn Progress>,
     has_warned: Arc<AtomicBool>,
     writes: Arc<Writes>,
+    keys: Arc<Keys>,
+    /// Where the shared tables are, if there are any.
+    #[cfg_attr(
+        not(feature = "object-store"),
+        expect(dead_code, reason = "there are none without object stores")
+    )]
+    address: Option<Arc<str>>,
+    shared: Option<Arc<dyn Store>>,
 }
 
 /// The table of one layer, as [`Cache::tables`] lists it.
@@ -115,7 +128,8 @@ impl Cache {
     /// # Errors
     ///
     /// If it cannot be created, or if it is refused because it belongs to somebody else or others may write to it: whoever
-    /// can write there could put words into our mouth.
+    /// can write there could put words into our mouth. [`CacheError::is_setting`] if a key cannot be read, or if shared tables are
+    /// asked of a build without the feature `object-store`.
     ///
     /// ```
     /// # use layerslayer::{Cache, CacheOptions};
@@ -127,12 +141,19 @@ impl Cache {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn open(options: &CacheOptions) -> Result<Self, CacheError> {
+        if options.shared_address().is_some() && !cfg!(feature = "object-store") {
+            let problem = "shared tables need a build with the feature object-store";
+            return Err(CacheError::setting(problem.to_owned()));
+        }
         let directory = Directory::open(options.directory()?, options.capacity())?;
         Ok(Self {
             directory: Arc::new(directory),
             progress: Arc::new(Silent),
             has_warned: Arc::default(),
             writes: Arc::default(),
+            keys: Arc::new(Keys::load(options.keys())?),
+            address: options.shared_address().map(Arc::from),
+            shared: None,
         })
     }
 
@@ -260,17 +281,72 @@ impl Cache {
     }
 
     /// The stored table of the layer with this digest. Its reader checks it, and calls [`Self::remove_toc`] if it does not hold.
+    ///
+    /// If there is none, but a shared one for which a trusted key vouches, that one is stored and returned.
     pub(crate) fn toc(&self, layer: &Digest) -> Option<Bytes> {
-        self.read(&Key::Toc(layer.clone()), limits::STORED_TOC_BYTES)
+        let key = Key::Toc(layer.clone());
+        let stored = self.read(&key, limits::STORED_TOC_BYTES);
+        stored.or_else(|| match self.shared(&key, layer)? {
+            Opened::Hint(_) => None,
+            Opened::Trusted(table) => {
+                self.write(&key, &mut |out| out.write_all(&table));
+                Some(table)
+            }
+        })
     }
 
-    /// Stores the table that `write` writes, in place of the one there is; `false` if that did not come about.
+    /// A shared table of the layer for which nobody vouches that we trust: what it says may be wrong in every respect.
+    pub(crate) fn hint(&self, layer: &Digest) -> Option<Bytes> {
+        match self.shared(&Key::Toc(layer.clone()), layer)? {
+            Opened::Hint(table) => Some(table),
+            Opened::Trusted(_) => None,
+        }
+    }
+
+    /// Stores the table that `write` writes, in place of the one there is; `false` if that did not come about. A complete one, to
+    /// be made only by a pass that was verified, is signed and shared if there is a key for that.
     pub(crate) fn put_toc(
         &self,
         layer: &Digest,
         mut write: impl FnMut(&mut dyn Write) -> io::Result<()>,
     ) -> bool {
-        self.write(&Key::Toc(layer.clone()), &mut write)
+        let key = Key::Toc(layer.clone());
+        let is_stored = self.write(&key, &mut write);
+        if is_stored && self.keys.can_sign() {
+            self.share(&key, layer);
+        }
+        is_stored
+    }
+
+    fn share(&self, key: &Key, layer: &Digest) {
+        let Some(shared) = &self.shared else { return };
+        let Some(table) = self.read(key, limits::STORED_TOC_BYTES) else { return };
+        let is_complete = format::read_header(&table).is_ok_and(|header| header.complete);
+        let Some(seal) = self.keys.seal(layer, &table).filter(|_| is_complete) else { return };
+        let write = &mut |out: &mut dyn Write| out.write_all(&table).and_then(|()| out.write_all(&seal));
+        self.settle(shared.write(key, write));
+    }
+
+    fn shared(&self, key: &Key, layer: &Digest) -> Option<Opened> {
+        let object = self.settle(self.shared.as_ref()?.read(key, limits::STORED_TOC_BYTES)).flatten()?;
+        Some(self.keys.open(layer, object))
+    }
+
+    /// The same with its shared tables reached through `connector`.
+    ///
+    /// # Errors
+    ///
+    /// If the address or what the environment says of it makes no sense.
+    #[cfg(feature = "object-store")]
+    pub(crate) fn connect(
+        self,
+        connector: impl object_store::client::HttpConnector,
+    ) -> Result<Self, CacheError> {
+        let shared = match &self.address {
+            Some(address) => Some(Arc::new(objects::Objects::open(address, connector)?) as Arc<dyn Store>),
+            None => None,
+        };
+        Ok(Self { shared, ..self })
     }
 
     /// Removes a table that turned out not to hold.

@@ -30,6 +30,7 @@ mod report;
 mod runtime;
 mod selector;
 mod signals;
+mod toc;
 
 /// How long a terminal that takes nothing more may keep the bars.
 const CLEARING: Duration = Duration::from_millis(100);
@@ -57,6 +58,7 @@ pub(crate) fn main() -> ExitCode {
         Invocation::Image(command) => command,
         Invocation::Login(arguments) => return auth::main(&AuthAction::Login(arguments)),
         Invocation::Logout(arguments) => return auth::main(&AuthAction::Logout(arguments)),
+        Invocation::Toc(arguments) => return toc::main(&arguments),
     };
     let common = command.common();
     let console = Console::new(common.quiet, command.explains());

@@ -298,6 +298,13 @@ impl ClientBuilder {
         let Self { http, ca_files, credentials, sources, progress, cache } = self;
         let http = http.ca_files(ca_files).build()?;
         let cache = cache.map(|cache| cache.with_progress(Arc::clone(&progress)));
+        #[cfg(feature = "object-store")]
+        let cache = match cache.map(|cache| cache.connect(http.objects())).transpose() {
+            Ok(cache) => cache,
+            Err(error) => {
+                return Err(Error::caused(crate::error::Kind::Usage, "setting up shared tables", error));
+            }
+        };
         Ok(Client { http, credentials, sources: Arc::new(sources), progress, cache })
     }
 }

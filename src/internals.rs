@@ -1,8 +1,11 @@
 //! What the benches of this project reach inside for. Nothing of it is promised to anybody else: it changes without notice, and is
 //! only there with the feature `internals`.
 
+mod recording;
+
 use bytes::Bytes;
 
+pub use self::recording::{Recording, checkpoints, unpack};
 use crate::{
     decompress::Encoding,
     error::{Error, Kind},

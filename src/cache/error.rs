@@ -30,8 +30,22 @@ impl CacheError {
         Self { kind: Kind::Io, message: format!("{doing} {}", path.display()), source: Some(source) }
     }
 
+    #[cfg(feature = "object-store")]
+    pub(super) fn caused(doing: &str, source: io::Error) -> Self {
+        Self { kind: Kind::Io, message: doing.to_owned(), source: Some(source) }
+    }
+
     pub(super) fn refused(message: String) -> Self {
         Self { kind: Kind::Refused, message, source: None }
+    }
+
+    pub(super) fn homeless(message: String) -> Self {
+        Self { kind: Kind::Io, message, source: None }
+    }
+
+    /// The same, of something that was named in the settings.
+    pub(super) fn of_setting(self) -> Self {
+        Self { kind: Kind::Setting, ..self }
     }
 
     pub(super) fn setting(message: String) -> Self {

@@ -10,6 +10,10 @@ use super::error::CacheError;
 const DIRECTORY_VARIABLE: &str = "LAYERSLAYER_CACHE_DIR";
 /// Names the size.
 const SIZE_VARIABLE: &str = "LAYERSLAYER_CACHE_SIZE";
+/// Names the store of shared tables.
+const STORE_VARIABLE: &str = "LAYERSLAYER_TOC_STORE";
+/// Names the files of keys that vouch for them.
+const KEY_VARIABLE: &str = "LAYERSLAYER_TOC_KEY";
 /// Our part of the user's cache directory.
 const NAME: &str = "layerslayer";
 /// How large a cache may become unless told otherwise, in bytes.
@@ -26,6 +30,8 @@ const DEFAULT_BYTES: u64 = 2 << 30;
 pub struct CacheOptions {
     directory: Option<PathBuf>,
     bytes: u64,
+    shared: Option<String>,
+    keys: Vec<PathBuf>,
 }
 
 impl CacheOptions {
@@ -37,12 +43,13 @@ impl CacheOptions {
     /// ```
     #[must_use]
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: Some(directory.into()), bytes: DEFAULT_BYTES }
+        Self { directory: Some(directory.into()), bytes: DEFAULT_BYTES, shared: None, keys: Vec::new() }
     }
 
     /// What the environment says: the directory `LAYERSLAYER_CACHE_DIR`, else `layerslayer` in the user's cache directory
     /// (`$XDG_CACHE_HOME`, `~/.cache`); the size `LAYERSLAYER_CACHE_SIZE` in bytes, or with `K`, `M` or `G` after it (powers
-    /// of 1,024), else 2 GiB. Variables that are empty count as unset.
+    /// of 1,024), else 2 GiB; shared tables at `LAYERSLAYER_TOC_STORE` ([`Self::shared`]) with the keys in the files that
+    /// `LAYERSLAYER_TOC_KEY` lists, colons between them ([`Self::key`]). Variables that are empty count as unset.
     ///
     /// ```
     /// let options = layerslayer::CacheOptions::from_environment()?;
@@ -53,7 +60,12 @@ impl CacheOptions {
     ///
     /// If the size is malformed.
     pub fn from_environment() -> Result<Self, CacheError> {
-        Self::from_variables(env::var_os(DIRECTORY_VARIABLE), env::var_os(SIZE_VARIABLE))
+        let options = Self::from_variables(env::var_os(DIRECTORY_VARIABLE), env::var_os(SIZE_VARIABLE))?;
+        let keys = env::var_os(KEY_VARIABLE).filter(|text| !text.is_empty());
+        let keys = keys.iter().flat_map(env::split_paths).collect();
+        let shared = env::var_os(STORE_VARIABLE).filter(|text| !text.is_empty());
+        let shared = shared.map(|text| text.to_string_lossy().into_owned());
+        Ok(Self { shared, keys, ..options })
     }
 
     fn from_variables(directory: Option<OsString>, size: Option<OsString>) -> Result<Self, CacheError> {
@@ -66,7 +78,7 @@ impl CacheOptions {
                 ))
             })?,
         };
-        Ok(Self { directory, bytes })
+        Ok(Self { directory, bytes, shared: None, keys: Vec::new() })
     }
 
     /// Lets it grow to so many bytes.
@@ -78,6 +90,39 @@ impl CacheOptions {
     #[must_use]
     pub fn size(self, bytes: u64) -> Self {
         Self { bytes, ..self }
+    }
+
+    /// Looks for tables of layers at this address too: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX` (with
+    /// the credentials that the environment gives for them) or `file:///DIRECTORY`. Needs the feature `object-store`. Only
+    /// tables that a [key](Self::key) vouches for are believed. Tables tell what layers hold: one address for those who may
+    /// see the same images.
+    ///
+    /// ```
+    /// let options = layerslayer::CacheOptions::new("cache").shared("s3://tables/team").key("team.pem");
+    /// ```
+    #[must_use]
+    pub fn shared(self, address: impl Into<String>) -> Self {
+        Self { shared: Some(address.into()), ..self }
+    }
+
+    /// Believes shared tables for which the key in this file vouches (PEM). If it is a private key, the tables that this machine
+    /// makes are signed with it and shared. Repeatable.
+    ///
+    /// ```
+    /// let options = layerslayer::CacheOptions::new("cache").key("ours.pem").key("theirs.pem");
+    /// ```
+    #[must_use]
+    pub fn key(mut self, file: impl Into<PathBuf>) -> Self {
+        self.keys.push(file.into());
+        self
+    }
+
+    pub(super) fn shared_address(&self) -> Option<&str> {
+        self.shared.as_deref()
+    }
+
+    pub(super) fn keys(&self) -> &[PathBuf] {
+        &self.keys
     }
 
     /// How many bytes it may take.
@@ -106,7 +151,9 @@ impl CacheOptions {
             return Ok(directory.clone());
         }
         let strategy = etcetera::choose_base_strategy().map_err(|_| {
-            CacheError::setting(format!("there is no home directory for the cache: set {DIRECTORY_VARIABLE}"))
+            CacheError::homeless(format!(
+                "there is no home directory for the cache: set {DIRECTORY_VARIABLE}"
+            ))
         })?;
         Ok(strategy.cache_dir().join(NAME))
     }

@@ -55,6 +55,12 @@ The cache lies in $LAYERSLAYER_CACHE_DIR, else in layerslayer below $XDG_CACHE_H
 most $LAYERSLAYER_CACHE_SIZE [default: 2G]; beyond that, what was not used for longest goes first. \
 `--no-cache` of the other commands neither reads nor writes it.";
 
+const TOC_NOTES: &str = "\
+Tables of layers can be shared: $LAYERSLAYER_TOC_STORE says where (s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, \
+az://CONTAINER/PREFIX, file:///DIRECTORY; in builds with the feature object-store), $LAYERSLAYER_TOC_KEY lists \
+files of keys, colons between them. Tables are believed if one of these keys vouches for them; with a private \
+key, those made here are signed and shared.";
+
 const CARVE_EXAMPLES: &str = "\
 Examples:
   layerslayer carve ubuntu:24.04 /etc/passwd                 to stdout
@@ -74,6 +80,26 @@ pub(crate) enum Invocation {
     Image(Command),
     Login(LoginArguments),
     Logout(LogoutArguments),
+    Toc(TocArguments),
+}
+
+/// Make the keys that vouch for shared tables of layers
+#[derive(Args, Debug)]
+#[command(arg_required_else_help = true, max_term_width = 100, after_help = TOC_NOTES)]
+pub(crate) struct TocArguments {
+    #[command(subcommand)]
+    pub(crate) action: TocAction,
+}
+
+/// What to do with tables of layers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TocAction {
+    /// Make a key: the private one goes to a new file, the public one to stdout
+    Keygen {
+        /// Write the private key to FILE, which must not be there yet
+        #[arg(short, long, value_name = "FILE", default_value = "layerslayer-toc.pem")]
+        output: PathBuf,
+    },
 }
 
 /// List or shrink what is kept on disk between runs

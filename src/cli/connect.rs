@@ -87,10 +87,14 @@ fn cache(common: &Common, console: &Console) -> Result<Option<Cache>, Failure> {
         return Ok(None);
     }
     let options = CacheOptions::from_environment().map_err(|error| Failure::usage(error.to_string()))?;
-    let cache = Cache::open(&options);
-    Ok(cache
-        .inspect_err(|error| console.warning(&format!("{}; going on without the cache", chain(error))))
-        .ok())
+    match Cache::open(&options) {
+        Ok(cache) => Ok(Some(cache)),
+        Err(error) if error.is_setting() => Err(Failure::usage(chain(&error))),
+        Err(error) => {
+            console.warning(&format!("{}; going on without the cache", chain(&error)));
+            Ok(None)
+        }
+    }
 }
 
 /// Reads a password up to the end of `input`; the newline that `echo` adds is not part of it.

@@ -25,6 +25,8 @@ use rustls::ClientConfig;
 pub(crate) mod address;
 pub(super) mod answer;
 pub(crate) mod clock;
+#[cfg(feature = "object-store")]
+pub(crate) mod objects;
 mod tls;
 
 use crate::{
@@ -178,6 +180,12 @@ impl Http {
         let peer =
             response.remote_addr().filter(|_| !is_proxied).map(|peer| (self.network.classify)(peer.ip()));
         Ok(Answer::new(response, peer, self.stall_window, floor_bytes, Arc::clone(counters), ongoing))
+    }
+
+    /// Our client for object stores: through proxies where the environment says so, and to any address that the user names.
+    #[cfg(feature = "object-store")]
+    pub(crate) fn objects(&self) -> objects::Connector {
+        objects::Connector { client: self.proxied.clone() }
     }
 
     /// Whether requests to `url` go through a proxy. Those to this machine never do, as with Go's clients.

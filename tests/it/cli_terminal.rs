@@ -116,6 +116,34 @@ fn a_transfer_shows_its_progress_and_ctrl_c_ends_it() {
 }
 
 #[test]
+fn no_bar_stays_when_a_program_that_waits_for_its_reader_is_made_to_leave() {
+    let (layout, folder) = (Stalling::start().layout, tools::temporary_folder());
+    let (image, pipe) = (layout.reference("latest"), folder.path().join("pipe"));
+    let pipe = tools::text(&pipe);
+    // Whoever holds the pipe open reads nothing from it.
+    let line = format!(
+        "mkfifo {pipe}; exec 3<>{pipe}; {PROGRAM} carve {image} /big >{pipe} & program=$!; read -r _; \
+         kill -TERM $program; wait $program"
+    );
+    let mut child = terminal(80, &line).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut text = Vec::new();
+    let mut buffer = [0; 4096];
+    // The pipe is full as soon as the layer flows.
+    while !String::from_utf8_lossy(&text).contains("MB/s") {
+        let count = stdout.read(&mut buffer).unwrap();
+        assert_ne!(count, 0, "{}", String::from_utf8_lossy(&text));
+        text.extend_from_slice(&buffer[..count]);
+    }
+    stdin.write_all(b"\n").unwrap();
+    stdout.read_to_end(&mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143), "{text:?}");
+    let stays = text.rsplit("\x1b[2K").next().unwrap();
+    assert!(!stays.contains("layer 0 "), "{text:?}");
+}
+
+#[test]
 fn no_bar_stays_when_the_reader_of_the_content_leaves() {
     let stalling = Stalling::start();
     let image = stalling.image();

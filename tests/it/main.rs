@@ -12,6 +12,7 @@ mod cli_output;
 mod cli_readme;
 mod cli_requests;
 mod cli_terminal;
+mod cli_toc;
 mod collecting;
 mod debian;
 mod encodings;

@@ -5,7 +5,7 @@ use super::*;
 fn parsed(arguments: &[&str]) -> Result<Command, clap::Error> {
     parse(arguments.iter().map(Into::into)).map(|arguments| match arguments.invocation {
         Invocation::Image(command) => command,
-        _ => panic!("not a command for images"),
+        other => panic!("not a command for images: {other:?}"),
     })
 }
 
