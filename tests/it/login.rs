@@ -7,6 +7,7 @@ mod kills;
 mod messages;
 mod others;
 mod stores;
+mod terminal;
 mod tokens;
 
 use crate::support::{
