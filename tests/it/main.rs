@@ -17,6 +17,7 @@ mod collecting;
 mod debian;
 mod encodings;
 mod login;
+mod killing;
 mod real_auth;
 mod real_canary;
 mod real_cost;
