@@ -46,7 +46,7 @@ pub use carve::{CarveOptions, Collection, File, Item, Outcome, Selection};
 pub use client::{Client, ClientBuilder, Transferred};
 pub use error::Error;
 pub use image::Image;
-pub use layer::{Entries, Layer, Verification};
+pub use layer::{Entries, Layer, Plan, Verification};
 pub use oci::{
     digest::{Algorithm, Digest, DigestError},
     manifest::{

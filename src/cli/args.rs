@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use layerslayer::Verification;
 
 /// Look inside container images without pulling them
 #[derive(Debug, Parser)]
@@ -261,6 +262,17 @@ pub(crate) struct Common {
     /// Say at the end what it cost
     #[arg(short, long)]
     pub(crate) verbose: bool,
+}
+
+impl Common {
+    /// What must vouch for all that is printed.
+    pub(crate) fn least(&self) -> Verification {
+        match self.verify {
+            None => Verification::None,
+            Some(Verify::Any) => Verification::Chunk,
+            Some(Verify::Blob) => Verification::Blob,
+        }
+    }
 }
 
 /// How much proof is asked for.
