@@ -16,6 +16,7 @@ mod cli_toc;
 mod collecting;
 mod debian;
 mod encodings;
+mod killing;
 mod real_auth;
 mod real_canary;
 mod real_cost;

@@ -1,0 +1,286 @@
+//! The program is killed wherever it may be: what it leaves behind never gives a wrong answer.
+
+use std::{
+    fs,
+    io::{self, Read as _, Write as _},
+    net::{Shutdown, TcpStream},
+    os::unix::process::ExitStatusExt as _,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use rustix::{
+    fd::OwnedFd,
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
+use serde_json::Value;
+
+use crate::support::{
+    docker_registry::DockerRegistry,
+    http::Listener,
+    images::{
+        Compression, Image, Layer, Layout, Tar,
+        transport::{Trust, push},
+    },
+    noise::Noise,
+    tools,
+};
+
+/// How often it is killed.
+const KILLS: usize = 200;
+/// Rounds in which it ends before it is killed are many, but not that many.
+const ROUNDS: usize = 10 * KILLS;
+const WORKERS: u64 = 4;
+/// More than two checkpoints lie apart.
+const BIG: usize = 2_500_000;
+
+/// What is asked for, with the image's name to be filled in.
+const TASKS: [&[&str]; 7] = [
+    &["carve", "IMAGE", "/first"],
+    &["carve", "IMAGE", "/big"],
+    &["carve", "IMAGE", "/last", "--verify"],
+    &["carve", "IMAGE", "/newer/last"],
+    &["carve", "IMAGE", "/newer/first"],
+    &["peek", "IMAGE", "--all", "--json"],
+    &["peek", "IMAGE", "--rootfs", "--json"],
+];
+
+/// A proxy before the registry that kills the program once so many bytes have come through.
+struct Trap {
+    listener: Listener,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    carried: u64,
+    limit: Option<u64>,
+    victim: Option<OwnedFd>,
+}
+
+impl State {
+    /// Notes what came through; beyond the limit the program ends.
+    fn carry(&mut self, length: usize) {
+        self.carried += length as u64;
+        if self.limit.is_some_and(|limit| self.carried >= limit) {
+            self.kill();
+        }
+    }
+
+    fn kill(&self) {
+        if let Some(victim) = &self.victim {
+            // It may have ended by itself.
+            let _ = pidfd_send_signal(victim, Signal::KILL);
+        }
+    }
+}
+
+impl Trap {
+    fn before(upstream: &str) -> Self {
+        let state = Arc::<Mutex<State>>::default();
+        let (shared, upstream) = (Arc::clone(&state), upstream.to_owned());
+        let listener = Listener::start(move |client| {
+            // A client that is killed leaves broken connections behind.
+            let _ = relay(&client, &upstream, &shared);
+        });
+        Self { listener, state }
+    }
+
+    /// Runs the program up to where it is killed, if it does not end before: at a number of bytes, or when it has begun so many
+    /// files in its cache. Says whether it was killed.
+    fn kill(&self, command: &mut Command, bytes: Option<u64>, files: Option<(&Path, usize)>) -> bool {
+        let mut child = {
+            let mut state = self.state.lock().unwrap();
+            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            let victim = pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
+            *state = State { carried: 0, limit: bytes, victim: victim.ok() };
+            if bytes == Some(0) {
+                state.kill();
+            }
+            child.stdin.take();
+            child
+        };
+        if let Some((folder, count)) = files {
+            self.watch(&mut child, folder, count);
+        }
+        child.wait().unwrap().signal() == Some(9)
+    }
+
+    /// Kills the program when it has begun so many files.
+    fn watch(&self, child: &mut Child, folder: &Path, count: usize) {
+        let mut seen = std::collections::BTreeSet::new();
+        while child.try_wait().unwrap().is_none() {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            seen.extend(entries.map(|entry| entry.file_name()));
+            if seen.len() >= count {
+                return self.state.lock().unwrap().kill();
+            }
+            thread::yield_now();
+        }
+    }
+
+    /// Lets the program run to its end.
+    fn spare(&self, command: &mut Command) -> Output {
+        *self.state.lock().unwrap() = State::default();
+        command.output().unwrap()
+    }
+}
+
+fn relay(client: &TcpStream, upstream: &str, state: &Mutex<State>) -> io::Result<()> {
+    let server = TcpStream::connect(upstream)?;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let _ = io::copy(&mut &*client, &mut &server);
+            let _ = server.shutdown(Shutdown::Write);
+        });
+        let result = answers(client, &server, state);
+        let _ = client.shutdown(Shutdown::Both);
+        let _ = server.shutdown(Shutdown::Both);
+        result
+    })
+}
+
+fn answers(mut client: &TcpStream, mut server: &TcpStream, state: &Mutex<State>) -> io::Result<()> {
+    let mut buffer = vec![0; 4 << 10];
+    loop {
+        let length = server.read(&mut buffer)?;
+        if length == 0 {
+            return Ok(());
+        }
+        client.write_all(&buffer[..length])?;
+        state.lock().unwrap().carry(length);
+    }
+}
+
+fn program(task: &[&str], image: &str, cache: Option<&Path>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_layerslayer"));
+    command.env_clear().env("HOME", "/nonexistent").stdin(Stdio::null());
+    command.args(task.iter().map(|word| if *word == "IMAGE" { image } else { word })).arg("-q");
+    match cache {
+        Some(folder) => command.env("LAYERSLAYER_CACHE_DIR", folder),
+        None => command.arg("--no-cache"),
+    };
+    command
+}
+
+/// What of an output must be the same however it came about.
+fn answer(output: &Output) -> (Option<i32>, Vec<u8>) {
+    let mut stdout = output.stdout.clone();
+    if stdout.starts_with(b"{\"type\"") {
+        let lines = std::str::from_utf8(&stdout).unwrap().lines();
+        let lines = lines.filter(|line| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            ["entry", "layer", "end"].contains(&line["type"].as_str().unwrap())
+        });
+        stdout = lines.collect::<Vec<_>>().join("\n").into_bytes();
+    }
+    (output.status.code(), stdout)
+}
+
+/// Text of a few words: deflate refers far back in it.
+fn text(noise: &mut Noise, length: usize) -> Vec<u8> {
+    let words: Vec<Vec<u8>> = (0..2_000).map(|_| noise.bytes(9)).collect();
+    let mut text = Vec::with_capacity(length);
+    while text.len() < length {
+        let word = noise.below(words.len() as u64);
+        text.extend_from_slice(&words[usize::try_from(word).unwrap()]);
+    }
+    text
+}
+
+fn images(registry: &DockerRegistry) -> Vec<String> {
+    let mut noise = Noise::new(11);
+    let base = Tar::new()
+        .file("first", "first\n")
+        .file("big", text(&mut noise, BIG))
+        .file("last", "last\n")
+        .finish();
+    let newer = Tar::new()
+        .directory("newer")
+        .file("newer/first", "newer first\n")
+        .file("newer/middle", text(&mut noise, BIG))
+        .file("newer/last", "newer last\n")
+        .finish();
+    let mut names = Vec::new();
+    for (name, compression) in
+        [("gzip", Compression::Gzip), ("zstd", Compression::Zstd), ("none", Compression::None)]
+    {
+        let image = [&base, &newer]
+            .into_iter()
+            .map(|tar| Layer::new(tar, compression))
+            .fold(Image::new(), Image::layer);
+        push(&Layout::of(&image), "latest", &format!("{}/{name}:1", registry.host()), Trust::Plain);
+        names.push(format!("{name}:1"));
+    }
+    names
+}
+
+#[test]
+fn a_killed_run_never_makes_a_later_one_give_a_wrong_answer() {
+    let registry = DockerRegistry::open();
+    let images = images(&registry);
+    // What is right, without any cache.
+    let right: Vec<Vec<_>> = images
+        .iter()
+        .map(|image| {
+            let image = format!("{}/{image}", registry.host());
+            TASKS.iter().map(|task| answer(&program(task, &image, None).output().unwrap())).collect()
+        })
+        .collect();
+    assert!(right.iter().flatten().all(|(code, stdout)| *code == Some(0) && !stdout.is_empty()));
+    let (kills, rounds) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for worker in 1..=WORKERS {
+            let (registry, images, right) = (&registry, &images, &right);
+            let (kills, rounds) = (&kills, &rounds);
+            scope.spawn(move || {
+                let mut noise = Noise::new(worker);
+                let trap = Trap::before(&registry.host());
+                let folder = tools::temporary_folder();
+                let cache = folder.path().join("cache");
+                let choose =
+                    |noise: &mut Noise, count: usize| usize::try_from(noise.below(count as u64)).unwrap();
+                while kills.load(Ordering::SeqCst) < KILLS {
+                    assert!(rounds.fetch_add(1, Ordering::SeqCst) < ROUNDS, "{kills:?} kills");
+                    // From nothing, or from what earlier rounds have left.
+                    if noise.below(2) == 0 {
+                        let _ = fs::remove_dir_all(&cache);
+                    }
+                    let number = choose(&mut noise, images.len());
+                    let image = format!("{}/{}", trap.listener.host(), images[number]);
+                    let mut victim = program(TASKS[choose(&mut noise, TASKS.len())], &image, Some(&cache));
+                    let is_killed = match noise.below(3) {
+                        0 => {
+                            let files = 1 + choose(&mut noise, 6);
+                            trap.kill(&mut victim, None, Some((&cache.join("tmp"), files)))
+                        }
+                        _ => {
+                            // Small numbers as often as large ones.
+                            let most = 1 << (8 + noise.below(15));
+                            trap.kill(&mut victim, Some(noise.below(most)), None)
+                        }
+                    };
+                    kills.fetch_add(usize::from(is_killed), Ordering::SeqCst);
+                    let task = choose(&mut noise, TASKS.len());
+                    let output = trap.spare(&mut program(TASKS[task], &image, Some(&cache)));
+                    let stderr = String::from_utf8_lossy(&output.stderr);
+                    let is_right = answer(&output) == right[number][task];
+                    assert!(is_right, "{:?} of {image}: {:?} {stderr}", TASKS[task], output.status);
+                }
+                // Nothing damaged is left, and nothing half after sweeping up.
+                let run = |action: &str| {
+                    let mut command = Command::new(env!("CARGO_BIN_EXE_layerslayer"));
+                    tools::run(command.args(["cache", action]).env("LAYERSLAYER_CACHE_DIR", &cache))
+                };
+                assert!(!String::from_utf8(run("ls")).unwrap().contains("not readable"));
+                run("gc");
+                assert_eq!(fs::read_dir(cache.join("tmp")).map_or(0, Iterator::count), 0);
+            });
+        }
+    });
+}
