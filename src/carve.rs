@@ -9,13 +9,15 @@ use crate::{
     image::{
         Image,
         rootfs::{Content, Options, Resolution, Stack, Trace},
-        tables::{Read, verification},
     },
     layer::{
-        Layer, Verification,
-        scan::{Pass, scan},
+        Layer, Plan, Verification,
+        extract::extract,
+        known::{Known, verification},
+        scan::{Job, Pass, Reading, scan},
     },
     tar::entry::{Entry, EntryKind},
+    toc::entries::LayerTable,
 };
 
 mod candidates;
@@ -30,7 +32,7 @@ use self::{
     candidates::Candidates,
     fetch::Fetch,
     file::Found,
-    hunt::{Extent, Hunt, stack},
+    hunt::{Extent, Hunt, Query, stack},
     sink::{Reader, Sink, Stream},
 };
 pub use self::{
@@ -46,10 +48,16 @@ pub use self::{
 /// let options = CarveOptions::default().layer(0).verify(true);
 /// # let _ = options;
 /// ```
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct CarveOptions {
     layer: Option<usize>,
-    verify: bool,
+    least: Verification,
+}
+
+impl Default for CarveOptions {
+    fn default() -> Self {
+        Self { layer: None, least: Verification::None }
+    }
 }
 
 impl CarveOptions {
@@ -74,8 +82,8 @@ impl CarveOptions {
         self
     }
 
-    /// Reads every layer that the answer rests on to its end and gives nothing before all of them have hashed to their
-    /// digests. This also holds for the answer that there is no such file.
+    /// Gives nothing that nothing vouches for, and nothing before it has been checked: content by tables of contents that can be
+    /// trusted, and layers without one by reading them to their end. This also holds for the answer that there is no such file.
     ///
     /// ```
     /// # #[tokio::main]
@@ -91,9 +99,35 @@ impl CarveOptions {
     /// # }
     /// ```
     #[must_use]
-    pub fn verify(mut self, verify: bool) -> Self {
-        self.verify = verify;
+    pub fn verify(self, verify: bool) -> Self {
+        self.at_least(if verify { Verification::Chunk } else { Verification::None })
+    }
+
+    /// Like [`Self::verify`], with nothing given that is vouched for by less than `least`. [`Verification::Blob`] reads every layer
+    /// that the answer rests on to its end.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// use layerslayer::{CarveOptions, Verification};
+    ///
+    /// let options = CarveOptions::default().at_least(Verification::Blob);
+    /// let mut file = image.carve_with("/etc/passwd", &options).await?;
+    /// file.read_to_end(1 << 20).await?;
+    /// assert_eq!(file.outcome().map(|outcome| outcome.verification), Some(Verification::Blob));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn at_least(mut self, least: Verification) -> Self {
+        self.least = least;
         self
+    }
+
+    fn verifies(self) -> bool {
+        self.least > Verification::None
     }
 
     fn resolution(self) -> Options {
@@ -101,7 +135,7 @@ impl CarveOptions {
     }
 
     fn extent(self) -> Extent {
-        if self.verify { Extent::Verified } else { Extent::Answered }
+        if self.verifies() { Extent::Verified } else { Extent::Answered }
     }
 }
 
@@ -157,16 +191,21 @@ impl Image {
             self.layer(layer)?;
         }
         let path = path.as_ref();
-        if options.verify {
+        if options.verifies() {
             return self.carve_verified(path, *options).await;
         }
-        let mut held = None;
+        let (mut held, mut hunted) = (None, Vec::new());
         loop {
-            let known = self.inner.tables.snapshot();
+            let known = self.known();
             let (resolution, trace) = stack(&known).resolve(path, options.resolution());
-            let content = match resolution {
+            let (found, content, certain) = match resolution {
                 Resolution::NeedMore { layer } => {
-                    match self.read_on(known, layer, path, *options).await? {
+                    if self.layer(layer)?.learn(options.least).await? {
+                        continue;
+                    }
+                    let again = hunted.contains(&layer);
+                    hunted.push(layer);
+                    match self.read_on(known, layer, again, path, *options).await? {
                         Progress::Held(content) => held = content.or(held),
                         Progress::Streaming(file) => return Ok(*file),
                     }
@@ -174,11 +213,10 @@ impl Image {
                 }
                 resolution => self.file_at(&stack(&known), path, resolution, &trace)?,
             };
-            let (found, content, certain) = content;
             return match held {
                 Some((record, bytes)) if record == content => {
-                    let outcome =
-                        Outcome { verification: self.verified(&known, *options), is_final: certain };
+                    let verification = self.verified(&known, *options);
+                    let outcome = Outcome { verification, is_final: certain, plan: Plan::Scan };
                     Ok(File::held(found, bytes.into(), outcome))
                 }
                 _ => self.fetch(found, content, certain, &known, *options),
@@ -195,42 +233,54 @@ impl Image {
     /// Reads a layer until the path is answered as far as the layer can answer it.
     async fn read_on(
         &self,
-        known: Vec<Read>,
+        known: Vec<Known>,
         layer: usize,
+        again: bool,
         path: &[u8],
         options: CarveOptions,
     ) -> Result<Progress, Error> {
         let (stream, reader) = Stream::new();
         let paths = [path.to_vec()];
-        let hunt = Hunt::new(
-            known,
-            layer,
-            &paths,
-            Candidates::None,
-            options.resolution(),
-            options.extent(),
-            Sink::Stream(stream),
-        );
-        let mut pass = self.hunt(layer, hunt);
+        let query = Query {
+            paths: &paths,
+            candidates: Candidates::None,
+            options: options.resolution(),
+            extent: if again { Extent::Whole } else { options.extent() },
+        };
+        let (mut pass, resumed) = self.hunt(known, layer, query, Sink::Stream(stream))?;
         let Reader { mut started, pieces } = reader;
         let started = tokio::select! {
             biased;
             Ok(started) = &mut started => started,
             result = &mut pass => {
-                let Sink::Stream(mut stream) = result? else { return Ok(Progress::Held(None)) };
-                return Ok(Progress::Held(stream.held()));
+                return match result {
+                    Ok(Sink::Stream(mut stream)) => Ok(Progress::Held(stream.held())),
+                    Ok(Sink::Spool(_)) => Ok(Progress::Held(None)),
+                    // Nothing vouches for what an earlier pass has left.
+                    Err(error) if resumed && error.is_corrupt() => {
+                        self.layer(layer)?.forget();
+                        Ok(Progress::Held(None))
+                    }
+                    Err(error) => Err(error),
+                };
             }
         };
         // More content than is held back: it flows on while the layer is read.
         let Some(found) = started.found else { return Ok(Progress::Held(None)) };
         let (image, path, content) = (self.clone(), path.to_vec(), started.content);
         let pass = async move {
-            pass.await?;
-            let known = image.inner.tables.snapshot();
+            if let Err(error) = pass.await {
+                if resumed && error.is_corrupt() {
+                    image.layer(layer)?.forget();
+                }
+                return Err(error);
+            }
+            let known = image.known();
             let (resolution, _) = stack(&known).resolve(&path, options.resolution());
             match resolution {
                 Resolution::Found { content: last, certain, .. } if last == content => {
-                    Ok(Outcome { verification: image.verified(&known, options), is_final: certain })
+                    let verification = image.verified(&known, options);
+                    Ok(Outcome { verification, is_final: certain, plan: Plan::Scan })
                 }
                 _ => Err(Error::new(
                     Kind::Corrupt,
@@ -245,40 +295,95 @@ impl Image {
         Ok(Progress::Streaming(Box::new(File::streaming(found, pieces, pass.boxed()))))
     }
 
-    /// One pass of a hunt, whose findings are kept.
-    fn hunt(&self, layer: usize, hunt: Hunt) -> BoxFuture<'static, Result<Sink, Error>> {
-        let image = self.clone();
-        async move {
-            let read = image.layer(layer)?;
-            let (hunt, pass) = scan(read.job(), hunt).await.map_err(|error| read.error(error))?;
-            Ok(hunt.store(pass, &image))
-        }
-        .boxed()
+    /// One pass of a hunt, whose findings are kept, and whether it goes on where an earlier one stopped.
+    fn hunt(
+        &self,
+        known: Vec<Known>,
+        layer: usize,
+        query: Query<'_>,
+        sink: Sink,
+    ) -> Result<(BoxFuture<'static, Result<Sink, Error>>, bool), Error> {
+        let whole = query.extent != Extent::Answered;
+        // What an earlier pass gave away nobody has kept: what is wanted of it is read by its spans.
+        let read = self.layer(layer)?.clone();
+        let unfinished = read.unfinished();
+        let resumed = unfinished.is_some();
+        let (table, resume) = match unfinished {
+            Some((table, spans)) => (table, Some(spans)),
+            None => (LayerTable::new(), None),
+        };
+        let job = Job { reading: reading(whole), record: true, resume, ..read.job() };
+        let hunt = Hunt::new(known, layer, table, query, sink);
+        let pass = async move {
+            let scanned = scan(job, hunt).await.map_err(|error| read.error(error))?;
+            let (table, sink) = scanned.visitor.finish();
+            read.keep(table, scanned.pass, scanned.spans);
+            Ok(sink)
+        };
+        Ok((pass.boxed(), resumed))
     }
 
-    /// Reads a layer again for content that had streamed past.
+    /// Reads content of a layer that is known: by its table of contents, or by streaming the layer again.
     fn fetch(
         &self,
         found: Found,
         content: Content,
         certain: bool,
-        known: &[Read],
+        known: &[Known],
         options: CarveOptions,
     ) -> Result<File, Error> {
         let (stream, Reader { pieces, .. }) = Stream::direct();
-        let Some(read) = known.get(content.layer) else { return Err(self.lost(content)) };
-        let wanted = HashMap::from([(read.table().header_offset(content.record), content)]);
+        let Some(of) = known.get(content.layer) else { return Err(self.lost(content)) };
+        let wanted = HashMap::from([(of.table().header_offset(content.record), content)]);
         let fetch = Fetch::new(wanted, options.extent(), Sink::Stream(stream));
-        let layer: Layer = self.layer(content.layer)?.clone();
         let rest = self.verified(known, options);
+        let pass = self.fetched(content.layer, of, vec![content.record], fetch, options)?;
         let pass = async move {
-            let (fetch, pass) = scan(layer.job(), fetch).await.map_err(|error| layer.error(error))?;
-            fetch.finish().map_err(|error| layer.error(error))?;
-            // What was read the second time is vouched for by that pass alone.
-            let this = if pass == Pass::Complete { Verification::Blob } else { Verification::None };
-            Ok(Outcome { verification: this.min(rest), is_final: certain })
+            let (_, level, plan) = pass.await?;
+            Ok(Outcome { verification: level.min(rest), is_final: certain, plan })
         };
         Ok(File::streaming(found, pieces, pass.boxed()))
+    }
+
+    /// Reads what a fetch wants of one layer; what vouches for it, and how it was read.
+    fn fetched(
+        &self,
+        layer: usize,
+        known: &Known,
+        records: Vec<u32>,
+        fetch: Fetch,
+        options: CarveOptions,
+    ) -> Result<Fetching, Error> {
+        let read: Layer = self.layer(layer)?.clone();
+        let extraction = read.extraction(known);
+        if let Some(job) = extraction.filter(|job| job.verification() >= options.least) {
+            let (level, plan) = (job.verification(), job.plan());
+            let pass = async move {
+                let fetched = extract(job, records, fetch).await.and_then(Fetch::finish);
+                let sink = fetched.map_err(|error| {
+                    if error.is_corrupt() {
+                        read.forget();
+                    }
+                    read.error(error)
+                })?;
+                Ok((sink, level, plan))
+            };
+            return Ok(pass.boxed());
+        }
+        let job = Job { reading: reading(options.verifies()), ..read.job() };
+        let pass = async move {
+            let scanned = scan(job, fetch).await.map_err(|error| read.error(error))?;
+            let sink = scanned.visitor.finish().map_err(|error| read.error(error))?;
+            // What was read the second time is vouched for by that pass alone.
+            let complete = scanned.pass == Pass::Complete;
+            Ok((sink, if complete { Verification::Blob } else { Verification::None }, Plan::Scan))
+        };
+        Ok(pass.boxed())
+    }
+
+    /// What is known of all layers now, base first.
+    fn known(&self) -> Vec<Known> {
+        self.layers().iter().map(Layer::known).collect()
     }
 
     fn lost(&self, content: Content) -> Error {
@@ -286,9 +391,9 @@ impl Image {
     }
 
     /// The weakest verification of all that was read for an answer.
-    fn verified(&self, known: &[Read], options: CarveOptions) -> Verification {
+    fn verified(&self, known: &[Known], options: CarveOptions) -> Verification {
         match options.layer.and_then(|layer| known.get(layer)) {
-            Some(read) => verification([read]),
+            Some(known) => verification([known]),
             None => verification(known),
         }
     }
@@ -348,6 +453,14 @@ enum Progress {
     Held(Option<(Content, Vec<u8>)>),
     /// The content has begun to flow.
     Streaming(Box<File>),
+}
+
+/// Content on its way: where it went, what vouches for it, how it was read.
+type Fetching = BoxFuture<'static, Result<(Sink, Verification, Plan), Error>>;
+
+/// How a layer is best read: `whole` to its end whatever it holds.
+fn reading(whole: bool) -> Reading {
+    if whole { Reading::Whole } else { Reading::Growing }
 }
 
 /// What is at a path.

@@ -6,9 +6,7 @@ use crate::{
     error::{Error, Kind},
     layer::Layer,
     oci::{digest::Digest, manifest::ImageConfig, platform::Platform, reference::ImageReference},
-    progress::Progress,
     registry::session::Session,
-    toc::entries::LayerTable,
 };
 
 mod docker_archive;
@@ -16,9 +14,6 @@ mod documents;
 mod oci_layout;
 pub(crate) mod resolve;
 pub(crate) mod rootfs;
-pub(crate) mod tables;
-
-use self::tables::Tables;
 
 /// One image, for one platform. Cheap to clone.
 ///
@@ -44,8 +39,6 @@ pub(crate) struct Inner {
     pub(crate) platform: Platform,
     pub(crate) config: ImageConfig,
     pub(crate) layers: Vec<Layer>,
-    pub(crate) tables: Tables,
-    pub(crate) progress: Arc<dyn Progress>,
     /// Kept so that the session lives as long as the image.
     pub(crate) session: Option<Arc<Session>>,
 }
@@ -170,20 +163,6 @@ impl Image {
     pub async fn close(&self) {
         if let Some(session) = &self.inner.session {
             session.close().await;
-        }
-    }
-}
-
-impl Inner {
-    /// Passes on what was odd about a layer.
-    pub(crate) fn warn_of(&self, layer: usize, table: &LayerTable) {
-        let warnings = table.warnings();
-        for warning in warnings.first() {
-            self.progress.warning(&format!("layer {layer} of {}: {warning}", self.reference));
-        }
-        let more = warnings.count().saturating_sub(warnings.first().len() as u64);
-        if more > 0 {
-            self.progress.warning(&format!("layer {layer} of {}: {more} more like these", self.reference));
         }
     }
 }

@@ -1,20 +1,31 @@
 //! One layer of an image.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use crate::{
     error::Error,
-    layer::scan::Job,
     oci::{digest::Digest, media_type::MediaType},
     progress::Progress,
     source::Source,
 };
 
+mod decode;
 pub(crate) mod entries;
+pub(crate) mod extract;
 mod hash;
+pub(crate) mod known;
+mod learn;
+mod plan;
+pub(crate) mod record;
 pub(crate) mod scan;
+mod visit;
 
-pub use self::entries::Entries;
+pub use self::{entries::Entries, plan::Plan};
+use self::{
+    hash::Expected,
+    known::Knowledge,
+    scan::{Job, Reading},
+};
 
 /// How far content was checked against the digests that the image's manifest vouches for, weakest first.
 ///
@@ -28,6 +39,11 @@ pub use self::entries::Entries;
 pub enum Verification {
     /// Not at all: a part of the blob was read, and nothing vouches for it.
     None,
+    /// Against digests of a table that the publisher has put into the blob and the manifest vouches for (the annotation of
+    /// eStargz or zstd:chunked).
+    Chunk,
+    /// Against digests of parts of the blob that an earlier pass over the whole blob, which hashed to its digest, has left.
+    Span,
     /// The whole blob was read and hashed to its digest, and what it unpacks to hashed to its DiffID.
     Blob,
 }
@@ -36,7 +52,9 @@ impl fmt::Display for Verification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Blob => "blob",
+            Self::Chunk => "chunk",
             Self::None => "none",
+            Self::Span => "span",
         })
     }
 }
@@ -63,6 +81,8 @@ pub struct Layer {
     pub(crate) name: Digest,
     pub(crate) media_type: MediaType,
     pub(crate) created_by: Option<String>,
+    pub(crate) annotations: Arc<BTreeMap<String, String>>,
+    pub(crate) knowledge: Arc<Knowledge>,
     pub(crate) source: Arc<dyn Source>,
     pub(crate) progress: Arc<dyn Progress>,
 }
@@ -185,18 +205,51 @@ impl Layer {
     /// # }
     /// ```
     pub async fn entries(&self) -> Result<Entries, Error> {
-        Ok(Entries::new(self))
+        self.entries_with(Verification::None).await
     }
 
+    /// Like [`Layer::entries`], with nothing in it that is vouched for by less than `least`.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// use layerslayer::Verification;
+    ///
+    /// let mut entries = image.layer(0)?.entries_with(Verification::Blob).await?;
+    /// while entries.next().await.transpose()?.is_some() {}
+    /// assert_eq!(entries.verification(), Some(Verification::Blob));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`Layer::entries`].
+    pub async fn entries_with(&self, least: Verification) -> Result<Entries, Error> {
+        Entries::new(self, least).await
+    }
+
+    /// A pass over the whole layer.
     pub(crate) fn job(&self) -> Job {
+        let Expected { digest, diff_id } = self.expected();
         Job {
             source: Arc::clone(&self.source),
-            digest: self.digest.clone(),
-            diff_id: self.diff_id.clone(),
+            digest,
+            diff_id,
             layer: self.index,
             name: self.name.clone(),
             progress: Arc::clone(&self.progress),
+            reading: Reading::Whole,
+            record: false,
+            resume: None,
         }
+    }
+
+    /// What a whole pass must hash to.
+    pub(crate) fn expected(&self) -> Expected {
+        Expected { digest: self.digest.clone(), diff_id: self.diff_id.clone() }
     }
 
     /// Says of which layer an error is.

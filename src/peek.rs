@@ -2,14 +2,11 @@
 
 use crate::{
     error::Error,
-    image::{
-        Image,
-        rootfs::Stack,
-        tables::{Read, verification},
-    },
+    image::{Image, rootfs::Stack},
     layer::{
-        Verification,
-        scan::{Pass, Visitor, Want, scan},
+        Layer, Verification,
+        known::{Known, verification},
+        scan::{Job, Visitor, Want, scan},
     },
     tar::entry::Entry,
     toc::entries::LayerTable,
@@ -30,7 +27,7 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct Rootfs {
-    layers: Vec<Read>,
+    layers: Vec<Known>,
 }
 
 /// One entry of a [`Rootfs`].
@@ -81,7 +78,7 @@ impl Rootfs {
     /// # }
     /// ```
     pub fn visit<E>(&self, mut visit: impl FnMut(RootfsEntry) -> Result<(), E>) -> Result<(), E> {
-        let stack = Stack::new(self.layers.iter().map(Read::table));
+        let stack = Stack::new(self.layers.iter().map(Known::table));
         for node in stack.merged() {
             let Some(table) = stack.layer(node.layer) else { continue };
             let entry = Entry { path: node.path, ..table.entry(node.record) };
@@ -110,6 +107,22 @@ impl Rootfs {
             Ok::<(), std::convert::Infallible>(())
         });
         entries
+    }
+
+    /// Whether all of it comes from tables of contents, and no byte of any layer was read for it.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// assert!(!image.rootfs().await?.is_from_toc(), "the first time layers are read");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn is_from_toc(&self) -> bool {
+        self.layers.iter().all(|layer| !layer.is_known(Verification::Blob))
     }
 
     /// How far the layers were checked.
@@ -148,21 +161,49 @@ impl Image {
     /// # }
     /// ```
     pub async fn rootfs(&self) -> Result<Rootfs, Error> {
+        self.rootfs_with(Verification::None).await
+    }
+
+    /// Like [`Image::rootfs`], with nothing in it that is vouched for by less than `least`.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// use layerslayer::Verification;
+    ///
+    /// let rootfs = image.rootfs_with(Verification::Blob).await?;
+    /// assert_eq!(rootfs.verification(), Verification::Blob);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`Image::rootfs`].
+    pub async fn rootfs_with(&self, least: Verification) -> Result<Rootfs, Error> {
         for layer in self.layers() {
-            let known = self.inner.tables.snapshot();
-            if matches!(known.get(layer.index()), Some(Read::Wholly(_))) {
-                continue;
+            while !layer.known().is_known(least) {
+                if layer.learn(least).await? {
+                    continue;
+                }
+                let unfinished = layer.unfinished();
+                let resumed = unfinished.is_some();
+                let (table, resume) = match unfinished {
+                    Some((table, spans)) => (table, Some(spans)),
+                    None => (LayerTable::new(), None),
+                };
+                let job = Job { record: layer.has_cache(), resume, ..layer.job() };
+                match scan(job, Listing(table)).await {
+                    Ok(scanned) => layer.keep(scanned.visitor.0, scanned.pass, scanned.spans),
+                    // Nothing vouches for what an earlier pass has left.
+                    Err(error) if resumed && error.is_corrupt() => layer.forget(),
+                    Err(error) => return Err(layer.error(error)),
+                }
             }
-            let listing = Listing(LayerTable::new());
-            let (Listing(mut table), pass) =
-                scan(layer.job(), listing).await.map_err(|error| layer.error(error))?;
-            if pass == Pass::Complete {
-                table.complete();
-            }
-            self.inner.warn_of(layer.index(), &table);
-            self.inner.tables.store(layer.index(), table);
         }
-        Ok(Rootfs { layers: self.inner.tables.snapshot() })
+        Ok(Rootfs { layers: self.layers().iter().map(Layer::known).collect() })
     }
 }
 

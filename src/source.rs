@@ -8,6 +8,7 @@ use futures_util::{future::BoxFuture, stream::BoxStream};
 use crate::{offset::Compressed, registry};
 
 pub(crate) mod file;
+pub(crate) mod growing;
 pub(crate) mod local;
 pub(crate) mod registry_blob;
 pub(crate) mod told;
@@ -23,6 +24,12 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
     /// Opens the bytes of `range`, which lies within `0..size`. The stream yields exactly that many bytes or an error; dropping
     /// it ends the transfer.
     fn open(&self, range: Range<Compressed>) -> BoxFuture<'_, Result<ByteStream, Error>>;
+
+    /// Whether reading range by range keeps bytes from being sent that nobody will read: not from a file, which is read as far as
+    /// it is wanted, nor from a server that was seen to ignore ranges.
+    fn wants_ranges(&self) -> bool {
+        false
+    }
 }
 
 /// Why bytes of a blob could not be had.

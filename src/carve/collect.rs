@@ -13,7 +13,7 @@ use super::{
     candidates::Candidates,
     fetch::Fetch,
     file::Found,
-    hunt::{Extent, Hunt, stack},
+    hunt::{Extent, Query, stack},
     sink::{Sink, Store},
     spool::Spooled,
 };
@@ -22,12 +22,8 @@ use crate::{
     image::{
         Image,
         rootfs::{Content, Resolution, Stack},
-        tables::Read,
     },
-    layer::{
-        Verification,
-        scan::{Pass, scan},
-    },
+    layer::{Plan, Verification, known::Known},
     tar::entry::{Entry, EntryKind},
 };
 
@@ -294,24 +290,37 @@ impl Image {
         if let Some(layer) = options.layer {
             self.layer(layer)?;
         }
-        let mut store = Store::new()?;
+        let (mut store, mut hunted) = (Store::new()?, Vec::new());
         while let Some((layer, whole)) = self.unread(selection, *options) {
+            if self.layer(layer)?.learn(options.least).await? {
+                continue;
+            }
+            let again = hunted.contains(&layer);
+            hunted.push(layer);
             let extent = match options.extent() {
-                Extent::Answered if whole => Extent::Whole,
+                Extent::Answered if whole || again => Extent::Whole,
                 extent => extent,
             };
-            let (known, candidates) = (self.inner.tables.snapshot(), selection.candidates());
-            let targets = selection.targets();
-            let sink = Sink::Spool(store);
-            let hunt = Hunt::new(known, layer, targets, candidates, options.resolution(), extent, sink);
-            store = spooled(self.hunt(layer, hunt).await?)?;
+            let (known, candidates) = (self.known(), selection.candidates());
+            let query =
+                Query { paths: selection.targets(), candidates, options: options.resolution(), extent };
+            let (pass, resumed) = self.hunt(known, layer, query, Sink::Spool(store))?;
+            store = match pass.await {
+                Ok(sink) => spooled(sink)?,
+                // Nothing vouches for what an earlier pass has left. All is read once more.
+                Err(error) if resumed && error.is_corrupt() => {
+                    self.layer(layer)?.forget();
+                    Store::new()?
+                }
+                Err(error) => return Err(error),
+            };
         }
-        let known = self.inner.tables.snapshot();
+        let known = self.known();
         let mut listing = Listing::default();
         self.list(&stack(&known), selection, *options, &mut listing)?;
-        let refetched = self.fetch_missing(&known, &mut store, &listing, *options).await?;
+        let (refetched, plan) = self.fetch_missing(&known, &mut store, &listing, *options).await?;
         let verification = self.verified(&known, *options).min(refetched);
-        let outcome = Outcome { verification, is_final: listing.certain };
+        let outcome = Outcome { verification, is_final: listing.certain, plan };
         let Store { ranges, spool, .. } = *store;
         let content = spool.finish().map_err(super::sink::spool_error)?;
         let items = listing.items.into_iter().map(|(mut item, content)| {
@@ -326,16 +335,20 @@ impl Image {
 
     /// A layer that has to be read before everything can be listed, and whether it has to be read to its end.
     fn unread(&self, selection: &Selection, options: CarveOptions) -> Option<(usize, bool)> {
-        let known = self.inner.tables.snapshot();
+        let known = self.known();
         let stack = stack(&known);
         let asked = |layer: &usize| options.layer.is_none_or(|only| only == *layer);
-        let partly = |layer: &usize| matches!(known.get(*layer), Some(Read::Partly(_)));
-        if let Some(layer) = (0..known.len()).filter(asked).find(partly).filter(|_| options.verify) {
+        let least = options.least;
+        let unproved = |layer: &usize| match known.get(*layer) {
+            None | Some(Known::Nothing(_)) => false,
+            Some(known) => !known.is_known(least),
+        };
+        if let Some(layer) = (0..known.len()).filter(asked).find(unproved).filter(|_| options.verifies()) {
             return Some((layer, true));
         }
         let newest_incomplete = || {
             let mut layers = (0..known.len()).rev().filter(asked);
-            layers.find(|layer| !matches!(known.get(*layer), Some(Read::Wholly(_))))
+            layers.find(|layer| known.get(*layer).is_some_and(|known| !known.is_known(least)))
         };
         let SelectionKind::Paths(paths) = &selection.kind else {
             return newest_incomplete().map(|layer| (layer, true));
@@ -406,32 +419,32 @@ impl Image {
     /// Reads layers again for content that streamed past before it was known to be wanted.
     async fn fetch_missing(
         &self,
-        known: &[Read],
+        known: &[Known],
         store: &mut Box<Store>,
         listing: &Listing,
         options: CarveOptions,
-    ) -> Result<Verification, Error> {
+    ) -> Result<(Verification, Plan), Error> {
         let mut missing: BTreeMap<usize, HashMap<_, _>> = BTreeMap::new();
         for (item, content) in &listing.items {
             let Some(content) = *content else { continue };
-            let Some(read) = known.get(content.layer) else { return Err(self.lost(content)) };
+            let Some(of) = known.get(content.layer) else { return Err(self.lost(content)) };
             if item.entry.kind == EntryKind::File && !store.ranges.contains_key(&content) {
-                let offset = read.table().header_offset(content.record);
+                let offset = of.table().header_offset(content.record);
                 missing.entry(content.layer).or_default().insert(offset, content);
             }
         }
-        let mut weakest = Verification::Blob;
-        for (index, wanted) in missing {
-            let layer = self.layer(index)?;
+        let (mut weakest, mut plan) = (Verification::Blob, Plan::Scan);
+        for (layer, wanted) in missing {
+            let Some(of) = known.get(layer) else { continue };
+            let records = wanted.values().map(|content| content.record).collect();
             let taken = std::mem::replace(store, Store::new()?);
             let fetch = Fetch::new(wanted, options.extent(), Sink::Spool(taken));
-            let (fetch, pass) = scan(layer.job(), fetch).await.map_err(|error| layer.error(error))?;
-            *store = spooled(fetch.finish().map_err(|error| layer.error(error))?)?;
-            if pass != Pass::Complete {
-                weakest = Verification::None;
-            }
+            let (sink, level, how) = self.fetched(layer, of, records, fetch, options)?.await?;
+            *store = spooled(sink)?;
+            weakest = weakest.min(level);
+            plan = how;
         }
-        Ok(weakest)
+        Ok((weakest, plan))
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     error::{Error, Kind},
-    layer::Verification,
+    layer::{Plan, Verification},
     tar::entry::Entry,
 };
 
@@ -44,6 +44,8 @@ pub struct Outcome {
     /// False if a layer was not read to its end: a later entry of the same name could replace the answer (the image
     /// specification forbids such layers).
     pub is_final: bool,
+    /// How the bytes were come by.
+    pub plan: Plan,
 }
 
 /// A file of an image: what it is, where it comes from, and its content as a [`Stream`] of pieces. Dropping it ends the

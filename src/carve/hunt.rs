@@ -5,12 +5,11 @@ use std::collections::HashSet;
 use super::{candidates::Candidates, file::Found, sink::Sink};
 use crate::{
     error::Error,
-    image::{
-        Image,
-        rootfs::{Content, Options, Resolution, Stack, StepKind, Trace},
-        tables::Read,
+    image::rootfs::{Content, Options, Resolution, Stack, StepKind, Trace},
+    layer::{
+        known::Known,
+        scan::{Piece, Visitor, Want},
     },
-    layer::scan::{Pass, Piece, Visitor, Want},
     tar::entry::{Entry, EntryKind},
     toc::entries::{LayerTable, components},
 };
@@ -29,7 +28,7 @@ pub(super) enum Extent {
 /// The visitor that answers paths.
 pub(super) struct Hunt {
     /// What is known of all layers; the one being read is in `table`.
-    known: Vec<Read>,
+    known: Vec<Known>,
     layer: usize,
     table: LayerTable,
     targets: Vec<Target>,
@@ -47,26 +46,34 @@ struct Target {
     answered: bool,
 }
 
+/// What a hunt is for.
+pub(super) struct Query<'a> {
+    /// The paths to answer.
+    pub(super) paths: &'a [Vec<u8>],
+    /// Entries whose content is kept besides.
+    pub(super) candidates: Candidates,
+    /// How paths are resolved.
+    pub(super) options: Options,
+    /// How far the pass goes.
+    pub(super) extent: Extent,
+}
+
 impl Hunt {
+    /// A hunt in one layer, of which earlier passes have left `table`.
     pub(super) fn new(
-        known: Vec<Read>,
+        known: Vec<Known>,
         layer: usize,
-        paths: &[Vec<u8>],
-        candidates: Candidates,
-        options: Options,
-        extent: Extent,
+        table: LayerTable,
+        query: Query<'_>,
         sink: Sink,
     ) -> Self {
-        // A pass that stopped before it had all it needed would, the second time, stop there again.
-        let again = known.get(layer).is_some_and(|read| matches!(read, Read::Partly(_)));
-        let extent = if again && extent == Extent::Answered { Extent::Whole } else { extent };
+        let Query { paths, candidates, options, extent } = query;
         let target = |path: &Vec<u8>| {
             let names = components(path).map(<[u8]>::to_vec).collect();
             Target { path: path.clone(), names, answered: false }
         };
         let targets = paths.iter().map(target).collect();
-        let mut hunt =
-            Self { known, layer, table: LayerTable::new(), targets, candidates, options, extent, sink };
+        let mut hunt = Self { known, layer, table, targets, candidates, options, extent, sink };
         // Links in newer layers may already lead elsewhere.
         for index in 0..hunt.targets.len() {
             hunt.ask(index, None);
@@ -74,14 +81,9 @@ impl Hunt {
         hunt
     }
 
-    /// Keeps what was learnt of the layer.
-    pub(super) fn store(mut self, pass: Pass, image: &Image) -> Sink {
-        if pass == Pass::Complete {
-            self.table.complete();
-        }
-        image.inner.warn_of(self.layer, &self.table);
-        image.inner.tables.store(self.layer, self.table);
-        self.sink
+    /// What was learnt of the layer, and what was found.
+    pub(super) fn finish(self) -> (LayerTable, Sink) {
+        (self.table, self.sink)
     }
 
     /// Resolves a target with what is known now; returns what answers it if its content is `this`.
@@ -120,7 +122,7 @@ impl Hunt {
 
     fn stack(&self) -> Stack<'_> {
         let tables = self.known.iter().enumerate();
-        Stack::new(tables.map(|(layer, read)| if layer == self.layer { &self.table } else { read.table() }))
+        Stack::new(tables.map(|(layer, known)| if layer == self.layer { &self.table } else { known.table() }))
     }
 
     fn want(&self) -> Want {
@@ -171,6 +173,6 @@ impl Visitor for Hunt {
 }
 
 /// The tables of several layers as a stack.
-pub(super) fn stack(known: &[Read]) -> Stack<'_> {
-    Stack::new(known.iter().map(Read::table))
+pub(super) fn stack(known: &[Known]) -> Stack<'_> {
+    Stack::new(known.iter().map(Known::table))
 }

@@ -7,6 +7,7 @@ use std::{
 
 use account::{AuthArguments, LoginArguments, LogoutArguments};
 use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use layerslayer::Verification;
 
 pub(crate) mod account;
 
@@ -266,6 +267,17 @@ pub(crate) struct Common {
     /// Say at the end what it cost
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+}
+
+impl Common {
+    /// What must vouch for all that is printed.
+    pub(crate) fn least(&self) -> Verification {
+        match self.verify {
+            None => Verification::None,
+            Some(Verify::Any) => Verification::Chunk,
+            Some(Verify::Blob) => Verification::Blob,
+        }
+    }
 }
 
 /// How much proof is asked for.

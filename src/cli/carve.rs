@@ -58,7 +58,7 @@ pub(crate) async fn run(
     let opened = connect::open(&arguments.image, &arguments.common, console, report).await;
     let Connection { client, image, writes: _writes } =
         opened.inspect_err(|_| console.explain_requests(&[]))?;
-    let mut options = CarveOptions::default().verify(arguments.common.verify.is_some());
+    let mut options = CarveOptions::default().at_least(arguments.common.least());
     if let Some(layer) = &arguments.layer {
         options = options.layer(selector::layer(layer, &LayerFacts::of_all(&image))?);
     }
@@ -198,7 +198,7 @@ impl Carve<'_> {
     }
 
     fn judge(&self, outcome: Outcome, report: &mut Report) {
-        report.outcome(outcome.verification, outcome.is_final);
+        report.outcome(&outcome);
         if outcome.verification == Verification::None {
             self.console.note("not verified; --verify reads the whole layer");
         }

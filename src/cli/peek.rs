@@ -2,7 +2,7 @@
 
 use std::io::{self, Seek as _, Write};
 
-use layerslayer::{Image, Verification};
+use layerslayer::{Image, Plan, Verification};
 
 use super::{
     args::PeekArguments,
@@ -10,7 +10,7 @@ use super::{
     console::{self, Console},
     exit::Failure,
     output::{
-        Listing, Row,
+        Listing, Proof, Row,
         facts::{ConfigFacts, ImageFacts, LayerFacts},
         json::Json,
         text::{self, Style, Text},
@@ -109,11 +109,12 @@ async fn list<W: Write + Send>(
     };
     let chosen = chosen(arguments, &layers)?;
     listing.image(&ImageFacts::of(image)).map_err(unwritten)?;
-    let verified = match arguments.rootfs {
-        true => rootfs(image, &layers, patterns, &mut *listing).await?,
-        false => each_layer(image, &chosen, patterns, &mut *listing).await?,
+    let least = arguments.common.least();
+    let (verified, plan) = match arguments.rootfs {
+        true => rootfs(image, &layers, patterns, least, &mut *listing).await?,
+        false => each_layer(image, &chosen, patterns, least, &mut *listing).await?,
     };
-    report.verified(verified);
+    report.verified(verified, plan);
     match (arguments.common.verify, verified) {
         (Some(_), Verification::None) => {
             Err(Failure::new(super::exit::Exit::Corrupt, "the listing could not be verified"))
@@ -136,12 +137,13 @@ async fn each_layer(
     image: &Image,
     layers: &[LayerFacts],
     patterns: &mut Patterns,
+    least: Verification,
     listing: &mut dyn Listing,
-) -> Result<Verification, Failure> {
-    let mut weakest = Verification::Blob;
+) -> Result<(Verification, Plan), Failure> {
+    let (mut weakest, mut plan) = (Verification::Blob, Plan::Toc);
     for layer in layers {
         listing.layer(layer).map_err(unwritten)?;
-        let mut entries = image.layer(layer.index)?.entries().await?;
+        let mut entries = image.layer(layer.index)?.entries_with(least).await?;
         let mut count = 0;
         while let Some(entry) = entries.next().await {
             let entry = entry?;
@@ -153,19 +155,24 @@ async fn each_layer(
         }
         let verification = entries.verification().unwrap_or(Verification::None);
         weakest = weakest.min(verification);
-        listing.layer_end(layer.index, count, &verification.to_string()).map_err(unwritten)?;
+        if !entries.is_from_toc() {
+            plan = Plan::Scan;
+        }
+        let proof = Proof::new(verification, entries.is_from_toc());
+        listing.layer_end(layer.index, count, &proof).map_err(unwritten)?;
     }
-    Ok(weakest)
+    Ok((weakest, plan))
 }
 
 async fn rootfs(
     image: &Image,
     layers: &[LayerFacts],
     patterns: &mut Patterns,
+    least: Verification,
     listing: &mut dyn Listing,
-) -> Result<Verification, Failure> {
+) -> Result<(Verification, Plan), Failure> {
     layers.iter().try_for_each(|layer| listing.layer(layer)).map_err(unwritten)?;
-    let rootfs = image.rootfs().await?;
+    let rootfs = image.rootfs_with(least).await?;
     let mut count = 0;
     rootfs
         .visit(|row| {
@@ -177,8 +184,9 @@ async fn rootfs(
         })
         .map_err(unwritten)?;
     let verification = rootfs.verification();
-    listing.rootfs_end(count, &verification.to_string()).map_err(unwritten)?;
-    Ok(verification)
+    let proof = Proof::new(verification, rootfs.is_from_toc());
+    listing.rootfs_end(count, &proof).map_err(unwritten)?;
+    Ok((verification, if rootfs.is_from_toc() { Plan::Toc } else { Plan::Scan }))
 }
 
 fn unwritten(error: io::Error) -> Failure {

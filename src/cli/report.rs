@@ -2,7 +2,7 @@
 
 use std::{io::Write as _, path::Path, time::Duration};
 
-use layerslayer::{Client, Verification};
+use layerslayer::{Client, Outcome, Plan, Verification};
 use serde::Serialize;
 
 use super::{
@@ -33,7 +33,7 @@ pub(crate) struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    plan: Option<&'static str>,
+    plan: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     verified: Option<String>,
     #[serde(rename = "final", skip_serializing_if = "Option::is_none")]
@@ -98,15 +98,15 @@ impl Report {
     }
 
     /// A listing has been read.
-    pub(crate) fn verified(&mut self, verification: Verification) {
-        self.plan = Some("scan");
+    pub(crate) fn verified(&mut self, verification: Verification, plan: Plan) {
+        self.plan = Some(plan.to_string());
         self.verified = Some(verification.to_string());
     }
 
     /// Content has been read.
-    pub(crate) fn outcome(&mut self, verification: Verification, is_final: bool) {
-        self.verified(verification);
-        self.is_final = Some(is_final);
+    pub(crate) fn outcome(&mut self, outcome: &Outcome) {
+        self.verified(outcome.verification, outcome.plan);
+        self.is_final = Some(outcome.is_final);
     }
 
     /// What it cost, in one line for people.
@@ -181,7 +181,8 @@ mod tests {
         let image = ImageFacts { reference: "r".into(), digest: "d".into(), platform: "p".into() };
         report.image(&image, 10);
         report.file(b"etc/passwd", (1, "sha256:1".to_owned()), 5);
-        report.outcome(Verification::None, false);
+        report.verified(Verification::None, Plan::Scan);
+        report.is_final = Some(false);
         let value = written(&mut report, Exit::Done, None);
         let keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
         let expected = "schema command reference digest platform path resolved_path layer size plan verified final \

@@ -4,11 +4,11 @@ use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{Image, Inner, docker_archive, documents::Documents, oci_layout, tables::Tables};
+use super::{Image, Inner, docker_archive, documents::Documents, oci_layout};
 use crate::{
     cache::Cache,
     error::{Error, Kind},
-    layer::Layer,
+    layer::{Layer, known::Knowledge},
     limits,
     oci::{
         digest::Digest,
@@ -52,6 +52,12 @@ pub(crate) struct Request {
     pub(crate) cache: Option<Cache>,
 }
 
+impl Request {
+    fn knowledge(&self) -> Arc<Knowledge> {
+        Arc::new(Knowledge::new(self.cache.clone()))
+    }
+}
+
 /// Resolves an image in a registry.
 pub(crate) async fn registry(
     request: Request,
@@ -90,6 +96,8 @@ pub(crate) async fn docker_archive(request: Request, path: &Path) -> Result<Imag
         name: layer.diff_id.clone(),
         media_type: layer.media_type,
         created_by: saved.config.created_by(index).map(str::to_owned),
+        annotations: Arc::default(),
+        knowledge: request.knowledge(),
         source: Arc::new(Told::new(layer.blob, layer.diff_id, Arc::clone(&request.progress))),
         progress: Arc::clone(&request.progress),
     });
@@ -216,6 +224,8 @@ async fn image(
             name: descriptor.digest().clone(),
             media_type: descriptor.media_type().clone(),
             created_by: config.created_by(index).map(str::to_owned),
+            annotations: Arc::new(descriptor.annotations().clone()),
+            knowledge: request.knowledge(),
             source: origin.blob(descriptor, &request.progress),
             progress: Arc::clone(&request.progress),
         });
@@ -236,11 +246,8 @@ fn finish(
     session: Option<Arc<Session>>,
 ) -> Image {
     let platform = platform.unwrap_or(request.platform);
-    let tables = Tables::new(layers.len());
-    let (reference, progress) = (request.reference, request.progress);
-    Image {
-        inner: Arc::new(Inner { reference, digest, platform, config, layers, tables, progress, session }),
-    }
+    let Request { reference, .. } = request;
+    Image { inner: Arc::new(Inner { reference, digest, platform, config, layers, session }) }
 }
 
 /// A single image for another platform: an error if the platform was asked for, a warning if it was only preferred.

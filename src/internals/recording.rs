@@ -54,6 +54,11 @@ pub fn checkpoints(blob: &Bytes) -> Result<usize, Error> {
 }
 
 /// The spans that a pass over a blob gave.
+///
+/// ```
+/// let recording = layerslayer::internals::Recording::of(&b"not compressed"[..].into());
+/// assert!(recording.is_ok());
+/// ```
 #[derive(Debug)]
 pub struct Recording(Spans);
 

@@ -3,7 +3,9 @@
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
+    vec,
 };
 
 use futures_util::{FutureExt as _, Stream, StreamExt, future::BoxFuture};
@@ -11,9 +13,14 @@ use tokio::sync::mpsc;
 
 use super::{
     Layer, Verification,
-    scan::{self, Pass, Visitor, Want},
+    known::Known,
+    scan::{Job, Visitor, Want, scan},
 };
-use crate::{error::Error, tar::entry::Entry};
+use crate::{
+    error::Error,
+    tar::entry::Entry,
+    toc::{LayerToc, entries::LayerTable},
+};
 
 /// Entries waiting to be taken from the stream; decoding pauses when there are more.
 const ENTRIES: usize = 256;
@@ -34,22 +41,78 @@ const ENTRIES: usize = 256;
 /// # }
 /// ```
 pub struct Entries {
+    /// Those that a table of contents has, before those of the pass.
+    tabled: Option<Tabled>,
     entries: mpsc::Receiver<Entry>,
-    pass: Option<BoxFuture<'static, Result<(), Error>>>,
+    pass: Option<BoxFuture<'static, Result<Verification, Error>>>,
     verification: Option<Verification>,
+    is_from_toc: bool,
+}
+
+/// Entries of a table of contents, in the order of the tar.
+struct Tabled {
+    toc: Arc<LayerToc>,
+    records: vec::IntoIter<u32>,
+}
+
+impl Tabled {
+    fn new(toc: &Arc<LayerToc>) -> Self {
+        Self { toc: Arc::clone(toc), records: toc.entries.in_tar_order().into_iter() }
+    }
 }
 
 impl Entries {
-    pub(super) fn new(layer: &Layer) -> Self {
-        let (sender, entries) = mpsc::channel(ENTRIES);
-        let (job, layer) = (layer.job(), layer.clone());
-        let pass = async move {
-            match scan::scan(job, Sender(sender)).await {
-                Ok((_, Pass::Complete | Pass::Stopped)) => Ok(()),
-                Err(error) => Err(layer.error(error)),
+    /// The entries by the best that is known of the layer, and otherwise by a pass over it.
+    pub(super) async fn new(layer: &Layer, least: Verification) -> Result<Self, Error> {
+        loop {
+            let known = layer.known();
+            // A table keeps one entry of a name: where something was odd, the layer is listed as it is.
+            let is_exact = known.table().warnings().count() == 0;
+            match known {
+                Known::Wholly(toc, level) if is_exact && level >= least => {
+                    return Ok(Self::table(&toc, level));
+                }
+                Known::Wholly(..) => {}
+                _ if layer.learn(least).await? => continue,
+                Known::Partly(toc) if is_exact => return Ok(Self::scan(layer, Some(&toc))),
+                _ => {}
             }
+            return Ok(Self::scan(layer, None));
+        }
+    }
+
+    fn table(toc: &Arc<LayerToc>, level: Verification) -> Self {
+        let (_, entries) = mpsc::channel(1);
+        let pass = Some(futures_util::future::ready(Ok(level.min(Verification::Span))).boxed());
+        Self { tabled: Some(Tabled::new(toc)), entries, pass, verification: None, is_from_toc: true }
+    }
+
+    fn scan(layer: &Layer, begun: Option<&Arc<LayerToc>>) -> Self {
+        let (sender, entries) = mpsc::channel(ENTRIES);
+        let unfinished = begun.and_then(|_| layer.unfinished());
+        let tabled = begun.filter(|_| unfinished.is_some()).map(Tabled::new);
+        let resumed = tabled.is_some();
+        let keeps = layer.has_cache();
+        let (table, resume) = match unfinished {
+            Some((table, spans)) => (Some(table), Some(spans)),
+            None => (keeps.then(LayerTable::new), None),
         };
-        Self { entries, pass: Some(pass.boxed()), verification: None }
+        let job = Job { record: keeps, resume, ..layer.job() };
+        let layer = layer.clone();
+        let pass = async move {
+            let scanned = scan(job, Sender { sender, table }).await.map_err(|error| {
+                // Nothing vouches for what an earlier pass has left.
+                if resumed && error.is_corrupt() {
+                    layer.forget();
+                }
+                layer.error(error)
+            })?;
+            if let Some(table) = scanned.visitor.table {
+                layer.keep(table, scanned.pass, scanned.spans);
+            }
+            Ok(Verification::Blob)
+        };
+        Self { tabled, entries, pass: Some(pass.boxed()), verification: None, is_from_toc: false }
     }
 
     /// The next entry, `None` at the end of the layer.
@@ -89,12 +152,36 @@ impl Entries {
     pub fn verification(&self) -> Option<Verification> {
         self.verification
     }
+
+    /// Whether they come from a table of contents, and no byte of the layer itself is read for them.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let mut entries = image.layer(0)?.entries().await?;
+    /// while entries.next().await.is_some() {}
+    /// assert!(!entries.is_from_toc(), "the first time it is read");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn is_from_toc(&self) -> bool {
+        self.is_from_toc
+    }
 }
 
 impl Stream for Entries {
     type Item = Result<Entry, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(tabled) = &mut self.tabled {
+            if let Some(record) = tabled.records.next() {
+                return Poll::Ready(Some(Ok(tabled.toc.entries.entry(record))));
+            }
+            self.tabled = None;
+        }
         loop {
             if let Poll::Ready(Some(entry)) = self.entries.poll_recv(context) {
                 return Poll::Ready(Some(Ok(entry)));
@@ -104,7 +191,7 @@ impl Stream for Entries {
             self.pass = None;
             match result {
                 // What was sent just before the end is still in the channel.
-                Ok(()) => self.verification = Some(Verification::Blob),
+                Ok(verification) => self.verification = Some(verification),
                 Err(error) => return Poll::Ready(Some(Err(error))),
             }
         }
@@ -117,11 +204,17 @@ impl fmt::Debug for Entries {
     }
 }
 
-struct Sender(mpsc::Sender<Entry>);
+struct Sender {
+    sender: mpsc::Sender<Entry>,
+    table: Option<LayerTable>,
+}
 
 impl Visitor for Sender {
     fn entry(&mut self, entry: Entry) -> Result<Want, Error> {
+        if let Some(table) = &mut self.table {
+            table.insert(&entry)?;
+        }
         // A closed channel means that the stream was dropped, and with it this pass.
-        Ok(if self.0.blocking_send(entry).is_ok() { Want::Entries } else { Want::Nothing })
+        Ok(if self.sender.blocking_send(entry).is_ok() { Want::Entries } else { Want::Nothing })
     }
 }

@@ -1,6 +1,7 @@
 //! Hashing beside decoding: a thread that computes a layer's blob digest and DiffID while the decoder goes on.
 
 use std::{
+    collections::VecDeque,
     sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     thread::JoinHandle,
 };
@@ -10,10 +11,15 @@ use bytes::Bytes;
 use crate::{
     error::{Error, Kind},
     oci::digest::{Digest, Hasher},
+    offset::{Position, Uncompressed},
+    toc::spans::Resume,
 };
 
 /// Pieces waiting to be hashed; the decoder waits when there are more.
 const PIECES: usize = 8;
+
+/// Marks that are kept: a pass that stops is taken up again at one of the last.
+const MARKS: usize = 16;
 
 /// What a layer must hash to.
 #[derive(Clone, Debug)]
@@ -29,32 +35,71 @@ pub(crate) struct Hashes {
     expected: Expected,
     sender: SyncSender<Input>,
     recycled: Receiver<Vec<u8>>,
-    thread: JoinHandle<(Option<Digest>, Option<Digest>)>,
+    thread: JoinHandle<Hashed>,
 }
 
 enum Input {
     Blob(Bytes),
+    Mark(Position),
     Unpacked(Vec<u8>, usize),
 }
 
+/// What the thread computes with.
+struct Hashed {
+    blob: Option<Hasher>,
+    unpacked: Option<Hasher>,
+    marks: VecDeque<Mark>,
+}
+
+/// Both hashes as they were at a place.
+struct Mark {
+    at: Position,
+    blob: Option<Hasher>,
+    unpacked: Option<Hasher>,
+}
+
+impl Expected {
+    /// Whether an earlier pass has left all hashes that are to be compared.
+    pub(crate) fn can_resume(&self, resume: &Resume) -> bool {
+        let has = |digest: &Option<Digest>, saved: &Option<Vec<u8>>| match (digest, saved) {
+            (None, _) => true,
+            (Some(digest), Some(saved)) => Hasher::resume(digest.algorithm(), saved).is_some(),
+            (Some(_), None) => false,
+        };
+        has(&self.digest, &resume.blob) && has(&self.diff_id, &resume.unpacked)
+    }
+}
+
 impl Hashes {
-    /// Starts the thread.
-    pub(crate) fn spawn(expected: Expected) -> Result<Self, Error> {
+    /// Starts the thread, at the beginning of the blob or where an earlier pass stopped.
+    pub(crate) fn spawn(expected: Expected, resume: Option<&Resume>) -> Result<Self, Error> {
         let (sender, receiver) = sync_channel(PIECES);
         let (recycle, recycled) = channel();
-        let hasher = |digest: &Option<Digest>| digest.as_ref().map(|digest| Hasher::new(digest.algorithm()));
-        let (blob, unpacked) = (hasher(&expected.digest), hasher(&expected.diff_id));
+        let hasher = |digest: &Option<Digest>, saved: Option<&Option<Vec<u8>>>| {
+            let Some(algorithm) = digest.as_ref().map(Digest::algorithm) else { return Ok(None) };
+            let hasher = match saved {
+                None => Some(Hasher::new(algorithm)),
+                Some(saved) => saved.as_ref().and_then(|saved| Hasher::resume(algorithm, saved)),
+            };
+            let lost = || Error::new(Kind::Other, "an earlier pass left no hash to go on with");
+            hasher.map(Some).ok_or_else(lost)
+        };
+        let hashed = Hashed {
+            blob: hasher(&expected.digest, resume.map(|resume| &resume.blob))?,
+            unpacked: hasher(&expected.diff_id, resume.map(|resume| &resume.unpacked))?,
+            marks: VecDeque::new(),
+        };
         let thread = std::thread::Builder::new()
             .name("hash".to_owned())
-            .spawn(move || hash(&receiver, &recycle, blob, unpacked))
+            .spawn(move || hashed.run(&receiver, &recycle))
             .map_err(|error| Error::caused(Kind::Other, "starting the hash thread", error))?;
         Ok(Self { expected, sender, recycled, thread })
     }
 
     /// Takes the next piece of the blob.
-    pub(crate) fn blob(&self, piece: &Bytes) {
+    pub(crate) fn blob(&self, piece: Bytes) {
         if self.expected.digest.is_some() {
-            let _ = self.sender.send(Input::Blob(piece.clone()));
+            let _ = self.sender.send(Input::Blob(piece));
         }
     }
 
@@ -70,6 +115,19 @@ impl Hashes {
         None
     }
 
+    /// All that comes before this place has been handed in; the pass may be taken up again here.
+    pub(crate) fn mark(&self, at: Position) {
+        let _ = self.sender.send(Input::Mark(at));
+    }
+
+    /// The hashes as they were at a mark, if it is one of the last: what is needed to go on from there.
+    pub(crate) fn resume(self, at: Position, next_header: Uncompressed) -> Option<Resume> {
+        let hashed = self.join();
+        let save = |hasher: Option<&Hasher>| hasher.map(Hasher::save);
+        let mark = hashed.marks.iter().find(|mark| mark.at == at)?;
+        Some(Resume { next_header, blob: save(mark.blob.as_ref()), unpacked: save(mark.unpacked.as_ref()) })
+    }
+
     /// A buffer that was handed in and is free again, if any.
     pub(crate) fn recycled(&self) -> Option<Vec<u8>> {
         self.recycled.try_recv().ok()
@@ -77,15 +135,23 @@ impl Hashes {
 
     /// Waits for the hashes of all that was handed in and compares them. `plain` as in [`Self::unpacked`].
     pub(crate) fn verify(self, plain: bool) -> Result<(), Error> {
-        drop(self.sender);
-        let (blob, unpacked) = match self.thread.join() {
-            Ok(digests) => digests,
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
-        let Expected { digest, diff_id } = self.expected;
+        let Expected { digest, diff_id } = self.expected.clone();
+        let hashed = self.join();
         let hashed_as_blob = plain && digest == diff_id;
-        compare("the blob", digest, blob)?;
-        if hashed_as_blob { Ok(()) } else { compare("the unpacked layer (DiffID)", diff_id, unpacked) }
+        compare("the blob", digest, hashed.blob.map(Hasher::finish))?;
+        if hashed_as_blob {
+            return Ok(());
+        }
+        compare("the unpacked layer (DiffID)", diff_id, hashed.unpacked.map(Hasher::finish))
+    }
+
+    /// Waits for all that was handed in.
+    fn join(self) -> Hashed {
+        drop(self.sender);
+        match self.thread.join() {
+            Ok(hashed) => hashed,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
     }
 }
 
@@ -98,27 +164,31 @@ fn compare(what: &str, expected: Option<Digest>, found: Option<Digest>) -> Resul
     }
 }
 
-fn hash(
-    inputs: &Receiver<Input>,
-    recycle: &Sender<Vec<u8>>,
-    mut blob: Option<Hasher>,
-    mut unpacked: Option<Hasher>,
-) -> (Option<Digest>, Option<Digest>) {
-    for input in inputs {
-        match input {
-            Input::Blob(piece) => {
-                if let Some(hasher) = &mut blob {
-                    hasher.update(&piece);
+impl Hashed {
+    fn run(mut self, inputs: &Receiver<Input>, recycle: &Sender<Vec<u8>>) -> Self {
+        for input in inputs {
+            match input {
+                Input::Blob(piece) => {
+                    if let Some(hasher) = &mut self.blob {
+                        hasher.update(&piece);
+                    }
                 }
-            }
-            Input::Unpacked(buffer, length) => {
-                if let (Some(hasher), Some(content)) = (&mut unpacked, buffer.get(..length)) {
-                    hasher.update(content);
+                Input::Mark(at) => {
+                    if self.marks.len() == MARKS {
+                        self.marks.pop_front();
+                    }
+                    let (blob, unpacked) = (self.blob.clone(), self.unpacked.clone());
+                    self.marks.push_back(Mark { at, blob, unpacked });
                 }
-                // The decoder may be gone already.
-                let _ = recycle.send(buffer);
+                Input::Unpacked(buffer, length) => {
+                    if let (Some(hasher), Some(content)) = (&mut self.unpacked, buffer.get(..length)) {
+                        hasher.update(content);
+                    }
+                    // The decoder may be gone already.
+                    let _ = recycle.send(buffer);
+                }
             }
         }
+        self
     }
-    (blob.map(Hasher::finish), unpacked.map(Hasher::finish))
 }

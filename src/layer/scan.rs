@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! source ──▶ pump (async) ──▶ decode thread: decompress ─▶ tar ─▶ visitor
-//!                                  └──▶ hash thread: blob digest, DiffID
+//!    ▲                          │   │   └──▶ hash thread: blob digest, DiffID
+//!    └── demand: decoded so far ┘   └──────▶ record thread: spans, for reading in parts later
 //! ```
 //!
-//! Both channels are bounded. Dropping the future drops the pump, and with it the transfer and both threads' work.
+//! All channels are bounded. Dropping the future drops the pump, and with it the transfer and all threads' work.
 
 use std::{
     panic::{self, AssertUnwindSafe},
@@ -13,36 +14,33 @@ use std::{
     thread,
 };
 
-use bytes::Bytes;
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::{mpsc, oneshot};
 
-use super::hash::{Expected, Hashes};
+use super::{
+    decode::{Decode, Message, Start},
+    hash::Expected,
+};
+pub(crate) use super::{
+    decode::{Pass, Scanned},
+    visit::{Piece, Visitor, Want},
+};
 use crate::{
-    decompress::{self, Decompressor, Encoding},
     error::{Error, Kind},
     oci::digest::Digest,
     offset::Compressed,
     progress::Progress,
-    source::Source,
-    tar::{
-        self, Decoder, Event,
-        entry::Entry,
-        whiteout::{self, Meaning},
+    source::{
+        Source,
+        growing::{Demand, Growing},
     },
+    toc::spans::Spans,
 };
-
-/// Where at most this much of a blob would stay unread, it is read and verified anyway, in compressed bytes.
-const TAIL_BYTES: u64 = 1 << 20;
-
-/// Unpacked bytes decoded at a time.
-const BUFFER_BYTES: usize = 256 << 10;
 
 /// Pieces of the blob waiting between the network and the decoder.
 const PIECES: usize = 16;
 
 /// What to read and what it must turn out to be.
-#[derive(Clone)]
 pub(crate) struct Job {
     /// The blob.
     pub(crate) source: Arc<dyn Source>,
@@ -56,56 +54,21 @@ pub(crate) struct Job {
     pub(crate) name: Digest,
     /// Who is told of progress.
     pub(crate) progress: Arc<dyn Progress>,
+    /// How far the visitor will want to read.
+    pub(crate) reading: Reading,
+    /// Whether spans are made of what is read.
+    pub(crate) record: bool,
+    /// What an earlier pass left that stopped: the visitor gets the entries that come after.
+    pub(crate) resume: Option<Spans>,
 }
 
-/// What a visitor wants after an entry.
+/// How far a pass is going to go.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Want {
-    /// The entry's content.
-    Content,
-    /// Only the entries that follow.
-    Entries,
-    /// Nothing more. Should the pass go on all the same, to verify a short rest, the visitor is asked again.
-    Nothing,
-}
-
-/// A piece of an entry's content.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Piece<'a> {
-    /// Bytes.
-    Data(&'a [u8]),
-    /// That many zero bytes.
-    Hole(u64),
-}
-
-/// Sees the entries of a layer in the order of the tar. Runs on the decode thread and may block there.
-pub(crate) trait Visitor: Send + 'static {
-    /// An entry begins.
-    fn entry(&mut self, entry: Entry) -> Result<Want, Error>;
-
-    /// A piece of the content that was asked for.
-    fn content(&mut self, _piece: Piece<'_>) -> Result<(), Error> {
-        Ok(())
-    }
-
-    /// The content that was asked for is complete.
-    fn content_end(&mut self) -> Result<Want, Error> {
-        Ok(Want::Entries)
-    }
-
-    /// Whether a blob that turns out to be no layer is read to its end, to tell whether it is the right blob.
-    fn verifies(&self) -> bool {
-        false
-    }
-}
-
-/// How a pass ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Pass {
-    /// The whole blob was read, and hashed to its digest and DiffID.
-    Complete,
-    /// The visitor wanted nothing more.
-    Stopped,
+pub(crate) enum Reading {
+    /// Nobody knows: by ranges that grow.
+    Growing,
+    /// To the blob's end: in one stream.
+    Whole,
 }
 
 /// Reads the layer until the visitor has all it wants or the blob ends.
@@ -113,15 +76,25 @@ pub(crate) enum Pass {
 /// # Errors
 ///
 /// What the source, the codecs or the visitor say; corrupt if a digest does not match.
-pub(crate) async fn scan<V: Visitor>(job: Job, visitor: V) -> Result<(V, Pass), Error> {
+pub(crate) async fn scan<V: Visitor>(mut job: Job, visitor: V) -> Result<Scanned<V>, Error> {
     let (pieces, received) = mpsc::channel(PIECES);
-    let decoder = Decode::new(&job, visitor);
+    let expected = Expected { digest: job.digest.clone(), diff_id: job.diff_id.clone() };
+    let resume = job.resume.take().filter(|spans| {
+        let resume = spans.resume.as_ref();
+        resume.is_some_and(|resume| expected.can_resume(resume))
+    });
+    let from =
+        resume.as_ref().and_then(|spans| spans.spans.last()).map_or(Compressed(0), |span| span.at.compressed);
+    let start = Start { size: job.source.size(), expected, record: job.record, resume };
     let (done, mut decoding) = oneshot::channel();
-    // No thread of the runtime's: decoders, which wait for their input, could take all that local sources need to read it.
-    let decode = move || {
+    let demand = Arc::new(Demand::default());
+    let decode = {
+        let demand = Arc::clone(&demand);
+        let run = move || Decode::new(start, visitor)?.run(received, &demand);
         // A future that was dropped wants no result.
-        let _ = done.send(panic::catch_unwind(AssertUnwindSafe(|| decoder.run(received))));
+        move || drop(done.send(panic::catch_unwind(AssertUnwindSafe(run))))
     };
+    // No thread of the runtime's: decoders, which wait for their input, could take all that local sources need to read it.
     let started = thread::Builder::new().name("decode".to_owned()).spawn(decode);
     started.map_err(|error| Error::caused(Kind::Other, "starting the decode thread", error))?;
     job.progress.layer_started(job.layer, &job.name, job.source.size());
@@ -129,7 +102,7 @@ pub(crate) async fn scan<V: Visitor>(job: Job, visitor: V) -> Result<(V, Pass), 
     let pumped = tokio::select! {
         biased;
         result = &mut decoding => return joined(result),
-        pumped = pump(&job, pieces) => pumped,
+        pumped = pump(&job, from, demand, pieces) => pumped,
     };
     // What arrived before a transfer failed may have been all that was wanted.
     match (joined(decoding.await), pumped) {
@@ -147,13 +120,17 @@ impl Drop for Finished<'_> {
     }
 }
 
-enum Message {
-    End,
-    Piece(Bytes),
-}
-
-async fn pump(job: &Job, pieces: mpsc::Sender<Message>) -> Result<(), crate::source::Error> {
-    let mut stream = job.source.open(Compressed(0)..Compressed(job.source.size())).await?;
+async fn pump(
+    job: &Job,
+    from: Compressed,
+    demand: Arc<Demand>,
+    pieces: mpsc::Sender<Message>,
+) -> Result<(), crate::source::Error> {
+    let mut stream = match job.reading {
+        Reading::Growing => Growing::new(Arc::clone(&job.source), from, demand).boxed(),
+        Reading::Whole => job.source.open(from..Compressed(job.source.size())).await?,
+    };
+    job.progress.layer_advanced(job.layer, from.0);
     while let Some(piece) = stream.try_next().await? {
         job.progress.layer_advanced(job.layer, piece.len() as u64);
         if pieces.send(Message::Piece(piece)).await.is_err() {
@@ -166,170 +143,13 @@ async fn pump(job: &Job, pieces: mpsc::Sender<Message>) -> Result<(), crate::sou
     Ok(())
 }
 
-fn joined<T>(
+/// What a thread gave, once it has ended.
+pub(super) fn joined<T>(
     result: Result<thread::Result<Result<T, Error>>, oneshot::error::RecvError>,
 ) -> Result<T, Error> {
     match result {
         Ok(Ok(result)) => result,
         Ok(Err(payload)) => panic::resume_unwind(payload),
         Err(error) => Err(Error::caused(Kind::Other, "decoding was interrupted", error)),
-    }
-}
-
-/// The decode thread.
-struct Decode<V> {
-    visitor: V,
-    decompressor: Decompressor,
-    tar: Decoder,
-    /// That it is no archive: kept while the rest of the blob is hashed, since it may have been tampered with.
-    not_tar: Option<tar::Error>,
-    state: State,
-    size: u64,
-    read: u64,
-    expected: Expected,
-    spare: Option<Vec<u8>>,
-}
-
-/// What the visitor wants, and whether content of the current entry goes to it.
-struct State {
-    want: Want,
-    content: bool,
-}
-
-impl<V: Visitor> Decode<V> {
-    fn new(job: &Job, visitor: V) -> Self {
-        Self {
-            visitor,
-            decompressor: Decompressor::new(),
-            tar: Decoder::new(),
-            not_tar: None,
-            state: State { want: Want::Entries, content: false },
-            size: job.source.size(),
-            read: 0,
-            expected: Expected { digest: job.digest.clone(), diff_id: job.diff_id.clone() },
-            spare: None,
-        }
-    }
-
-    fn run(mut self, mut pieces: mpsc::Receiver<Message>) -> Result<(V, Pass), Error> {
-        let hashes = Hashes::spawn(self.expected.clone())?;
-        while let Some(message) = pieces.blocking_recv() {
-            let Message::Piece(piece) = message else {
-                self.finish(&hashes)?;
-                hashes.verify(self.plain())?;
-                return match self.not_tar {
-                    Some(error) => Err(error.into()),
-                    None => Ok((self.visitor, Pass::Complete)),
-                };
-            };
-            self.read += piece.len() as u64;
-            hashes.blob(&piece);
-            let mut input = &*piece;
-            while self.step(&hashes, |decompressor, buffer| decompressor.decompress(&mut input, buffer))? > 0
-            {
-                if self.stopped() {
-                    return Ok((self.visitor, Pass::Stopped));
-                }
-            }
-        }
-        Err(Error::new(Kind::Other, "the reader was dropped"))
-    }
-
-    /// Decompresses one buffer and gives it to the tar decoder and the hash thread; returns its length.
-    fn step(
-        &mut self,
-        hashes: &Hashes,
-        decompress: impl FnOnce(&mut Decompressor, &mut [u8]) -> Result<usize, decompress::Error>,
-    ) -> Result<usize, Error> {
-        let free = self.spare.take().or_else(|| hashes.recycled());
-        let mut buffer = free.unwrap_or_else(|| vec![0; BUFFER_BYTES]);
-        let length = decompress(&mut self.decompressor, &mut buffer)?;
-        self.entries(buffer.get(..length).unwrap_or_default())?;
-        self.spare = match length {
-            0 => Some(buffer),
-            _ => hashes.unpacked(buffer, length, self.plain()),
-        };
-        Ok(length)
-    }
-
-    /// Gives unpacked bytes to the tar decoder, and what it finds to the visitor.
-    fn entries(&mut self, mut unpacked: &[u8]) -> Result<(), Error> {
-        while self.not_tar.is_none() {
-            match self.tar.decode(&mut unpacked) {
-                Ok(Some(event)) => self.state.visit(&mut self.visitor, event)?,
-                Ok(None) => break,
-                Err(error) => self.refuse(error)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, hashes: &Hashes) -> Result<(), Error> {
-        while self.step(hashes, Decompressor::finish)? > 0 {}
-        if self.not_tar.is_none() { self.tar.finish().or_else(|error| self.refuse(error)) } else { Ok(()) }
-    }
-
-    /// Fails, unless the rest of the blob is to be hashed before.
-    fn refuse(&mut self, error: tar::Error) -> Result<(), Error> {
-        if error.is_not_tar() && (self.visitor.verifies() || self.rest() <= TAIL_BYTES) {
-            self.not_tar = Some(error);
-            return Ok(());
-        }
-        Err(error.into())
-    }
-
-    fn stopped(&self) -> bool {
-        self.state.want == Want::Nothing && self.rest() > TAIL_BYTES
-    }
-
-    /// How much of the blob has not been read, in bytes.
-    fn rest(&self) -> u64 {
-        self.size.saturating_sub(self.read)
-    }
-
-    fn plain(&self) -> bool {
-        self.decompressor.encoding() == Some(Encoding::Plain)
-    }
-}
-
-impl State {
-    fn visit(&mut self, visitor: &mut impl Visitor, event: Event<'_>) -> Result<(), Error> {
-        match event {
-            Event::Data(data) if self.content => visitor.content(Piece::Data(data))?,
-            Event::Hole(length) if self.content => visitor.content(Piece::Hole(length))?,
-            Event::Entry(mut entry) => {
-                if whiteout::interpret(&mut entry) == Meaning::Metadata {
-                    self.content = false;
-                    return Ok(());
-                }
-                self.want = visitor.entry(*entry)?;
-                self.content = self.want == Want::Content;
-            }
-            Event::EntryEnd if self.content => {
-                self.content = false;
-                self.want = visitor.content_end()?;
-            }
-            Event::Data(_) | Event::End | Event::EntryEnd | Event::Hole(_) => {}
-        }
-        Ok(())
-    }
-}
-
-impl From<decompress::Error> for Error {
-    fn from(error: decompress::Error) -> Self {
-        let kind = match error {
-            decompress::Error::Busy { .. } | decompress::Error::Unsupported { .. } => Kind::Other,
-            decompress::Error::Corrupt { .. } | decompress::Error::Truncated { .. } => Kind::Corrupt,
-        };
-        Self::caused(kind, "decompressing the layer", error)
-    }
-}
-
-impl From<tar::Error> for Error {
-    fn from(error: tar::Error) -> Self {
-        if error.is_not_tar() {
-            return Self::caused(Kind::Other, "the layer is not a tar archive", error);
-        }
-        Self::caused(Kind::Corrupt, "reading the layer's tar", error)
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
-use sha2::{Digest as _, Sha256, Sha512};
+use sha2::{
+    Digest as _, Sha256, Sha512,
+    digest::common::hazmat::{SerializableState, SerializedState},
+};
 
 /// A hash algorithm that the image specification registers.
 ///
@@ -195,6 +198,28 @@ impl Hasher {
         }
     }
 
+    /// What it has seen so far, in a form to [`resume`](Self::resume) from. It says something of the content.
+    pub(crate) fn save(&self) -> Vec<u8> {
+        match self {
+            Self::Sha256(hasher) => hasher.serialize().to_vec(),
+            Self::Sha512(hasher) => hasher.serialize().to_vec(),
+        }
+    }
+
+    /// A hasher that has seen what the saved one had; `None` if that cannot be.
+    pub(crate) fn resume(algorithm: Algorithm, saved: &[u8]) -> Option<Self> {
+        match algorithm {
+            Algorithm::Sha256 => {
+                let state = SerializedState::<Sha256>::try_from(saved).ok()?;
+                Some(Self::Sha256(Sha256::deserialize(&state).ok()?))
+            }
+            Algorithm::Sha512 => {
+                let state = SerializedState::<Sha512>::try_from(saved).ok()?;
+                Some(Self::Sha512(Sha512::deserialize(&state).ok()?))
+            }
+        }
+    }
+
     /// Takes the next piece.
     pub(crate) fn update(&mut self, content: &[u8]) {
         match self {
@@ -241,6 +266,26 @@ mod tests {
         assert_eq!(refused("sha256:00"), DigestError::Length { expected: 64, found: 2 });
         let upper = format!("sha256:{}F", "0".repeat(63));
         assert_eq!(refused(&upper), DigestError::Character { at: 70 });
+    }
+
+    #[test]
+    fn a_saved_hasher_goes_on_where_it_was() {
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let content: Vec<u8> = (0..=255).cycle().take(1_000).collect();
+            let mut whole = Hasher::new(algorithm);
+            whole.update(&content);
+            let whole = whole.finish();
+            for cut in [0, 1, 63, 64, 127, 128, 999] {
+                let (head, rest) = content.split_at(cut);
+                let mut first = Hasher::new(algorithm);
+                first.update(head);
+                let mut second = Hasher::resume(algorithm, &first.save()).unwrap();
+                second.update(rest);
+                assert_eq!(second.finish(), whole, "{cut}");
+            }
+            assert!(Hasher::resume(algorithm, b"").is_none());
+            assert!(Hasher::resume(algorithm, &[0xff; 104]).is_none());
+        }
     }
 
     #[test]

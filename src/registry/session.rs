@@ -121,11 +121,6 @@ impl Session {
     pub(crate) fn bytes_fetched(&self) -> u64 {
         self.counters.bytes.load(Ordering::Relaxed)
     }
-
-    /// Whether the registry has answered a range with the whole blob.
-    pub(crate) fn ignores_ranges(&self) -> bool {
-        self.ranges_ignored.load(Ordering::Relaxed)
-    }
 }
 
 impl Session {
@@ -155,6 +150,11 @@ impl Session {
             ranges_ignored: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
         })
+    }
+
+    /// Whether the registry has answered a range with the whole blob.
+    pub(crate) fn ignores_ranges(&self) -> bool {
+        self.ranges_ignored.load(Ordering::Relaxed)
     }
 
     pub(super) fn note_ignored_range(&self) {

@@ -48,4 +48,8 @@ impl Source for RegistryBlob {
             Ok(reader.into_stream().map_err(Error::from).boxed())
         })
     }
+
+    fn wants_ranges(&self) -> bool {
+        !self.session.ignores_ranges()
+    }
 }

@@ -66,6 +66,7 @@ pub(crate) struct Decoder {
     overrides: Overrides,
     /// Of all entries to come.
     global: Records,
+    has_global: bool,
 }
 
 #[derive(Debug)]
@@ -92,13 +93,20 @@ enum ExtensionKind {
 impl Decoder {
     /// A decoder at the start of a stream.
     pub(crate) fn new() -> Self {
+        Self::at(Uncompressed(0))
+    }
+
+    /// A decoder of the rest of a stream, which begins at `offset` with the first header of an entry. Global headers before it are
+    /// not known to it.
+    pub(crate) fn at(offset: Uncompressed) -> Self {
         Self {
             state: State::Header { is_after_zero: false },
             block: ZERO_BLOCK,
             gathered: 0,
-            consumed: 0,
+            consumed: offset.0,
             overrides: Overrides::default(),
             global: Records::default(),
+            has_global: false,
         }
     }
 
@@ -140,6 +148,34 @@ impl Decoder {
     /// Where the next byte of input lies.
     pub(crate) fn offset(&self) -> Uncompressed {
         Uncompressed(self.consumed)
+    }
+
+    /// Where the first header of the next entry begins or would begin, so that a decoder [`at`](Self::at) that place goes on as
+    /// this one does. `None` after the end, after a fault, and where global headers apply.
+    pub(crate) fn next_header(&self) -> Option<Uncompressed> {
+        if self.has_global {
+            return None;
+        }
+        let after = |bytes: u64, padding: u64| self.consumed.checked_add(bytes)?.checked_add(padding);
+        let place = match &self.state {
+            State::Content { extents, padding } => after(extents.stored_ahead(), *padding)?,
+            State::Ended | State::Failed(_) => return None,
+            State::Extension { .. } | State::Header { .. } | State::Padding(_)
+                if self.overrides.start.is_some() =>
+            {
+                self.overrides.start?
+            }
+            State::Extension { .. } => return None,
+            // A lone zero block means something only with what follows it.
+            State::Header { is_after_zero } => {
+                let block = if *is_after_zero { BLOCK } else { 0 };
+                self.consumed.checked_sub((self.gathered + block) as u64)?
+            }
+            State::Padding(missing) => after(*missing, 0)?,
+            State::Skip { missing, padding } => after(*missing, *padding)?,
+            State::SparseBlocks { entry, .. } | State::SparseMap { entry, .. } => entry.header_offset.0,
+        };
+        Some(Uncompressed(place))
     }
 
     /// Skips what is left of the current entry's stored content, holes included: returns how many bytes of the
@@ -324,6 +360,7 @@ impl Decoder {
         };
         match kind {
             ExtensionKind::Global => {
+                self.has_global = true;
                 self.global.merge(records(&content)?);
                 if self.global.bytes() > limits::PAX_GLOBAL_BYTES {
                     return Err(Error::new(start, ErrorKind::GlobalTooLong));

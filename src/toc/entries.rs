@@ -60,7 +60,7 @@ pub(crate) enum Hardlink<'a> {
 }
 
 /// The entries of one layer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct LayerTable {
     records: Pieces<Record>,
     /// Names and link targets.
@@ -77,7 +77,7 @@ pub(crate) struct LayerTable {
 }
 
 /// From (parent, name, whiteout or not) to the record.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Index {
     /// While the layer is being read.
     Hashed(NameIndex),

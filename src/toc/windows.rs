@@ -41,21 +41,29 @@ impl WindowStore for MemoryWindows {
 }
 
 impl Spans {
-    /// Copies the windows into another store, which may take more.
+    /// The same with its windows in another store, which may take more of them.
     ///
     /// # Errors
     ///
     /// Those of the stores.
-    pub(crate) fn moved_into(mut self, mut windows: Box<dyn WindowStore>) -> io::Result<Self> {
-        for span in &mut self.spans {
+    pub(crate) fn copied_into(&self, mut windows: Box<dyn WindowStore>) -> io::Result<Self> {
+        let mut spans = self.spans.clone();
+        for span in &mut spans {
             if let super::spans::Start::Deflate { window, .. } = &mut span.start
                 && window.length > 0
             {
                 *window = windows.push(&self.windows.read(*window)?)?;
             }
         }
-        self.windows = windows;
-        Ok(self)
+        Ok(Self {
+            encoding: self.encoding,
+            spans,
+            end: self.end,
+            leaves: self.leaves.clone(),
+            progress: self.progress.clone(),
+            windows,
+            resume: self.resume.clone(),
+        })
     }
 }
 

@@ -25,7 +25,7 @@ fn holds(reference: &str, content: &str) {
             let options = layerslayer::CarveOptions::default().verify(verify);
             let file = carve(&image, b"/link", &options).await.unwrap();
             assert_eq!(String::from_utf8(file.content).unwrap(), content, "{reference}");
-            assert_eq!((file.layer, file.outcome.verification), (1, Verification::Blob), "{reference}");
+            assert!(file.layer == 1 && file.outcome.verification >= Verification::Span, "{reference}");
             assert_eq!(failure(&carve(&image, b"gone", &options).await.unwrap_err()), Failure::Deleted);
         }
         let names: Vec<_> =

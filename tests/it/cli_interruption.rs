@@ -43,7 +43,10 @@ impl Stalling {
             let reply = Reply::blob(request, &fs::read(blobs.join(hex)).unwrap());
             match path.ends_with("/manifests") {
                 true => reply.header("content-type", crate::support::images::layout::MANIFEST),
-                false if name == digest => reply.stall_after(half),
+                false if name == digest => match request.range() {
+                    Some((_, end)) if end <= half => reply,
+                    range => reply.stall_after(half.saturating_sub(range.map_or(0, |(start, _)| start))),
+                },
                 false => reply,
             }
         });

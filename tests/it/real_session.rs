@@ -100,7 +100,7 @@ async fn a_long_carve_survives_the_end_of_its_token() {
     assert_eq!(setting.asked(), ["repository:one:pull"; 2]);
     let exchanges = setting.recorder.exchanges();
     let refused = exchanges.iter().rposition(|exchange| exchange.status == Some(401)).unwrap();
-    let [refused, resumed] = &exchanges[refused..] else { panic!("{exchanges:?}") };
+    let [refused, resumed, ..] = &exchanges[refused..] else { panic!("{exchanges:?}") };
     assert!(token(refused).is_some() && token(resumed).is_some() && token(refused) != token(resumed));
     assert_eq!(resumed.status, Some(206));
     assert!(resumed.field("range").unwrap().starts_with("bytes="), "{resumed:?}");

@@ -11,7 +11,7 @@ use layerslayer::{Entry, EntryKind};
 use serde::Serialize;
 
 use super::{
-    Listing, Row,
+    Listing, Proof, Row,
     facts::{ConfigFacts, ImageFacts, LayerFacts},
     time,
 };
@@ -59,13 +59,15 @@ impl<W: Write + Send> Listing for Json<W> {
         self.line(&EntryLine::of(row))
     }
 
-    fn layer_end(&mut self, layer: usize, entries: u64, verified: &str) -> io::Result<()> {
-        self.line(&EndOfEntries { kind: "layer_end", layer: Some(layer), entries, verified, source: "tar" })?;
+    fn layer_end(&mut self, layer: usize, entries: u64, proof: &Proof) -> io::Result<()> {
+        let Proof { verified, source } = proof;
+        self.line(&EndOfEntries { kind: "layer_end", layer: Some(layer), entries, verified, source })?;
         self.out.flush()
     }
 
-    fn rootfs_end(&mut self, entries: u64, verified: &str) -> io::Result<()> {
-        self.line(&EndOfEntries { kind: "rootfs_end", layer: None, entries, verified, source: "tar" })
+    fn rootfs_end(&mut self, entries: u64, proof: &Proof) -> io::Result<()> {
+        let Proof { verified, source } = proof;
+        self.line(&EndOfEntries { kind: "rootfs_end", layer: None, entries, verified, source })
     }
 
     fn end(&mut self) -> io::Result<()> {

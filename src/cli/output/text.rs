@@ -8,7 +8,7 @@ use std::{
 use layerslayer::{Entry, EntryKind};
 
 use super::{
-    Listing, Row,
+    Listing, Proof, Row,
     facts::{ConfigFacts, ImageFacts, LayerFacts},
     sanitize, time,
 };
@@ -161,12 +161,12 @@ impl<W: Write + Send> Listing for Text<W> {
         self.out.write_all(self.line.as_bytes())
     }
 
-    fn layer_end(&mut self, _: usize, _: u64, _: &str) -> io::Result<()> {
+    fn layer_end(&mut self, _: usize, _: u64, _: &Proof) -> io::Result<()> {
         self.header = None;
         self.out.flush()
     }
 
-    fn rootfs_end(&mut self, _: u64, _: &str) -> io::Result<()> {
+    fn rootfs_end(&mut self, _: u64, _: &Proof) -> io::Result<()> {
         Ok(())
     }
 

@@ -171,3 +171,33 @@ fn mend_checksums(archive: &mut [u8]) {
         block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     }
 }
+
+proptest! {
+    #[test]
+    fn a_decoder_at_the_next_header_goes_on_as_the_first_one_would(
+        members in prop::collection::vec(member(), 0..6),
+        part in 0.0..1.0_f64,
+    ) {
+        let archive = write(&members);
+        let all = decode(&archive).unwrap();
+        let cut = (archive.len() as f64 * part) as usize;
+        let mut decoder = crate::tar::Decoder::new();
+        let (mut head, mut before) = (&archive[..cut], Vec::new());
+        while let Some(event) = decoder.decode(&mut head).unwrap() {
+            if let crate::tar::Event::Entry(entry) = event {
+                before.push(*entry);
+            }
+        }
+        // None after the end of the archive.
+        let next = decoder.next_header().unwrap_or(crate::offset::Uncompressed(archive.len() as u64));
+        let mut rest = &archive[next.0 as usize..];
+        let mut decoder = crate::tar::Decoder::at(next);
+        while let Some(event) = decoder.decode(&mut rest).unwrap() {
+            if let crate::tar::Event::Entry(entry) = event {
+                before.push(*entry);
+            }
+        }
+        let entries: Vec<_> = all.into_iter().map(|(entry, _)| entry).collect();
+        prop_assert_eq!(before, entries);
+    }
+}

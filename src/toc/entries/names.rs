@@ -17,7 +17,7 @@ const SHARDS: usize = 16;
 const SHARD_SHIFT: u32 = 48;
 
 /// A hash table of record numbers; the keys lie with the records.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct NameIndex {
     shards: Box<[HashTable<u32>; SHARDS]>,
     hasher: RandomState,

@@ -1,7 +1,7 @@
 //! Vectors that grow piece by piece: no copy when they grow, and never more than one piece of room to spare.
 
 /// Items in order. The first piece grows by doubling, so that a small list stays small; all have the same capacity when full.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Pieces<T> {
     pieces: Vec<Vec<T>>,
     /// Items in a full piece.

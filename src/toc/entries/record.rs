@@ -134,7 +134,7 @@ pub(super) struct Owner {
 }
 
 /// The owners of a layer, each kept once. Number 0 is root without a name.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Owners {
     list: Vec<Owner>,
     index: HashTable<u32>,

@@ -247,7 +247,7 @@ fn loaded_windows_can_be_moved_to_where_more_are_put() {
     let (_, toc) = read(stored(&partial()).into()).unwrap();
     let ContentMap::Spans(read) = toc.content else { panic!("no spans") };
     let before = told(&LayerToc { entries: incomplete([]), content: ContentMap::Spans(read) });
-    let moved = partial_spans().moved_into(Box::<MemoryWindows>::default()).unwrap();
+    let moved = partial_spans().copied_into(Box::<MemoryWindows>::default()).unwrap();
     let mut after = LayerToc { entries: incomplete([]), content: ContentMap::Spans(moved) };
     assert_eq!(told(&after), before);
     let ContentMap::Spans(moved) = &mut after.content else { panic!("no spans") };

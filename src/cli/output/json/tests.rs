@@ -1,4 +1,4 @@
-use layerslayer::Timestamp;
+use layerslayer::{Timestamp, Verification};
 use serde_json::Value;
 
 use super::*;
@@ -34,9 +34,9 @@ fn a_listing_has_these_lines_with_their_keys_in_this_order() {
         json.image(&image)?;
         json.config(&config)?;
         json.layer(&layer)?;
-        json.layer_end(0, 7, "blob")?;
+        json.layer_end(0, 7, &Proof::new(Verification::Blob, false))?;
         json.layer(&bare)?;
-        json.rootfs_end(9, "none")?;
+        json.rootfs_end(9, &Proof::new(Verification::None, true))?;
         json.failure(b"etc/\xff", 3, "no such path")?;
         json.end()
     });
@@ -46,7 +46,7 @@ fn a_listing_has_these_lines_with_their_keys_in_this_order() {
         r#"{"type":"layer","layer":0,"digest":"sha256:1","diff_id":"sha256:2","media_type":"m","size":5,"created_by":"RUN a \"b\""}"#,
         r#"{"type":"layer_end","layer":0,"entries":7,"verified":"blob","source":"tar"}"#,
         r#"{"type":"layer","layer":1,"digest":"sha256:1","media_type":"m","size":5}"#,
-        r#"{"type":"rootfs_end","entries":9,"verified":"none","source":"tar"}"#,
+        r#"{"type":"rootfs_end","entries":9,"verified":"none","source":"toc"}"#,
         "{\"type\":\"failure\",\"path\":\"etc/\u{fffd}\",\"path_bytes\":\"ZXRjL/8=\",\"exit\":3,\"error\":\"no such path\"}",
         r#"{"type":"end","complete":true}"#,
     ];

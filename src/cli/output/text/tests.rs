@@ -95,10 +95,10 @@ fn listing(style: Style, write: impl FnOnce(&mut Text<&mut Vec<u8>>) -> io::Resu
 
 fn two_layers(text: &mut Text<&mut Vec<u8>>) -> io::Result<()> {
     text.layer(&layer(0))?;
-    text.layer_end(0, 0, "blob")?;
+    text.layer_end(0, 0, &proof())?;
     text.layer(&layer(1))?;
     text.entry(&Row { layer: 1, entry: &entry("a", EntryKind::File, 0), implied: false })?;
-    text.layer_end(1, 1, "blob")?;
+    text.layer_end(1, 1, &proof())?;
     text.end()
 }
 
@@ -124,7 +124,7 @@ fn the_merged_view_says_which_layer_each_entry_comes_from() {
         text.layer(&layer(0))?;
         text.entry(&Row { layer: 0, entry: &entry("a", EntryKind::Directory, 0), implied: true })?;
         text.entry(&Row { layer: 11, entry: &entry("a/b", EntryKind::File, 0), implied: false })?;
-        text.rootfs_end(2, "blob")?;
+        text.rootfs_end(2, &proof())?;
         text.end()
     });
     assert_eq!(lines.len(), 2);
@@ -188,4 +188,8 @@ fn sizes_have_three_digits_and_a_decimal_unit() {
     ] {
         assert_eq!(size(bytes), expected);
     }
+}
+
+fn proof() -> Proof {
+    Proof::new(layerslayer::Verification::Blob, false)
 }

@@ -1,0 +1,262 @@
+//! The decode thread of a pass.
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::{
+    hash::{Expected, Hashes},
+    record::Recording,
+    visit::{Attention, Visitor, Want},
+};
+use crate::{
+    decompress::{self, Decompressor, Encoding},
+    error::{Error, Kind},
+    source::growing::Demand,
+    tar::{self, Decoder},
+    toc::spans::{Resume, Spans},
+};
+
+/// Where at most this much of a blob would stay unread, it is read and verified anyway, in compressed bytes.
+pub(super) const TAIL_BYTES: u64 = 1 << 20;
+
+/// Unpacked bytes decoded at a time.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// What comes to the thread.
+pub(super) enum Message {
+    End,
+    Piece(Bytes),
+}
+
+/// How a pass ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Pass {
+    /// The whole blob was read, and hashed to its digest and DiffID.
+    Complete,
+    /// The visitor wanted nothing more.
+    Stopped,
+}
+
+/// What a pass leaves.
+pub(crate) struct Scanned<V> {
+    /// The visitor, who has seen all entries up to where the pass ended.
+    pub(crate) visitor: V,
+    /// How it ended.
+    pub(crate) pass: Pass,
+    /// Where the blob can be decoded from, if that was recorded.
+    pub(crate) spans: Option<Spans>,
+}
+
+/// What the thread starts from.
+pub(super) struct Start {
+    /// Bytes of the blob.
+    pub(super) size: u64,
+    pub(super) expected: Expected,
+    pub(super) record: bool,
+    /// What an earlier pass left that stopped.
+    pub(super) resume: Option<Spans>,
+}
+
+/// The decode thread.
+pub(super) struct Decode<V> {
+    visitor: V,
+    decompressor: Decompressor,
+    tar: Decoder,
+    /// Unpacked bytes that an earlier pass has given to the tar decoder.
+    seen: u64,
+    /// That it is no archive: kept while the rest of the blob is hashed, since it may have been tampered with.
+    not_tar: Option<tar::Error>,
+    attention: Attention,
+    size: u64,
+    read: u64,
+    hashes: Hashes,
+    recording: Option<Recording>,
+    spare: Option<Vec<u8>>,
+}
+
+impl<V: Visitor> Decode<V> {
+    pub(super) fn new(start: Start, visitor: V) -> Result<Self, Error> {
+        let Start { size, expected, record, resume } = start;
+        let mut decode = Self {
+            visitor,
+            decompressor: Decompressor::new(),
+            tar: Decoder::new(),
+            seen: 0,
+            not_tar: None,
+            attention: Attention::new(),
+            size,
+            read: 0,
+            hashes: Hashes::spawn(expected, resume.as_ref().and_then(|spans| spans.resume.as_ref()))?,
+            recording: None,
+            spare: None,
+        };
+        if let Some(spans) = &resume
+            && let (Some(resume), Some(last)) = (&spans.resume, spans.spans.len().checked_sub(1))
+        {
+            let checkpoint = spans.checkpoint(last).map_err(lost)?;
+            decode.decompressor = Decompressor::restart(spans.encoding, &checkpoint)?;
+            decode.seen = resume.next_header.0.saturating_sub(checkpoint.at.uncompressed.0);
+            decode.tar = Decoder::at(resume.next_header);
+            decode.read = checkpoint.at.compressed.0;
+        }
+        if record {
+            decode.decompressor.record();
+            decode.recording = Some(Recording::spawn(resume).map_err(lost)?);
+        }
+        Ok(decode)
+    }
+
+    pub(super) fn run(
+        mut self,
+        mut pieces: mpsc::Receiver<Message>,
+        demand: &Demand,
+    ) -> Result<Scanned<V>, Error> {
+        while let Some(message) = pieces.blocking_recv() {
+            let Message::Piece(mut piece) = message else { return self.end() };
+            let length = piece.len() as u64;
+            self.read += length;
+            while self.piece(&mut piece)? {
+                if self.stopped() {
+                    return self.stop();
+                }
+            }
+            demand.decoded(length);
+        }
+        Err(Error::new(Kind::Other, "the reader was dropped"))
+    }
+
+    /// Decodes a buffer's worth of a piece and takes what went into it off its front; false once nothing more comes out.
+    fn piece(&mut self, piece: &mut Bytes) -> Result<bool, Error> {
+        let mut input = &**piece;
+        let mut buffer = self.buffer();
+        let length = self.decompressor.decompress(&mut input, &mut buffer)?;
+        let taken = piece.split_to(piece.len() - input.len());
+        let checkpoint = self.decompressor.take_checkpoint();
+        let goes_on = length > 0 || checkpoint.is_some();
+        if !taken.is_empty() {
+            if let Some(recording) = &self.recording {
+                recording.blob(taken.clone());
+            }
+            self.hashes.blob(taken);
+        }
+        self.unpacked(buffer, length)?;
+        if goes_on {
+            let at = self.decompressor.position();
+            if checkpoint.is_some() {
+                self.hashes.mark(at);
+            }
+            if let Some(recording) = &self.recording {
+                recording.progress(at, checkpoint);
+            }
+        }
+        Ok(goes_on)
+    }
+
+    fn buffer(&mut self) -> Vec<u8> {
+        self.spare.take().or_else(|| self.hashes.recycled()).unwrap_or_else(|| vec![0; BUFFER_BYTES])
+    }
+
+    /// Gives unpacked bytes to the tar decoder, what it finds to the visitor, and the bytes to the hash thread.
+    fn unpacked(&mut self, buffer: Vec<u8>, length: usize) -> Result<(), Error> {
+        let mut unpacked = buffer.get(..length).unwrap_or_default();
+        let seen = usize::try_from(self.seen).unwrap_or(usize::MAX).min(length);
+        self.seen -= seen as u64;
+        unpacked = unpacked.get(seen..).unwrap_or_default();
+        while self.not_tar.is_none() {
+            match self.tar.decode(&mut unpacked) {
+                Ok(Some(event)) => self.attention.visit(&mut self.visitor, event)?,
+                Ok(None) => break,
+                Err(error) => self.refuse(error)?,
+            }
+        }
+        self.spare = match length {
+            0 => Some(buffer),
+            _ => self.hashes.unpacked(buffer, length, self.plain()),
+        };
+        Ok(())
+    }
+
+    /// The blob has ended.
+    fn end(mut self) -> Result<Scanned<V>, Error> {
+        loop {
+            let mut buffer = self.buffer();
+            let length = self.decompressor.finish(&mut buffer)?;
+            self.unpacked(buffer, length)?;
+            if length == 0 {
+                break;
+            }
+        }
+        if self.not_tar.is_none() {
+            self.tar.finish().or_else(|error| self.refuse(error))?;
+        }
+        let (plain, end) = (self.plain(), self.decompressor.position());
+        let encoding = self.decompressor.encoding().unwrap_or(Encoding::Plain);
+        self.hashes.verify(plain)?;
+        if let Some(error) = self.not_tar {
+            return Err(error.into());
+        }
+        // What could not be recorded (a full disk) costs the next reader time, not this one the answer.
+        let spans = self.recording.and_then(|recording| recording.finish(encoding, end).ok());
+        Ok(Scanned { visitor: self.visitor, pass: Pass::Complete, spans })
+    }
+
+    /// The visitor has all it wants.
+    fn stop(self) -> Result<Scanned<V>, Error> {
+        let end = self.decompressor.position();
+        let recorded = (self.recording).zip(self.decompressor.encoding()).zip(self.tar.next_header());
+        let spans = recorded.and_then(|((recording, encoding), next_header)| {
+            let mut spans = recording.stop(encoding, end, next_header).ok()?;
+            let last = spans.spans.last()?.at;
+            // Without the hashes there is no going on, but what was seen can be read again.
+            let unhashed = Resume { next_header, blob: None, unpacked: None };
+            spans.resume = Some(self.hashes.resume(last, next_header).unwrap_or(unhashed));
+            Some(spans)
+        });
+        Ok(Scanned { visitor: self.visitor, pass: Pass::Stopped, spans })
+    }
+
+    /// Fails, unless the rest of the blob is to be hashed before.
+    fn refuse(&mut self, error: tar::Error) -> Result<(), Error> {
+        if error.is_not_tar() && (self.visitor.verifies() || self.rest() <= TAIL_BYTES) {
+            self.not_tar = Some(error);
+            return Ok(());
+        }
+        Err(error.into())
+    }
+
+    fn stopped(&self) -> bool {
+        self.attention.want == Want::Nothing && self.rest() > TAIL_BYTES
+    }
+
+    /// How much of the blob has not been read, in bytes.
+    fn rest(&self) -> u64 {
+        self.size.saturating_sub(self.read)
+    }
+
+    fn plain(&self) -> bool {
+        self.decompressor.encoding() == Some(Encoding::Plain)
+    }
+}
+
+fn lost(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::caused(Kind::Other, "going on where an earlier pass stopped", error)
+}
+
+impl From<decompress::Error> for Error {
+    fn from(error: decompress::Error) -> Self {
+        let kind = match error {
+            decompress::Error::Busy { .. } | decompress::Error::Unsupported { .. } => Kind::Other,
+            decompress::Error::Corrupt { .. } | decompress::Error::Truncated { .. } => Kind::Corrupt,
+        };
+        Self::caused(kind, "decompressing the layer", error)
+    }
+}
+
+impl From<tar::Error> for Error {
+    fn from(error: tar::Error) -> Self {
+        if error.is_not_tar() {
+            return Self::caused(Kind::Other, "the layer is not a tar archive", error);
+        }
+        Self::caused(Kind::Corrupt, "reading the layer's tar", error)
+    }
+}

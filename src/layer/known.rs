@@ -1,0 +1,121 @@
+//! What is known of a layer: its table of contents, shared by all questions about the image.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Verification;
+use crate::{
+    cache::Cache,
+    toc::{ContentMap, LayerToc, entries::LayerTable},
+};
+
+/// What is known of one layer.
+#[derive(Clone)]
+pub(crate) enum Known {
+    /// Nothing yet; the table is empty.
+    Nothing(Arc<LayerToc>),
+    /// What a pass saw that stopped early; nothing vouches for it.
+    Partly(Arc<LayerToc>),
+    /// All of it, with what vouches for it.
+    Wholly(Arc<LayerToc>, Verification),
+}
+
+impl Known {
+    fn nothing() -> Self {
+        Self::Nothing(Arc::new(LayerToc { entries: LayerTable::new(), content: ContentMap::Nothing }))
+    }
+
+    /// The table of contents, complete only where the layer is known wholly.
+    pub(crate) fn toc(&self) -> &Arc<LayerToc> {
+        let (Self::Nothing(toc) | Self::Partly(toc) | Self::Wholly(toc, _)) = self;
+        toc
+    }
+
+    /// Its entries.
+    pub(crate) fn table(&self) -> &LayerTable {
+        &self.toc().entries
+    }
+
+    /// Whether it is known wholly, and vouched for at least so far.
+    pub(crate) fn is_known(&self, least: Verification) -> bool {
+        matches!(self, Self::Wholly(_, level) if *level >= least)
+    }
+}
+
+/// How far an answer was checked that rests on all that is known of these layers.
+pub(crate) fn verification<'a>(layers: impl IntoIterator<Item = &'a Known>) -> Verification {
+    let of = |known: &Known| match known {
+        Known::Nothing(_) => None,
+        Known::Partly(_) => Some(Verification::None),
+        Known::Wholly(_, level) => Some(*level),
+    };
+    layers.into_iter().filter_map(of).min().unwrap_or(Verification::Blob)
+}
+
+/// What is known of one layer now, and where more may come from.
+pub(crate) struct Knowledge {
+    known: Mutex<Known>,
+    asked: Mutex<Asked>,
+    /// Where tables of contents are kept between runs.
+    pub(super) cache: Option<Cache>,
+}
+
+/// Where the layer's table was looked for already.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asked {
+    blob: bool,
+    cache: bool,
+}
+
+/// A place to look for a layer's table.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Place {
+    /// Inside the blob.
+    Blob,
+    /// The cache.
+    Cache,
+}
+
+impl Knowledge {
+    /// That of a layer of which nothing is known.
+    pub(crate) fn new(cache: Option<Cache>) -> Self {
+        Self { known: Mutex::new(Known::nothing()), asked: Mutex::default(), cache }
+    }
+
+    /// What is known now.
+    pub(crate) fn now(&self) -> Known {
+        lock(&self.known).clone()
+    }
+
+    /// Keeps what was learnt. Nothing is forgotten for less.
+    pub(super) fn keep(&self, learnt: Known) {
+        let mut known = lock(&self.known);
+        let is_more = match (&*known, &learnt) {
+            (Known::Wholly(_, known), Known::Wholly(_, learnt)) => learnt > known,
+            (Known::Wholly(..), _) => false,
+            _ => true,
+        };
+        if is_more {
+            *known = learnt;
+        }
+    }
+
+    /// Forgets what was found to be wrong.
+    pub(super) fn forget(&self) {
+        *lock(&self.known) = Known::nothing();
+    }
+
+    /// Whether to look there now: not twice.
+    pub(super) fn ask(&self, place: Place) -> bool {
+        let mut asked = lock(&self.asked);
+        let asked = match place {
+            Place::Blob => &mut asked.blob,
+            Place::Cache => &mut asked.cache,
+        };
+        !std::mem::replace(asked, true)
+    }
+}
+
+/// A panic elsewhere leaves whole values: they are replaced, never changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

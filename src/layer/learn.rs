@@ -1,0 +1,257 @@
+//! What can be known of a layer without streaming it, and what is kept of one that was streamed.
+//!
+//! ```text
+//! the cache ─▶ a table inside the blob ─▶ (a pass over the layer) ─▶ the cache
+//! ```
+
+use std::{ops::Range, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::TryStreamExt as _;
+
+use super::{
+    Expected, Layer, Verification,
+    extract::Extraction,
+    known::{Known, Place},
+    record::WindowSpool,
+    scan::Pass,
+};
+use crate::{
+    cache::Cache,
+    error::{Error, Kind},
+    limits,
+    oci::digest::Digest,
+    offset::Compressed,
+    source::Source,
+    toc::{ContentMap, LayerToc, entries::LayerTable, estargz, format, spans::Spans, zstd_chunked},
+};
+
+impl Layer {
+    /// What is known of the layer now.
+    pub(crate) fn known(&self) -> Known {
+        self.knowledge.now()
+    }
+
+    /// Looks for a table of contents where none has been looked for yet; `least` is what must vouch for it. Tells whether more is
+    /// known now.
+    pub(crate) async fn learn(&self, least: Verification) -> Result<bool, Error> {
+        if least > Verification::Span {
+            return Ok(false);
+        }
+        if self.knowledge.ask(Place::Cache)
+            && let Some(known) = self.cached(least).await
+        {
+            self.warn_of(known.table());
+            self.knowledge.keep(known);
+            return Ok(true);
+        }
+        if least > Verification::Chunk || !self.knowledge.ask(Place::Blob) {
+            return Ok(false);
+        }
+        match published(self).await {
+            Ok(Some((toc, level))) if level >= least => {
+                self.warn_of(&toc.entries);
+                self.knowledge.keep(Known::Wholly(Arc::new(toc), level));
+                Ok(true)
+            }
+            Ok(_) => Ok(false),
+            Err(error) if error.is_corrupt() => {
+                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+                let (name, cause) = (&self.name, cause.unwrap_or_default());
+                self.progress.warning(&format!("layer {name}: {error}{cause}; reading the layer itself"));
+                Ok(false)
+            }
+            Err(error) => Err(self.error(error)),
+        }
+    }
+
+    /// What the cache knows of the layer.
+    async fn cached(&self, least: Verification) -> Option<Known> {
+        let cache = self.knowledge.cache.clone()?;
+        let Expected { digest, diff_id } = self.expected();
+        let (digest, size) = (digest?, self.size());
+        let read = move || {
+            let (header, toc) = match format::read(cache.toc(&digest)?) {
+                Ok(stored) => stored,
+                Err(error) => {
+                    cache.remove_toc(&digest);
+                    return Some(Err(error));
+                }
+            };
+            // The same blob under another configuration is to hash to another DiffID: a pass will tell.
+            let fits = header.digest == digest && header.size == size && header.diff_id == diff_id;
+            let toc = Arc::new(toc);
+            let known =
+                if header.complete { Known::Wholly(toc, Verification::Span) } else { Known::Partly(toc) };
+            fits.then_some(Ok(known))
+        };
+        match tokio::task::spawn_blocking(read).await.ok()?? {
+            Ok(Known::Partly(_)) if least > Verification::None => None,
+            Ok(known) => Some(known),
+            Err(error) => {
+                let name = &self.name;
+                let message = format!("the cached table of contents of {name} cannot be used ({error})");
+                self.progress.warning(&format!("{message}; it will be made again"));
+                None
+            }
+        }
+    }
+
+    /// What a pass goes on with that stopped before: the entries so far, and the spans.
+    pub(crate) fn unfinished(&self) -> Option<(LayerTable, Spans)> {
+        let Known::Partly(toc) = self.known() else { return None };
+        let ContentMap::Spans(spans) = &toc.content else { return None };
+        if !self.expected().can_resume(spans.resume.as_ref()?) {
+            return None;
+        }
+        let spans = spans.copied_into(Box::new(WindowSpool::new())).ok()?;
+        Some((toc.entries.clone(), spans))
+    }
+
+    /// How to read content by what is known of the layer, if that tells where content lies.
+    pub(crate) fn extraction(&self, known: &Known) -> Option<Extraction> {
+        let level = match known {
+            Known::Nothing(_) => return None,
+            Known::Partly(_) => Verification::None,
+            Known::Wholly(_, level) => *level,
+        };
+        let extraction = Extraction {
+            source: Arc::clone(&self.source),
+            toc: Arc::clone(known.toc()),
+            level,
+            progress: Arc::clone(&self.progress),
+            layer: self.index,
+            name: self.name.clone(),
+        };
+        extraction.is_possible().then_some(extraction)
+    }
+
+    /// Keeps what a pass has found: for further questions about this image, and on disk for later ones.
+    pub(crate) fn keep(&self, mut table: LayerTable, pass: Pass, spans: Option<Spans>) {
+        if pass == Pass::Complete {
+            table.complete();
+        }
+        self.warn_of(&table);
+        let content = spans.map_or(ContentMap::Nothing, ContentMap::Spans);
+        let toc = Arc::new(LayerToc { entries: table, content });
+        self.knowledge.keep(match pass {
+            Pass::Complete => Known::Wholly(Arc::clone(&toc), Verification::Blob),
+            Pass::Stopped => Known::Partly(Arc::clone(&toc)),
+        });
+        self.store(toc);
+    }
+
+    /// Forgets a table that has led to content that is not right, also on disk.
+    pub(crate) fn forget(&self) {
+        self.knowledge.forget();
+        if let (Some(cache), Some(digest)) = (&self.knowledge.cache, &self.digest) {
+            let (cache, digest) = (cache.clone(), digest.clone());
+            let writing = cache.begin_write();
+            tokio::task::spawn_blocking(move || {
+                cache.remove_toc(&digest);
+                drop(writing);
+            });
+        }
+    }
+
+    /// Whether passes leave something for later runs.
+    pub(crate) fn has_cache(&self) -> bool {
+        self.knowledge.cache.is_some() && self.digest.is_some()
+    }
+
+    fn store(&self, toc: Arc<LayerToc>) {
+        let (Some(cache), Some(digest)) = (&self.knowledge.cache, &self.digest) else { return };
+        if !matches!(toc.content, ContentMap::Spans(_)) {
+            return;
+        }
+        let header = format::Header::new(digest.clone(), self.size(), self.diff_id.clone(), &toc);
+        let cache = cache.clone();
+        let writing = cache.begin_write();
+        tokio::task::spawn_blocking(move || {
+            write(&cache, &header, &toc);
+            drop(writing);
+        });
+    }
+
+    /// Passes on what was odd about the layer.
+    fn warn_of(&self, table: &LayerTable) {
+        let (warnings, layer, image) = (table.warnings(), self.index, &self.image);
+        for warning in warnings.first() {
+            self.progress.warning(&format!("layer {layer} of {image}: {warning}"));
+        }
+        let more = warnings.count().saturating_sub(warnings.first().len() as u64);
+        if more > 0 {
+            self.progress.warning(&format!("layer {layer} of {image}: {more} more like these"));
+        }
+    }
+}
+
+fn write(cache: &Cache, header: &format::Header, toc: &LayerToc) {
+    // Another process may have finished what this one has begun.
+    let is_less = || {
+        let stored = cache.toc(&header.digest).and_then(|bytes| format::read_header(&bytes).ok());
+        stored.is_some_and(|stored| stored.complete || stored.unpacked > header.unpacked)
+    };
+    if header.complete || !is_less() {
+        cache.put_toc(&header.digest, |mut out| format::write(header, toc, &mut out));
+    }
+}
+
+/// The table that a blob's publisher has put into it, if the manifest says that there is one, and what vouches for it.
+async fn published(layer: &Layer) -> Result<Option<(LayerToc, Verification)>, Error> {
+    let annotation = |key: &str| layer.annotations.get(key).map(String::as_str);
+    let size = layer.size();
+    if let Some(location) = zstd_chunked::annotations(annotation) {
+        let location = location.map_err(lies)?;
+        let bytes = read(&*layer.source, location.range.clone()).await?;
+        let level = level(location.digest.is_some());
+        return blocking(move || zstd_chunked::toc(&bytes, &location, size))
+            .await
+            .map(|toc| Some((toc, level)));
+    }
+    let Some(expected) = annotation(estargz::DIGEST_ANNOTATION) else { return Ok(None) };
+    let expected: Digest = expected.parse().map_err(lies)?;
+    let start = size.saturating_sub(estargz::FOOTER_BYTES);
+    let tail = read(&*layer.source, Compressed(start)..Compressed(size)).await?;
+    let Some(estargz::Footer::Toc { offset }) = estargz::footer(&tail) else { return Ok(None) };
+    if offset.0 >= start {
+        return Err(Error::new(Kind::Corrupt, format!("its footer says that its table begins at {offset}")));
+    }
+    let bytes = read(&*layer.source, offset..Compressed(start)).await?;
+    let toc = blocking(move || estargz::toc(&bytes, Some(&expected), size, offset)).await?;
+    Ok(Some((toc, Verification::Chunk)))
+}
+
+fn level(is_chained: bool) -> Verification {
+    if is_chained { Verification::Chunk } else { Verification::None }
+}
+
+async fn read(source: &dyn Source, range: Range<Compressed>) -> Result<Bytes, Error> {
+    let length = range.end.0.saturating_sub(range.start.0);
+    if length > limits::TOC_BYTES {
+        return Err(Error::new(
+            Kind::Corrupt,
+            format!("its table of contents is said to have {length} bytes"),
+        ));
+    }
+    let mut bytes = BytesMut::new();
+    let mut stream = source.open(range).await?;
+    while let Some(piece) = stream.try_next().await? {
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes.freeze())
+}
+
+async fn blocking<E>(work: impl FnOnce() -> Result<LayerToc, E> + Send + 'static) -> Result<LayerToc, Error>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result.map_err(lies),
+        Err(error) => Err(Error::caused(Kind::Other, "reading was interrupted", error)),
+    }
+}
+
+fn lies(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::caused(Kind::Corrupt, "the table of contents inside the blob cannot be used", error)
+}

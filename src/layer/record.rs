@@ -1,0 +1,139 @@
+//! Recording beside decoding: a thread that makes spans of what flows past.
+
+use std::{
+    fmt, io,
+    io::{Read as _, Seek as _, SeekFrom, Write as _},
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+};
+
+use bytes::Bytes;
+use tempfile::SpooledTempFile;
+
+use crate::{
+    decompress::{Checkpoint, Encoding},
+    offset::{Position, Uncompressed},
+    toc::{
+        recorder::Recorder,
+        spans::{Spans, WindowRange, WindowStore},
+    },
+};
+
+/// Messages that wait for the thread; the decoder waits when there are more.
+const MESSAGES: usize = 32;
+
+/// Windows kept in memory, in bytes; more of them lie in an unlinked file.
+const WINDOW_BYTES: usize = 8 << 20;
+
+/// The recording thread, as the decoder sees it.
+pub(super) struct Recording {
+    sender: SyncSender<Input>,
+    thread: JoinHandle<Recorder>,
+}
+
+enum Input {
+    Blob(Bytes),
+    Checkpoint(Box<Checkpoint>),
+    Progress(Position),
+}
+
+impl Recording {
+    /// Starts the thread, at the beginning of the blob or where an earlier pass stopped.
+    pub(super) fn spawn(resume: Option<Spans>) -> io::Result<Self> {
+        let (sender, receiver) = sync_channel(MESSAGES);
+        let recorder = match resume {
+            None => Recorder::new(Box::new(WindowSpool::new())),
+            Some(spans) => Recorder::resume(spans),
+        };
+        let thread = std::thread::Builder::new()
+            .name("record".to_owned())
+            .spawn(move || record(recorder, &receiver))?;
+        Ok(Self { sender, thread })
+    }
+
+    /// The next bytes of the blob, which have been decoded.
+    pub(super) fn blob(&self, piece: Bytes) {
+        let _ = self.sender.send(Input::Blob(piece));
+    }
+
+    /// Where decoding is; all bytes of the blob before have been handed in.
+    pub(super) fn progress(&self, at: Position, checkpoint: Option<Checkpoint>) {
+        let _ = self.sender.send(Input::Progress(at));
+        if let Some(checkpoint) = checkpoint {
+            let _ = self.sender.send(Input::Checkpoint(Box::new(checkpoint)));
+        }
+    }
+
+    /// The spans of the whole blob.
+    pub(super) fn finish(self, encoding: Encoding, end: Position) -> io::Result<Spans> {
+        self.join()?.finish(encoding, end)
+    }
+
+    /// The spans of a blob that was read in part, the last of them beginning at or before `next_header`.
+    pub(super) fn stop(
+        self,
+        encoding: Encoding,
+        end: Position,
+        next_header: Uncompressed,
+    ) -> io::Result<Spans> {
+        self.join()?.stop(encoding, end, next_header)
+    }
+
+    fn join(self) -> io::Result<Recorder> {
+        drop(self.sender);
+        self.thread.join().map_err(|_| io::Error::other("recording was interrupted"))
+    }
+}
+
+fn record(mut recorder: Recorder, inputs: &Receiver<Input>) -> Recorder {
+    for input in inputs {
+        match input {
+            Input::Blob(piece) => recorder.compressed(&piece),
+            Input::Checkpoint(checkpoint) => recorder.checkpoint(*checkpoint),
+            Input::Progress(at) => recorder.progress(at),
+        }
+    }
+    recorder
+}
+
+/// Windows in memory while they are few, else in an unlinked file.
+pub(crate) struct WindowSpool {
+    file: Mutex<SpooledTempFile>,
+    length: u64,
+}
+
+impl WindowSpool {
+    /// An empty one.
+    pub(crate) fn new() -> Self {
+        Self { file: Mutex::new(SpooledTempFile::new(WINDOW_BYTES)), length: 0 }
+    }
+}
+
+impl WindowStore for WindowSpool {
+    fn push(&mut self, encoded: &[u8]) -> io::Result<WindowRange> {
+        let length = u32::try_from(encoded.len()).map_err(io::Error::other)?;
+        let file = self.file.get_mut().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(self.length))?;
+        file.write_all(encoded)?;
+        let window = WindowRange { start: self.length, length };
+        self.length += u64::from(length);
+        Ok(window)
+    }
+
+    fn read(&self, window: WindowRange) -> io::Result<Vec<u8>> {
+        let mut encoded = vec![0; window.length as usize];
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(window.start))?;
+        file.read_exact(&mut encoded)?;
+        Ok(encoded)
+    }
+}
+
+impl fmt::Debug for WindowSpool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WindowSpool").field("length", &self.length).finish_non_exhaustive()
+    }
+}

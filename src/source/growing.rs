@@ -1,0 +1,211 @@
+//! Reads a blob from a place on by ranges that grow: who stops early has not asked for much more than was needed, and who goes on
+//! finds the link full.
+//!
+//! ```text
+//! decoded ──────▶│      allowed ahead: ¼ of it and 576 KiB     │
+//! [ first: 128 KiB ][ range, being read ][ range, under way    ]
+//! ```
+//!
+//! The first range is alone: most small system files lie in it.
+
+use std::{
+    collections::VecDeque,
+    ops::Range,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_util::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, task::AtomicWaker};
+
+use super::{ByteStream, Error, Source};
+use crate::offset::Compressed;
+
+/// The first range, in bytes.
+const FIRST_BYTES: u64 = 128 << 10;
+
+/// How far requests may be ahead of what was decoded, in bytes; a quarter of what was decoded comes on top.
+const AHEAD_BYTES: u64 = 576 << 10;
+
+/// Most that requests are ahead, in bytes.
+const MOST_AHEAD_BYTES: u64 = 64 << 20;
+
+/// Shortest range that is worth a request of its own, in bytes.
+const SHORTEST_BYTES: u64 = 192 << 10;
+
+/// From here on two ranges fill any link there is, in bytes ahead.
+const FEWER_BYTES: u64 = 4 << 20;
+
+/// Ranges under way at a time, each on a connection of its own.
+const RANGES: usize = 4;
+
+/// How far a reader has come with what it was given: it is what lets further ranges be asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Demand {
+    decoded: AtomicU64,
+    waker: AtomicWaker,
+}
+
+impl Demand {
+    /// `bytes` more of the blob have been decoded, and the reader goes on.
+    pub(crate) fn decoded(&self, bytes: u64) {
+        self.decoded.fetch_add(bytes, Ordering::Relaxed);
+        self.waker.wake();
+    }
+}
+
+/// The bytes of a blob from a place on, by growing ranges.
+pub(crate) struct Growing {
+    source: Arc<dyn Source>,
+    demand: Arc<Demand>,
+    start: u64,
+    /// Up to where ranges were asked for.
+    requested: u64,
+    parts: VecDeque<Part>,
+}
+
+/// A range that was asked for.
+enum Part {
+    /// What lies before it may be all that is needed.
+    Failed(Error),
+    Open(ByteStream),
+    Opening(BoxFuture<'static, Result<ByteStream, Error>>),
+}
+
+impl Growing {
+    /// Reads `source` from `start` to its end as far as `demand` goes on.
+    pub(crate) fn new(source: Arc<dyn Source>, start: Compressed, demand: Arc<Demand>) -> Self {
+        Self { source, demand, start: start.0, requested: start.0, parts: VecDeque::new() }
+    }
+
+    /// Whether the last byte of the blob has been asked for.
+    pub(crate) fn is_requested(&self) -> bool {
+        self.requested >= self.source.size()
+    }
+
+    /// Asks for what may be asked for.
+    fn request(&mut self) {
+        while self.parts.len() < RANGES {
+            let decoded = self.demand.decoded.load(Ordering::Relaxed);
+            let size = self.source.size();
+            // A server that sends whole blobs whatever it is asked for is asked once more, for all the rest.
+            let whole = !self.source.wants_ranges();
+            let Some(range) = next(self.start, decoded, self.requested, size, whole) else { return };
+            self.requested = range.end;
+            let source = Arc::clone(&self.source);
+            let opening = async move { source.open(Compressed(range.start)..Compressed(range.end)).await };
+            self.parts.push_back(Part::Opening(opening.boxed()));
+        }
+    }
+}
+
+impl Stream for Growing {
+    type Item = Result<Bytes, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            // Before the check: what is decoded after it wakes this task.
+            this.demand.waker.register(context.waker());
+            this.request();
+            // Those behind the first one are only sent on their way.
+            for part in &mut this.parts {
+                if let Part::Opening(opening) = part
+                    && let Poll::Ready(opened) = opening.poll_unpin(context)
+                {
+                    *part = opened.map_or_else(Part::Failed, Part::Open);
+                }
+            }
+            match this.parts.pop_front() {
+                None if this.is_requested() => return Poll::Ready(None),
+                None => return Poll::Pending,
+                Some(Part::Failed(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Part::Open(mut stream)) => match stream.poll_next_unpin(context) {
+                    Poll::Ready(None) => {}
+                    other => {
+                        this.parts.push_front(Part::Open(stream));
+                        return other;
+                    }
+                },
+                Some(opening) => {
+                    this.parts.push_front(opening);
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+/// The next range to ask for, if one may be. All are places in the blob but `decoded`, which counts from `start`; `whole` asks for
+/// all the rest.
+fn next(start: u64, decoded: u64, requested: u64, size: u64, whole: bool) -> Option<Range<u64>> {
+    if requested >= size {
+        return None;
+    }
+    let first = FIRST_BYTES.min(size - start);
+    if requested == start {
+        return Some(start..if whole { size } else { start + first });
+    }
+    if decoded < first {
+        return None;
+    }
+    if whole {
+        return Some(requested..size);
+    }
+    let ahead = (decoded / 4 + AHEAD_BYTES).min(MOST_AHEAD_BYTES);
+    let end = start.saturating_add(decoded).saturating_add(ahead).min(size);
+    // Small parts of what may be ahead, so that the link stays full while one of them is awaited.
+    let parts = if ahead > FEWER_BYTES { 2 } else { RANGES as u64 };
+    let worth = SHORTEST_BYTES.max(ahead / parts);
+    (end.saturating_sub(requested) >= worth || end == size && end > requested).then_some(requested..end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: u64 = 300 << 20;
+
+    #[test]
+    fn the_first_range_is_alone_until_all_of_it_is_decoded() {
+        assert_eq!(next(0, 0, 0, SIZE, false), Some(0..FIRST_BYTES));
+        assert_eq!(next(0, FIRST_BYTES - 1, FIRST_BYTES, SIZE, false), None);
+        assert!(next(0, FIRST_BYTES, FIRST_BYTES, SIZE, false).is_some());
+        assert_eq!(next(7, 0, 7, SIZE, false), Some(7..7 + FIRST_BYTES));
+    }
+
+    #[test]
+    fn a_reader_that_stops_anywhere_has_asked_for_a_quarter_and_576_kib_too_much_at_most() {
+        let (mut requested, mut requests) = (0, 0);
+        for decoded in (0..=SIZE).step_by(16 << 10) {
+            while let Some(range) = next(0, decoded, requested, SIZE, false) {
+                assert_eq!(range.start, requested);
+                requested = range.end;
+                requests += 1;
+            }
+            assert!(requested <= decoded + decoded / 4 + AHEAD_BYTES, "{decoded} {requested}");
+            assert!(requested > decoded || requested == SIZE, "the reader never starves");
+        }
+        assert_eq!(requested, SIZE);
+        assert!(requests < 80, "{requests}");
+    }
+
+    #[test]
+    fn the_last_range_ends_with_the_blob_and_a_small_blob_is_one_range() {
+        assert_eq!(next(0, 0, 0, 1_000, false), Some(0..1_000));
+        assert_eq!(next(0, 1_000, 1_000, 1_000, false), None);
+        let size = FIRST_BYTES + 1;
+        assert_eq!(next(0, FIRST_BYTES, FIRST_BYTES, size, false), Some(FIRST_BYTES..size));
+    }
+
+    #[test]
+    fn where_ranges_are_ignored_all_the_rest_is_asked_for_at_once() {
+        assert_eq!(next(0, FIRST_BYTES, FIRST_BYTES, SIZE, true), Some(FIRST_BYTES..SIZE));
+        assert_eq!(next(0, 0, FIRST_BYTES, SIZE, true), None);
+        assert_eq!(next(9, 0, 9, SIZE, true), Some(9..SIZE));
+    }
+}
