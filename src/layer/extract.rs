@@ -67,11 +67,21 @@ pub(crate) struct Extraction {
 }
 
 impl Extraction {
-    /// What content is worth that is read by this table.
-    pub(crate) fn verification(&self) -> Verification {
+    /// What the content of these records is worth, read by this table.
+    pub(crate) fn verification(&self, records: &[u32]) -> Verification {
         match &self.toc.content {
+            ContentMap::Chunks(chunks) => {
+                let are_vouched_for = records.iter().all(|record| {
+                    let of = chunks.of.get(&self.toc.entries.header_offset(*record));
+                    // Zeros that are not stored are as true as the table.
+                    let is_vouched_for =
+                        |chunk: &Chunk| chunk.digest.is_some() || chunk.compressed.is_empty();
+                    of.is_none_or(|chunks| chunks.iter().all(is_vouched_for))
+                });
+                if are_vouched_for { self.level.min(Verification::Chunk) } else { Verification::None }
+            }
             ContentMap::Spans(_) => self.level.min(Verification::Span),
-            _ => self.level.min(Verification::Chunk),
+            ContentMap::Nothing | ContentMap::Ztoc(_) => self.level.min(Verification::Chunk),
         }
     }
 

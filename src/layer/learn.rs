@@ -23,7 +23,9 @@ use crate::{
     oci::digest::Digest,
     offset::Compressed,
     source::Source,
-    toc::{ContentMap, LayerToc, entries::LayerTable, estargz, format, spans::Spans, zstd_chunked},
+    toc::{
+        ContentMap, LayerToc, entries::LayerTable, estargz, format, published, spans::Spans, zstd_chunked,
+    },
 };
 
 impl Layer {
@@ -203,8 +205,11 @@ async fn published(layer: &Layer) -> Result<Option<(LayerToc, Verification)>, Er
     let size = layer.size();
     if let Some(location) = zstd_chunked::annotations(annotation) {
         let location = location.map_err(lies)?;
+        if location.range.end.0 > size {
+            return Err(lies(published::Error::Position));
+        }
         let bytes = read(&*layer.source, location.range.clone()).await?;
-        let level = level(location.digest.is_some());
+        let level = level(location.digest.is_some() || location.unpacked_digest.is_some());
         return blocking(move || zstd_chunked::toc(&bytes, &location, size))
             .await
             .map(|toc| Some((toc, level)));
