@@ -1,7 +1,7 @@
 //! What can be known of a layer without streaming it, and what is kept of one that was streamed.
 //!
 //! ```text
-//! the cache ─▶ a table inside the blob ─▶ (a pass over the layer) ─▶ the cache
+//! the cache ─▶ a table inside the blob ─▶ one beside the image ─▶ (a pass over the layer) ─▶ the cache
 //! ```
 
 use std::{ops::Range, sync::Arc};
@@ -50,7 +50,11 @@ impl Layer {
         if least > Verification::Chunk || !self.knowledge.ask(Place::Blob) {
             return Ok(false);
         }
-        match published(self).await {
+        let found = match published(self).await {
+            Ok(None) => self.beside().await,
+            found => found,
+        };
+        match found {
             Ok(Some((toc, level))) if level >= least => {
                 self.warn_of(&toc.entries);
                 self.knowledge.keep(Known::Wholly(Arc::new(toc), level));
@@ -64,6 +68,17 @@ impl Layer {
                 Ok(false)
             }
             Err(error) => Err(self.error(error)),
+        }
+    }
+
+    /// The table that a SOCI index beside the image has. Without one the layer is read as if there were none: copies of images
+    /// often lack what lay beside the original.
+    async fn beside(&self) -> Result<Option<(LayerToc, Verification)>, Error> {
+        let (Some(soci), Some(digest)) = (&self.soci, &self.digest) else { return Ok(None) };
+        match soci.toc(digest, self.size()).await {
+            Ok(toc) => Ok(toc.map(|toc| (toc, Verification::Chunk))),
+            Err(error) if error.is_corrupt() => Err(error),
+            Err(_) => Ok(None),
         }
     }
 

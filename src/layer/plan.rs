@@ -4,7 +4,7 @@ use std::{fmt, ops::Range};
 
 use crate::{
     offset::{Compressed, Uncompressed},
-    toc::{chunks::Chunk, spans::Spans},
+    toc::{chunks::Chunk, soci::Ztoc, spans::Spans},
 };
 
 /// Ranges with at most this many unwanted bytes between them are read as one.
@@ -69,6 +69,18 @@ pub(crate) fn span_stretches(spans: &Spans, size: u64, mut wanted: Vec<Wanted>) 
         let start = span.at.compressed;
         let is_seen = wanted.end <= spans.end.uncompressed;
         let end = if is_seen { spans.read_end(wanted.end) } else { Compressed(size) };
+        Some((start..end.max(start), wanted))
+    });
+    coalesce(placed)
+}
+
+/// The same by the spans of a SOCI index, which are read whole.
+pub(crate) fn ztoc_stretches(ztoc: &Ztoc, mut wanted: Vec<Wanted>) -> Vec<Stretch<Wanted>> {
+    wanted.sort_unstable();
+    let placed = wanted.into_iter().filter_map(|wanted| {
+        let spans = ztoc.covering(wanted.header..wanted.end);
+        let start = ztoc.compressed(spans.start)?.start;
+        let end = ztoc.compressed(spans.end.checked_sub(1)?)?.end;
         Some((start..end.max(start), wanted))
     });
     coalesce(placed)
