@@ -356,8 +356,8 @@ impl Image {
     ) -> Result<Fetching, Error> {
         let read: Layer = self.layer(layer)?.clone();
         let extraction = read.extraction(known);
-        if let Some(job) = extraction.filter(|job| job.verification(&records) >= options.least) {
-            let (level, plan) = (job.verification(&records), job.plan());
+        if let Some(job) = extraction.filter(|job| job.verification() >= options.least) {
+            let (level, plan) = (job.verification(), job.plan());
             let pass = async move {
                 let fetched = extract(job, records, fetch).await.and_then(Fetch::finish);
                 let sink = fetched.map_err(|error| {

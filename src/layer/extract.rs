@@ -74,21 +74,11 @@ pub(crate) struct Extraction {
 }
 
 impl Extraction {
-    /// What the content of these records is worth, read by this table.
-    pub(crate) fn verification(&self, records: &[u32]) -> Verification {
+    /// What content is worth that is read by this table.
+    pub(crate) fn verification(&self) -> Verification {
         match &self.toc.content {
-            ContentMap::Chunks(chunks) => {
-                let are_vouched_for = records.iter().all(|record| {
-                    let of = chunks.of.get(&self.toc.entries.header_offset(*record));
-                    // Zeros that are not stored are as true as the table.
-                    let is_vouched_for =
-                        |chunk: &Chunk| chunk.digest.is_some() || chunk.compressed.is_empty();
-                    of.is_none_or(|chunks| chunks.iter().all(is_vouched_for))
-                });
-                if are_vouched_for { self.level.min(Verification::Chunk) } else { Verification::None }
-            }
             ContentMap::Spans(_) => self.level.min(Verification::Span),
-            ContentMap::Nothing | ContentMap::Ztoc(_) => self.level.min(Verification::Chunk),
+            _ => self.level.min(Verification::Chunk),
         }
     }
 
@@ -127,8 +117,8 @@ impl Extraction {
         };
         match &self.toc.content {
             ContentMap::Chunks(chunks) => {
-                let of = |record| Some((record, chunks.of.get(&table.header_offset(record))?.as_slice()));
-                let stretches = plan::chunk_stretches(files.filter_map(of));
+                let of = |record| (record, chunks.of(table.header_offset(record)));
+                let stretches = plan::chunk_stretches(files.map(of));
                 let plain = |stretch: Stretch<(u32, &[Chunk])>| Stretch {
                     range: stretch.range,
                     wanted: stretch.wanted.into_iter().map(|(record, _)| record).collect(),
@@ -472,8 +462,7 @@ impl<V: Visitor> Extractor<V> {
         for record in &stretch.wanted {
             let entry = self.toc.entries.entry(*record);
             let wants = self.visitor.entry(entry.clone())? == Want::Content;
-            let of = chunks.of.get(&entry.header_offset).map(Vec::as_slice).unwrap_or_default();
-            for chunk in of.iter().filter(|_| wants) {
+            for chunk in chunks.of(entry.header_offset).iter().filter(|_| wants) {
                 self.chunk(chunks, chunk, &mut member)?;
             }
             if wants {

@@ -54,8 +54,9 @@ impl Layer {
             Ok(None) => self.beside().await,
             found => found,
         };
+        let found = found.map(|found| found.map(|(toc, level)| (level.min(content_level(&toc)), toc)));
         match found {
-            Ok(Some((toc, level))) if level >= least => {
+            Ok(Some((level, toc))) if level >= least => {
                 self.warn_of(&toc.entries);
                 self.knowledge.keep(Known::Wholly(Arc::new(toc), level));
                 Ok(true)
@@ -240,6 +241,14 @@ async fn published(layer: &Layer) -> Result<Option<(LayerToc, Verification)>, Er
     let bytes = read(&*layer.source, offset..Compressed(start)).await?;
     let toc = blocking(move || estargz::toc(&bytes, Some(&expected), size, offset)).await?;
     Ok(Some((toc, Verification::Chunk)))
+}
+
+/// What can vouch for the content that a table leads to, whatever vouches for the table.
+fn content_level(toc: &LayerToc) -> Verification {
+    match &toc.content {
+        ContentMap::Chunks(chunks) => level(chunks.are_vouched_for()),
+        _ => Verification::Chunk,
+    }
 }
 
 fn level(is_chained: bool) -> Verification {

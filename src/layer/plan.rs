@@ -106,7 +106,10 @@ fn coalesce<T>(placed: impl IntoIterator<Item = (Range<Compressed>, T)>) -> Vec<
     let mut stretches: Vec<Stretch<T>> = Vec::new();
     for (range, wanted) in placed {
         match stretches.last_mut() {
-            Some(last) if range.start.0 <= last.range.end.0.saturating_add(GAP_BYTES) => {
+            // Where what needs no byte lies means nothing.
+            Some(last)
+                if !last.range.is_empty() && range.start.0 <= last.range.end.0.saturating_add(GAP_BYTES) =>
+            {
                 last.range.end = last.range.end.max(range.end);
                 last.wanted.push(wanted);
             }
@@ -147,6 +150,14 @@ mod tests {
         let stretches = chunk_stretches([("far", &far[..]), ("near", &near[..])]);
         let names: Vec<_> = stretches.iter().map(|s| (s.wanted[0].0, s.range.clone())).collect();
         assert_eq!(names, [("near", range(0, 9)), ("far", range(1 << 20, 2 << 20))]);
+    }
+
+    #[test]
+    fn a_file_without_content_is_read_and_adds_no_byte() {
+        let (empty, file) = ([], [Chunk { compressed: range(50, 90), skip: 0, size: 1, digest: None }]);
+        let stretches = chunk_stretches([("file", &file[..]), ("empty", &empty[..])]);
+        let found: Vec<_> = stretches.iter().map(|s| (s.wanted[0].0, s.range.clone())).collect();
+        assert_eq!(found, [("empty", range(0, 0)), ("file", range(50, 90))]);
     }
 
     #[test]

@@ -33,4 +33,5 @@ mod rootfs_whiteouts;
 mod stacks;
 mod support;
 mod support_works;
+mod tables;
 mod tar_forms;

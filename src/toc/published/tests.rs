@@ -390,7 +390,7 @@ proptest! {
             r#"{{"type":"reg","name":"{number}","offset":{offset},"endOffset":{end},"innerOffset":{inner},"size":{size}}}"#
         )).collect();
         let json = format!(r#"{{"version":1,"entries":[{}]}}"#, entries.join(","));
-        let Ok(toc) = read(json.as_bytes(), Encoding::Gzip, Compressed(50)) else { return Ok(()) };
+        let Ok(toc) = read(json.as_bytes(), Encoding::Gzip, Compressed(50), None) else { return Ok(()) };
         let mut claimed: Vec<_> = chunks(&toc).of.values().flatten().collect();
         claimed.sort_by_key(|chunk| (chunk.compressed.start, chunk.skip));
         for chunk in &claimed {

@@ -1,0 +1,279 @@
+//! Layers that bring their own table of contents, and images with one beside them.
+
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use layerslayer::Digest;
+use serde_json::{Value, json};
+
+use crate::support::{
+    images::{
+        Compression, Image, Layer, Layout, Tar,
+        layout::{CONFIG, MANIFEST},
+    },
+    program::{Program, Ran},
+    registry::{Reply, ScriptedRegistry},
+    tools,
+};
+
+/// Layers with a table inside that the manifest vouches for.
+const TABLED: [&str; 6] = [
+    "estargz",
+    "estargz-min-chunk",
+    "estargz-prefetch",
+    "zstd-chunked",
+    "zstd-chunked-converted",
+    "zstd-chunked-old",
+];
+
+const INTACT: usize = usize::MAX;
+
+fn fixture(name: &str) -> Vec<u8> {
+    fs::read(format!("{}/fixtures/toc/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// A fixture as a layer, unpacked by the program that its compression is named for.
+fn layer(name: &str) -> Layer {
+    let annotations: Value = serde_json::from_slice(&fixture("annotations.json")).unwrap();
+    let (program, compression) = match name.starts_with("zstd") {
+        true => ("zstd", Compression::Zstd),
+        false => ("gzip", Compression::Gzip),
+    };
+    let blob = fixture(name);
+    let tar = tools::filter(tools::command(program).args(["-d", "-c"]), &blob);
+    Layer {
+        blob,
+        media_type: compression.media_type(),
+        diff_id: Digest::sha256(&tar).to_string(),
+        created_by: String::new(),
+        annotations: annotations[name].clone(),
+    }
+}
+
+/// An image with this base under a layer of one small file.
+fn image(base: Layer) -> Image {
+    let top = Tar::new().file("opt/app", "of the newer layer\n").finish();
+    Image::new().layer(base).layer(Layer::new(&top, Compression::Gzip))
+}
+
+/// A registry with one image, whose base can be served with a byte changed.
+struct Shelf {
+    server: ScriptedRegistry,
+    changed: Arc<AtomicUsize>,
+    base: String,
+}
+
+impl Shelf {
+    fn new(base: Layer) -> Self {
+        let digest = base.digest();
+        Self::with(&image(base), &digest, Layout::new(), |reply| reply)
+    }
+
+    /// `index` makes something else of what else is asked for by digest as a manifest.
+    fn with(
+        image: &Image,
+        base: &str,
+        layout: Layout,
+        index: impl Fn(Reply) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let manifest = layout.image(image)["digest"].as_str().unwrap().to_owned();
+        let (changed, base) = (Arc::new(AtomicUsize::new(INTACT)), base.to_owned());
+        let (flipped, tampered) = (Arc::clone(&changed), base.clone());
+        let server = ScriptedRegistry::start(move |request| {
+            let name = request.path().rsplit_once('/').unwrap().1;
+            let digest = if name == "1" { &manifest } else { name };
+            let Ok(mut bytes) = fs::read(layout.blob_file(digest)) else { return Reply::status(404) };
+            if digest == tampered
+                && let Some(byte) = bytes.get_mut(flipped.load(Ordering::Relaxed))
+            {
+                *byte ^= 0x10;
+            }
+            match request.path().contains("/manifests/") {
+                true if *digest == manifest => Reply::ok(bytes).header("content-type", MANIFEST),
+                true => index(Reply::ok(bytes).header("content-type", MANIFEST)),
+                false => Reply::blob(request, &bytes),
+            }
+        });
+        Self { server, changed, base }
+    }
+
+    fn program(&self, words: &[&str]) -> Program {
+        let reference = format!("{}/app:1", self.server.host());
+        Program::new([words[0], &reference, "--no-cache"]).args(&words[1..])
+    }
+
+    fn carve(&self, words: &[&str]) -> Ran {
+        self.program(&[&["carve"], words].concat()).run()
+    }
+
+    /// The last range of the base that was asked for.
+    fn last_range(&self) -> (usize, usize) {
+        let requests = self.server.requests_to(&format!("/v2/app/blobs/{}", self.base));
+        requests.last().unwrap().range().unwrap()
+    }
+}
+
+/// How it was read, and how far checked.
+fn how(ran: &Ran) -> (&str, &str) {
+    (ran.report["plan"].as_str().unwrap(), ran.report["verified"].as_str().unwrap())
+}
+
+#[test]
+fn a_file_of_a_layer_with_a_table_costs_the_table_and_its_chunks_and_is_vouched_for() {
+    for name in TABLED {
+        let shelf = Shelf::new(layer(name));
+        for words in [&["/var/last"][..], &["/var/last", "--verify"]] {
+            let ran = shelf.carve(words).done();
+            assert_eq!((how(&ran), ran.stdout.as_slice()), (("chunks", "chunk"), &b"last\n"[..]), "{name}");
+            assert!(ran.report["requests"].as_u64().unwrap() <= 7, "{name}: {}", ran.report);
+            assert!(ran.report["bytes_fetched"].as_u64().unwrap() <= 20_000, "{name}: {}", ran.report);
+        }
+        let ran = shelf.carve(&["/var/last", "--verify=blob"]).done();
+        assert_eq!((how(&ran), ran.stdout.as_slice()), (("scan", "blob"), &b"last\n"[..]), "{name}");
+    }
+}
+
+#[test]
+fn every_file_is_the_same_by_its_chunks_as_by_reading_the_layer() {
+    for name in TABLED {
+        let shelf = Shelf::new(layer(name));
+        let mut paths = vec!["/usr/bin/tool", "/usr/bin/same", "/etc/empty", "/var/zeros", "/var/mixed"];
+        if name.starts_with("estargz") {
+            // What its maker has added is there for runtimes that know nothing of tables.
+            paths.push("/stargz.index.json");
+            paths.push(if name.ends_with("prefetch") {
+                "/.prefetch.landmark"
+            } else {
+                "/.no.prefetch.landmark"
+            });
+        }
+        for path in paths {
+            let (by_chunks, whole) =
+                (shelf.carve(&[path]).done(), shelf.carve(&[path, "--verify=blob"]).done());
+            assert!(by_chunks.stdout == whole.stdout, "{name}: {path}");
+            assert_eq!(how(&by_chunks), ("chunks", "chunk"), "{name}: {path}");
+        }
+        let listing =
+            |words: &[&str]| shelf.program(&[&["peek", "--all", "--json"], words].concat()).run().done();
+        let paths = |ran: &Ran| -> Vec<Value> {
+            let entries = ran.lines().into_iter().filter(|line| line["type"] == "entry");
+            let mut paths: Vec<_> = entries.map(|entry| entry["path"].clone()).collect();
+            paths.sort_by_key(ToString::to_string);
+            paths
+        };
+        let (table, whole) = (listing(&[]), listing(&["--verify=blob"]));
+        assert_eq!(paths(&table), paths(&whole), "{name}");
+        let end = |ran: &Ran| ran.lines().into_iter().find(|line| line["type"] == "layer_end").unwrap();
+        assert_eq!(
+            (end(&table)["source"].clone(), end(&table)["verified"].clone()),
+            ("toc".into(), "chunk".into())
+        );
+        assert_eq!(end(&whole)["source"], "tar");
+    }
+}
+
+#[test]
+fn a_table_that_is_not_what_the_manifest_says_is_not_believed() {
+    for (name, key) in [
+        ("estargz", "containerd.io/snapshot/stargz/toc.digest"),
+        ("zstd-chunked", "io.github.containers.zstd-chunked.manifest-checksum"),
+    ] {
+        let mut base = layer(name);
+        base.annotations[key] = json!(Digest::sha256(b"something else").to_string());
+        let ran = Shelf::new(base).carve(&["/var/last"]).done().said("reading the layer itself");
+        assert_eq!((how(&ran).0, ran.stdout.as_slice()), ("scan", &b"last\n"[..]), "{name}");
+    }
+    // A table behind the end of the blob is not asked for.
+    let mut base = layer("zstd-chunked");
+    base.annotations["io.github.containers.zstd-chunked.manifest-position"] = json!("18917:1336000:4612:1");
+    let ran = Shelf::new(base).carve(&["/var/last"]).done().said("outside of the blob");
+    assert_eq!(how(&ran).0, "scan");
+}
+
+#[test]
+fn a_table_that_nothing_vouches_for_is_used_and_named_so() {
+    let mut base = layer("zstd-chunked");
+    base.annotations.as_object_mut().unwrap().remove("io.github.containers.zstd-chunked.manifest-checksum");
+    let shelf = Shelf::new(base.clone());
+    let ran = shelf.carve(&["/var/last"]).done();
+    assert_eq!((how(&ran), ran.stdout.as_slice()), (("chunks", "none"), &b"last\n"[..]));
+    assert_eq!(how(&shelf.carve(&["/var/last", "--verify"]).done()), ("scan", "blob"));
+    // The digest of the unpacked table does as well.
+    let mut base = layer("zstd-chunked-converted");
+    base.annotations.as_object_mut().unwrap().remove("io.containers.zstd-chunked.manifest-checksum");
+    assert_eq!(how(&Shelf::new(base).carve(&["/var/last"]).done()), ("chunks", "chunk"));
+}
+
+#[test]
+fn a_chunk_with_a_byte_changed_is_corrupt() {
+    for name in ["estargz", "zstd-chunked"] {
+        let shelf = Shelf::new(layer(name));
+        shelf.carve(&["/usr/bin/tool"]).done();
+        let (start, end) = shelf.last_range();
+        shelf.changed.store(start + (end - start) / 2, Ordering::Relaxed);
+        let folder = tools::temporary_folder();
+        let output = folder.path().join("tool");
+        shelf.carve(&["/usr/bin/tool", "-o", tools::text(&output)]).failed(8);
+        assert!(!output.exists(), "{name}");
+    }
+}
+
+/// A registry with the image that the SOCI fixtures are of: `index` is what its manifest names.
+fn soci(index: &str, answer: impl Fn(Reply) -> Reply + Send + Sync + 'static) -> Shelf {
+    let (layout, base) = (Layout::new(), layer("layer.tar.gz"));
+    layout.blob(&fixture("soci-ztoc"), "application/octet-stream");
+    layout.blob(b"{}", CONFIG);
+    let index = layout.blob(&fixture(index), MANIFEST);
+    let digest = base.digest();
+    let image =
+        image(base).manifest("annotations", json!({ "com.amazon.soci.index-digest": index["digest"] }));
+    Shelf::with(&image, &digest, layout, answer)
+}
+
+#[test]
+fn a_file_is_read_by_the_soci_index_that_the_manifest_names() {
+    let shelf = soci("soci-index-v2", |reply| reply);
+    for path in ["/var/last", "/etc/passwd", "/usr/bin/same", "/var/mixed", "/var/zeros", "/etc/empty"] {
+        let (by_spans, whole) = (shelf.carve(&[path]).done(), shelf.carve(&[path, "--verify=blob"]).done());
+        assert!(by_spans.stdout == whole.stdout, "{path}");
+        assert_eq!((how(&by_spans), how(&whole)), (("soci", "chunk"), ("scan", "blob")), "{path}");
+        assert!(by_spans.report["requests"].as_u64().unwrap() <= 6, "{path}: {}", by_spans.report);
+    }
+    assert_eq!(how(&shelf.carve(&["/var/last", "--verify"]).done()), ("soci", "chunk"));
+    shelf.carve(&["/not/there", "--verify"]).failed(3);
+    let folder = tools::temporary_folder();
+    let both =
+        shelf.carve(&["/var/last", "/etc/passwd", "-o", &format!("{}/", tools::text(folder.path()))]).done();
+    assert_eq!(how(&both), ("soci", "chunk"));
+    assert_eq!(fs::read(folder.path().join("var/last")).unwrap(), b"last\n");
+}
+
+#[test]
+fn a_span_with_a_byte_changed_is_corrupt() {
+    let shelf = soci("soci-index-v2", |reply| reply);
+    shelf.carve(&["/var/last"]).done();
+    let (start, end) = shelf.last_range();
+    for at in [start, end - 1] {
+        shelf.changed.store(at, Ordering::Relaxed);
+        let ran = shelf.carve(&["/var/last"]).failed(8);
+        assert!(ran.stdout.is_empty(), "{at}");
+    }
+}
+
+#[test]
+fn a_soci_index_that_cannot_be_had_or_is_none_costs_a_scan() {
+    let gone = soci("soci-index-v2", |_| Reply::status(404));
+    let ran = gone.carve(&["/var/last"]).done();
+    assert_eq!((how(&ran).0, ran.stdout.as_slice()), ("scan", &b"last\n"[..]));
+    let other = soci("soci-index-v2", |reply| reply.body("{}"));
+    assert_eq!(how(&other.carve(&["/var/last"]).done()).0, "scan");
+    // One that only refers to an image is none that a manifest names.
+    let first = soci("soci-index-v1", |reply| reply);
+    let ran = first.carve(&["/var/last"]).done().said("SOCI");
+    assert_eq!((how(&ran).0, ran.stdout.as_slice()), ("scan", &b"last\n"[..]));
+}
