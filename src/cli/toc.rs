@@ -48,7 +48,9 @@ pub(crate) async fn build(
 ) -> Result<(), Failure> {
     let common = &arguments.common;
     if common.no_cache {
-        return Err(Failure::usage("`toc build` keeps tables in the cache: it makes no sense with --no-cache"));
+        return Err(Failure::usage(
+            "`toc build` keeps tables in the cache: it makes no sense with --no-cache",
+        ));
     }
     let Connection { client, image, writes: _writes } =
         connect::open(&arguments.image, common, console, report).await?;
