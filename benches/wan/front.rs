@@ -37,7 +37,8 @@ enum Blobs {
 
 impl Front {
     /// Starts both before `registry`. `through` gives for a server's address the port at which clients reach it: the registry as
-    /// `localhost`, the storage as 127.0.0.1. Returns the registry's port too.
+    /// 127.0.0.1, the storage as `localhost` (go-containerregistry refuses redirects to another host that is a private address).
+    /// Returns the registry's port too.
     pub(crate) fn start(
         registry: SocketAddr,
         certificate: &Certificate,
@@ -55,7 +56,7 @@ impl Front {
         let address = |listener: &Listener| listener.host().parse().expect("an address");
         let storage = host(Blobs::Serve);
         let storage_port = through(address(&storage));
-        let front = host(Blobs::RedirectTo(format!("https://127.0.0.1:{storage_port}")));
+        let front = host(Blobs::RedirectTo(format!("https://localhost:{storage_port}")));
         let port = through(address(&front));
         (Self { requests, listeners: [front, storage] }, port)
     }

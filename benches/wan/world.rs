@@ -63,10 +63,11 @@ impl World {
 
     /// The registry behind the link.
     pub(crate) fn host(&self, transport: Transport) -> Host {
-        let name = match transport {
-            Transport::Http => format!("127.0.0.1:{}", self.http_port),
-            Transport::Https => format!("localhost:{}", self.https_port),
+        let port = match transport {
+            Transport::Http => self.http_port,
+            Transport::Https => self.https_port,
         };
+        let name = format!("127.0.0.1:{port}");
         Host { transport, name, authority: self.certificate.path() }
     }
 
