@@ -13,7 +13,6 @@
 
 use std::{env, path::Path, time::Duration};
 
-#[path = "../../tests/it/support/certificate.rs"]
 mod certificate;
 mod depth;
 mod front;
@@ -93,7 +92,7 @@ fn section(world: &World, options: &Options, table: &Table) -> String {
          link. {} rounds in which all take turns. Bytes are those that the servers sent, heads and TLS included, until they could know of a\n\
          client that hung up (half a round trip after it did); \"arrived\" leaves out what was then on its way. The last column says what has to be reached and whether it is (bytes, requests and\n\
          memory by the largest of the rounds, seconds by the median).{missing}\n\n\
-         Repeat with `make wan` (needs Debian's docker-registry, skopeo, umoci, mmdebstrap, openssl, time, isal, and Go for the peers).\n\n{}",
+         Repeat with `make wan` (needs Debian's docker-registry, skopeo, umoci, mmdebstrap, time, isal, and Go for the peers).\n\n{}",
         options.round_trip,
         options.mbit,
         sizes("debian"),

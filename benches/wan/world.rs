@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::Command, time::Duration};
 
 use super::{
-    certificate::Certificate,
+    certificate,
     front::Front,
     images::Images,
     link::{Link, Shape},
@@ -27,7 +27,6 @@ pub(crate) struct World {
     link: Link,
     front: Front,
     registry: Registry,
-    certificate: Certificate,
     http_port: u16,
     https_port: u16,
     storage_port: u16,
@@ -41,24 +40,10 @@ impl World {
         let images = Images::prepare(target);
         let registry = Registry::start(&images.storage());
         let link = Link::new(shape);
-        let certificate = Certificate::new();
-        let (front, https_port) =
-            Front::start(registry.address(), &certificate, |server| link.port_to(server));
+        let (front, https_port) = Front::start(registry.address(), |server| link.port_to(server));
         let http_port = link.port_to(registry.address());
         let storage_port = link.port_to(front.storage());
-        Self {
-            programs,
-            images,
-            shape,
-            rounds,
-            link,
-            front,
-            registry,
-            certificate,
-            http_port,
-            https_port,
-            storage_port,
-        }
+        Self { programs, images, shape, rounds, link, front, registry, http_port, https_port, storage_port }
     }
 
     /// The registry behind the link.
@@ -68,13 +53,13 @@ impl World {
             Transport::Https => self.https_port,
         };
         let name = format!("127.0.0.1:{port}");
-        Host { transport, name, authority: self.certificate.path() }
+        Host { transport, name, authority: certificate::authority() }
     }
 
     /// The registry without the link, over plain HTTP.
     pub(crate) fn direct(&self) -> Host {
         let name = self.registry.address().to_string();
-        Host { transport: Transport::Http, name, authority: self.certificate.path() }
+        Host { transport: Transport::Http, name, authority: certificate::authority() }
     }
 
     /// Runs a command behind the link; it has to print `expected`.
@@ -85,12 +70,11 @@ impl World {
     /// The link's own time for the first bytes of a blob.
     pub(crate) fn plain_get(&self, transport: Transport, image: &str, digest: &str, bytes: u64) -> Run {
         self.traced(transport, || {
-            runs::of(match transport {
-                Transport::Http => plain::get(self.http_port, image, digest, bytes, None),
-                Transport::Https => {
-                    plain::get(self.storage_port, image, digest, bytes, Some(&self.certificate))
-                }
-            })
+            let port = match transport {
+                Transport::Http => self.http_port,
+                Transport::Https => self.storage_port,
+            };
+            runs::of(plain::get(port, image, digest, bytes, transport))
         })
     }
 
