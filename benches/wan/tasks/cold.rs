@@ -73,7 +73,7 @@ pub(crate) fn cold_base(world: &World, table: &mut Table) {
         let results = world.compare(candidates);
         let link = median_of(&results, LINK);
         let peer = results.iter().find(|(name, _)| name == "regctl");
-        let bytes = peer.map_or(above as f64 + SLACK, |(_, runs)| runs.bytes()[0]);
+        let bytes = peer.map_or(above as f64 + SLACK, |(_, runs)| runs.bytes()[1]);
         add(table, &task, transport, &results, &[Target::bytes(bytes), Target::seconds(1.08 * link)]);
     }
 }
@@ -118,6 +118,7 @@ fn every_layer(world: &World, transport: Transport, newer: &[Layer], base: &Laye
         let waiting = if index == 0 { 0.0 } else { world.round_trips(2).as_secs_f64() };
         sum.seconds += run.seconds - waiting;
         sum.bytes += run.bytes;
+        sum.arrived += run.arrived;
         sum.requests += run.requests;
     }
     sum
