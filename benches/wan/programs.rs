@@ -71,9 +71,9 @@ impl Programs {
         Some(self.peers.join(name)).filter(|path| path.exists())
     }
 
-    /// Whether our program has this subcommand yet.
-    pub(crate) fn has_subcommand(&self, name: &str) -> bool {
-        let help = tools::run(Command::new(env!("CARGO_BIN_EXE_layerslayer")).arg("--help"));
+    /// Whether our program has this subcommand of `command`.
+    pub(crate) fn has_subcommand(&self, command: &str, name: &str) -> bool {
+        let help = tools::run(Command::new(env!("CARGO_BIN_EXE_layerslayer")).args([command, "--help"]));
         String::from_utf8_lossy(&help).lines().any(|line| line.split_whitespace().next() == Some(name))
     }
 

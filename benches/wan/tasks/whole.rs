@@ -100,7 +100,7 @@ pub(crate) fn tables(world: &World, table: &mut Table) {
 
 /// A cache with the tables of an image; `None` while the program cannot build them.
 fn built_tables(world: &World, host: &Host, reference: &str) -> Option<tempfile::TempDir> {
-    let cache = world.programs.has_subcommand("toc").then(tools::temporary_folder)?;
+    let cache = world.programs.has_subcommand("toc", "build").then(tools::temporary_folder)?;
     tools::run(&mut world.programs.ours(host, Some(cache.path()), &["toc", "build", reference]));
     Some(cache)
 }
