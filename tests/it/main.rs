@@ -35,3 +35,4 @@ mod support;
 mod support_works;
 mod tables;
 mod tar_forms;
+mod wan_link;
