@@ -188,6 +188,11 @@ mod tests {
                 assert_agrees(&toc, &blob, |entry| {
                     // The producer rounds to seconds.
                     entry.mtime.nanoseconds = 0;
+                    // A table leaves out names that it gave before, and landmarks have none.
+                    if entry.path.ends_with(b".landmark") {
+                        entry.uname.clear();
+                        entry.gname.clear();
+                    }
                 });
             }
         }
