@@ -63,7 +63,8 @@ impl Client {
     /// # }
     /// ```
     pub async fn push_tocs(&self, image: &Image) -> Result<PushedArtifact, Error> {
-        let (ImageReference::Registry(reference), Some(own)) = (image.reference(), &image.inner.session) else {
+        let (ImageReference::Registry(reference), Some(own)) = (image.reference(), &image.inner.session)
+        else {
             let problem = format!("{} is not in a registry: there is nowhere to push to", image.reference());
             return Err(Error::new(Kind::Usage, problem));
         };
@@ -131,9 +132,10 @@ async fn list(session: &Session, subject: &Digest, own: Value) -> Result<(), Err
     let listed = session.referrers_by_tag(subject).await?;
     let listed = listed.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
     let listed = listed.as_ref().and_then(|index| index.get("manifests")).and_then(Value::as_array);
-    let others = listed.into_iter().flatten().filter(|one| {
-        one.get("artifactType").and_then(Value::as_str) != Some(ARTIFACT_TYPE)
-    });
+    let others = listed
+        .into_iter()
+        .flatten()
+        .filter(|one| one.get("artifactType").and_then(Value::as_str) != Some(ARTIFACT_TYPE));
     let manifests: Vec<Value> = others.cloned().chain([own]).collect();
     let index = json!({ "schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests });
     session.push_referrers_tag(subject, Bytes::from(index.to_string())).await?;

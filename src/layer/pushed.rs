@@ -60,14 +60,18 @@ impl PushedTocs {
     async fn find(&self) -> Result<BTreeMap<Digest, Descriptor>, Error> {
         let mut found = BTreeMap::new();
         let Some(bytes) = self.session.referrers(&self.subject).await? else { return Ok(found) };
-        let Manifest::Index(index) = Manifest::parse(&bytes, None).map_err(unreadable)? else { return Ok(found) };
+        let Manifest::Index(index) = Manifest::parse(&bytes, None).map_err(unreadable)? else {
+            return Ok(found);
+        };
         let is_ours = |one: &&Descriptor| {
             one.artifact_type().is_some_and(|artifact_type| artifact_type.as_str() == ARTIFACT_TYPE)
         };
         for descriptor in index.manifests().iter().filter(is_ours).take(ARTIFACTS) {
             let digest = descriptor.digest();
             let bytes = self.session.manifest(&digest.to_string(), Some(digest)).await?.bytes;
-            let Manifest::Image(artifact) = Manifest::parse(&bytes, None).map_err(unreadable)? else { continue };
+            let Manifest::Image(artifact) = Manifest::parse(&bytes, None).map_err(unreadable)? else {
+                continue;
+            };
             for table in artifact.layers() {
                 let layer = table.annotations().get(LAYER_ANNOTATION).and_then(|layer| layer.parse().ok());
                 if let Some(layer) = layer.filter(|_| table.media_type().as_str() == TABLE_TYPE) {

@@ -342,10 +342,17 @@ mod tests {
         assert_eq!(scopes(Some("repository:a/b:pull,push"), "a/b", false), own);
         assert_eq!(scopes(Some("repository:a/b:* registry:catalog:* nonsense"), "a/b", false), own);
         assert_eq!(
-            scopes(Some("repository:x/y:pull,push repository:host:5000/b:pull repository:x/y:pull"), "x/y", false),
+            scopes(
+                Some("repository:x/y:pull,push repository:host:5000/b:pull repository:x/y:pull"),
+                "x/y",
+                false
+            ),
             ["repository:host:5000/b:pull", "repository:x/y:pull"]
         );
-        assert_eq!(scopes(Some("repository(plugin):p/q:pull"), "p/q", false), ["repository(plugin):p/q:pull"]);
+        assert_eq!(
+            scopes(Some("repository(plugin):p/q:pull"), "p/q", false),
+            ["repository(plugin):p/q:pull"]
+        );
         let pushing = vec!["repository:a/b:pull,push".to_owned()];
         assert_eq!(scopes(None, "a/b", true), pushing);
         assert_eq!(scopes(Some("repository:a/b:pull,push,delete"), "a/b", true), pushing);
