@@ -8,7 +8,7 @@ use super::{Image, Inner, docker_archive, documents::Documents, oci_layout};
 use crate::{
     cache::Cache,
     error::{Error, Kind},
-    layer::{Layer, known::Knowledge, soci::SociIndex},
+    layer::{Layer, known::Knowledge, pushed::PushedTocs, soci::SociIndex},
     limits,
     oci::{
         digest::Digest,
@@ -53,8 +53,8 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    fn knowledge(&self) -> Arc<Knowledge> {
-        Arc::new(Knowledge::new(self.cache.clone()))
+    fn knowledge(&self, pushed: Option<&Arc<PushedTocs>>) -> Arc<Knowledge> {
+        Arc::new(Knowledge::new(self.cache.clone(), pushed.cloned()))
     }
 }
 
@@ -98,7 +98,7 @@ pub(crate) async fn docker_archive(request: Request, path: &Path) -> Result<Imag
         created_by: saved.config.created_by(index).map(str::to_owned),
         annotations: Arc::default(),
         soci: None,
-        knowledge: request.knowledge(),
+        knowledge: request.knowledge(None),
         source: Arc::new(Told::new(layer.blob, layer.diff_id, Arc::clone(&request.progress))),
         progress: Arc::clone(&request.progress),
     });
@@ -220,6 +220,13 @@ async fn image(
         Origin::Registry(documents) => Some(Arc::clone(documents.session())),
     };
     let soci = session.as_ref().and_then(|session| SociIndex::of(manifest, session));
+    // To look for what nobody vouches for costs requests in vain.
+    let pushed = match origin {
+        Origin::Registry(documents) if request.cache.as_ref().is_some_and(Cache::can_trust) => {
+            Some(Arc::new(PushedTocs::new(Arc::clone(documents.session()), digest.clone())))
+        }
+        Origin::Layout(_) | Origin::Registry(_) => None,
+    };
     let mut layers = Vec::with_capacity(manifest.layers().len());
     for (index, descriptor) in manifest.layers().iter().enumerate() {
         layers.push(Layer {
@@ -232,7 +239,7 @@ async fn image(
             created_by: config.created_by(index).map(str::to_owned),
             annotations: Arc::new(descriptor.annotations().clone()),
             soci: soci.clone(),
-            knowledge: request.knowledge(),
+            knowledge: request.knowledge(pushed.as_ref()),
             source: origin.blob(descriptor, &request.progress),
             progress: Arc::clone(&request.progress),
         });
