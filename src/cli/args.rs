@@ -261,6 +261,9 @@ pub(crate) struct Common {
     /// Keep nothing on disk between runs
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Fetch no more than so much over the network: bytes, or a number followed by K, M or G
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    pub(crate) max_bytes: Option<u64>,
     /// Print no progress, notes or warnings
     #[arg(short, long, conflicts_with = "verbose")]
     pub(crate) quiet: bool,

@@ -89,12 +89,15 @@ impl Growing {
 
     /// Asks for what may be asked for.
     fn request(&mut self) {
+        let mut allowance = self.source.allowance();
         while self.parts.len() < RANGES {
             let decoded = self.demand.decoded.load(Ordering::Relaxed);
             let size = self.source.size();
             // A server that sends whole blobs whatever it is asked for is asked once more, for all the rest.
             let whole = !self.source.wants_ranges();
             let Some(range) = next(self.start, decoded, self.requested, size, whole) else { return };
+            let range = allowed(range, allowance);
+            allowance = allowance.saturating_sub(range.end - range.start);
             self.requested = range.end;
             let source = Arc::clone(&self.source);
             let opening = async move { source.open(Compressed(range.start)..Compressed(range.end)).await };
@@ -137,6 +140,14 @@ impl Stream for Growing {
                 }
             }
         }
+    }
+}
+
+/// As much of a range as may be asked for: what lies there may be all that is needed. Where nothing may be, asking gives the error.
+fn allowed(range: Range<u64>, allowance: u64) -> Range<u64> {
+    match allowance {
+        0 => range,
+        _ => range.start..range.end.min(range.start.saturating_add(allowance)),
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test may panic")]
 
 mod archives;
+mod budget;
 mod caching;
 mod carving;
 mod cli_cache;
@@ -16,8 +17,8 @@ mod cli_toc;
 mod collecting;
 mod debian;
 mod encodings;
-mod login;
 mod killing;
+mod login;
 mod real_auth;
 mod real_canary;
 mod real_cost;
