@@ -18,7 +18,10 @@ pub struct CredentialError {
 /// What the failure means to whoever asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
+    /// Whoever was asked for a passphrase gave none that counts.
+    Asked,
     /// It cannot be opened for want of a passphrase, or with the one that was given.
+    #[cfg(feature = "stores")]
     Locked,
     /// Anything else: damaged, not to be read, not to be trusted.
     Other,
@@ -60,7 +63,13 @@ impl CredentialError {
     /// ```
     #[must_use]
     pub fn from_prompt(problem: impl fmt::Display) -> Self {
-        Self::new(Kind::Locked, problem)
+        Self::new(Kind::Asked, problem)
+    }
+
+    /// Nobody could be asked for a passphrase, or it was wrong.
+    #[cfg(feature = "stores")]
+    pub(crate) fn is_without_passphrase(&self) -> bool {
+        self.kind == Kind::Locked
     }
 
     /// A passphrase is missing or wrong.
@@ -70,7 +79,11 @@ impl CredentialError {
     /// ```
     #[must_use]
     pub fn is_locked(&self) -> bool {
-        self.kind == Kind::Locked
+        #[cfg(feature = "stores")]
+        if self.kind == Kind::Locked {
+            return true;
+        }
+        self.kind == Kind::Asked
     }
 
     /// The place cannot be written to by its nature, such as the environment.

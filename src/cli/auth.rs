@@ -60,7 +60,13 @@ fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
 pub(crate) fn sources() -> CredentialSources {
     CredentialSources::new().ask_passphrase(|purpose| {
         let Some(terminal) = prompt::Terminal::open() else { return Ok(None) };
-        let failed = |failure: Failure| CredentialError::from_prompt(failure.messages.join("; "));
+        let failed = |failure: Failure| {
+            if failure.exit == Exit::Interrupted {
+                // Nothing has begun yet that would have to be taken back.
+                std::process::exit(Exit::Interrupted.code().into());
+            }
+            CredentialError::from_prompt(failure.messages.join("; "))
+        };
         match purpose {
             PassphrasePurpose::New => {
                 let first = terminal.hidden("New passphrase for the encrypted file: ").map_err(failed)?;

@@ -225,8 +225,9 @@ impl Recorder {
             if group.clone().any(|candidate| matches!(candidate.window, Window::Whole(_))) {
                 break;
             }
-            // Nothing is cheaper than a checkpoint without a window.
-            if open && !group.clone().any(|candidate| candidate.cost() == 0) {
+            // Nothing is cheaper than a checkpoint without a window, if anything follows it.
+            let free = |one: &Candidate| one.cost() == 0 && self.decoded.uncompressed > one.at.uncompressed;
+            if open && !group.clone().any(free) {
                 break;
             }
             let length = group.clone().count();

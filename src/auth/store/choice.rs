@@ -125,7 +125,7 @@ impl CredentialSources {
         let sealed = sealed(self.own()?, self.passphrases());
         match sealed.check() {
             Ok(()) => Ok(Box::new(sealed)),
-            Err(error) if sealed.is_there() || !error.is_locked() => Err(error),
+            Err(error) if sealed.is_there() || !error.is_without_passphrase() => Err(error),
             Err(_) => Err(CredentialError::locked(format!(
                 "no secure store works here ({keyring}; nobody gives a passphrase for the encrypted file): set \
                  LAYERSLAYER_PASSPHRASE or LAYERSLAYER_PASSPHRASE_FD, or run this in a terminal; `--store plaintext` keeps \

@@ -178,6 +178,14 @@ fn members_are_checkpoints_once_in_a_mib_and_need_no_window() {
 }
 
 #[test]
+fn padding_is_no_checkpoint() {
+    let content = content(13, MIB);
+    let mut blob: Vec<u8> = content.chunks(64 << 10).flat_map(|piece| gzip(piece, 6)).collect();
+    blob.extend([0; 100]);
+    assert!(check(&blob, Encoding::Gzip, &content, 3_000, 256 << 10).is_empty());
+}
+
+#[test]
 fn a_window_reaches_back_to_its_members_start_only() {
     let content = content(7, 2 * MIB);
     let (before, after) = content.split_at(MIB - 20_000);

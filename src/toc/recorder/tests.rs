@@ -216,6 +216,55 @@ fn content_without_order_is_held_in_bounded_memory() {
     check(&pass.finish(), &blob, &content);
 }
 
+fn at(compressed: usize, uncompressed: usize) -> Position {
+    Position { compressed: Compressed(compressed as u64), uncompressed: Uncompressed(uncompressed as u64) }
+}
+
+#[test]
+fn candidates_that_wait_for_another_do_not_hold_more_and_more() {
+    let mut recorder = Recorder::new(Box::new(MemoryWindows::default()));
+    let piece = Bytes::from(Random::new(12).bytes(16 << 10));
+    let mut most = 0;
+    // No deflate stream: the window cannot be thinned and costs something. Two bytes of the blob give one.
+    for end in (1..=256).map(|count| count * piece.len()) {
+        recorder.compressed(&piece);
+        recorder.progress(at(end, end / 2));
+        if end == 2 * MIB {
+            let window = Random::new(13).bytes(WINDOW_BYTES);
+            recorder.checkpoint(Checkpoint {
+                at: at(end, end / 2),
+                restart: Restart::Deflate { bits: 0, value: 0, window },
+            });
+        }
+        most = most.max(recorder.held.iter().map(Bytes::len).sum());
+    }
+    assert!(most > 400 << 10, "{most} bytes were held");
+    assert!(most <= HELD_BYTES as usize + piece.len(), "{most} bytes were held");
+    assert_eq!(recorder.finish(Encoding::Gzip, at(4 * MIB, 2 * MIB)).unwrap().spans.len(), 2);
+}
+
+#[test]
+fn a_candidate_too_many_is_passed_over() {
+    let mut recorder = Recorder::new(Box::new(MemoryWindows::default()));
+    recorder.compressed(&Bytes::from(vec![7; 4 * MIB]));
+    for (place, restart) in [
+        (at(MIB, MIB), Restart::Plain),
+        // Its MiB has been decided on.
+        (at(MIB + 300_000, MIB + 300_000), Restart::Plain),
+        (at(2 * MIB, 2 * MIB), Restart::Plain),
+        // Not beyond the last one.
+        (at(2 * MIB, 3 * MIB), Restart::Plain),
+        // At the end.
+        (at(4 * MIB, 4 * MIB), Restart::Plain),
+    ] {
+        recorder.progress(place);
+        recorder.checkpoint(Checkpoint { at: place, restart });
+    }
+    let spans = recorder.finish(Encoding::Plain, at(4 * MIB, 4 * MIB)).unwrap();
+    let places: Vec<u64> = spans.spans.iter().map(|span| span.at.uncompressed.0 >> 20).collect();
+    assert_eq!(places, [0, 1, 2]);
+}
+
 #[test]
 fn one_block_without_an_end_is_one_span_and_nothing_is_held() {
     let mut bits = Bits::default();
@@ -361,7 +410,11 @@ fn the_last_span_of_a_pass_that_stopped_is_open() {
     assert_eq!(spans.leaves.len(), (0..last).map(|index| spans.leaf_digests(index).len()).sum::<usize>());
     check_read(&spans, &blob, &content, 2_400_000, 2_500_000);
     let from = spans.compressed_range(last).start.0 as usize;
+    let start = spans.spans[last].at;
+    assert!(spans.progress.last().is_some_and(|place| *place > start));
     assert!(LeafVerifier::new(&spans, last).push(Bytes::copy_from_slice(&blob[from..from + 9])).is_err());
+    let resumed = Recorder::resume(spans);
+    assert!(resumed.progress.entries.last().is_some_and(|place| *place <= start));
 }
 
 proptest! {

@@ -85,5 +85,11 @@ fn passphrases_that_differ_and_interruptions_store_nothing_and_leave_the_termina
     terminal.when("User name", &format!("{USER}\n")).when("Password or token: ", "half a pass\u{3}");
     let (shown, _) = terminal.end();
     assert!(shown.contains("status 130") && shown.contains(" echo ") && !shown.contains("half"), "{shown}");
+    let mut terminal =
+        Terminal::start(home.other("script"), &login("echo status $?; stty -a | grep -o ' echo '"));
+    terminal.when("User name", &format!("{USER}\n")).when("Password or token: ", &format!("{PASSWORD}\n"));
+    terminal.when("New passphrase", "open\u{3}");
+    let (shown, _) = terminal.end();
+    assert!(shown.contains("status 130") && shown.contains(" echo "), "{shown}");
     assert!(home.status(&[]).is_empty());
 }
