@@ -16,11 +16,12 @@ mod hash;
 pub(crate) mod known;
 mod learn;
 mod plan;
+mod planned;
 pub(crate) mod record;
 pub(crate) mod scan;
 mod visit;
 
-pub use self::{entries::Entries, plan::Plan};
+pub use self::{entries::Entries, plan::Plan, planned::PlannedRead};
 use self::{
     hash::Expected,
     known::Knowledge,

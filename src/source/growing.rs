@@ -143,6 +143,24 @@ impl Stream for Growing {
     }
 }
 
+/// The first range from `start` on, and how many ranges it takes at most to the end of a blob of `size` bytes.
+pub(crate) fn forecast(start: u64, size: u64) -> (Range<u64>, u64) {
+    let first = next(start, 0, start, size, false).unwrap_or(start..start);
+    let (mut requested, mut ranges) = (first.end, u64::from(!first.is_empty()));
+    // From here on ranges no longer grow; before, a reader that comes by the byte asks most often.
+    let steady = 4 * MOST_AHEAD_BYTES;
+    for decoded in (0..steady).step_by(16 << 10) {
+        while let Some(range) = next(start, decoded, requested, size, false) {
+            requested = range.end;
+            ranges += 1;
+        }
+        if requested >= size {
+            return (first, ranges);
+        }
+    }
+    (first, ranges + (size - requested).div_ceil(MOST_AHEAD_BYTES / 2))
+}
+
 /// As much of a range as may be asked for: what lies there may be all that is needed. Where nothing may be, asking gives the error.
 fn allowed(range: Range<u64>, allowance: u64) -> Range<u64> {
     match allowance {
@@ -203,6 +221,24 @@ mod tests {
         }
         assert_eq!(requested, SIZE);
         assert!(requests < 80, "{requests}");
+    }
+
+    #[test]
+    fn a_forecast_counts_ranges_as_they_are_asked_for() {
+        assert_eq!(forecast(0, 0), (0..0, 0));
+        assert_eq!(forecast(7, 1_000), (7..1_000, 1));
+        assert_eq!(forecast(0, FIRST_BYTES + 1), (0..FIRST_BYTES, 2));
+        let (_, ranges) = forecast(0, SIZE);
+        assert!((20..80).contains(&ranges), "{ranges}");
+        // What a lying manifest says costs no time.
+        assert!(forecast(0, u64::MAX).1 > 1 << 30);
+    }
+
+    #[test]
+    fn a_range_is_cut_to_what_may_be_asked_for() {
+        assert_eq!(allowed(10..100, u64::MAX), 10..100);
+        assert_eq!(allowed(10..100, 30), 10..40);
+        assert_eq!(allowed(10..100, 0), 10..100, "asking for it gives the error");
     }
 
     #[test]

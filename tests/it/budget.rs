@@ -1,4 +1,4 @@
-//! `--max-bytes`: what a scripted registry was asked for, and what became of the answer.
+//! `--max-bytes` and `--dry-run`: what a scripted registry was asked for, and what became of the answer.
 
 use std::{
     fs,
@@ -159,4 +159,65 @@ fn the_library_tells_a_budget_from_other_failures() {
 fn images_on_this_machine_cost_nothing() {
     let demo = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/fixtures/demo");
     Program::new(["carve", demo, "/etc/passwd", "--max-bytes", "0"]).run().done();
+}
+
+#[test]
+fn a_dry_run_asks_for_documents_only_and_says_what_it_would_take() {
+    let fixture = Fixture::new();
+    let scan = format!(", {} bytes: first 0..131072\n", fixture.layer);
+    let whole = format!(": scan, 1 request, {} bytes: 0..{}\n", fixture.layer, fixture.layer);
+    let cases: [(&[&str], &str); 6] = [
+        (&["carve", "/last"], &scan),
+        (&["carve", "--glob", "la*"], &whole),
+        (&["carve", "/last", "--verify"], &whole),
+        (&["peek", "--all"], &whole),
+        (&["peek", "--rootfs"], &whole),
+        (&["peek"], "at most 0 requests, 0 bytes of layers\n"),
+    ];
+    for (words, expected) in cases {
+        let ran = fixture.run(&[words, &["--dry-run"]].concat(), fixture.documents).done();
+        let text = std::str::from_utf8(&ran.stdout).unwrap();
+        assert!(text.contains(expected), "{words:?}: {text}");
+        assert!(text.lines().last().unwrap().ends_with(" bytes of layers"), "{text}");
+        assert_eq!(fixture.sent(), fixture.documents, "{words:?}");
+    }
+}
+
+#[test]
+fn what_a_dry_run_says_of_a_layer_seen_before_is_what_is_then_asked_for() {
+    let fixture = Fixture::new();
+    let (image, cache) = (format!("{}/one", fixture.registry.host()), tools::temporary_folder());
+    let run = |words: &[&str]| Program::new(words).cache(&cache.path().join("cache")).run();
+    run(&["carve", &image, "/last"]).done();
+    let lines = run(&["carve", &image, "/last", "--dry-run", "--json"]).done().lines();
+    let kinds: Vec<_> = lines.iter().map(|line| line["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["image", "plan", "end"]);
+    let plan = &lines[1];
+    assert_eq!((&plan["layer"], &plan["plan"], &plan["certain"]), (&0.into(), &"toc".into(), &true.into()));
+    let before = fixture.registry.requests().len();
+    assert_eq!(run(&["carve", &image, "/last"]).done().stdout, b"last\n");
+    let asked: Vec<_> =
+        fixture.registry.requests().drain(before..).filter_map(|request| request.range()).collect();
+    assert_eq!(serde_json::to_value(&asked).unwrap(), plan["ranges"]);
+    assert_eq!(plan["requests"], asked.len());
+    assert_eq!(plan["bytes"], asked.iter().map(|(start, end)| end - start).sum::<usize>());
+    // That there is no such file is known too.
+    run(&["peek", &image, "--all"]).done();
+    run(&["carve", &image, "/none", "--dry-run"]).failed(3);
+    assert_eq!(
+        run(&["peek", &image, "--all", "--dry-run"]).done().stdout,
+        b"at most 0 requests, 0 bytes of layers\n"
+    );
+}
+
+#[test]
+fn layers_that_may_be_read_after_the_first_are_in_the_plan() {
+    let demo = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/fixtures/demo");
+    let ran = Program::new(["carve", demo, "/etc/passwd", "--dry-run"]).run().done();
+    let text = std::str::from_utf8(&ran.stdout).unwrap();
+    let starts: Vec<_> = text.lines().map(|line| line.split(" sha256").next().unwrap()).collect();
+    let total = "at most 3 requests, 825 bytes of layers";
+    assert_eq!(starts, ["layer 2", "then perhaps layer 1", "then perhaps layer 0", total]);
+    let ran = Program::new(["carve", demo, "/etc/passwd", "--dry-run", "--layer", "0"]).run().done();
+    assert!(ran.stdout.ends_with(b"at most 1 request, 356 bytes of layers\n"));
 }
