@@ -179,7 +179,8 @@ fn next(start: u64, decoded: u64, requested: u64, size: u64, whole: bool) -> Opt
     if requested == start {
         return Some(start..if whole { size } else { start + first });
     }
-    if decoded < first {
+    // Less than the first range was asked for where no more may be fetched.
+    if decoded < first.min(requested - start) {
         return None;
     }
     if whole {
@@ -239,6 +240,8 @@ mod tests {
         assert_eq!(allowed(10..100, u64::MAX), 10..100);
         assert_eq!(allowed(10..100, 30), 10..40);
         assert_eq!(allowed(10..100, 0), 10..100, "asking for it gives the error");
+        assert_eq!(next(0, 9, 10, SIZE, false), None);
+        assert!(next(0, 10, 10, SIZE, false).is_some(), "a first range that was cut is no end");
     }
 
     #[test]

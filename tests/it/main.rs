@@ -35,3 +35,4 @@ mod stacks;
 mod support;
 mod support_works;
 mod tar_forms;
+mod wan_link;

@@ -39,6 +39,8 @@ pub(crate) struct Answer {
     read: u64,
     meter: Meter,
     claim: Claim,
+    /// Why no more of the body is given.
+    cut: Option<Failure>,
     /// Tells of the request when the last byte that anybody wants has come.
     ongoing: Option<Ongoing>,
 }
@@ -100,6 +102,7 @@ impl Answer {
             read: 0,
             meter: Meter { window, floor, waited: Duration::ZERO, arrived: 0 },
             claim,
+            cut: None,
             ongoing: Some(ongoing),
         }
     }
@@ -108,6 +111,9 @@ impl Answer {
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         if !self.ahead.is_empty() {
             return Ok(Some(std::mem::take(&mut self.ahead)));
+        }
+        if let Some(failure) = self.cut.take() {
+            return Err(failure);
         }
         let Some(response) = &mut self.response else { return Ok(None) };
         loop {
@@ -142,7 +148,10 @@ impl Answer {
                     return Err(failure);
                 }
             };
-            chunk.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+            if length < chunk.len() as u64 {
+                self.cut = Some(self.claim.exceeded(chunk.len() as u64 - length));
+                chunk.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+            }
             self.read = self.read.saturating_add(length);
             if let Some(ongoing) = &mut self.ongoing {
                 ongoing.advanced(length);

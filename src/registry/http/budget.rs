@@ -83,6 +83,11 @@ impl Claim {
         Ok(taken)
     }
 
+    /// So many bytes more may not come.
+    pub(super) fn exceeded(&self, bytes: u64) -> Failure {
+        self.counters.exceeded(bytes)
+    }
+
     /// A claim to nothing.
     pub(super) fn none(&self) -> Self {
         Self { counters: Arc::clone(&self.counters), left: 0 }
