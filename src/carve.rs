@@ -25,6 +25,7 @@ mod collect;
 mod fetch;
 mod file;
 mod hunt;
+mod planned;
 mod sink;
 mod spool;
 

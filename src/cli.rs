@@ -25,6 +25,7 @@ mod exit;
 mod output;
 mod patterns;
 mod peek;
+mod plan;
 mod progress;
 mod report;
 mod runtime;

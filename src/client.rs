@@ -265,6 +265,21 @@ impl ClientBuilder {
         self
     }
 
+    /// Lets this client and its clones fetch so many bytes in all: of the bodies of answers, those for manifests and tokens and those of
+    /// errors included. What is known to be longer is not asked for, and fails with [`Error::is_over_budget`]. Images on this machine
+    /// and shared stores of tables do not count.
+    ///
+    /// ```
+    /// let client = layerslayer::Client::builder().max_bytes(10 << 20).build()?;
+    /// # let _ = client;
+    /// # Ok::<(), layerslayer::Error>(())
+    /// ```
+    #[must_use]
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.http = self.http.max_bytes(bytes);
+        self
+    }
+
     /// Speaks plain http to every registry. Those on this machine are always tried by plain http first.
     ///
     /// ```

@@ -43,6 +43,8 @@ pub(crate) enum Kind {
     NotFound,
     /// Anything else.
     Other,
+    /// More bytes would have been fetched than may be.
+    OverBudget,
     /// The registry refused.
     Unauthorized,
     /// The registry or the network did not answer.
@@ -142,6 +144,25 @@ impl Error {
         self.inner.kind == Kind::NotFound
     }
 
+    /// More bytes would have been fetched than [`ClientBuilder::max_bytes`](crate::ClientBuilder::max_bytes) allows.
+    ///
+    /// ```no_run
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = layerslayer::Client::builder().max_bytes(1 << 20).build()?;
+    /// let image = client.image(&"ubuntu:24.04".parse()?, &Default::default()).await?;
+    /// match image.carve("/etc/passwd").await {
+    ///     Err(error) if error.is_over_budget() => println!("not within 1 MiB: {error}"),
+    ///     file => println!("{} bytes", file?.entry().size),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn is_over_budget(&self) -> bool {
+        self.inner.kind == Kind::OverBudget
+    }
+
     /// Authentication or authorisation was refused.
     ///
     /// ```no_run
@@ -219,6 +240,7 @@ impl From<registry::Error> for Error {
             registry::Kind::BlobUnknown | registry::Kind::Corrupt => Kind::Corrupt,
             registry::Kind::ManifestUnknown => Kind::NoSuchImage,
             registry::Kind::Other => Kind::Other,
+            registry::Kind::OverBudget => Kind::OverBudget,
             registry::Kind::Unauthorized => Kind::Unauthorized,
             registry::Kind::Unavailable => Kind::Unavailable,
         };

@@ -17,13 +17,14 @@ mod hash;
 pub(crate) mod known;
 mod learn;
 mod plan;
+mod planned;
 pub(crate) mod pushed;
 pub(crate) mod record;
 pub(crate) mod scan;
 pub(crate) mod soci;
 mod visit;
 
-pub use self::{build::BuiltToc, entries::Entries, plan::Plan};
+pub use self::{build::BuiltToc, entries::Entries, plan::Plan, planned::PlannedRead};
 use self::{
     hash::Expected,
     known::Knowledge,

@@ -30,6 +30,11 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
     fn wants_ranges(&self) -> bool {
         false
     }
+
+    /// Bytes that may still be asked for.
+    fn allowance(&self) -> u64 {
+        u64::MAX
+    }
 }
 
 /// Why bytes of a blob could not be had.

@@ -334,7 +334,7 @@ impl Image {
     }
 
     /// A layer that has to be read before everything can be listed, and whether it has to be read to its end.
-    fn unread(&self, selection: &Selection, options: CarveOptions) -> Option<(usize, bool)> {
+    pub(super) fn unread(&self, selection: &Selection, options: CarveOptions) -> Option<(usize, bool)> {
         let known = self.known();
         let stack = stack(&known);
         let asked = |layer: &usize| options.layer.is_none_or(|only| only == *layer);
@@ -366,7 +366,7 @@ impl Image {
         if directory { newest_incomplete().map(|layer| (layer, true)) } else { None }
     }
 
-    fn list(
+    pub(super) fn list(
         &self,
         stack: &Stack<'_>,
         selection: &Selection,
@@ -458,9 +458,9 @@ fn spooled(sink: Sink) -> Result<Box<Store>, Error> {
 }
 
 /// Items while they are being listed.
-struct Listing {
-    items: Vec<(Item, Option<Content>)>,
-    failures: Vec<(Vec<u8>, Error)>,
+pub(super) struct Listing {
+    pub(super) items: Vec<(Item, Option<Content>)>,
+    pub(super) failures: Vec<(Vec<u8>, Error)>,
     traces: Vec<(usize, Vec<String>)>,
     first_names: HashMap<Content, Vec<u8>>,
     certain: bool,

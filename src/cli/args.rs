@@ -304,6 +304,12 @@ pub(crate) struct Common {
     /// Keep nothing on disk between runs
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Fetch no more than so much over the network: bytes, or a number followed by K, M or G
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    pub(crate) max_bytes: Option<u64>,
+    /// Print which requests it would take and how many bytes, and read nothing of any layer
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     /// Print no progress, notes or warnings
     #[arg(short, long, conflicts_with = "verbose")]
     pub(crate) quiet: bool,

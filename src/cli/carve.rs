@@ -17,6 +17,7 @@ use super::{
         sanitize,
     },
     patterns::Patterns,
+    plan,
     report::Report,
     selector,
 };
@@ -53,7 +54,8 @@ pub(crate) async fn run(
     console: &Console,
     report: &mut Report,
 ) -> Result<(), Failure> {
-    let destination = Destination::of(arguments)?;
+    let is_dry = arguments.common.dry_run;
+    let destination = if is_dry { None } else { Some(Destination::of(arguments)?) };
     let patterns = Patterns::new(&arguments.globs)?;
     let opened = connect::open(&arguments.image, &arguments.common, console, report).await;
     let Connection { client, image, writes: _writes } =
@@ -62,11 +64,34 @@ pub(crate) async fn run(
     if let Some(layer) = &arguments.layer {
         options = options.layer(selector::layer(layer, &LayerFacts::of_all(&image))?);
     }
+    let Some(destination) = destination else {
+        let result = plan(arguments, &image, &options, console).await;
+        report.read_by(&client);
+        return result;
+    };
     let carve = Carve { arguments, console, image: &image, options, patterns };
     let result = carve.to(&destination, report).await;
     console.explain_requests(image.layers());
     report.read_by(&client);
     carve.conclude(result)
+}
+
+/// What carving would read.
+async fn plan(
+    arguments: &CarveArguments,
+    image: &Image,
+    options: &CarveOptions,
+    console: &Console,
+) -> Result<(), Failure> {
+    let reads = image.plan(&selection(arguments)?, options).await?;
+    plan::print(image, &reads, arguments.common.json, console)
+}
+
+fn selection(arguments: &CarveArguments) -> Result<Selection, Failure> {
+    Ok(match arguments.globs.as_slice() {
+        [] => Selection::paths(arguments.paths.iter().map(|path| path.as_bytes())),
+        globs => Selection::globs(globs.iter().filter_map(|glob| glob.to_str()))?,
+    })
 }
 
 impl Carve<'_> {
@@ -212,10 +237,7 @@ impl Carve<'_> {
             let advice = "a tar archive could upset the terminal; -o FILE saves it, -o - insists";
             return Err(Failure::new(Exit::Other, advice));
         }
-        let selection = match self.arguments.globs.as_slice() {
-            [] => Selection::paths(self.arguments.paths.iter().map(|path| path.as_bytes())),
-            globs => Selection::globs(globs.iter().filter_map(|glob| glob.to_str()))?,
-        };
+        let selection = selection(self.arguments)?;
         let collection = self.image.collect(&selection, &self.options).await?;
         let failures = collection.failures().iter();
         let mut failures: Vec<_> =

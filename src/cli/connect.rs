@@ -61,6 +61,9 @@ pub(crate) async fn open(
     if let Some(cache) = writes.0.clone() {
         builder = builder.cache(cache);
     }
+    if let Some(bytes) = common.max_bytes {
+        builder = builder.max_bytes(bytes);
+    }
     if let Some(file) = &common.ca {
         builder = builder.ca_file(file.clone());
     }

@@ -16,6 +16,7 @@ use super::{
         text::{self, Style, Text},
     },
     patterns::Patterns,
+    plan,
     report::Report,
     selector,
 };
@@ -33,6 +34,14 @@ pub(crate) async fn run(
     let mut patterns = Patterns::new(&arguments.globs)?;
     let Connection { client, image, writes: _writes } =
         connect::open(&arguments.image, &arguments.common, console, report).await?;
+    if arguments.common.dry_run {
+        let mut reads = Vec::new();
+        let layers = LayerFacts::of_all(&image);
+        for layer in chosen(arguments, &layers)?.iter().filter(|_| is_listing) {
+            reads.extend(image.layer(layer.index)?.plan_listing(arguments.common.least()).await);
+        }
+        return plan::print(&image, &reads, arguments.common.json, console);
+    }
     if !is_listing {
         return summary(arguments, &image, console);
     }

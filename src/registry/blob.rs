@@ -11,7 +11,7 @@ use crate::{
     oci::digest::Digest,
     registry::{
         error::{Error, Kind},
-        http::answer::Answer,
+        http::answer::{Answer, FailureKind},
         response::ContentRange,
         retry::Retry,
         session::Session,
@@ -67,6 +67,9 @@ impl BlobReader {
                     None => continue,
                 },
                 Ok(None) => "the answer ended early".to_owned(),
+                Err(failure) if failure.kind == FailureKind::OverBudget => {
+                    return Err(failure.into_error(&self.doing()));
+                }
                 Err(failure) => failure.to_string(),
             };
             self.resume(&problem).await?;
@@ -81,6 +84,8 @@ impl BlobReader {
         let is_whole = self.wanted == (0..self.size);
         let range = if is_whole { None } else { Some(&self.wanted) };
         let task = self.session.blob_task(&self.digest);
+        let wanted = self.session.counters.check(self.wanted.end - self.wanted.start);
+        wanted.map_err(|failure| failure.into_error(&task.doing))?;
         let mut answer = self.session.get(&task, range, &mut self.retry).await?;
         self.transfer = match answer.status.as_u16() {
             200 => Some(self.accept_whole(answer)?),

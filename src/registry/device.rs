@@ -208,7 +208,10 @@ impl Device {
         match answer.whole(limits::TOKEN_BYTES).await {
             Ok(Some(body)) => Ok(body),
             Ok(None) => Err((Error::other(&self.doing, "the answer is too large"), false)),
-            Err(failure) => Err((failure.into_error(&self.doing), true)),
+            Err(failure) => {
+                let may_pass = failure.is_passing();
+                Err((failure.into_error(&self.doing), may_pass))
+            }
         }
     }
 

@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     ManifestUnknown,
     /// Anything else: a cap, a setting, an answer that makes no sense.
     Other,
+    /// More bytes than may be fetched.
+    OverBudget,
     /// Authentication or authorisation refused.
     Unauthorized,
     /// Not reachable, not able, or too slow, after retries.

@@ -7,10 +7,7 @@ use std::{
     net::IpAddr,
     ops::Range,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -23,8 +20,10 @@ pub(super) use reqwest::{
 };
 use rustls::ClientConfig;
 
+pub(super) use self::budget::Counters;
 pub(crate) mod address;
 pub(super) mod answer;
+mod budget;
 pub(crate) mod clock;
 #[cfg(feature = "object-store")]
 pub(crate) mod objects;
@@ -84,16 +83,10 @@ pub(crate) struct HttpBuilder {
     token_deadline: Duration,
     retry_base: Duration,
     clock: Clock,
+    max_bytes: u64,
     network: Network,
     #[cfg(test)]
     proxy: Option<String>,
-}
-
-/// What was asked of servers.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) requests: AtomicU64,
-    pub(super) bytes: AtomicU64,
 }
 
 /// What a request asks for. Holds secrets: a form may have a refresh token.
@@ -141,6 +134,7 @@ impl Http {
             token_deadline: TOKEN_DEADLINE,
             retry_base: RETRY_BASE,
             clock: Clock::default(),
+            max_bytes: u64::MAX,
             network: Network::default(),
             #[cfg(test)]
             proxy: None,
@@ -161,8 +155,10 @@ impl Http {
     pub(super) async fn send(&self, outgoing: Outgoing, counters: &Arc<Counters>) -> Result<Answer, Failure> {
         let Outgoing { url, mut headers, method, target, progress, floor } = outgoing;
         self.check_literal(&url, floor)?;
-        let mut ongoing =
-            Ongoing::new(progress, method.told(), target).of(server(&url)).range(range(&headers));
+        let range = range(&headers);
+        let is_head = matches!(method, Method::Head);
+        let mut claim = counters.claim(range.as_ref().map_or(0, |range| range.end - range.start))?;
+        let mut ongoing = Ongoing::new(progress, method.told(), target).of(server(&url)).range(range.clone());
         let is_proxied = self.is_proxied(&url);
         let client =
             if is_proxied { &self.proxied } else { self.direct.get(&floor).unwrap_or(&self.proxied) };
@@ -192,10 +188,15 @@ impl Http {
         let Ok(sent) = sent else { return Err(Failure::stalled(self.stall_window)) };
         let response = sent.map_err(Failure::from_reqwest)?;
         ongoing.answered(response.status().as_u16());
+        if !response.status().is_success() {
+            claim.shrink(0);
+        } else if range.is_none() && !is_head {
+            claim = counters.claim(response.content_length().unwrap_or_default())?;
+        }
         let floor_bytes = STALL_BYTES_PER_SECOND.saturating_mul(self.stall_window.as_secs().max(1));
         let peer =
             response.remote_addr().filter(|_| !is_proxied).map(|peer| (self.network.classify)(peer.ip()));
-        Ok(Answer::new(response, peer, self.stall_window, floor_bytes, Arc::clone(counters), ongoing))
+        Ok(Answer::new(response, peer, self.stall_window, floor_bytes, claim, ongoing))
     }
 
     /// Our client for object stores: through proxies where the environment says so, and to any address that the user names.
@@ -236,6 +237,12 @@ impl HttpBuilder {
         self
     }
 
+    /// Let no more bytes of bodies come than these, from all servers together.
+    pub(crate) fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
     /// Reads the certificates and sets up the clients.
     pub(crate) fn build(self) -> Result<Arc<Http>, Error> {
         let tls = tls::config(&self.ca_files)?;
@@ -253,7 +260,7 @@ impl HttpBuilder {
             retry_base: self.retry_base,
             clock: self.clock,
             token_deadline: self.token_deadline,
-            counters: Arc::default(),
+            counters: Arc::new(Counters::new(self.max_bytes)),
             stall_window: self.stall_window,
             network,
             matcher,
@@ -344,7 +351,8 @@ fn server(url: &Url) -> String {
 /// The range that a request asks for.
 fn range(headers: &HeaderMap) -> Option<Range<u64>> {
     let (first, last) = headers.get(header::RANGE)?.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
-    Some(first.parse().ok()?..last.parse::<u64>().ok()?.checked_add(1)?)
+    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+    Some(first..last.checked_add(1)?.max(first))
 }
 
 /// Whether `host`, as it stands in a URL, names this machine.

@@ -180,6 +180,11 @@ impl Session {
         self.ranges_ignored.load(Ordering::Relaxed)
     }
 
+    /// Bytes that may still be asked for.
+    pub(crate) fn allowance(&self) -> u64 {
+        self.counters.left()
+    }
+
     pub(super) fn note_ignored_range(&self) {
         self.ranges_ignored.store(true, Ordering::Relaxed);
     }
@@ -207,7 +212,7 @@ impl Session {
                     let problem = format!("it is larger than {} bytes", limits::MANIFEST_BYTES);
                     return Err(Error::other(&task.doing, problem));
                 }
-                Err(failure) if retry.pause(None).await => drop(failure),
+                Err(failure) if failure.is_passing() && retry.pause(None).await => drop(failure),
                 Err(failure) => return Err(failure.into_error(&task.doing)),
             }
         };

@@ -252,7 +252,8 @@ impl TokenRequest<'_> {
                     let problem = format!("the answer is larger than {} bytes", limits::TOKEN_BYTES);
                     return Err(Error::other(&self.doing, problem));
                 }
-                Err(failure) => (failure.to_string(), None),
+                Err(failure) if failure.is_passing() => (failure.to_string(), None),
+                Err(failure) => return Err(failure.into_error(&self.doing)),
             },
             Err(failure) if failure.is_passing() => (failure.to_string(), None),
             Err(failure) => return Err(failure.into_error(&self.doing)),

@@ -128,12 +128,15 @@ impl Growing {
 
     /// Asks for what may be asked for.
     fn request(&mut self) {
+        let mut allowance = self.source.allowance();
         while self.parts.len() < RANGES {
             let decoded = self.demand.decoded.load(Ordering::Relaxed);
             let size = self.source.size();
             // A server that sends whole blobs whatever it is asked for is asked once more, for all the rest.
             let whole = !self.source.wants_ranges();
             let Some(range) = next(self.start, decoded, self.requested, size, whole) else { return };
+            let range = allowed(range, allowance);
+            allowance = allowance.saturating_sub(range.end - range.start);
             self.requested = range.end;
             let source = Arc::clone(&self.source);
             let opening = async move { source.open(Compressed(range.start)..Compressed(range.end)).await };
@@ -183,6 +186,32 @@ impl Stream for Growing {
     }
 }
 
+/// The first range from `start` on, and how many ranges it takes at most to the end of a blob of `size` bytes.
+pub(crate) fn forecast(start: u64, size: u64) -> (Range<u64>, u64) {
+    let first = next(start, 0, start, size, false).unwrap_or(start..start);
+    let (mut requested, mut ranges) = (first.end, u64::from(!first.is_empty()));
+    // From here on ranges no longer grow; before, a reader that comes by the byte asks most often.
+    let steady = 4 * MOST_AHEAD_BYTES;
+    for decoded in (0..steady).step_by(16 << 10) {
+        while let Some(range) = next(start, decoded, requested, size, false) {
+            requested = range.end;
+            ranges += 1;
+        }
+        if requested >= size {
+            return (first, ranges);
+        }
+    }
+    (first, ranges + (size - requested).div_ceil(MOST_AHEAD_BYTES / 2))
+}
+
+/// As much of a range as may be asked for: what lies there may be all that is needed. Where nothing may be, asking gives the error.
+fn allowed(range: Range<u64>, allowance: u64) -> Range<u64> {
+    match allowance {
+        0 => range,
+        _ => range.start..range.end.min(range.start.saturating_add(allowance)),
+    }
+}
+
 /// The next range to ask for, if one may be. All are places in the blob but `decoded`, which counts from `start`; `whole` asks for
 /// all the rest.
 fn next(start: u64, decoded: u64, requested: u64, size: u64, whole: bool) -> Option<Range<u64>> {
@@ -193,7 +222,8 @@ fn next(start: u64, decoded: u64, requested: u64, size: u64, whole: bool) -> Opt
     if requested == start {
         return Some(start..if whole { size } else { start + first });
     }
-    if decoded < first {
+    // Less than the first range was asked for where no more may be fetched.
+    if decoded < first.min(requested - start) {
         return None;
     }
     if whole {
@@ -235,6 +265,26 @@ mod tests {
         }
         assert_eq!(requested, SIZE);
         assert!(requests < 80, "{requests}");
+    }
+
+    #[test]
+    fn a_forecast_counts_ranges_as_they_are_asked_for() {
+        assert_eq!(forecast(0, 0), (0..0, 0));
+        assert_eq!(forecast(7, 1_000), (7..1_000, 1));
+        assert_eq!(forecast(0, FIRST_BYTES + 1), (0..FIRST_BYTES, 2));
+        let (_, ranges) = forecast(0, SIZE);
+        assert!((20..80).contains(&ranges), "{ranges}");
+        // What a lying manifest says costs no time.
+        assert!(forecast(0, u64::MAX).1 > 1 << 30);
+    }
+
+    #[test]
+    fn a_range_is_cut_to_what_may_be_asked_for() {
+        assert_eq!(allowed(10..100, u64::MAX), 10..100);
+        assert_eq!(allowed(10..100, 30), 10..40);
+        assert_eq!(allowed(10..100, 0), 10..100, "asking for it gives the error");
+        assert_eq!(next(0, 9, 10, SIZE, false), None);
+        assert!(next(0, 10, 10, SIZE, false).is_some(), "a first range that was cut is no end");
     }
 
     #[test]

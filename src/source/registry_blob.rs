@@ -52,4 +52,8 @@ impl Source for RegistryBlob {
     fn wants_ranges(&self) -> bool {
         !self.session.ignores_ranges()
     }
+
+    fn allowance(&self) -> u64 {
+        self.session.allowance()
+    }
 }

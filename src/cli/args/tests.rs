@@ -100,6 +100,14 @@ fn sizes_of_the_cache_may_have_a_suffix() {
 }
 
 #[test]
+fn the_most_bytes_to_fetch_may_have_a_suffix_too() {
+    let limit =
+        |bytes| parsed(&["peek", "image", "--max-bytes", bytes]).map(|command| command.common().max_bytes);
+    assert_eq!((limit("0").unwrap(), limit("3M").unwrap()), (Some(0), Some(3 << 20)));
+    assert_eq!(limit("much").unwrap_err().exit_code(), 2);
+}
+
+#[test]
 fn layers_can_be_repeated_where_they_are_listed_and_only_there() {
     let Ok(Command::Peek(arguments)) = parsed(&["peek", "image", "--layer", "0", "--layer", "sha256:abcdef"])
     else {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use layerslayer::{Entry, EntryKind};
+use layerslayer::{Entry, EntryKind, PlannedRead};
 use serde::Serialize;
 
 use super::{
@@ -39,6 +39,20 @@ impl<W: Write> Json<W> {
     /// What `toc push` has stored.
     pub(crate) fn pushed(&mut self, digest: &str, tocs: usize, bytes: u64) -> io::Result<()> {
         self.line(&PushedLine { kind: "pushed", digest, tocs, bytes })
+    }
+
+    /// What would be read of a layer of this digest.
+    pub(crate) fn plan(&mut self, read: &PlannedRead, digest: &str) -> io::Result<()> {
+        self.line(&PlanLine {
+            kind: "plan",
+            layer: read.layer,
+            digest,
+            plan: read.plan.to_string(),
+            certain: read.is_certain,
+            requests: read.requests,
+            bytes: read.bytes,
+            ranges: read.ranges.iter().map(|range| (range.start, range.end)).collect(),
+        })
     }
 
     fn line(&mut self, line: &impl Serialize) -> io::Result<()> {
@@ -134,6 +148,20 @@ struct FailureLine<'a> {
     path_bytes: Option<String>,
     exit: u8,
     error: &'a str,
+}
+
+#[derive(Serialize)]
+struct PlanLine<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    layer: usize,
+    digest: &'a str,
+    plan: String,
+    certain: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requests: Option<u64>,
+    bytes: u64,
+    ranges: Vec<(u64, u64)>,
 }
 
 #[derive(Serialize)]

@@ -4,7 +4,6 @@ use std::{
     error::Error as StdError,
     fmt,
     net::IpAddr,
-    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -16,8 +15,8 @@ use crate::{
     limits,
     progress::Ongoing,
     registry::{
-        error::Error,
-        http::{Counters, address::TooPrivate, tls},
+        error::{Error, Kind},
+        http::{address::TooPrivate, budget::Claim, tls},
     },
 };
 
@@ -39,7 +38,9 @@ pub(crate) struct Answer {
     response: Option<Response>,
     read: u64,
     meter: Meter,
-    counters: Arc<Counters>,
+    claim: Claim,
+    /// Why no more of the body is given.
+    cut: Option<Failure>,
     /// Tells of the request when the last byte that anybody wants has come.
     ongoing: Option<Ongoing>,
 }
@@ -71,6 +72,8 @@ pub(crate) enum FailureKind {
     Interrupted,
     /// The peer does not speak TLS.
     NotTls,
+    /// More bytes than may be fetched.
+    OverBudget,
     /// Too slow for too long.
     Stalled,
     /// The address is more private than it may be.
@@ -83,7 +86,7 @@ impl Answer {
         peer: Option<super::AddressClass>,
         window: Duration,
         floor: u64,
-        counters: Arc<Counters>,
+        claim: Claim,
         ongoing: Ongoing,
     ) -> Self {
         let status = response.status();
@@ -98,7 +101,8 @@ impl Answer {
             response: Some(response).filter(|_| status != StatusCode::RANGE_NOT_SATISFIABLE),
             read: 0,
             meter: Meter { window, floor, waited: Duration::ZERO, arrived: 0 },
-            counters,
+            claim,
+            cut: None,
             ongoing: Some(ongoing),
         }
     }
@@ -107,6 +111,9 @@ impl Answer {
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         if !self.ahead.is_empty() {
             return Ok(Some(std::mem::take(&mut self.ahead)));
+        }
+        if let Some(failure) = self.cut.take() {
+            return Err(failure);
         }
         let Some(response) = &mut self.response else { return Ok(None) };
         loop {
@@ -127,16 +134,25 @@ impl Answer {
                     return Err(Failure::from_reqwest(error));
                 }
             };
-            let Some(chunk) = chunk else {
+            let Some(mut chunk) = chunk else {
                 self.abandon();
                 return Ok(None);
             };
             if chunk.is_empty() {
                 continue;
             }
-            let length = chunk.len() as u64;
+            let length = match self.claim.take(chunk.len() as u64) {
+                Ok(length) => length,
+                Err(failure) => {
+                    self.abandon();
+                    return Err(failure);
+                }
+            };
+            if length < chunk.len() as u64 {
+                self.cut = Some(self.claim.exceeded(chunk.len() as u64 - length));
+                chunk.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+            }
             self.read = self.read.saturating_add(length);
-            self.counters.bytes.fetch_add(length, Ordering::Relaxed);
             if let Some(ongoing) = &mut self.ongoing {
                 ongoing.advanced(length);
             }
@@ -194,16 +210,19 @@ impl Answer {
 impl Drop for Answer {
     fn drop(&mut self) {
         let Some(mut response) = self.response.take() else { return };
-        let left = self.length.map(|length| length.saturating_sub(self.read));
-        if !left.is_some_and(|left| (1..limits::DRAIN_BYTES).contains(&left)) {
+        let left = self.length.map_or(u64::MAX, |length| length.saturating_sub(self.read));
+        if !(1..limits::DRAIN_BYTES).contains(&left) || !self.claim.shrink(left) {
             return;
         }
         let Ok(runtime) = Handle::try_current() else { return };
-        let counters = Arc::clone(&self.counters);
+        let none = self.claim.none();
+        let mut claim = std::mem::replace(&mut self.claim, none);
         // The head promised fewer bytes than the cap, and the HTTP layer holds the peer to it.
         let rest = async move {
             while let Ok(Some(chunk)) = response.chunk().await {
-                counters.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                if claim.take(chunk.len() as u64).is_err() {
+                    return;
+                }
             }
         };
         runtime.spawn(tokio::time::timeout(DRAIN_TIME, rest));
@@ -230,6 +249,13 @@ impl Failure {
     pub(super) fn too_private(host: &str, address: IpAddr) -> Self {
         let refusal = TooPrivate { host: host.to_owned(), address };
         Self { kind: FailureKind::TooPrivate, text: refusal.to_string() }
+    }
+
+    /// `bytes` more than the `fetched` ones would pass the limit.
+    pub(super) fn over_budget(bytes: u64, fetched: u64, limit: u64) -> Self {
+        let bytes = if bytes == 1 { "1 byte".to_owned() } else { format!("{bytes} bytes") };
+        let text = format!("{bytes} more, after {fetched}, would pass the limit of {limit} bytes");
+        Self { kind: FailureKind::OverBudget, text }
     }
 
     /// A server said that it wants https.
@@ -273,6 +299,9 @@ impl Failure {
             }
             FailureKind::Interrupted | FailureKind::Stalled => {
                 Error::unavailable(doing, self).advise("try again later")
+            }
+            FailureKind::OverBudget => {
+                Error::new(Kind::OverBudget, doing, self).advise("--max-bytes is the limit")
             }
             FailureKind::TooPrivate => Error::unauthorized(doing, self),
         }

@@ -1,0 +1,156 @@
+//! What was asked of servers, and how much may be: bytes are claimed before they are asked for where their number is known, and as
+//! they come where it is not.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use super::answer::Failure;
+
+/// What was asked of servers, and how much may come.
+#[derive(Debug)]
+pub(in crate::registry) struct Counters {
+    pub(in crate::registry) requests: AtomicU64,
+    /// Bytes of bodies that have come.
+    pub(in crate::registry) bytes: AtomicU64,
+    /// Those, and all that are on their way.
+    claimed: AtomicU64,
+    limit: u64,
+}
+
+/// Bytes that may come.
+#[derive(Debug)]
+pub(super) struct Claim {
+    counters: Arc<Counters>,
+    left: u64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self::new(u64::MAX)
+    }
+}
+
+impl Counters {
+    /// At most `limit` bytes of bodies may come.
+    pub(super) fn new(limit: u64) -> Self {
+        Self { requests: AtomicU64::new(0), bytes: AtomicU64::new(0), claimed: AtomicU64::new(0), limit }
+    }
+
+    /// Bytes that may still be asked for.
+    pub(in crate::registry) fn left(&self) -> u64 {
+        self.limit.saturating_sub(self.claimed.load(Ordering::Relaxed))
+    }
+
+    /// Fails if so many more bytes may not come.
+    pub(in crate::registry) fn check(&self, bytes: u64) -> Result<(), Failure> {
+        if bytes <= self.left() { Ok(()) } else { Err(self.exceeded(bytes)) }
+    }
+
+    /// So many bytes are going to come, all or none.
+    pub(super) fn claim(self: &Arc<Self>, bytes: u64) -> Result<Claim, Failure> {
+        let more = |claimed: u64| claimed.checked_add(bytes).filter(|claimed| *claimed <= self.limit);
+        match self.claimed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
+            Ok(_) => Ok(Claim { counters: Arc::clone(self), left: bytes }),
+            Err(_) => Err(self.exceeded(bytes)),
+        }
+    }
+
+    /// Claims as many of these bytes as may come.
+    fn claim_up_to(&self, bytes: u64) -> u64 {
+        let granted = |claimed: u64| bytes.min(self.limit.saturating_sub(claimed));
+        let more = |claimed: u64| Some(claimed.saturating_add(granted(claimed)));
+        let before = self.claimed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        before.map_or(0, granted)
+    }
+
+    fn exceeded(&self, bytes: u64) -> Failure {
+        Failure::over_budget(bytes, self.bytes.load(Ordering::Relaxed), self.limit)
+    }
+}
+
+impl Claim {
+    /// So many bytes have come: tells how many of them may be used, which is fewer only where more have come than were claimed.
+    pub(super) fn take(&mut self, bytes: u64) -> Result<u64, Failure> {
+        let covered = bytes.min(self.left);
+        let taken = covered.saturating_add(self.counters.claim_up_to(bytes - covered));
+        if taken == 0 {
+            return Err(self.counters.exceeded(bytes));
+        }
+        self.left -= covered;
+        self.counters.bytes.fetch_add(taken, Ordering::Relaxed);
+        Ok(taken)
+    }
+
+    /// So many bytes more may not come.
+    pub(super) fn exceeded(&self, bytes: u64) -> Failure {
+        self.counters.exceeded(bytes)
+    }
+
+    /// A claim to nothing.
+    pub(super) fn none(&self) -> Self {
+        Self { counters: Arc::clone(&self.counters), left: 0 }
+    }
+
+    /// No more than so many bytes are going to come now. Tells whether they all may.
+    pub(super) fn shrink(&mut self, bytes: u64) -> bool {
+        let given_back = self.left.saturating_sub(bytes);
+        self.left -= given_back;
+        self.counters.claimed.fetch_sub(given_back, Ordering::Relaxed);
+        self.left == bytes || {
+            self.left += self.counters.claim_up_to(bytes - self.left);
+            self.left == bytes
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.counters.claimed.fetch_sub(self.left, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_claimed_and_does_not_come_may_be_asked_for_again() {
+        let counters = Arc::new(Counters::new(100));
+        let mut claim = counters.claim(60).unwrap();
+        assert!(counters.claim(41).is_err());
+        assert_eq!((claim.take(20).unwrap(), counters.left()), (20, 40));
+        drop(claim);
+        assert_eq!((counters.left(), counters.bytes.load(Ordering::Relaxed)), (80, 20));
+        assert!(counters.check(80).is_ok() && counters.check(81).is_err());
+    }
+
+    #[test]
+    fn what_was_not_claimed_is_cut_where_the_budget_ends() {
+        let counters = Arc::new(Counters::new(100));
+        let mut claim = counters.claim(0).unwrap();
+        assert_eq!((claim.take(70).unwrap(), claim.take(70).unwrap()), (70, 30));
+        assert!(claim.take(1).is_err());
+        assert_eq!(counters.bytes.load(Ordering::Relaxed), 100);
+    }
+
+    #[test]
+    fn a_claim_shrinks_to_what_is_still_to_come_and_grows_where_there_is_room() {
+        let counters = Arc::new(Counters::new(100));
+        let mut claim = counters.claim(90).unwrap();
+        assert!(claim.shrink(10));
+        assert_eq!(counters.left(), 90);
+        assert!(claim.shrink(100));
+        assert!(!claim.shrink(101));
+        drop(claim);
+        assert_eq!(counters.left(), 100);
+    }
+
+    #[test]
+    fn without_a_limit_nothing_is_refused() {
+        let counters = Arc::<Counters>::default();
+        let mut claim = counters.claim(u64::MAX).unwrap();
+        assert_eq!(claim.take(u64::MAX).unwrap(), u64::MAX);
+    }
+}
