@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use layerslayer::{Image, PlannedRead};
+use layerslayer::{Image, Plan, PlannedRead};
 
 use super::{
     console::Console,
@@ -59,6 +59,7 @@ fn cost(read: &PlannedRead) -> String {
     match read.requests {
         Some(requests) if is_exact(read) => format!("{}, {bytes} bytes", counted(requests)),
         Some(requests) => format!("at most {}, {bytes} bytes", counted(requests)),
+        None if read.plan != Plan::Chunks => format!("at most {bytes} bytes"),
         None => format!("a table, then what it leads to, at most {bytes} bytes"),
     }
 }

@@ -40,7 +40,7 @@ pub struct PlannedRead {
     /// What would be asked for first, half-open, in bytes of the blob. The rest depends on what comes; of [`Plan::Toc`] this is all.
     pub ranges: Vec<Range<u64>>,
     /// Requests, at most: without those for tokens, redirects and what has to be tried again. Nobody knows where a table inside the blob
-    /// has to be read first.
+    /// has to be read first, or a plain tar is hopped through.
     pub requests: Option<u64>,
 }
 
@@ -103,9 +103,12 @@ impl Layer {
             true => (from..size, u64::from(size > from)),
             false => growing::forecast(from, size),
         };
+        // Of a plain tar, what nobody wants is hopped over.
+        let is_plain = self.media_type.layer_encoding() == Some("tar");
+        let requests = (whole || !is_plain).then_some(requests);
         let ranges = Some(first).filter(|range| !range.is_empty()).into_iter().collect();
         let (bytes, plan) = (size.saturating_sub(from), Plan::Scan);
-        PlannedRead { bytes, is_certain, layer, plan, ranges, requests: Some(requests) }
+        PlannedRead { bytes, is_certain, layer, plan, ranges, requests }
     }
 
     /// Where reading a table begins that the manifest says to lie inside the blob.

@@ -165,7 +165,7 @@ fn images_on_this_machine_cost_nothing() {
 #[test]
 fn a_dry_run_asks_for_documents_only_and_says_what_it_would_take() {
     let fixture = Fixture::new();
-    let scan = format!(", {} bytes: first 0..131072\n", fixture.layer);
+    let scan = format!(": scan, at most {} bytes: first 0..131072\n", fixture.layer);
     let whole = format!(": scan, 1 request, {} bytes: 0..{}\n", fixture.layer, fixture.layer);
     let cases: [(&[&str], &str); 6] = [
         (&["carve", "/last"], &scan),
