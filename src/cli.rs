@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use args::{Command, Invocation, account::AuthAction};
+use args::{Command, Invocation, TocAction, account::AuthAction};
 use console::Console;
 use exit::{Exit, Failure};
 use report::Report;
@@ -58,7 +58,10 @@ pub(crate) fn main() -> ExitCode {
         Invocation::Image(command) => command,
         Invocation::Login(arguments) => return auth::main(&AuthAction::Login(arguments)),
         Invocation::Logout(arguments) => return auth::main(&AuthAction::Logout(arguments)),
-        Invocation::Toc(arguments) => return toc::main(&arguments),
+        Invocation::Toc(arguments) => match arguments.action {
+            TocAction::Build(arguments) => Command::TocBuild(arguments),
+            TocAction::Keygen { output } => return toc::main(&output),
+        },
     };
     let common = command.common();
     let console = Console::new(common.quiet, command.explains());
@@ -110,5 +113,6 @@ async fn run(command: &Command, console: &Console, report: &mut Report) -> Resul
     match command {
         Command::Carve(arguments) => carve::run(arguments, console, report).await,
         Command::Peek(arguments) => peek::run(arguments, console, report).await,
+        Command::TocBuild(arguments) => toc::build(arguments, console, report).await,
     }
 }

@@ -2,9 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
 use crate::{
     error::{Error, Kind},
-    layer::Layer,
+    layer::{BuiltToc, Layer},
     oci::{digest::Digest, manifest::ImageConfig, platform::Platform, reference::ImageReference},
     registry::session::Session,
 };
@@ -14,6 +16,9 @@ mod documents;
 mod oci_layout;
 pub(crate) mod resolve;
 pub(crate) mod rootfs;
+
+/// Layers read at the same time where all of them are.
+const LAYERS_AT_A_TIME: usize = 2;
 
 /// One image, for one platform. Cheap to clone.
 ///
@@ -147,6 +152,29 @@ impl Image {
                 format!("{} has no layer {index}: it has {count}, counted from 0", self.reference());
             Error::new(Kind::Usage, message)
         })
+    }
+
+    /// Makes the tables of contents of all layers, at most two at a time: see [`Layer::build_toc`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Layer::build_toc`]; what was made before stays.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use layerslayer::{Cache, CacheOptions, Client};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// let cache = Cache::open(&CacheOptions::new(directory.path().join("cache")))?;
+    /// let client = Client::builder().cache(cache).build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// assert_eq!(image.build_tocs().await?.len(), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn build_tocs(&self) -> Result<Vec<BuiltToc>, Error> {
+        stream::iter(self.layers()).map(Layer::build_toc).buffered(LAYERS_AT_A_TIME).try_collect().await
     }
 
     /// Ends the session with the registry: its tokens are forgotten. Dropping the last clone of the image does the same.

@@ -9,6 +9,7 @@ use crate::{
     source::Source,
 };
 
+mod build;
 mod decode;
 pub(crate) mod entries;
 pub(crate) mod extract;
@@ -20,7 +21,7 @@ pub(crate) mod record;
 pub(crate) mod scan;
 mod visit;
 
-pub use self::{entries::Entries, plan::Plan};
+pub use self::{build::BuiltToc, entries::Entries, plan::Plan};
 use self::{
     hash::Expected,
     known::Knowledge,

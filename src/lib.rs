@@ -56,7 +56,7 @@ pub use carve::{CarveOptions, Collection, File, Item, Outcome, Selection};
 pub use client::{Client, ClientBuilder, DeviceSignIn, Login, Transferred};
 pub use error::Error;
 pub use image::Image;
-pub use layer::{Entries, Layer, Plan, Verification};
+pub use layer::{BuiltToc, Entries, Layer, Plan, Verification};
 pub use oci::{
     digest::{Algorithm, Digest, DigestError},
     manifest::{

@@ -6,10 +6,8 @@ use crate::{
     layer::{
         Layer, Verification,
         known::{Known, verification},
-        scan::{Job, Visitor, Want, scan},
     },
     tar::entry::Entry,
-    toc::entries::LayerTable,
 };
 
 /// The merged view of all layers: what a container would see.
@@ -188,31 +186,10 @@ impl Image {
                 if layer.learn(least).await? {
                     continue;
                 }
-                let unfinished = layer.unfinished();
-                let resumed = unfinished.is_some();
-                let (table, resume) = match unfinished {
-                    Some((table, spans)) => (table, Some(spans)),
-                    None => (LayerTable::new(), None),
-                };
-                let job = Job { record: layer.has_cache(), resume, ..layer.job() };
-                match scan(job, Listing(table)).await {
-                    Ok(scanned) => layer.keep(scanned.visitor.0, scanned.pass, scanned.spans),
-                    // Nothing vouches for what an earlier pass has left.
-                    Err(error) if resumed && error.is_corrupt() => layer.forget(),
-                    Err(error) => return Err(layer.error(error)),
-                }
+                layer.read_whole().await?;
             }
         }
         Ok(Rootfs { layers: self.layers().iter().map(Layer::known).collect() })
-    }
-}
-
-struct Listing(LayerTable);
-
-impl Visitor for Listing {
-    fn entry(&mut self, entry: Entry) -> Result<Want, Error> {
-        self.0.insert(&entry)?;
-        Ok(Want::Entries)
     }
 }
 

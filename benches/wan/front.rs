@@ -2,7 +2,6 @@
 //! with a redirect to a second host, which serves it, over TLS too.
 
 use std::{
-    fs,
     io::{self, BufReader, Write as _},
     net::{SocketAddr, TcpStream},
     sync::{
@@ -17,7 +16,7 @@ use rustls::{
 };
 
 use super::{
-    certificate::Certificate,
+    certificate,
     http::{Head, Listener},
 };
 
@@ -37,13 +36,10 @@ enum Blobs {
 
 impl Front {
     /// Starts both before `registry`. `through` gives for a server's address the port at which clients reach it: the registry as
-    /// `localhost`, the storage as 127.0.0.1. Returns the registry's port too.
-    pub(crate) fn start(
-        registry: SocketAddr,
-        certificate: &Certificate,
-        through: impl Fn(SocketAddr) -> u16,
-    ) -> (Self, u16) {
-        let configuration = Arc::new(configuration(certificate));
+    /// 127.0.0.1, the storage as `localhost` (go-containerregistry refuses redirects to another host that is a private address).
+    /// Returns the registry's port too.
+    pub(crate) fn start(registry: SocketAddr, through: impl Fn(SocketAddr) -> u16) -> (Self, u16) {
+        let configuration = Arc::new(configuration());
         let requests = Arc::<AtomicU64>::default();
         let host = |blobs: Blobs| {
             let (configuration, requests) = (Arc::clone(&configuration), Arc::clone(&requests));
@@ -55,7 +51,7 @@ impl Front {
         let address = |listener: &Listener| listener.host().parse().expect("an address");
         let storage = host(Blobs::Serve);
         let storage_port = through(address(&storage));
-        let front = host(Blobs::RedirectTo(format!("https://127.0.0.1:{storage_port}")));
+        let front = host(Blobs::RedirectTo(format!("https://localhost:{storage_port}")));
         let port = through(address(&front));
         (Self { requests, listeners: [front, storage] }, port)
     }
@@ -72,10 +68,9 @@ impl Front {
     }
 }
 
-fn configuration(certificate: &Certificate) -> ServerConfig {
-    let chain = CertificateDer::from_pem_file(certificate.path()).expect("a certificate");
-    let key =
-        PrivateKeyDer::from_pem_slice(&fs::read(certificate.key_path()).expect("a key")).expect("a key");
+fn configuration() -> ServerConfig {
+    let chain = CertificateDer::from_pem_file(certificate::server()).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_file(certificate::server_key()).expect("a key");
     ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("protocol versions")

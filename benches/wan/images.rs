@@ -13,11 +13,15 @@ use super::{registry::Registry, tools};
 const SUITE: &str = "bookworm";
 
 /// What goes into the layers of *ml* above the base, oldest first.
-const LAYERS: [&str; 3] =
-    ["nginx", "python3-numpy,python3-pandas", "clang-14,libclang-14-dev,python3-scipy,python3-matplotlib"];
+const LAYERS: [&str; 3] = ["nginx", "python3-numpy,python3-pandas", "python3-scipy"];
+
+/// Images beside *debian*: the base and the first, or all, of the layers above; and the smaller one as zstd:chunked.
+const TWO: &str = "two";
+const ML: &str = "ml";
+const CHUNKED: &str = "two-zstd-chunked";
 
 /// Changes with how images are made, so that old ones are not taken for new ones.
-const FOLDER: &str = "images-1";
+const FOLDER: &str = "images-3";
 
 /// An image layout with both images, and a registry's storage that holds them.
 #[derive(Debug)]
@@ -34,6 +38,8 @@ pub(crate) struct Layer {
     pub(crate) size: u64,
     /// The blob.
     pub(crate) file: PathBuf,
+    /// Bytes of the table of contents that the blob brings, as the manifest says.
+    pub(crate) table: Option<u64>,
 }
 
 impl Images {
@@ -72,7 +78,13 @@ impl Images {
             .expect("an image of this name");
         let layer = |layer: &Value| {
             let digest = layer["digest"].as_str().expect("a digest").to_owned();
-            Layer { size: layer["size"].as_u64().expect("a size"), file: blob(&digest), digest }
+            let table = layer["annotations"]["io.containers.zstd-chunked.manifest-position"].as_str();
+            Layer {
+                size: layer["size"].as_u64().expect("a size"),
+                file: blob(&digest),
+                table: table.and_then(|position| position.split(':').nth(1)?.parse().ok()),
+                digest,
+            }
         };
         json(blob(manifest))["layers"].as_array().expect("layers").iter().map(layer).collect()
     }
@@ -85,21 +97,32 @@ fn build(folder: &Path) {
     umoci(&["init", "--layout", tools::text(&layout)]);
     umoci(&["new", "--image", &tag("debian")]);
     add_layer(folder, &tag("debian"), "--variant=minbase", None);
-    umoci(&["tag", "--image", &tag("debian"), "ml"]);
-    for packages in LAYERS {
-        add_layer(folder, &tag("ml"), "--variant=extract", Some(packages));
+    let mut below = "debian";
+    for (name, packages) in [(TWO, &LAYERS[..1]), (ML, &LAYERS[1..])] {
+        umoci(&["tag", "--image", &tag(below), name]);
+        for packages in packages {
+            add_layer(folder, &tag(name), "--variant=extract", Some(packages));
+        }
+        below = name;
     }
     umoci(&["gc", "--layout", tools::text(&layout)]);
 
+    // Compressed layers would be taken as they are.
+    let plain = format!("dir:{}", folder.join("plain").display());
+    copy(&["--dest-decompress", &format!("oci:{}", tag(TWO)), &plain]);
+    let format = "--dest-compress-format=zstd:chunked";
+    copy(&["--dest-compress", format, &plain, &format!("oci:{}", tag(CHUNKED))]);
+    fs::remove_dir_all(folder.join("plain")).expect("to remove the copy");
+
     let registry = Registry::start(&folder.join("registry"));
-    for name in ["debian", "ml"] {
-        tools::run(
-            tools::command("skopeo")
-                .args(["copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false"])
-                .arg(format!("oci:{}", tag(name)))
-                .arg(format!("docker://{}/{name}:latest", registry.address())),
-        );
+    for name in ["debian", TWO, ML, CHUNKED] {
+        let destination = format!("docker://{}/{name}:latest", registry.address());
+        copy(&["--preserve-digests", "--dest-tls-verify=false", &format!("oci:{}", tag(name)), &destination]);
     }
+}
+
+fn copy(arguments: &[&str]) {
+    tools::run(tools::command("skopeo").args(["copy", "--quiet"]).args(arguments));
 }
 
 fn add_layer(folder: &Path, image: &str, variant: &str, packages: Option<&str>) {
@@ -113,6 +136,18 @@ fn add_layer(folder: &Path, image: &str, variant: &str, packages: Option<&str>) 
             .arg(SUITE)
             .arg(&archive),
     );
+    cut_padding(&archive);
     tools::run(tools::command("umoci").args(["raw", "add-layer", "--image", image]).arg(&archive));
     fs::remove_file(&archive).expect("to remove the archive");
+}
+
+/// Leaves two zero blocks at the end of a tar: of more, skopeo 1.9 keeps only two in zstd:chunked, and the DiffID would be wrong.
+fn cut_padding(archive: &Path) {
+    let file = fs::File::options().read(true).write(true).open(archive).expect("the archive");
+    let mut end = 0;
+    for entry in tar::Archive::new(&file).entries_with_seek().expect("a tar") {
+        let entry = entry.expect("an entry");
+        end = entry.raw_file_position() + entry.size().next_multiple_of(512);
+    }
+    file.set_len(end + 1024).expect("to cut the archive");
 }

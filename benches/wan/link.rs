@@ -123,13 +123,14 @@ impl Link {
 #[derive(Debug, Default)]
 struct Connection {
     up: AtomicU64,
-    down: AtomicU64,
+    /// When which number of bytes leave the server.
+    down: Mutex<Vec<(Instant, u64)>>,
     arrived: AtomicU64,
     requests: AtomicU64,
     /// The client has hung up; what still arrives does not reach it.
     client_gone: AtomicBool,
-    /// The server knows.
-    server_told: AtomicBool,
+    /// The server knows, since then.
+    server_told: Mutex<Option<Instant>>,
     threads: AtomicU64,
 }
 
@@ -143,9 +144,12 @@ impl Connection {
     }
 
     fn traffic(&self) -> Traffic {
+        let told = *lock(&self.server_told);
+        let sent =
+            |(leaves, bytes): &(Instant, u64)| told.is_none_or(|told| *leaves <= told).then_some(*bytes);
         Traffic {
             up: self.up.load(Ordering::SeqCst),
-            down: self.down.load(Ordering::SeqCst),
+            down: lock(&self.down).iter().filter_map(sent).sum(),
             arrived: self.arrived.load(Ordering::SeqCst),
             requests: self.requests.load(Ordering::SeqCst),
         }
@@ -175,18 +179,18 @@ impl Connection {
             let _ = server.write_all(&parcel);
             queue.done(parcel.len());
         }
-        self.server_told.store(true, Ordering::SeqCst);
+        *lock(&self.server_told) = Some(Instant::now());
         let _ = server.shutdown(Shutdown::Both);
     }
 
     fn read_server(&self, mut server: TcpStream, lane: &Lane, queue: &Queue) {
         let mut buffer = vec![0; PARCEL];
         while let Ok(read @ 1..) = server.read(&mut buffer) {
-            if self.server_told.load(Ordering::SeqCst) {
+            if lock(&self.server_told).is_some() {
                 break;
             }
             let arrival = lane.send(read, Instant::now());
-            self.down.fetch_add(read as u64, Ordering::SeqCst);
+            lock(&self.down).push((arrival - lane.delay, read as u64));
             queue.push(arrival, buffer.get(..read).unwrap_or_default().to_vec());
         }
         queue.push(lane.send(0, Instant::now()), Vec::new());

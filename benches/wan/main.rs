@@ -13,7 +13,6 @@
 
 use std::{env, path::Path, time::Duration};
 
-#[path = "../../tests/it/support/certificate.rs"]
 mod certificate;
 mod depth;
 mod front;
@@ -35,12 +34,14 @@ use self::{link::Shape, table::Table, world::World};
 
 type Task = fn(&World, &mut Table);
 
-const TASKS: [(&str, Task); 5] = [
-    ("passwd", tasks::cold_passwd),
-    ("depths", tasks::cold_depths),
-    ("base", tasks::cold_base),
-    ("list", tasks::list_everything),
-    ("pending", tasks::pending),
+const TASKS: [(&str, Task); 7] = [
+    ("passwd", tasks::cold::cold_passwd),
+    ("depths", tasks::cold::cold_depths),
+    ("base", tasks::cold::cold_base),
+    ("warm", tasks::warm::warm),
+    ("chunked", tasks::cold::cold_chunked),
+    ("list", tasks::whole::list_everything),
+    ("tables", tasks::whole::tables),
 ];
 
 /// What was asked for on the command line.
@@ -89,9 +90,9 @@ fn section(world: &World, options: &Options, table: &Table) -> String {
          flight a direction, one round trip to connect) before Debian's `docker-registry`, and the optimised program beside regctl, crane and\n\
          oci-extract. Images of Debian packages: {}, {}. \"https + redirect\": TLS, and every blob by a 307 from a second host behind the same\n\
          link. {} rounds in which all take turns. Bytes are those that the servers sent, heads and TLS included, until they could know of a\n\
-         client that hung up (half a round trip after it did). The last column says what has to be reached and whether it is (bytes, requests and\n\
+         client that hung up (half a round trip after it did); \"arrived\" leaves out what was then on its way. The last column says what has to be reached and whether it is (bytes, requests and\n\
          memory by the largest of the rounds, seconds by the median).{missing}\n\n\
-         Repeat with `make wan` (needs Debian's docker-registry, skopeo, umoci, mmdebstrap, openssl, time, isal, and Go for the peers).\n\n{}",
+         Repeat with `make wan` (needs Debian's docker-registry, skopeo, umoci, mmdebstrap, time, isal, and Go for the peers).\n\n{}",
         options.round_trip,
         options.mbit,
         sizes("debian"),

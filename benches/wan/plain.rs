@@ -12,22 +12,15 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
 
-use super::{certificate::Certificate, http::Head};
+use super::{certificate, http::Head, programs::Transport};
 
-/// Seconds from connecting to the last of the first `bytes` bytes of a blob of *image*, from the loopback port of a link. With a
-/// certificate, over TLS.
-pub(crate) fn get(
-    port: u16,
-    image: &str,
-    digest: &str,
-    bytes: u64,
-    certificate: Option<&Certificate>,
-) -> Duration {
+/// Seconds from connecting to the last of the first `bytes` bytes of a blob of an image, from the loopback port of a link.
+pub(crate) fn get(port: u16, image: &str, digest: &str, bytes: u64, transport: Transport) -> Duration {
     let request = format!(
         "GET /v2/{image}/blobs/{digest} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nrange: bytes=0-{}\r\n\r\n",
         bytes - 1
     );
-    let configuration = certificate.map(configuration);
+    let configuration = (transport == Transport::Https).then(configuration);
     let start = Instant::now();
     let connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the link");
     connection.set_nodelay(true).expect("an option");
@@ -51,9 +44,11 @@ fn exchange(mut connection: impl Read + Write, request: &str) -> io::Result<u64>
     io::copy(&mut connection.take(length), &mut io::sink())
 }
 
-fn configuration(certificate: &Certificate) -> Arc<ClientConfig> {
+fn configuration() -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(certificate.path()).expect("a certificate")).expect("a root");
+    roots
+        .add(CertificateDer::from_pem_file(certificate::authority()).expect("a certificate"))
+        .expect("a root");
     let configuration =
         ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()

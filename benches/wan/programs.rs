@@ -8,6 +8,9 @@ use std::{
 
 use super::tools;
 
+/// Seconds after which a peer's run is cut off: where it asks for a block at a time, it would take hours.
+pub(crate) const PATIENCE: u32 = 60;
+
 /// Where `go install` finds each peer.
 const PEERS: [(&str, &str); 3] = [
     ("crane", "github.com/google/go-containerregistry/cmd/crane@latest"),
@@ -68,9 +71,9 @@ impl Programs {
         Some(self.peers.join(name)).filter(|path| path.exists())
     }
 
-    /// Whether our program has this subcommand yet.
-    pub(crate) fn has_subcommand(&self, name: &str) -> bool {
-        let help = tools::run(Command::new(env!("CARGO_BIN_EXE_layerslayer")).arg("--help"));
+    /// Whether our program has this subcommand of `command`.
+    pub(crate) fn has_subcommand(&self, command: &str, name: &str) -> bool {
+        let help = tools::run(Command::new(env!("CARGO_BIN_EXE_layerslayer")).args([command, "--help"]));
         String::from_utf8_lossy(&help).lines().any(|line| line.split_whitespace().next() == Some(name))
     }
 
@@ -140,7 +143,11 @@ impl Programs {
     }
 
     fn command(&self, program: &Path, host: &Host) -> Command {
-        let mut command = Command::new(program);
+        let ours = program == Path::new(env!("CARGO_BIN_EXE_layerslayer"));
+        let mut command = Command::new(if ours { program } else { Path::new("timeout") });
+        if !ours {
+            command.arg(PATIENCE.to_string()).arg(program);
+        }
         let path = env::var_os("PATH").unwrap_or_default();
         command.env_clear().env("PATH", path).env("LC_ALL", "C.UTF-8").env("HOME", self.home.path());
         command.env("SSL_CERT_FILE", &host.authority).stdin(Stdio::null());

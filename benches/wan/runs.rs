@@ -14,6 +14,8 @@ pub(crate) struct Run {
     pub(crate) seconds: f64,
     /// Bytes that servers sent, heads and TLS included, until they knew of a hung-up client.
     pub(crate) bytes: u64,
+    /// Of these, bytes that reached the program's side of the link before it hung up.
+    pub(crate) arrived: u64,
     /// Requests.
     pub(crate) requests: u64,
     /// Peak resident memory of the run's first process, in KiB, where it was asked for.
@@ -26,6 +28,7 @@ impl Run {
     /// Adds what the link saw; its count of requests is for what it can read.
     pub(crate) fn with_traffic(mut self, traffic: &[Traffic]) -> Self {
         self.bytes = traffic.iter().map(|connection| connection.down).sum();
+        self.arrived = traffic.iter().map(|connection| connection.arrived).sum();
         self.requests = traffic.iter().map(|connection| connection.requests).sum();
         self
     }
@@ -72,6 +75,11 @@ impl Runs {
     /// Bytes.
     pub(crate) fn bytes(&self) -> [f64; 3] {
         self.spread(|run| run.bytes as f64)
+    }
+
+    /// Bytes that arrived.
+    pub(crate) fn arrived(&self) -> [f64; 3] {
+        self.spread(|run| run.arrived as f64)
     }
 
     /// Requests.

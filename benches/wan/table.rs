@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs, path::Path};
 
-use super::runs::Runs;
+use super::{programs::PATIENCE, runs::Runs};
 
 const BEGIN: &str = "<!-- wan: written by `make wan` -->";
 const END: &str = "<!-- wan: end -->";
@@ -77,12 +77,7 @@ pub(crate) struct Table {
 impl Table {
     /// Adds what a program did at a task; `targets` are empty for peers.
     pub(crate) fn add(&mut self, task: &str, over: &str, program: &str, runs: &Runs, targets: &[Target]) {
-        let [fewest, _, most] = runs.bytes();
-        let cost = match (fewest, most) {
-            (_, 0.0) => String::new(),
-            _ if bytes(fewest) == bytes(most) => bytes(most),
-            _ => format!("{} – {}", bytes(fewest), bytes(most)),
-        };
+        let (sent, arrived) = (range(runs.bytes()), range(runs.arrived()));
         let [fewest, _, most] = runs.requests();
         let requests = match (fewest, most) {
             (_, 0.0) => String::new(),
@@ -96,18 +91,26 @@ impl Table {
             .collect::<Vec<_>>()
             .join(", ");
         if !runs.right() {
-            reach.push_str(" **wrong or failed**");
+            let [.., longest] = runs.seconds();
+            let what = if longest < f64::from(PATIENCE) { "wrong or failed" } else { "cut off" };
+            let _ = write!(reach, " **{what}**");
         }
         let [.., resident] = runs.resident();
         let resident = if resident > 0.0 { format!("{resident:.0} MiB") } else { String::new() };
         self.line(format!(
-            "| {task} | {over} | {program} | {cost} | {requests} | {least:.2} / {median:.2} / {longest:.2} | {resident} | {reach} |"
+            "| {task} | {over} | {program} | {sent} | {arrived} | {requests} | {least:.2} / {median:.2} / {longest:.2} | {resident} | {reach} |"
         ));
     }
 
     /// Adds a task that cannot be measured, and why.
     pub(crate) fn not_yet(&mut self, task: &str, reach: &str, why: &str) {
-        self.line(format!("| {task} | | layerslayer | | | {why} | | {reach} |"));
+        self.line(format!("| {task} | | layerslayer | | | | {why} | | {reach} |"));
+    }
+
+    /// Adds a figure that is the same in every run.
+    pub(crate) fn note(&mut self, task: &str, reach: &str, figure: &str, reached: bool) {
+        let mark = if reached { "✓" } else { "✗" };
+        self.line(format!("| {task} | | layerslayer | {figure} | | | | | {reach} {mark} |"));
     }
 
     fn line(&mut self, line: String) {
@@ -118,13 +121,22 @@ impl Table {
     /// The table in Markdown.
     pub(crate) fn markdown(&self) -> String {
         let mut text = String::from(
-            "| task | over | program | bytes | requests | seconds: min / median / max | peak resident | reach |\n\
-             |---|---|---|---|---|---|---|---|\n",
+            "| task | over | program | bytes sent | arrived | requests | seconds: min / median / max | peak resident | reach |\n\
+             |---|---|---|---|---|---|---|---|---|\n",
         );
         for line in &self.lines {
             let _ = writeln!(text, "{line}");
         }
         text
+    }
+}
+
+/// Smallest and largest, if they differ when rounded.
+fn range([fewest, _, most]: [f64; 3]) -> String {
+    match (bytes(fewest), bytes(most)) {
+        _ if most == 0.0 => String::new(),
+        (fewest, most) if fewest == most => most,
+        (fewest, most) => format!("{fewest} – {most}"),
     }
 }
 

@@ -21,6 +21,7 @@ pub(crate) enum Kind {
     /// Whoever was asked for a passphrase gave none that counts.
     Asked,
     /// It cannot be opened for want of a passphrase, or with the one that was given.
+    #[cfg(feature = "stores")]
     Locked,
     /// Anything else: damaged, not to be read, not to be trusted.
     Other,
@@ -78,7 +79,11 @@ impl CredentialError {
     /// ```
     #[must_use]
     pub fn is_locked(&self) -> bool {
-        matches!(self.kind, Kind::Asked | Kind::Locked)
+        #[cfg(feature = "stores")]
+        if self.kind == Kind::Locked {
+            return true;
+        }
+        self.kind == Kind::Asked
     }
 
     /// The place cannot be written to by its nature, such as the environment.

@@ -51,7 +51,7 @@ pub struct MigrationOptions {
 ///
 /// let store = sources.store(StoreKind::Keyring)?;
 /// for moved in sources.migrate(MigrationSource::DockerConfig, store.as_ref(), MigrationOptions::default())? {
-///     println!("{} from {}: {:?}", moved.registry, moved.from, moved.outcome);
+///     println!("{} from {}: {:?}", moved.registry, moved.from.display(), moved.outcome);
 /// }
 /// # Ok::<(), layerslayer::CredentialError>(())
 /// ```

@@ -62,6 +62,10 @@ az://CONTAINER/PREFIX, file:///DIRECTORY; in builds with the feature object-stor
 files of keys, colons between them. Tables are believed if one of these keys vouches for them; with a private \
 key, those made here are signed and shared.";
 
+const TOC_BUILD_NOTES: &str = "\
+Prints a line a layer, base first: digest, entries, size of the table, and whether it was made now or kept from \
+before. Every layer that is read is verified.";
+
 const CARVE_EXAMPLES: &str = "\
 Examples:
   layerslayer carve ubuntu:24.04 /etc/passwd                 to stdout
@@ -84,7 +88,7 @@ pub(crate) enum Invocation {
     Toc(TocArguments),
 }
 
-/// Make the keys that vouch for shared tables of layers
+/// Make tables of layers ahead of questions, and the keys that vouch for shared ones
 #[derive(Args, Debug)]
 #[command(arg_required_else_help = true, max_term_width = 100, after_help = TOC_NOTES)]
 pub(crate) struct TocArguments {
@@ -95,12 +99,23 @@ pub(crate) struct TocArguments {
 /// What to do with tables of layers.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TocAction {
+    Build(TocBuildArguments),
     /// Make a key: the private one goes to a new file, the public one to stdout
     Keygen {
         /// Write the private key to FILE, which must not be there yet
         #[arg(short, long, value_name = "FILE", default_value = "layerslayer-toc.pem")]
         output: PathBuf,
     },
+}
+
+/// Read every layer of an image once and keep its table of contents: later questions cost one request
+#[derive(Args, Debug)]
+#[command(arg_required_else_help = true, after_help = TOC_BUILD_NOTES)]
+pub(crate) struct TocBuildArguments {
+    /// NAME[:TAG][@DIGEST], oci:DIR[:TAG|@DIGEST] or oci-archive:FILE[:TAG]
+    pub(crate) image: String,
+    #[command(flatten)]
+    pub(crate) common: Common,
 }
 
 /// List or shrink what is kept on disk between runs
@@ -137,6 +152,9 @@ pub(crate) enum CacheAction {
 pub(crate) enum Command {
     Carve(CarveArguments),
     Peek(PeekArguments),
+    /// `toc build`, which `toc` has.
+    #[command(skip)]
+    TocBuild(TocBuildArguments),
 }
 
 impl Command {
@@ -145,6 +163,7 @@ impl Command {
         match self {
             Self::Carve(arguments) => &arguments.common,
             Self::Peek(arguments) => &arguments.common,
+            Self::TocBuild(arguments) => &arguments.common,
         }
     }
 
@@ -158,6 +177,7 @@ impl Command {
         match self {
             Self::Carve(arguments) => &arguments.image,
             Self::Peek(arguments) => &arguments.image,
+            Self::TocBuild(arguments) => &arguments.image,
         }
     }
 
@@ -166,6 +186,7 @@ impl Command {
         match self {
             Self::Carve(_) => "carve",
             Self::Peek(_) => "peek",
+            Self::TocBuild(_) => "toc build",
         }
     }
 }

@@ -1,29 +1,36 @@
-//! `layerslayer toc`: keys that vouch for shared tables of layers.
+//! `layerslayer toc`: tables of layers made ahead, and keys that vouch for shared ones.
 
 use std::{
     fs,
-    io::{self, Write as _},
+    io::{self, Write},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
     process::ExitCode,
 };
 
-use layerslayer::SigningKey;
+use futures_util::{StreamExt as _, stream};
+use layerslayer::{BuiltToc, Layer, Plan, SigningKey, Verification};
 use secrecy::ExposeSecret as _;
+use serde::Serialize;
 
 use super::{
-    args::{TocAction, TocArguments},
+    args::TocBuildArguments,
+    connect::{self, Connection},
     console::Console,
     exit::{Exit, Failure, chain},
+    output::{Listing as _, facts::ImageFacts, json::Json, text},
+    report::Report,
 };
 
 /// Only its owner may read a private key.
 const KEY_MODE: u32 = 0o600;
 
-/// Runs `toc`.
-pub(crate) fn main(arguments: &TocArguments) -> ExitCode {
+/// Layers read at the same time.
+const LAYERS_AT_A_TIME: usize = 2;
+
+/// Runs `toc keygen`.
+pub(crate) fn main(output: &Path) -> ExitCode {
     let console = Console::new(false, false);
-    let TocAction::Keygen { output } = &arguments.action;
     match keygen(output, &console) {
         Ok(()) => ExitCode::from(Exit::Done.code()),
         Err(failure) => {
@@ -31,6 +38,78 @@ pub(crate) fn main(arguments: &TocArguments) -> ExitCode {
             ExitCode::from(failure.exit.code())
         }
     }
+}
+
+/// Runs `toc build`.
+pub(crate) async fn build(
+    arguments: &TocBuildArguments,
+    console: &Console,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let common = &arguments.common;
+    if common.no_cache {
+        return Err(Failure::usage(
+            "`toc build` keeps tables in the cache: it makes no sense with --no-cache",
+        ));
+    }
+    let Connection { client, image, writes: _writes } =
+        connect::open(&arguments.image, common, console, report).await?;
+    let mut out = console.stdout()?;
+    let unwritten = |error: io::Error| Failure::writing("stdout", &error);
+    if common.json {
+        Json::new(&mut out).image(&ImageFacts::of(&image)).map_err(unwritten)?;
+    }
+    let (mut result, mut is_read) = (Ok(()), false);
+    {
+        let mut built = stream::iter(image.layers()).map(Layer::build_toc).buffered(LAYERS_AT_A_TIME);
+        while let Some(toc) = built.next().await {
+            let written = match toc {
+                Ok(toc) => {
+                    is_read |= toc.is_new;
+                    line(&mut out, &toc, common.json).and_then(|()| out.flush()).map_err(unwritten)
+                }
+                Err(error) => Err(error.into()),
+            };
+            if written.is_err() {
+                result = written;
+                break;
+            }
+        }
+    }
+    report.read_by(&client);
+    result?;
+    match is_read {
+        true => report.verified(Verification::Blob, Plan::Scan),
+        false => report.verified(Verification::Span, Plan::Toc),
+    }
+    match common.json {
+        true => Json::new(&mut out).end().map_err(unwritten),
+        false => Ok(()),
+    }
+}
+
+fn line(out: &mut impl Write, toc: &BuiltToc, json: bool) -> io::Result<()> {
+    let state = if toc.is_new { "made" } else { "kept" };
+    if !json {
+        let entries = if toc.entries == 1 { "entry" } else { "entries" };
+        let size = text::size(toc.size);
+        return writeln!(out, "{}  {state}  {size:>8}  {} {entries}", toc.digest, toc.entries);
+    }
+    let BuiltToc { layer, entries, size, .. } = *toc;
+    let line = Line { kind: "toc", layer, digest: toc.digest.to_string(), entries, size, state };
+    serde_json::to_writer(&mut *out, &line)?;
+    out.write_all(b"\n")
+}
+
+#[derive(Serialize)]
+struct Line {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    layer: usize,
+    digest: String,
+    entries: u64,
+    size: u64,
+    state: &'static str,
 }
 
 fn keygen(path: &Path, console: &Console) -> Result<(), Failure> {

@@ -66,7 +66,7 @@ impl Layer {
     }
 
     /// What the cache knows of the layer.
-    async fn cached(&self, least: Verification) -> Option<Known> {
+    pub(super) async fn cached(&self, least: Verification) -> Option<Known> {
         let cache = self.knowledge.cache.clone()?;
         let Expected { digest, diff_id } = self.expected();
         let (digest, size) = (digest?, self.size());

@@ -7,7 +7,16 @@ use std::{
     process::{Command, Output},
 };
 
-use crate::support::tools;
+use crate::support::{
+    docker_registry::DockerRegistry,
+    images::{
+        self, Layout, Tar,
+        transport::{Trust, push},
+    },
+    program::Program,
+    recorder::Recorder,
+    tools,
+};
 
 fn keygen(folder: &Path, words: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_layerslayer"));
@@ -60,4 +69,89 @@ fn a_store_or_key_that_makes_no_sense_is_a_usage_error() {
         true => assert_eq!((code, stderr.as_str()), (Some(0), "")),
         false => assert!(code == Some(2) && stderr.contains("object-store"), "{code:?} {stderr}"),
     }
+}
+
+#[test]
+fn tables_are_made_ahead_once_and_answer_without_reading_a_layer() {
+    let registry = DockerRegistry::open();
+    let recorder = Recorder::before(&registry.host());
+    let mut layout = Layout::new();
+    let base = Tar::new().file("etc/noise", images::noise(300_000)).file("etc/name", "base");
+    let top = Tar::new().file("etc/name", "top");
+    let image = layout.image(&images::Image::of([base.finish(), top.finish()]));
+    layout.tag("1", image);
+    push(&layout, "1", &format!("{}/app:1", registry.host()), Trust::Plain);
+    let (cache, reference) = (tools::temporary_folder(), format!("{}/app:1", recorder.host()));
+    let run = |words: &[&str]| Program::new(words.iter().copied()).cache(cache.path()).run();
+    let blobs = || {
+        let exchanges = recorder.settled();
+        exchanges.iter().filter(|exchange| exchange.target.contains("/blobs/")).count()
+    };
+
+    let made = run(&["toc", "build", &reference, "--json"]).done();
+    let lines = made.lines();
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    assert_eq!((&lines[0]["type"], &lines[3]["complete"]), (&"image".into(), &true.into()));
+    assert_eq!((&lines[1]["entries"], &lines[2]["entries"]), (&2.into(), &1.into()));
+    assert!(lines[1..3].iter().all(|line| line["state"] == "made" && line["size"].as_u64() > Some(0)));
+    assert_eq!((&made.report["verified"], &made.report["command"]), (&"blob".into(), &"toc build".into()));
+
+    // The configuration, and each layer once.
+    assert_eq!(blobs(), 3);
+    let kept = run(&["toc", "build", &reference]).done();
+    let text = String::from_utf8(kept.stdout.clone()).unwrap();
+    assert_eq!(text.matches("  kept  ").count(), 2, "{text}");
+    assert_eq!(kept.report["verified"], "span");
+    run(&["peek", &reference, "--rootfs"]).done();
+    assert_eq!(blobs(), 3);
+    let carved = run(&["carve", &reference, "/etc/name"]).done();
+    assert_eq!((carved.stdout.as_slice(), &carved.report["verified"]), (&b"top"[..], &"span".into()));
+    assert_eq!(blobs(), 4);
+}
+
+#[test]
+fn tables_go_on_where_a_question_stopped() {
+    let (mut layout, cache) = (Layout::new(), tools::temporary_folder());
+    let layer = Tar::new().file("first", "1").file("noise", images::noise(9_000_000)).file("last", "2");
+    let image = layout.image(&images::Image::of([layer.finish()]));
+    layout.tag("1", image);
+    let reference = layout.reference("1");
+    let run = |words: &[&str]| Program::new(words.iter().copied()).cache(cache.path()).run().done();
+    run(&["carve", &reference, "/first"]);
+    let built = run(&["toc", "build", &reference]);
+    assert!(String::from_utf8(built.stdout).unwrap().contains("  made  "));
+    let carved = run(&["carve", &reference, "/last"]);
+    assert_eq!((carved.stdout.as_slice(), &carved.report["verified"]), (&b"2"[..], &"span".into()));
+}
+
+#[test]
+fn a_table_that_was_damaged_is_made_again() {
+    let (mut layout, cache) = (Layout::new(), tools::temporary_folder());
+    let image = layout.image(&images::Image::of([Tar::new().file("a", "1").finish()]));
+    layout.tag("1", image);
+    let reference = layout.reference("1");
+    let run = || {
+        let ran = Program::new(["toc", "build", &reference]).cache(cache.path()).run().done();
+        String::from_utf8(ran.stdout).unwrap()
+    };
+    assert!(run().contains("  made  "));
+    let tables = cache.path().join("toc/sha256");
+    let table = fs::read_dir(tables).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&table).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&table, &bytes).unwrap();
+    assert!(run().contains("  made  "));
+    assert!(run().contains("  kept  "));
+}
+
+#[test]
+fn tables_cannot_be_made_without_a_place_for_them() {
+    let demo = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/fixtures/demo");
+    let refused = Program::new(["toc", "build", demo, "--no-cache"]).run().failed(2);
+    assert!(refused.stderr.contains("--no-cache"), "{}", refused.stderr);
+    let refused = Program::new(["toc", "build", demo]).cache("/dev/null/cache".as_ref()).run().failed(2);
+    assert!(refused.stderr.contains("without a cache"), "{}", refused.stderr);
+    let archive = concat!("docker-archive:", env!("CARGO_MANIFEST_DIR"), "/fixtures/none.tar");
+    Program::new(["toc", "build", archive]).run().failed(9);
 }

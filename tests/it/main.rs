@@ -36,3 +36,4 @@ mod support;
 mod support_works;
 mod tables;
 mod tar_forms;
+mod wan_link;

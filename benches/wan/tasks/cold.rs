@@ -1,0 +1,125 @@
+//! Files of images that nobody has seen before.
+
+use super::{
+    super::{
+        depth,
+        images::Layer,
+        programs::Transport,
+        runs::Run,
+        table::{Table, Target},
+        tools,
+        world::World,
+    },
+    LINK, TRANSPORTS, add, files, median_of,
+};
+
+/// Depths at which files of the newest layer are asked for, in compressed bytes.
+const DEPTHS: [u64; 4] = [1_000_000, 10_000_000, 50_000_000, 100_000_000];
+
+/// What a file read may cost beside 1.25 times its offset, in bytes.
+const SLACK: f64 = 768.0 * 1024.0;
+
+/// `/etc/passwd` of one layer.
+pub(crate) fn cold_passwd(world: &World, table: &mut Table) {
+    let [base] = world.images.layers("debian").try_into().expect("one layer");
+    let passwd = depth::file(&base.file, "etc/passwd");
+    eprintln!("etc/passwd ends {} bytes into a layer of {}", passwd.end, base.size);
+    for transport in TRANSPORTS {
+        let task = format!("cold `/etc/passwd`, one layer of {} MB", base.size / 1_000_000);
+        let peers = ["regctl", "oci-extract", "crane"];
+        let results = world.compare(files(world, transport, "debian", &passwd, &peers));
+        let targets = [Target::bytes(200e3), Target::seconds(0.29)];
+        add(table, &task, transport, &results, &targets);
+    }
+}
+
+/// Files of the newest layer, at several depths.
+pub(crate) fn cold_depths(world: &World, table: &mut Table) {
+    let layers = world.images.layers("ml");
+    let newest = layers.last().expect("layers");
+    for offset in DEPTHS {
+        let Some(file) = depth::small_file_from(&newest.file, offset) else {
+            eprintln!("the newest layer of {} bytes has no file at {offset}", newest.size);
+            continue;
+        };
+        for transport in TRANSPORTS {
+            let task = format!("cold file at X = {:.1} MB of the newest layer", file.end as f64 / 1e6);
+            let mut candidates = files(world, transport, "ml", &file, &["regctl", "oci-extract"]);
+            let plain = || world.plain_get(transport, "ml", &newest.digest, file.end);
+            candidates.push((LINK.to_owned(), Box::new(plain)));
+            let results = world.compare(candidates);
+            let link = median_of(&results, LINK);
+            let targets = [
+                Target::bytes(1.25 * file.end as f64 + SLACK),
+                Target::seconds(1.15 * link + world.round_trips(2).as_secs_f64()),
+            ];
+            add(table, &task, transport, &results, &targets);
+        }
+    }
+}
+
+/// `/etc/passwd` of the base, under layers that have to be read to know that they do not hold it.
+pub(crate) fn cold_base(world: &World, table: &mut Table) {
+    let layers = world.images.layers("ml");
+    let (base, newer) = layers.split_first().expect("layers");
+    let above: u64 = newer.iter().map(|layer| layer.size).sum();
+    let passwd = depth::file(&base.file, "etc/passwd");
+    for transport in TRANSPORTS {
+        let task = format!("cold file of the base under {:.1} MB of newer layers", above as f64 / 1e6);
+        let mut candidates = files(world, transport, "ml", &passwd, &["regctl", "oci-extract"]);
+        // One connection for all: the layers one after the other, as each is needed whole.
+        let plain = || every_layer(world, transport, newer, base, passwd.end);
+        candidates.push((LINK.to_owned(), Box::new(plain)));
+        let results = world.compare(candidates);
+        let link = median_of(&results, LINK);
+        let peer = results.iter().find(|(name, _)| name == "regctl");
+        let bytes = peer.map_or(above as f64 + SLACK, |(_, runs)| runs.bytes()[1]);
+        add(table, &task, transport, &results, &[Target::bytes(bytes), Target::seconds(1.08 * link)]);
+    }
+}
+
+/// A file of the base layer of two, whose blobs bring tables of contents that the manifest vouches for.
+pub(crate) fn cold_chunked(world: &World, table: &mut Table) {
+    let layers = world.images.layers("two");
+    let passwd = depth::file(&layers[0].file, "etc/passwd");
+    let chunked = world.images.layers("two-zstd-chunked");
+    let tables: u64 = chunked.iter().map(|layer| layer.table.expect("a table of contents")).sum();
+    for transport in TRANSPORTS {
+        let task =
+            format!("cold `/etc/passwd`, base of two zstd:chunked layers, tables of {} KB", tables / 1000);
+        let results = world.compare(files(world, transport, "two-zstd-chunked", &passwd, &["oci-extract"]));
+        let targets = [Target::requests(7.0), Target::bytes(tables as f64 + 100e3)];
+        add(table, &task, transport, &results, &targets);
+    }
+    let verified = verification(world, "two-zstd-chunked", "/etc/passwd");
+    table.note("the same, how it was verified", "`chunk`", &format!("`{verified}`"), verified == "chunk");
+}
+
+/// What a report says of the weakest proof of a file's content.
+fn verification(world: &World, image: &str, path: &str) -> String {
+    let folder = tools::temporary_folder();
+    let report = folder.path().join("report.json");
+    let host = world.direct();
+    let reference = format!("{}/{image}:latest", host.name);
+    let arguments = ["carve", &reference, path, "--report", tools::text(&report)];
+    tools::run(&mut world.programs.ours(&host, None, &arguments));
+    let report = std::fs::read(&report).expect("a report");
+    let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
+    report["verified"].as_str().unwrap_or("nothing").to_owned()
+}
+
+/// The newer layers whole, then the base up to `end`, without a pause.
+fn every_layer(world: &World, transport: Transport, newer: &[Layer], base: &Layer, end: u64) -> Run {
+    let parts = newer.iter().rev().map(|layer| (layer, layer.size)).chain([(base, end)]);
+    let mut sum = Run { right: true, ..Run::default() };
+    for (index, (layer, bytes)) in parts.enumerate() {
+        let run = world.plain_get(transport, "ml", &layer.digest, bytes);
+        // Only the first of them connects and waits; the others' requests would be on their way already.
+        let waiting = if index == 0 { 0.0 } else { world.round_trips(2).as_secs_f64() };
+        sum.seconds += run.seconds - waiting;
+        sum.bytes += run.bytes;
+        sum.arrived += run.arrived;
+        sum.requests += run.requests;
+    }
+    sum
+}

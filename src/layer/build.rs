@@ -1,0 +1,153 @@
+//! Tables of contents made ahead of questions.
+
+use bytes::Bytes;
+
+use super::{
+    Layer,
+    known::Known,
+    scan::{Job, Visitor, Want, scan},
+};
+use crate::{
+    error::{Error, Kind},
+    oci::digest::Digest,
+    tar::entry::Entry,
+    toc::{ContentMap, entries::LayerTable, format},
+};
+
+/// The table of contents of one layer, as [`Layer::build_toc`] leaves it in the cache.
+///
+/// ```no_run
+/// # async fn example(image: layerslayer::Image) -> Result<(), layerslayer::Error> {
+/// for toc in image.build_tocs().await? {
+///     println!("{}: {} entries in {} bytes", toc.digest, toc.entries, toc.size);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct BuiltToc {
+    /// The layer's place in the image, 0 = base.
+    pub layer: usize,
+    /// Digest of the layer's blob.
+    pub digest: Digest,
+    /// How many entries it has.
+    pub entries: u64,
+    /// Its size in the cache, in bytes.
+    pub size: u64,
+    /// Whether it was made now; `false` if it was there.
+    pub is_new: bool,
+}
+
+/// A stored table of a whole layer, which has been checked.
+pub(crate) struct StoredToc {
+    pub(crate) bytes: Bytes,
+    pub(crate) header: format::Header,
+}
+
+impl Layer {
+    /// Makes the layer's table of contents, by which later questions about it cost one ranged request and are verified, and keeps
+    /// it in the cache; reads the whole layer, and verifies it, unless the table of an earlier pass is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_usage`] if the client has no cache, or for a layer of a `docker save` archive, which has no digest to keep it by;
+    /// what reading the layer gives: [`Error::is_corrupt`], [`Error::is_unavailable`], [`Error::is_unauthorized`].
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use layerslayer::{Cache, CacheOptions, Client};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// let cache = Cache::open(&CacheOptions::new(directory.path().join("cache")))?;
+    /// let client = Client::builder().cache(cache).build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// assert!(image.layer(0)?.build_toc().await?.is_new);
+    /// assert!(!image.layer(0)?.build_toc().await?.is_new);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn build_toc(&self) -> Result<BuiltToc, Error> {
+        let refused = |problem| Err(self.error(Error::new(Kind::Usage, problem)));
+        let Some(cache) = self.knowledge.cache.clone() else {
+            return refused("without a cache its table of contents cannot be kept");
+        };
+        if self.digest.is_none() {
+            return refused("its archive does not give the digest that a table of contents is kept by");
+        }
+        if let Some(stored) = self.stored().await {
+            return Ok(self.built(&stored, false));
+        }
+        self.recall().await;
+        self.read_whole().await?;
+        // It is written beside this thread; should that fail, a warning says why.
+        let _ = tokio::task::spawn_blocking(move || cache.finish_writes()).await;
+        match self.stored().await {
+            Some(stored) => Ok(self.built(&stored, true)),
+            None => Err(self.error(Error::new(Kind::Other, "its table of contents could not be kept"))),
+        }
+    }
+
+    /// The table of the whole layer that the cache has.
+    pub(crate) async fn stored(&self) -> Option<StoredToc> {
+        let (cache, digest) = (self.knowledge.cache.clone()?, self.digest.clone()?);
+        let (size, diff_id) = (self.size(), self.diff_id.clone());
+        let read = move || {
+            let bytes = cache.toc(&digest)?;
+            let (header, toc) = format::read(bytes.clone()).ok()?;
+            let fits = header.digest == digest && header.size == size && header.diff_id == diff_id;
+            let is_whole = header.complete && matches!(toc.content, ContentMap::Spans(_));
+            (fits && is_whole).then_some(StoredToc { bytes, header })
+        };
+        tokio::task::spawn_blocking(read).await.ok()?
+    }
+
+    /// Reads the whole layer, going on where an earlier pass stopped, and keeps what it finds.
+    pub(crate) async fn read_whole(&self) -> Result<(), Error> {
+        loop {
+            let unfinished = self.unfinished();
+            let resumed = unfinished.is_some();
+            let (table, resume) = match unfinished {
+                Some((table, spans)) => (table, Some(spans)),
+                None => (LayerTable::new(), None),
+            };
+            let job = Job { record: self.has_cache(), resume, ..self.job() };
+            match scan(job, Listing(table)).await {
+                Ok(scanned) => {
+                    self.keep(scanned.visitor.0, scanned.pass, scanned.spans);
+                    return Ok(());
+                }
+                // Nothing vouches for what an earlier pass has left.
+                Err(error) if resumed && error.is_corrupt() => self.forget(),
+                Err(error) => return Err(self.error(error)),
+            }
+        }
+    }
+
+    /// Takes up what the cache has of the layer.
+    async fn recall(&self) {
+        if let Some(known @ Known::Partly(_)) = self.cached(super::Verification::None).await {
+            self.knowledge.keep(known);
+        }
+    }
+
+    fn built(&self, stored: &StoredToc, is_new: bool) -> BuiltToc {
+        BuiltToc {
+            layer: self.index,
+            digest: stored.header.digest.clone(),
+            entries: stored.header.entries,
+            size: stored.bytes.len() as u64,
+            is_new,
+        }
+    }
+}
+
+struct Listing(LayerTable);
+
+impl Visitor for Listing {
+    fn entry(&mut self, entry: Entry) -> Result<Want, Error> {
+        self.0.insert(&entry)?;
+        Ok(Want::Entries)
+    }
+}
