@@ -194,7 +194,7 @@ impl Image {
         if options.verifies() {
             return self.carve_verified(path, *options).await;
         }
-        let (mut held, mut hunted) = (None, Vec::new());
+        let (mut held, mut hunted, mut plan) = (None, Vec::new(), Plan::Scan);
         loop {
             let known = self.known();
             let (resolution, trace) = stack(&known).resolve(path, options.resolution());
@@ -206,7 +206,7 @@ impl Image {
                     let again = hunted.contains(&layer);
                     hunted.push(layer);
                     match self.read_on(known, layer, again, path, *options).await? {
-                        Progress::Held(content) => held = content.or(held),
+                        Progress::Held(content, how) => (held, plan) = (content.or(held), how),
                         Progress::Streaming(file) => return Ok(*file),
                     }
                     continue;
@@ -216,7 +216,7 @@ impl Image {
             return match held {
                 Some((record, bytes)) if record == content => {
                     let verification = self.verified(&known, *options);
-                    let outcome = Outcome { verification, is_final: certain, plan: Plan::Scan };
+                    let outcome = Outcome { verification, is_final: certain, plan };
                     Ok(File::held(found, bytes.into(), outcome))
                 }
                 _ => self.fetch(found, content, certain, &known, *options),
@@ -254,33 +254,36 @@ impl Image {
             Ok(started) = &mut started => started,
             result = &mut pass => {
                 return match result {
-                    Ok(Sink::Stream(mut stream)) => Ok(Progress::Held(stream.held())),
-                    Ok(Sink::Spool(_)) => Ok(Progress::Held(None)),
+                    Ok((Sink::Stream(mut stream), plan)) => Ok(Progress::Held(stream.held(), plan)),
+                    Ok((Sink::Spool(_), plan)) => Ok(Progress::Held(None, plan)),
                     // Nothing vouches for what an earlier pass has left.
                     Err(error) if resumed && error.is_corrupt() => {
                         self.layer(layer)?.forget();
-                        Ok(Progress::Held(None))
+                        Ok(Progress::Held(None, Plan::Scan))
                     }
                     Err(error) => Err(error),
                 };
             }
         };
         // More content than is held back: it flows on while the layer is read.
-        let Some(found) = started.found else { return Ok(Progress::Held(None)) };
+        let Some(found) = started.found else { return Ok(Progress::Held(None, Plan::Scan)) };
         let (image, path, content) = (self.clone(), path.to_vec(), started.content);
         let pass = async move {
-            if let Err(error) = pass.await {
-                if resumed && error.is_corrupt() {
-                    image.layer(layer)?.forget();
+            let plan = match pass.await {
+                Ok((_, plan)) => plan,
+                Err(error) => {
+                    if resumed && error.is_corrupt() {
+                        image.layer(layer)?.forget();
+                    }
+                    return Err(error);
                 }
-                return Err(error);
-            }
+            };
             let known = image.known();
             let (resolution, _) = stack(&known).resolve(&path, options.resolution());
             match resolution {
                 Resolution::Found { content: last, certain, .. } if last == content => {
                     let verification = image.verified(&known, options);
-                    Ok(Outcome { verification, is_final: certain, plan: Plan::Scan })
+                    Ok(Outcome { verification, is_final: certain, plan })
                 }
                 _ => Err(Error::new(
                     Kind::Corrupt,
@@ -302,7 +305,7 @@ impl Image {
         layer: usize,
         query: Query<'_>,
         sink: Sink,
-    ) -> Result<(BoxFuture<'static, Result<Sink, Error>>, bool), Error> {
+    ) -> Result<(Hunting, bool), Error> {
         let whole = query.extent != Extent::Answered;
         // What an earlier pass gave away nobody has kept: what is wanted of it is read by its spans.
         let read = self.layer(layer)?.clone();
@@ -318,7 +321,7 @@ impl Image {
             let scanned = scan(job, hunt).await.map_err(|error| read.error(error))?;
             let (table, sink) = scanned.visitor.finish();
             read.keep(table, scanned.pass, scanned.spans);
-            Ok(sink)
+            Ok((sink, scanned.plan))
         };
         Ok((pass.boxed(), resumed))
     }
@@ -376,7 +379,7 @@ impl Image {
             let sink = scanned.visitor.finish().map_err(|error| read.error(error))?;
             // What was read the second time is vouched for by that pass alone.
             let complete = scanned.pass == Pass::Complete;
-            Ok((sink, if complete { Verification::Blob } else { Verification::None }, Plan::Scan))
+            Ok((sink, if complete { Verification::Blob } else { Verification::None }, scanned.plan))
         };
         Ok(pass.boxed())
     }
@@ -450,10 +453,13 @@ impl Image {
 /// How a pass of [`Image::carve_with`] went.
 enum Progress {
     /// The layer has answered what it can; content that is small and complete comes along.
-    Held(Option<(Content, Vec<u8>)>),
+    Held(Option<(Content, Vec<u8>)>, Plan),
     /// The content has begun to flow.
     Streaming(Box<File>),
 }
+
+/// A pass of a hunt: where content went, and how it was come by.
+type Hunting = BoxFuture<'static, Result<(Sink, Plan), Error>>;
 
 /// Content on its way: where it went, what vouches for it, how it was read.
 type Fetching = BoxFuture<'static, Result<(Sink, Verification, Plan), Error>>;

@@ -306,7 +306,7 @@ impl Image {
                 Query { paths: selection.targets(), candidates, options: options.resolution(), extent };
             let (pass, resumed) = self.hunt(known, layer, query, Sink::Spool(store))?;
             store = match pass.await {
-                Ok(sink) => spooled(sink)?,
+                Ok((sink, _)) => spooled(sink)?,
                 // Nothing vouches for what an earlier pass has left. All is read once more.
                 Err(error) if resumed && error.is_corrupt() => {
                     self.layer(layer)?.forget();

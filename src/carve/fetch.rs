@@ -53,6 +53,10 @@ impl Visitor for Fetch {
         Ok(self.want())
     }
 
+    fn hops(&self) -> bool {
+        self.extent == Extent::Answered
+    }
+
     fn verifies(&self) -> bool {
         self.extent == Extent::Verified
     }

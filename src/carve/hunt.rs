@@ -167,6 +167,10 @@ impl Visitor for Hunt {
         Ok(self.want())
     }
 
+    fn hops(&self) -> bool {
+        self.extent == Extent::Answered
+    }
+
     fn verifies(&self) -> bool {
         self.extent == Extent::Verified
     }

@@ -4,13 +4,15 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::{
+    Plan,
     hash::{Expected, Hashes},
     record::Recording,
     visit::{Attention, Visitor, Want},
 };
 use crate::{
-    decompress::{self, Decompressor, Encoding},
+    decompress::{self, Checkpoint, Decompressor, Encoding, Restart},
     error::{Error, Kind},
+    offset::{Compressed, Position, Uncompressed},
     source::growing::Demand,
     tar::{self, Decoder},
     toc::spans::{Resume, Spans},
@@ -22,10 +24,15 @@ pub(super) const TAIL_BYTES: u64 = 1 << 20;
 /// Unpacked bytes decoded at a time.
 const BUFFER_BYTES: usize = 256 << 10;
 
+/// Content of at least so many bytes that nobody wants is hopped over: on a usual link that is longer than the way to the registry
+/// and back.
+const HOP_BYTES: u64 = 4 << 20;
+
 /// What comes to the thread.
 pub(super) enum Message {
     End,
-    Piece(Bytes),
+    /// Bytes, and where in the blob they lie.
+    Piece(Compressed, Bytes),
 }
 
 /// How a pass ended.
@@ -33,6 +40,8 @@ pub(super) enum Message {
 pub(crate) enum Pass {
     /// The whole blob was read, and hashed to its digest and DiffID.
     Complete,
+    /// The whole blob was seen but for content that nobody wanted: nothing vouches for it.
+    Hopped,
     /// The visitor wanted nothing more.
     Stopped,
 }
@@ -43,6 +52,8 @@ pub(crate) struct Scanned<V> {
     pub(crate) visitor: V,
     /// How it ended.
     pub(crate) pass: Pass,
+    /// How it was read.
+    pub(crate) plan: Plan,
     /// Where the blob can be decoded from, if that was recorded.
     pub(crate) spans: Option<Spans>,
 }
@@ -69,7 +80,8 @@ pub(super) struct Decode<V> {
     attention: Attention,
     size: u64,
     read: u64,
-    hashes: Hashes,
+    /// `None` once content has been left out.
+    hashes: Option<Hashes>,
     recording: Option<Recording>,
     spare: Option<Vec<u8>>,
 }
@@ -86,7 +98,7 @@ impl<V: Visitor> Decode<V> {
             attention: Attention::new(),
             size,
             read: 0,
-            hashes: Hashes::spawn(expected, resume.as_ref().and_then(|spans| spans.resume.as_ref()))?,
+            hashes: Some(Hashes::spawn(expected, resume.as_ref().and_then(|spans| spans.resume.as_ref()))?),
             recording: None,
             spare: None,
         };
@@ -112,15 +124,22 @@ impl<V: Visitor> Decode<V> {
         demand: &Demand,
     ) -> Result<Scanned<V>, Error> {
         while let Some(message) = pieces.blocking_recv() {
-            let Message::Piece(mut piece) = message else { return self.end() };
+            let Message::Piece(at, mut piece) = message else { return self.end() };
+            if at.0 != self.read {
+                // It was on its way when it was hopped over.
+                continue;
+            }
             let length = piece.len() as u64;
             self.read += length;
             while self.piece(&mut piece)? {
                 if self.stopped() {
-                    return self.stop();
+                    return Ok(self.stop());
                 }
             }
             demand.decoded(length);
+            if let Some(target) = self.hop()? {
+                demand.hop(target);
+            }
         }
         Err(Error::new(Kind::Other, "the reader was dropped"))
     }
@@ -137,13 +156,15 @@ impl<V: Visitor> Decode<V> {
             if let Some(recording) = &self.recording {
                 recording.blob(taken.clone());
             }
-            self.hashes.blob(taken);
+            if let Some(hashes) = &self.hashes {
+                hashes.blob(taken);
+            }
         }
         self.unpacked(buffer, length)?;
         if goes_on {
             let at = self.decompressor.position();
-            if checkpoint.is_some() {
-                self.hashes.mark(at);
+            if let Some(hashes) = self.hashes.as_ref().filter(|_| checkpoint.is_some()) {
+                hashes.mark(at);
             }
             if let Some(recording) = &self.recording {
                 recording.progress(at, checkpoint);
@@ -153,7 +174,8 @@ impl<V: Visitor> Decode<V> {
     }
 
     fn buffer(&mut self) -> Vec<u8> {
-        self.spare.take().or_else(|| self.hashes.recycled()).unwrap_or_else(|| vec![0; BUFFER_BYTES])
+        let recycled = || self.hashes.as_ref().and_then(Hashes::recycled);
+        self.spare.take().or_else(recycled).unwrap_or_else(|| vec![0; BUFFER_BYTES])
     }
 
     /// Gives unpacked bytes to the tar decoder, what it finds to the visitor, and the bytes to the hash thread.
@@ -169,11 +191,34 @@ impl<V: Visitor> Decode<V> {
                 Err(error) => self.refuse(error)?,
             }
         }
-        self.spare = match length {
-            0 => Some(buffer),
-            _ => self.hashes.unpacked(buffer, length, self.plain()),
+        self.spare = match &self.hashes {
+            Some(hashes) if length > 0 => hashes.unpacked(buffer, length, self.plain()),
+            _ => Some(buffer),
         };
         Ok(())
+    }
+
+    /// Leaves out what is left of content that nobody wants, if that is worth it: the place to go on at.
+    fn hop(&mut self) -> Result<Option<Compressed>, Error> {
+        let left = self.tar.content_left();
+        let is_wanted = self.attention.is_within() || !self.visitor.hops();
+        if left < HOP_BYTES || is_wanted || !self.plain() || self.not_tar.is_some() {
+            return Ok(None);
+        }
+        let at = self.decompressor.position();
+        let target = at.compressed.0.saturating_add(left);
+        if target > self.size {
+            // The end of the blob tells what is wrong with it.
+            return Ok(None);
+        }
+        self.tar.skip_content();
+        let (compressed, uncompressed) = (Compressed(target), Uncompressed(target));
+        let at = Position { compressed, uncompressed };
+        self.decompressor =
+            Decompressor::restart(Encoding::Plain, &Checkpoint { at, restart: Restart::Plain })?;
+        self.read = target;
+        (self.hashes, self.recording) = (None, None);
+        Ok(Some(compressed))
     }
 
     /// The blob has ended.
@@ -191,7 +236,10 @@ impl<V: Visitor> Decode<V> {
         }
         let (plain, end) = (self.plain(), self.decompressor.position());
         let encoding = self.decompressor.encoding().unwrap_or(Encoding::Plain);
-        self.hashes.verify(plain)?;
+        let pass = match self.hashes {
+            Some(hashes) => hashes.verify(plain).map(|()| Pass::Complete)?,
+            None => Pass::Hopped,
+        };
         if let Some(error) = self.not_tar {
             return Err(error.into());
         }
@@ -199,22 +247,25 @@ impl<V: Visitor> Decode<V> {
         // Nor is there reading from the middle where entries depend on headers far before them.
         let recording = self.recording.filter(|_| !self.tar.has_global());
         let spans = recording.and_then(|recording| recording.finish(encoding, end).ok());
-        Ok(Scanned { visitor: self.visitor, pass: Pass::Complete, spans })
+        let plan = if pass == Pass::Hopped { Plan::Hop } else { Plan::Scan };
+        Ok(Scanned { visitor: self.visitor, pass, plan, spans })
     }
 
     /// The visitor has all it wants.
-    fn stop(self) -> Result<Scanned<V>, Error> {
+    fn stop(self) -> Scanned<V> {
         let end = self.decompressor.position();
+        let plan = if self.hashes.is_none() { Plan::Hop } else { Plan::Scan };
         let recorded = (self.recording).zip(self.decompressor.encoding()).zip(self.tar.next_header());
         let spans = recorded.and_then(|((recording, encoding), next_header)| {
             let mut spans = recording.stop(encoding, end, next_header).ok()?;
             let last = spans.spans.last()?.at;
             // Without the hashes there is no going on, but what was seen can be read again.
             let unhashed = Resume { next_header, blob: None, unpacked: None };
-            spans.resume = Some(self.hashes.resume(last, next_header).unwrap_or(unhashed));
+            let hashed = self.hashes.and_then(|hashes| hashes.resume(last, next_header));
+            spans.resume = Some(hashed.unwrap_or(unhashed));
             Some(spans)
         });
-        Ok(Scanned { visitor: self.visitor, pass: Pass::Stopped, spans })
+        Scanned { visitor: self.visitor, pass: Pass::Stopped, plan, spans }
     }
 
     /// Fails, unless the rest of the blob is to be hashed before.
@@ -227,7 +278,8 @@ impl<V: Visitor> Decode<V> {
     }
 
     fn stopped(&self) -> bool {
-        self.attention.want == Want::Nothing && self.rest() > TAIL_BYTES
+        // What has hopped has no digest to come to.
+        self.attention.want == Want::Nothing && (self.rest() > TAIL_BYTES || self.hashes.is_none())
     }
 
     /// How much of the blob has not been read, in bytes.

@@ -128,7 +128,7 @@ impl Layer {
 
     /// Keeps what a pass has found: for further questions about this image, and on disk for later ones.
     pub(crate) fn keep(&self, mut table: LayerTable, pass: Pass, spans: Option<Spans>) {
-        if pass == Pass::Complete {
+        if pass != Pass::Stopped {
             table.complete();
         }
         self.warn_of(&table);
@@ -136,6 +136,7 @@ impl Layer {
         let toc = Arc::new(LayerToc { entries: table, content });
         self.knowledge.keep(match pass {
             Pass::Complete => Known::Wholly(Arc::clone(&toc), Verification::Blob),
+            Pass::Hopped => Known::Wholly(Arc::clone(&toc), Verification::None),
             Pass::Stopped => Known::Partly(Arc::clone(&toc)),
         });
         self.store(toc);

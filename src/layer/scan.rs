@@ -14,7 +14,8 @@ use std::{
     thread,
 };
 
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -31,7 +32,7 @@ use crate::{
     offset::Compressed,
     progress::Progress,
     source::{
-        Source,
+        ByteStream, Source,
         growing::{Demand, Growing},
     },
     toc::spans::Spans,
@@ -126,14 +127,15 @@ async fn pump(
     demand: Arc<Demand>,
     pieces: mpsc::Sender<Message>,
 ) -> Result<(), crate::source::Error> {
+    let source = Arc::clone(&job.source);
     let mut stream = match job.reading {
-        Reading::Growing => Growing::new(Arc::clone(&job.source), from, demand).boxed(),
-        Reading::Whole => job.source.open(from..Compressed(job.source.size())).await?,
+        Reading::Growing => Growing::new(source, from, demand).located().boxed(),
+        Reading::Whole => located(from, source.open(from..Compressed(source.size())).await?).boxed(),
     };
     job.progress.layer_advanced(job.layer, from.0);
-    while let Some(piece) = stream.try_next().await? {
+    while let Some((at, piece)) = stream.try_next().await? {
         job.progress.layer_advanced(job.layer, piece.len() as u64);
-        if pieces.send(Message::Piece(piece)).await.is_err() {
+        if pieces.send(Message::Piece(at, piece)).await.is_err() {
             // The decoder has all it wants; its result is on the way.
             return Ok(());
         }
@@ -141,6 +143,18 @@ async fn pump(
     // Without this message a closed channel means that the reader was dropped.
     let _ = pieces.send(Message::End).await;
     Ok(())
+}
+
+/// A stream's pieces with their places.
+fn located(
+    mut at: Compressed,
+    stream: ByteStream,
+) -> impl Stream<Item = Result<(Compressed, Bytes), crate::source::Error>> + Send {
+    stream.map_ok(move |piece| {
+        let start = at;
+        at.0 += piece.len() as u64;
+        (start, piece)
+    })
 }
 
 /// What a thread gave, once it has ended.

@@ -44,6 +44,11 @@ pub(crate) trait Visitor: Send + 'static {
         Ok(Want::Entries)
     }
 
+    /// Whether content that is not wanted may be left out where the blob is not compressed, and with it the proof of its digest.
+    fn hops(&self) -> bool {
+        false
+    }
+
     /// Whether a blob that turns out to be no layer is read to its end, to tell whether it is the right blob.
     fn verifies(&self) -> bool {
         false

@@ -20,7 +20,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, task::AtomicWaker};
+use futures_util::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream, task::AtomicWaker};
 
 use super::{ByteStream, Error, Source};
 use crate::offset::Compressed;
@@ -44,16 +44,35 @@ const FEWER_BYTES: u64 = 4 << 20;
 const RANGES: usize = 4;
 
 /// How far a reader has come with what it was given: it is what lets further ranges be asked for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Demand {
+    /// Since the start or the last hop.
     decoded: AtomicU64,
+    /// Where to go on, if not at what follows; [`NO_HOP`] if there.
+    hop: AtomicU64,
     waker: AtomicWaker,
+}
+
+/// No hop is due.
+const NO_HOP: u64 = u64::MAX;
+
+impl Default for Demand {
+    fn default() -> Self {
+        Self { decoded: AtomicU64::new(0), hop: AtomicU64::new(NO_HOP), waker: AtomicWaker::new() }
+    }
 }
 
 impl Demand {
     /// `bytes` more of the blob have been decoded, and the reader goes on.
     pub(crate) fn decoded(&self, bytes: u64) {
         self.decoded.fetch_add(bytes, Ordering::Relaxed);
+        self.waker.wake();
+    }
+
+    /// The reader goes on at `place`, and wants nothing of what lies before.
+    pub(crate) fn hop(&self, place: Compressed) {
+        self.decoded.store(0, Ordering::Relaxed);
+        self.hop.store(place.0, Ordering::Release);
         self.waker.wake();
     }
 }
@@ -65,6 +84,8 @@ pub(crate) struct Growing {
     start: u64,
     /// Up to where ranges were asked for.
     requested: u64,
+    /// Up to where bytes were given.
+    given: u64,
     parts: VecDeque<Part>,
 }
 
@@ -79,12 +100,30 @@ enum Part {
 impl Growing {
     /// Reads `source` from `start` to its end as far as `demand` goes on.
     pub(crate) fn new(source: Arc<dyn Source>, start: Compressed, demand: Arc<Demand>) -> Self {
-        Self { source, demand, start: start.0, requested: start.0, parts: VecDeque::new() }
+        Self { source, demand, start: start.0, requested: start.0, given: start.0, parts: VecDeque::new() }
     }
 
     /// Whether the last byte of the blob has been asked for.
     pub(crate) fn is_requested(&self) -> bool {
         self.requested >= self.source.size()
+    }
+
+    /// The pieces with their places in the blob.
+    pub(crate) fn located(self) -> impl Stream<Item = Result<(Compressed, Bytes), Error>> + Send {
+        stream::unfold(self, |mut growing| async move {
+            let piece = growing.next().await?;
+            let located = piece.map(|piece| (Compressed(growing.given - piece.len() as u64), piece));
+            Some((located, growing))
+        })
+    }
+
+    /// Follows the reader if it has hopped.
+    fn hop(&mut self) {
+        let place = self.demand.hop.swap(NO_HOP, Ordering::Acquire);
+        if place != NO_HOP {
+            self.parts.clear();
+            (self.start, self.requested, self.given) = (place, place, place);
+        }
     }
 
     /// Asks for what may be asked for.
@@ -111,6 +150,7 @@ impl Stream for Growing {
         loop {
             // Before the check: what is decoded after it wakes this task.
             this.demand.waker.register(context.waker());
+            this.hop();
             this.request();
             // Those behind the first one are only sent on their way.
             for part in &mut this.parts {
@@ -128,6 +168,9 @@ impl Stream for Growing {
                     Poll::Ready(None) => {}
                     other => {
                         this.parts.push_front(Part::Open(stream));
+                        if let Poll::Ready(Some(Ok(piece))) = &other {
+                            this.given += piece.len() as u64;
+                        }
                         return other;
                     }
                 },

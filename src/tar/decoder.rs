@@ -184,16 +184,23 @@ impl Decoder {
         self.has_global
     }
 
+    /// How many stored bytes of the current entry's content, padding included, lie ahead.
+    pub(crate) fn content_left(&self) -> u64 {
+        match &self.state {
+            State::Content { extents, padding } => extents.stored_ahead().saturating_add(*padding),
+            State::Skip { missing, padding } => missing.saturating_add(*padding),
+            _ => 0,
+        }
+    }
+
     /// Skips what is left of the current entry's stored content, holes included: returns how many bytes of the
     /// stream, padding included, the caller must leave out before the next call. `EntryEnd` still comes. Elsewhere 0.
     pub(crate) fn skip_content(&mut self) -> u64 {
-        let bytes = match &self.state {
-            State::Content { extents, padding } => extents.stored_ahead().saturating_add(*padding),
-            State::Skip { missing, padding } => missing.saturating_add(*padding),
-            _ => return 0,
-        };
-        self.consumed = self.consumed.saturating_add(bytes);
-        self.state = State::Skip { missing: 0, padding: 0 };
+        let bytes = self.content_left();
+        if bytes > 0 {
+            self.consumed = self.consumed.saturating_add(bytes);
+            self.state = State::Skip { missing: 0, padding: 0 };
+        }
         bytes
     }
 

@@ -93,3 +93,46 @@ fn a_file_at_the_front_of_a_big_layer_costs_a_fraction_of_it() {
     assert!(fetched < all / 8, "{fetched} of {all}");
     assert_eq!((number(&ran, "requests"), exchanges.len()), (3, 3));
 }
+
+#[test]
+fn a_plain_layer_is_read_from_header_to_header() {
+    let registry = DockerRegistry::open();
+    let big = |seed| Noise::new(seed).bytes(12 << 20);
+    let tar = Tar::new().file("one", big(1)).file("two", big(2)).file("end", "here").finish();
+    let layout = Layout::of(&Image::new().layer(Layer::new(&tar, Compression::None)));
+    push(&layout, "latest", &format!("{}/one:1", registry.host()), Trust::Plain);
+    let recorder = Recorder::before(&registry.host());
+    let image = format!("{}/one:1", recorder.host());
+    let ran = Program::new(["carve", &image, "/end", "--no-cache"]).run().done();
+    assert_eq!(ran.stdout, b"here");
+    assert_eq!((&ran.report["plan"], &ran.report["verified"]), (&"hop".into(), &"none".into()));
+    // Two hops, and what was on its way at each of them.
+    assert!(number(&ran, "bytes_fetched") < 4 << 20, "{}", ran.report);
+    // Hopping shows what is not there, too; proof needs every byte.
+    Program::new(["carve", &image, "/none", "--no-cache"]).run().failed(3);
+    let ran = Program::new(["carve", &image, "/end", "--no-cache", "--verify"]).run().done();
+    assert_eq!((&ran.report["plan"], &ran.report["verified"]), (&"scan".into(), &"blob".into()));
+    recorder.settled();
+}
+
+#[test]
+fn a_plain_layer_that_is_cut_inside_content_is_corrupt() {
+    let mut tar = Tar::new().file("one", Noise::new(1).bytes(12 << 20)).file("end", "here").finish();
+    tar.truncate(8 << 20);
+    let layout = Layout::of(&Image::new().layer(Layer::new(&tar, Compression::None)));
+    Program::new(["carve", &layout.reference("latest"), "/end", "--no-cache"]).run().failed(8);
+}
+
+#[test]
+fn a_file_near_the_start_of_a_layer_costs_little_more_than_the_first_range() {
+    let registry = DockerRegistry::open();
+    let tar = Tar::new().file("early", "here").file("rest", Noise::new(5).bytes(16 << 20)).finish();
+    let layout = Layout::of(&Image::new().layer(Layer::new(&tar, Compression::Gzip)));
+    push(&layout, "latest", &format!("{}/one:1", registry.host()), Trust::Plain);
+    let recorder = Recorder::before(&registry.host());
+    let image = format!("{}/one:1", recorder.host());
+    let ran = Program::new(["carve", &image, "/early", "--no-cache"]).run().done();
+    assert!(number(&ran, "bytes_fetched") < (128 << 10) + 4096, "{}", ran.report);
+    assert_eq!(number(&ran, "requests"), 3);
+    recorder.settled();
+}
