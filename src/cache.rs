@@ -303,6 +303,11 @@ impl Cache {
         }
     }
 
+    /// Whether there is a key to sign with.
+    pub(crate) fn can_sign(&self) -> bool {
+        self.keys.can_sign()
+    }
+
     /// Stores the table that `write` writes, in place of the one there is; `false` if that did not come about. A complete one, to
     /// be made only by a pass that was verified, is signed and shared if there is a key for that.
     pub(crate) fn put_toc(
@@ -316,6 +321,25 @@ impl Cache {
             self.share(&key, layer);
         }
         is_stored
+    }
+
+    /// Whether there is a key under which tables of others are believed.
+    pub(crate) fn can_trust(&self) -> bool {
+        self.keys.can_trust()
+    }
+
+    /// The signature under which others believe this table of the layer; `None` without a key to sign with.
+    pub(crate) fn sign(&self, layer: &Digest, table: &[u8]) -> Option<Vec<u8>> {
+        self.keys.sign(layer, table)
+    }
+
+    /// Stores a table of the layer that others have made, if a trusted key vouches for it.
+    pub(crate) fn adopt(&self, layer: &Digest, table: &[u8], signature: &[u8]) -> bool {
+        let is_trusted = self.keys.holds(layer, table, signature);
+        if is_trusted {
+            self.write(&Key::Toc(layer.clone()), &mut |out| out.write_all(table));
+        }
+        is_trusted
     }
 
     fn share(&self, key: &Key, layer: &Digest) {

@@ -61,6 +61,7 @@ pub(crate) fn main() -> ExitCode {
         Invocation::Toc(arguments) => match arguments.action {
             TocAction::Build(arguments) => Command::TocBuild(arguments),
             TocAction::Keygen { output } => return toc::main(&output),
+            TocAction::Push(arguments) => Command::TocPush(arguments),
         },
     };
     let common = command.common();
@@ -114,5 +115,6 @@ async fn run(command: &Command, console: &Console, report: &mut Report) -> Resul
         Command::Carve(arguments) => carve::run(arguments, console, report).await,
         Command::Peek(arguments) => peek::run(arguments, console, report).await,
         Command::TocBuild(arguments) => toc::build(arguments, console, report).await,
+        Command::TocPush(arguments) => toc::push(arguments, console, report).await,
     }
 }

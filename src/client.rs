@@ -19,8 +19,10 @@ use crate::{
 };
 
 mod login;
+mod push;
 
 pub use login::{DeviceSignIn, Login};
+pub use push::PushedArtifact;
 
 /// Opens images. Cheap to clone; clones share connections and settings.
 ///
@@ -123,6 +125,13 @@ impl Client {
     }
 
     async fn session(&self, reference: &Reference) -> Result<Arc<Session>, Error> {
+        let (repository, credential) = self.access(reference).await?;
+        let (http, progress) = (Arc::clone(&self.http), Arc::clone(&self.progress));
+        Ok(Session::with_progress(http, repository, credential, progress))
+    }
+
+    /// A repository, and the credential for it.
+    async fn access(&self, reference: &Reference) -> Result<(Repository, Option<Credential>), Error> {
         let (host, name) = (reference.api_host().to_owned(), reference.repository().to_owned());
         let mut given = self.credentials.iter().rev();
         let given = given.find(|(registry, _)| registry == reference.registry() || *registry == host);
@@ -130,8 +139,7 @@ impl Client {
             Some((_, credential)) => Some(credential.clone()),
             None => self.stored(reference.registry(), reference.repository()).await?,
         };
-        let (http, progress) = (Arc::clone(&self.http), Arc::clone(&self.progress));
-        Ok(Session::with_progress(http, Repository { host, name }, credential, progress))
+        Ok((Repository { host, name }, credential))
     }
 
     /// What the sources have for a repository. They block, so they are asked away from the workers.

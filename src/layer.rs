@@ -17,6 +17,7 @@ mod hash;
 pub(crate) mod known;
 mod learn;
 mod plan;
+pub(crate) mod pushed;
 pub(crate) mod record;
 pub(crate) mod scan;
 mod visit;

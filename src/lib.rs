@@ -53,7 +53,7 @@ pub use auth::{
 };
 pub use cache::{Cache, CacheError, CacheOptions, CachedTable, Removed, SigningKey, parse_size};
 pub use carve::{CarveOptions, Collection, File, Item, Outcome, Selection};
-pub use client::{Client, ClientBuilder, DeviceSignIn, Login, Transferred};
+pub use client::{Client, ClientBuilder, DeviceSignIn, Login, PushedArtifact, Transferred};
 pub use error::Error;
 pub use image::Image;
 pub use layer::{BuiltToc, Entries, Layer, Plan, Verification};

@@ -137,6 +137,8 @@ pub enum RequestMethod {
     Head,
     /// HTTP's POST.
     Post,
+    /// HTTP's PUT.
+    Put,
     /// Reading from a local image.
     Read,
 }
@@ -195,6 +197,7 @@ impl fmt::Display for RequestMethod {
             Self::Get => "GET",
             Self::Head => "HEAD",
             Self::Post => "POST",
+            Self::Put => "PUT",
             Self::Read => "read",
         })
     }

@@ -152,10 +152,28 @@ impl Keys {
         self.signer.is_some()
     }
 
+    /// Whether there is a key to believe.
+    pub(super) fn can_trust(&self) -> bool {
+        !self.trusted.is_empty()
+    }
+
+    /// The signature for a table of this layer; `None` if there is no key to sign with, or if that is no table.
+    pub(super) fn sign(&self, layer: &Digest, table: &[u8]) -> Option<Vec<u8>> {
+        Some(self.signer.as_ref()?.pair.sign(&statement(layer, table)?).as_ref().to_vec())
+    }
+
+    /// Whether a trusted key made this signature for a table of this layer.
+    pub(super) fn holds(&self, layer: &Digest, table: &[u8], signature: &[u8]) -> bool {
+        statement(layer, table).is_some_and(|statement| {
+            let holds =
+                |key: &[u8; 32]| UnparsedPublicKey::new(&ED25519, key).verify(&statement, signature).is_ok();
+            self.trusted.iter().any(holds)
+        })
+    }
+
     /// What follows the table in a shared object; `None` if there is no key to sign with, or if that is no table.
     pub(super) fn seal(&self, layer: &Digest, table: &[u8]) -> Option<Vec<u8>> {
-        let signature = self.signer.as_ref()?.pair.sign(&statement(layer, table)?);
-        Some([signature.as_ref(), MARK].concat())
+        Some([self.sign(layer, table)?.as_slice(), MARK].concat())
     }
 
     /// Takes a shared object apart.
@@ -171,12 +189,7 @@ impl Keys {
             return Opened::Hint(object);
         };
         let table = object.slice(..length);
-        let is_trusted = statement(layer, &table).is_some_and(|statement| {
-            let holds =
-                |key: &[u8; 32]| UnparsedPublicKey::new(&ED25519, key).verify(&statement, signature).is_ok();
-            self.trusted.iter().any(holds)
-        });
-        if is_trusted { Opened::Trusted(table) } else { Opened::Hint(table) }
+        if self.holds(layer, &table, signature) { Opened::Trusted(table) } else { Opened::Hint(table) }
     }
 }
 

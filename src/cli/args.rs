@@ -66,6 +66,11 @@ const TOC_BUILD_NOTES: &str = "\
 Prints a line a layer, base first: digest, entries, size of the table, and whether it was made now or kept from \
 before. Every layer that is read is verified.";
 
+const TOC_PUSH_NOTES: &str = "\
+Makes the tables that are not there yet, as `toc build` does, and signs them with the private key that \
+$LAYERSLAYER_TOC_KEY names. Whoever has the public key in $LAYERSLAYER_TOC_KEY finds and believes them. Prints the \
+digest of the artifact.";
+
 const CARVE_EXAMPLES: &str = "\
 Examples:
   layerslayer carve ubuntu:24.04 /etc/passwd                 to stdout
@@ -106,6 +111,17 @@ pub(crate) enum TocAction {
         #[arg(short, long, value_name = "FILE", default_value = "layerslayer-toc.pem")]
         output: PathBuf,
     },
+    Push(TocPushArguments),
+}
+
+/// Store the signed tables of an image's layers beside it in its registry, for others to find
+#[derive(Args, Debug)]
+#[command(arg_required_else_help = true, after_help = TOC_PUSH_NOTES)]
+pub(crate) struct TocPushArguments {
+    /// NAME[:TAG][@DIGEST]
+    pub(crate) image: String,
+    #[command(flatten)]
+    pub(crate) common: Common,
 }
 
 /// Read every layer of an image once and keep its table of contents: later questions cost one request
@@ -155,6 +171,9 @@ pub(crate) enum Command {
     /// `toc build`, which `toc` has.
     #[command(skip)]
     TocBuild(TocBuildArguments),
+    /// `toc push`, which `toc` has.
+    #[command(skip)]
+    TocPush(TocPushArguments),
 }
 
 impl Command {
@@ -164,6 +183,7 @@ impl Command {
             Self::Carve(arguments) => &arguments.common,
             Self::Peek(arguments) => &arguments.common,
             Self::TocBuild(arguments) => &arguments.common,
+            Self::TocPush(arguments) => &arguments.common,
         }
     }
 
@@ -178,6 +198,7 @@ impl Command {
             Self::Carve(arguments) => &arguments.image,
             Self::Peek(arguments) => &arguments.image,
             Self::TocBuild(arguments) => &arguments.image,
+            Self::TocPush(arguments) => &arguments.image,
         }
     }
 
@@ -187,6 +208,7 @@ impl Command {
             Self::Carve(_) => "carve",
             Self::Peek(_) => "peek",
             Self::TocBuild(_) => "toc build",
+            Self::TocPush(_) => "toc push",
         }
     }
 }

@@ -61,7 +61,7 @@ impl Report {
         let texts = match command {
             Command::Carve(arguments) => [&arguments.paths[..], &arguments.globs].concat(),
             Command::Peek(arguments) => arguments.globs.clone(),
-            Command::TocBuild(_) => Vec::new(),
+            Command::TocBuild(_) | Command::TocPush(_) => Vec::new(),
         };
         let mut paths: Vec<_> = texts.iter().map(|path| path.to_string_lossy().into_owned()).collect();
         let path = match paths.len() {

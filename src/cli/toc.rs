@@ -14,7 +14,7 @@ use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
 use super::{
-    args::TocBuildArguments,
+    args::{TocBuildArguments, TocPushArguments},
     connect::{self, Connection},
     console::Console,
     exit::{Exit, Failure, chain},
@@ -86,6 +86,38 @@ pub(crate) async fn build(
         true => Json::new(&mut out).end().map_err(unwritten),
         false => Ok(()),
     }
+}
+
+/// Runs `toc push`.
+pub(crate) async fn push(
+    arguments: &TocPushArguments,
+    console: &Console,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let common = &arguments.common;
+    if common.no_cache {
+        return Err(Failure::usage(
+            "`toc push` takes tables from the cache: it makes no sense with --no-cache",
+        ));
+    }
+    let Connection { client, image, writes: _writes } =
+        connect::open(&arguments.image, common, console, report).await?;
+    let pushed = client.push_tocs(&image).await;
+    report.read_by(&client);
+    let pushed = pushed?;
+    let mut out = console.stdout()?;
+    let written = match common.json {
+        true => {
+            let (digest, tocs, bytes) = (pushed.digest.to_string(), pushed.tocs, pushed.bytes);
+            let mut lines = Json::new(&mut out);
+            lines.image(&ImageFacts::of(&image)).and_then(|()| {
+                lines.pushed(&digest, tocs, bytes)?;
+                lines.end()
+            })
+        }
+        false => writeln!(out, "{}", pushed.digest),
+    };
+    written.and_then(|()| out.flush()).map_err(|error| Failure::writing("stdout", &error))
 }
 
 fn line(out: &mut impl Write, toc: &BuiltToc, json: bool) -> io::Result<()> {

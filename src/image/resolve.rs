@@ -8,7 +8,7 @@ use super::{Image, Inner, docker_archive, documents::Documents, oci_layout};
 use crate::{
     cache::Cache,
     error::{Error, Kind},
-    layer::{Layer, known::Knowledge},
+    layer::{Layer, known::Knowledge, pushed::PushedTocs},
     limits,
     oci::{
         digest::Digest,
@@ -53,8 +53,8 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    fn knowledge(&self) -> Arc<Knowledge> {
-        Arc::new(Knowledge::new(self.cache.clone()))
+    fn knowledge(&self, pushed: Option<&Arc<PushedTocs>>) -> Arc<Knowledge> {
+        Arc::new(Knowledge::new(self.cache.clone(), pushed.cloned()))
     }
 }
 
@@ -97,7 +97,7 @@ pub(crate) async fn docker_archive(request: Request, path: &Path) -> Result<Imag
         media_type: layer.media_type,
         created_by: saved.config.created_by(index).map(str::to_owned),
         annotations: Arc::default(),
-        knowledge: request.knowledge(),
+        knowledge: request.knowledge(None),
         source: Arc::new(Told::new(layer.blob, layer.diff_id, Arc::clone(&request.progress))),
         progress: Arc::clone(&request.progress),
     });
@@ -214,6 +214,13 @@ async fn image(
     }
     let known = diff_ids.len() == manifest.layers().len();
     let name: Arc<str> = request.reference.to_string().into();
+    // To look for what nobody vouches for costs requests in vain.
+    let pushed = match origin {
+        Origin::Registry(documents) if request.cache.as_ref().is_some_and(Cache::can_trust) => {
+            Some(Arc::new(PushedTocs::new(Arc::clone(documents.session()), digest.clone())))
+        }
+        Origin::Layout(_) | Origin::Registry(_) => None,
+    };
     let mut layers = Vec::with_capacity(manifest.layers().len());
     for (index, descriptor) in manifest.layers().iter().enumerate() {
         layers.push(Layer {
@@ -225,7 +232,7 @@ async fn image(
             media_type: descriptor.media_type().clone(),
             created_by: config.created_by(index).map(str::to_owned),
             annotations: Arc::new(descriptor.annotations().clone()),
-            knowledge: request.knowledge(),
+            knowledge: request.knowledge(pushed.as_ref()),
             source: origin.blob(descriptor, &request.progress),
             progress: Arc::clone(&request.progress),
         });

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Verification;
+use super::{Verification, pushed::PushedTocs};
 use crate::{
     cache::Cache,
     toc::{ContentMap, LayerToc, entries::LayerTable},
@@ -57,6 +57,8 @@ pub(crate) struct Knowledge {
     asked: Mutex<Asked>,
     /// Where tables of contents are kept between runs.
     pub(super) cache: Option<Cache>,
+    /// What others have stored beside the image, where it may be believed.
+    pub(super) pushed: Option<Arc<PushedTocs>>,
 }
 
 /// Where the layer's table was looked for already.
@@ -64,6 +66,7 @@ pub(crate) struct Knowledge {
 struct Asked {
     blob: bool,
     cache: bool,
+    registry: bool,
 }
 
 /// A place to look for a layer's table.
@@ -73,12 +76,14 @@ pub(super) enum Place {
     Blob,
     /// The cache.
     Cache,
+    /// Beside the image.
+    Registry,
 }
 
 impl Knowledge {
     /// That of a layer of which nothing is known.
-    pub(crate) fn new(cache: Option<Cache>) -> Self {
-        Self { known: Mutex::new(Known::nothing()), asked: Mutex::default(), cache }
+    pub(crate) fn new(cache: Option<Cache>, pushed: Option<Arc<PushedTocs>>) -> Self {
+        Self { known: Mutex::new(Known::nothing()), asked: Mutex::default(), cache, pushed }
     }
 
     /// What is known now.
@@ -110,6 +115,7 @@ impl Knowledge {
         let asked = match place {
             Place::Blob => &mut asked.blob,
             Place::Cache => &mut asked.cache,
+            Place::Registry => &mut asked.registry,
         };
         !std::mem::replace(asked, true)
     }

@@ -1,7 +1,7 @@
 //! What can be known of a layer without streaming it, and what is kept of one that was streamed.
 //!
 //! ```text
-//! the cache ─▶ a table inside the blob ─▶ (a pass over the layer) ─▶ the cache
+//! the cache ─▶ a table inside the blob ─▶ one pushed beside the image ─▶ (a pass over the layer) ─▶ the cache
 //! ```
 
 use std::{ops::Range, sync::Arc};
@@ -35,6 +35,41 @@ impl Layer {
     /// Looks for a table of contents where none has been looked for yet; `least` is what must vouch for it. Tells whether more is
     /// known now.
     pub(crate) async fn learn(&self, least: Verification) -> Result<bool, Error> {
+        if self.learn_here(least).await? {
+            return Ok(true);
+        }
+        Ok(least <= Verification::Span && self.knowledge.ask(Place::Registry) && self.learn_pushed().await)
+    }
+
+    /// Looks for a signed table beside the image.
+    async fn learn_pushed(&self) -> bool {
+        let (Some(pushed), Some(cache)) = (&self.knowledge.pushed, self.knowledge.cache.clone()) else {
+            return false;
+        };
+        let Some(digest) = self.digest.clone() else { return false };
+        let warn = |problem: &str| {
+            let name = &self.name;
+            let message = format!("the table of contents that was pushed for layer {name} is not used");
+            self.progress.warning(&format!("{message}: {problem}"));
+            false
+        };
+        let (table, signature) = match pushed.table(&digest, self.size()).await {
+            Ok(Some(found)) => found,
+            Ok(None) => return false,
+            Err(error) => return warn(&error.to_string()),
+        };
+        let adopt = move || cache.adopt(&digest, &table, &signature);
+        if !tokio::task::spawn_blocking(adopt).await.unwrap_or(false) {
+            return warn("no trusted key vouches for it");
+        }
+        let Some(known) = self.cached(Verification::Span).await else { return false };
+        self.warn_of(known.table());
+        self.knowledge.keep(known);
+        true
+    }
+
+    /// Looks in the cache and inside the blob.
+    async fn learn_here(&self, least: Verification) -> Result<bool, Error> {
         if least > Verification::Span {
             return Ok(false);
         }

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{Client, redirect::Policy};
 pub(super) use reqwest::{
@@ -98,10 +99,14 @@ pub(super) struct Counters {
 /// What a request asks for. Holds secrets: a form may have a refresh token.
 #[derive(Clone)]
 pub(super) enum Method {
+    /// Posts nothing.
+    Begin,
     Get,
     Head,
     /// Posts this form.
     Post(String),
+    /// Puts this content of that type.
+    Put(Bytes, &'static str),
 }
 
 impl Method {
@@ -109,7 +114,8 @@ impl Method {
         match self {
             Self::Get => RequestMethod::Get,
             Self::Head => RequestMethod::Head,
-            Self::Post(_) => RequestMethod::Post,
+            Self::Begin | Self::Post(_) => RequestMethod::Post,
+            Self::Put(..) => RequestMethod::Put,
         }
     }
 }
@@ -162,7 +168,12 @@ impl Http {
             if is_proxied { &self.proxied } else { self.direct.get(&floor).unwrap_or(&self.proxied) };
         // Blobs are raw bytes: nothing may compress them on their way.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let mut patience = self.stall_window;
         let request = match method {
+            Method::Begin => {
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+                client.post(url.clone())
+            }
             Method::Get => client.get(url.clone()),
             Method::Head => client.head(url.clone()),
             Method::Post(form) => {
@@ -170,9 +181,14 @@ impl Http {
                 headers.insert(header::CONTENT_TYPE, form_type);
                 client.post(url.clone()).body(form)
             }
+            Method::Put(content, content_type) => {
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+                patience += Duration::from_secs(content.len() as u64 / STALL_BYTES_PER_SECOND);
+                client.put(url.clone()).body(content)
+            }
         };
         counters.requests.fetch_add(1, Ordering::Relaxed);
-        let sent = tokio::time::timeout(self.stall_window, request.headers(headers).send()).await;
+        let sent = tokio::time::timeout(patience, request.headers(headers).send()).await;
         let Ok(sent) = sent else { return Err(Failure::stalled(self.stall_window)) };
         let response = sent.map_err(Failure::from_reqwest)?;
         ongoing.answered(response.status().as_u16());

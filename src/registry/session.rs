@@ -33,6 +33,7 @@ use crate::{
 };
 
 pub(crate) mod login;
+mod push;
 mod renewal;
 mod request;
 #[cfg(test)]
@@ -57,6 +58,8 @@ pub(crate) struct Session {
     links: Mutex<Links>,
     ranges_ignored: AtomicBool,
     is_closed: AtomicBool,
+    /// Tokens are to allow storing, too.
+    pushes: bool,
 }
 
 /// How the registry is reached.
@@ -131,6 +134,25 @@ impl Session {
         credential: Option<Credential>,
         progress: Arc<dyn Progress>,
     ) -> Arc<Self> {
+        Arc::new(Self::open(http, repository, credential, progress))
+    }
+
+    /// A session that may store something, too.
+    pub(crate) fn pushing(
+        http: Arc<Http>,
+        repository: Repository,
+        credential: Option<Credential>,
+        progress: Arc<dyn Progress>,
+    ) -> Arc<Self> {
+        Arc::new(Self { pushes: true, ..Self::open(http, repository, credential, progress) })
+    }
+
+    fn open(
+        http: Arc<Http>,
+        repository: Repository,
+        credential: Option<Credential>,
+        progress: Arc<dyn Progress>,
+    ) -> Self {
         let is_loopback = http::is_loopback(host_without_port(&repository.host));
         let origin = Origin {
             is_plain: http.plain_http || is_loopback,
@@ -139,7 +161,7 @@ impl Session {
             silences: 0,
             peer: None,
         };
-        Arc::new(Self {
+        Self {
             counters: Arc::clone(&http.counters),
             http,
             repository,
@@ -149,7 +171,8 @@ impl Session {
             links: Mutex::default(),
             ranges_ignored: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
-        })
+            pushes: false,
+        }
     }
 
     /// Whether the registry has answered a range with the whole blob.

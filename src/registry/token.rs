@@ -111,8 +111,9 @@ pub(super) fn realm(text: &str, is_registry_plain: bool) -> Result<Url, String> 
     }
 }
 
-/// The scopes to ask for: those of the challenge, none beyond pulling; without any, pulling from the repository.
-pub(super) fn scopes(challenge: Option<&str>, repository: &str) -> Vec<String> {
+/// The scopes to ask for: those of the challenge, none beyond pulling; without any, pulling from the repository; and pushing to
+/// it, alone, if that `pushes`.
+pub(super) fn scopes(challenge: Option<&str>, repository: &str, pushes: bool) -> Vec<String> {
     // The resource's name may hold a port: the type ends at the first colon, the actions begin at the last.
     let reduced = challenge.unwrap_or_default().split_ascii_whitespace().filter_map(|scope| {
         let (resource, _) = scope.rsplit_once(':')?;
@@ -121,8 +122,13 @@ pub(super) fn scopes(challenge: Option<&str>, repository: &str) -> Vec<String> {
         if is_repository && !name.is_empty() { Some(format!("{resource}:pull")) } else { None }
     });
     let mut scopes: Vec<String> = reduced.collect();
+    let own = format!("repository:{repository}:pull");
+    if pushes {
+        scopes.retain(|scope| *scope != own);
+        scopes.push(format!("{own},push"));
+    }
     if scopes.is_empty() {
-        scopes.push(format!("repository:{repository}:pull"));
+        scopes.push(own);
     }
     scopes.sort();
     scopes.dedup();
@@ -331,15 +337,29 @@ mod tests {
     #[test]
     fn scopes_are_reduced_to_pulling_and_sorted() {
         let own = vec!["repository:a/b:pull".to_owned()];
-        assert_eq!(scopes(None, "a/b"), own);
-        assert_eq!(scopes(Some(""), "a/b"), own);
-        assert_eq!(scopes(Some("repository:a/b:pull,push"), "a/b"), own);
-        assert_eq!(scopes(Some("repository:a/b:* registry:catalog:* nonsense"), "a/b"), own);
+        assert_eq!(scopes(None, "a/b", false), own);
+        assert_eq!(scopes(Some(""), "a/b", false), own);
+        assert_eq!(scopes(Some("repository:a/b:pull,push"), "a/b", false), own);
+        assert_eq!(scopes(Some("repository:a/b:* registry:catalog:* nonsense"), "a/b", false), own);
         assert_eq!(
-            scopes(Some("repository:x/y:pull,push repository:host:5000/b:pull repository:x/y:pull"), "x/y"),
+            scopes(
+                Some("repository:x/y:pull,push repository:host:5000/b:pull repository:x/y:pull"),
+                "x/y",
+                false
+            ),
             ["repository:host:5000/b:pull", "repository:x/y:pull"]
         );
-        assert_eq!(scopes(Some("repository(plugin):p/q:pull"), "p/q"), ["repository(plugin):p/q:pull"]);
+        assert_eq!(
+            scopes(Some("repository(plugin):p/q:pull"), "p/q", false),
+            ["repository(plugin):p/q:pull"]
+        );
+        let pushing = vec!["repository:a/b:pull,push".to_owned()];
+        assert_eq!(scopes(None, "a/b", true), pushing);
+        assert_eq!(scopes(Some("repository:a/b:pull,push,delete"), "a/b", true), pushing);
+        assert_eq!(
+            scopes(Some("repository:x/y:pull,push"), "a/b", true),
+            ["repository:a/b:pull,push", "repository:x/y:pull"]
+        );
     }
 
     #[test]

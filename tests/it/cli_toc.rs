@@ -13,7 +13,7 @@ use crate::support::{
         self, Layout, Tar,
         transport::{Trust, push},
     },
-    program::Program,
+    program::{Program, Ran},
     recorder::Recorder,
     tools,
 };
@@ -154,4 +154,118 @@ fn tables_cannot_be_made_without_a_place_for_them() {
     assert!(refused.stderr.contains("without a cache"), "{}", refused.stderr);
     let archive = concat!("docker-archive:", env!("CARGO_MANIFEST_DIR"), "/fixtures/none.tar");
     Program::new(["toc", "build", archive]).run().failed(9);
+}
+
+/// An image in a registry, with keys to vouch for its tables.
+struct Pushing {
+    registry: DockerRegistry,
+    folder: tempfile::TempDir,
+}
+
+impl Pushing {
+    fn new(registry: DockerRegistry, trust: Trust<'_>) -> Self {
+        let mut layout = Layout::new();
+        let base = Tar::new().file("etc/noise", images::noise(3_000_000)).file("etc/name", "base");
+        let top = Tar::new().file("etc/more", images::noise(300_000)).file("etc/top", "top");
+        let image = layout.image(&images::Image::of([base.finish(), top.finish()]));
+        layout.tag("1", image);
+        push(&layout, "1", &format!("{}/app:1", registry.host()), trust);
+        let pushing = Self { registry, folder: tools::temporary_folder() };
+        for name in ["own", "other"] {
+            let output = keygen(pushing.folder.path(), &["-o", &format!("{name}.pem")]);
+            fs::write(pushing.folder.path().join(format!("{name}.pub")), output.stdout).unwrap();
+        }
+        pushing
+    }
+
+    /// A run on a machine of its own that has this key, if any.
+    fn run(&self, host: &str, key: Option<&str>, words: &[&str]) -> Program {
+        let (command, rest) = words.split_at(if words[0] == "toc" { 2 } else { 1 });
+        let reference = format!("{host}/app:1");
+        let program = Program::new(command.iter().copied()).arg(reference).args(rest.iter().copied());
+        match key {
+            Some(key) => program.variable("LAYERSLAYER_TOC_KEY", tools::text(&self.folder.path().join(key))),
+            None => program,
+        }
+    }
+
+    /// The requests that carving a file of the base costs.
+    fn carve(&self, key: Option<&str>) -> (Ran, Vec<String>) {
+        let recorder = Recorder::before(&self.registry.host());
+        let ran = self.run(&recorder.host(), key, &["carve", "/etc/name"]).run().done();
+        assert_eq!(ran.stdout, b"base");
+        let exchanges = recorder.settled();
+        let asked = exchanges.iter().map(|exchange| {
+            let range = exchange.field("range").map_or("", |_| " part");
+            format!("{} {}{range}", exchange.method, exchange.target.split('/').nth(3).unwrap_or_default())
+        });
+        (ran, asked.collect())
+    }
+}
+
+#[test]
+fn tables_that_were_pushed_are_found_by_who_trusts_the_key() {
+    let pushing = Pushing::new(DockerRegistry::open(), Trust::Plain);
+    let host = pushing.registry.host();
+    pushing.run(&host, Some("own.pem"), &["toc", "push"]).run().done();
+    // Again: nothing changes.
+    let again = pushing.run(&host, Some("own.pem"), &["toc", "push", "--json"]).run().done();
+    assert_eq!((&again.lines()[1]["type"], &again.lines()[1]["tocs"]), (&"pushed".into(), &2.into()));
+
+    let (ran, asked) = pushing.carve(Some("own.pub"));
+    assert_eq!((&ran.report["verified"], ran.stderr.as_str()), (&"span".into(), ""));
+    let expected = [
+        "GET manifests",
+        "GET blobs",
+        "GET referrers",
+        "GET manifests",
+        "GET manifests",
+        "GET blobs",
+        "GET blobs",
+        "GET blobs part",
+    ];
+    assert_eq!(asked, expected);
+
+    let (ran, asked) = pushing.carve(None);
+    assert_ne!(ran.report["verified"], "span");
+    assert!(!asked.contains(&"GET referrers".to_owned()), "{asked:?}");
+
+    let (ran, asked) = pushing.carve(Some("other.pub"));
+    assert_ne!(ran.report["verified"], "span");
+    assert!(asked.contains(&"GET referrers".to_owned()), "{asked:?}");
+    assert!(ran.stderr.contains("no trusted key vouches for it"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_later_push_takes_the_place_of_an_earlier_one() {
+    let pushing = Pushing::new(DockerRegistry::open(), Trust::Plain);
+    let host = pushing.registry.host();
+    let pushed = pushing.run(&host, Some("own.pem"), &["toc", "push"]).run().done();
+    let digest = String::from_utf8(pushed.stdout).unwrap();
+    let pushed = pushing.run(&host, Some("other.pem"), &["toc", "push"]).run().done();
+    assert_ne!(String::from_utf8(pushed.stdout).unwrap(), digest);
+    // The later one has taken the place of ours.
+    let (ran, _) = pushing.carve(Some("other.pub"));
+    assert_eq!(ran.report["verified"], "span");
+}
+
+#[test]
+fn pushing_needs_a_private_key_a_registry_and_a_cache() {
+    let pushing = Pushing::new(DockerRegistry::open(), Trust::Plain);
+    let host = pushing.registry.host();
+    for key in [None, Some("own.pub")] {
+        pushing.run(&host, key, &["toc", "push"]).run().failed(2).said("toc keygen");
+    }
+    pushing.run(&host, Some("own.pem"), &["toc", "push", "--no-cache"]).run().failed(2).said("--no-cache");
+    let demo = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/fixtures/demo");
+    Program::new(["toc", "push", demo]).run().failed(2).said("not in a registry");
+}
+
+#[test]
+fn pushing_logs_in_where_that_is_asked_for() {
+    let registry = DockerRegistry::htpasswd("me", "hush");
+    let pushing = Pushing::new(registry, Trust::Credentials("me", "hush"));
+    let host = pushing.registry.host();
+    pushing.run(&host, Some("own.pem"), &["toc", "push"]).login("me", "hush").run().done();
+    pushing.run(&host, Some("own.pem"), &["toc", "push"]).run().failed(6);
 }

@@ -36,6 +36,11 @@ impl<W: Write> Json<W> {
         self.line(&FailureLine { kind: "failure", path, path_bytes, exit, error })
     }
 
+    /// What `toc push` has stored.
+    pub(crate) fn pushed(&mut self, digest: &str, tocs: usize, bytes: u64) -> io::Result<()> {
+        self.line(&PushedLine { kind: "pushed", digest, tocs, bytes })
+    }
+
     fn line(&mut self, line: &impl Serialize) -> io::Result<()> {
         serde_json::to_writer(&mut self.out, line)?;
         self.out.write_all(b"\n")
@@ -102,6 +107,15 @@ struct EndOfEntries<'a> {
     entries: u64,
     verified: &'a str,
     source: &'static str,
+}
+
+#[derive(Serialize)]
+struct PushedLine<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    digest: &'a str,
+    tocs: usize,
+    bytes: u64,
 }
 
 #[derive(Serialize)]

@@ -322,7 +322,7 @@ impl Session {
             doing: format!("{doing} from {}", redirect::shown(&realm)),
             realm,
             service: bearer.and_then(|bearer| bearer.parameter("service")),
-            scopes: token::scopes(scope, &self.repository.name),
+            scopes: token::scopes(scope, &self.repository.name, self.pushes),
             credential: kept.as_ref().or(credential),
             wants_identity: false,
             hidden: [self.authority.secret_texts(), renewal::texts(kept.as_ref())].concat(),
