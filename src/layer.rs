@@ -20,6 +20,7 @@ mod plan;
 pub(crate) mod pushed;
 pub(crate) mod record;
 pub(crate) mod scan;
+pub(crate) mod soci;
 mod visit;
 
 pub use self::{build::BuiltToc, entries::Entries, plan::Plan};
@@ -27,6 +28,7 @@ use self::{
     hash::Expected,
     known::Knowledge,
     scan::{Job, Reading},
+    soci::SociIndex,
 };
 
 /// How far content was checked against the digests that the image's manifest vouches for, weakest first.
@@ -41,8 +43,8 @@ use self::{
 pub enum Verification {
     /// Not at all: a part of the blob was read, and nothing vouches for it.
     None,
-    /// Against digests of a table that the publisher has put into the blob and the manifest vouches for (the annotation of
-    /// eStargz or zstd:chunked).
+    /// Against digests of a table that the publisher has put into the blob or beside the image, and that the manifest vouches for
+    /// (the annotations of eStargz, zstd:chunked and SOCI's version 2).
     Chunk,
     /// Against digests of parts of the blob that an earlier pass over the whole blob, which hashed to its digest, has left.
     Span,
@@ -84,6 +86,7 @@ pub struct Layer {
     pub(crate) media_type: MediaType,
     pub(crate) created_by: Option<String>,
     pub(crate) annotations: Arc<BTreeMap<String, String>>,
+    pub(crate) soci: Option<Arc<SociIndex>>,
     pub(crate) knowledge: Arc<Knowledge>,
     pub(crate) source: Arc<dyn Source>,
     pub(crate) progress: Arc<dyn Progress>,

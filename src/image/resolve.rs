@@ -8,7 +8,7 @@ use super::{Image, Inner, docker_archive, documents::Documents, oci_layout};
 use crate::{
     cache::Cache,
     error::{Error, Kind},
-    layer::{Layer, known::Knowledge, pushed::PushedTocs},
+    layer::{Layer, known::Knowledge, pushed::PushedTocs, soci::SociIndex},
     limits,
     oci::{
         digest::Digest,
@@ -97,6 +97,7 @@ pub(crate) async fn docker_archive(request: Request, path: &Path) -> Result<Imag
         media_type: layer.media_type,
         created_by: saved.config.created_by(index).map(str::to_owned),
         annotations: Arc::default(),
+        soci: None,
         knowledge: request.knowledge(None),
         source: Arc::new(Told::new(layer.blob, layer.diff_id, Arc::clone(&request.progress))),
         progress: Arc::clone(&request.progress),
@@ -214,6 +215,11 @@ async fn image(
     }
     let known = diff_ids.len() == manifest.layers().len();
     let name: Arc<str> = request.reference.to_string().into();
+    let session = match origin {
+        Origin::Layout(_) => None,
+        Origin::Registry(documents) => Some(Arc::clone(documents.session())),
+    };
+    let soci = session.as_ref().and_then(|session| SociIndex::of(manifest, session));
     // To look for what nobody vouches for costs requests in vain.
     let pushed = match origin {
         Origin::Registry(documents) if request.cache.as_ref().is_some_and(Cache::can_trust) => {
@@ -232,15 +238,12 @@ async fn image(
             media_type: descriptor.media_type().clone(),
             created_by: config.created_by(index).map(str::to_owned),
             annotations: Arc::new(descriptor.annotations().clone()),
+            soci: soci.clone(),
             knowledge: request.knowledge(pushed.as_ref()),
             source: origin.blob(descriptor, &request.progress),
             progress: Arc::clone(&request.progress),
         });
     }
-    let session = match origin {
-        Origin::Layout(_) => None,
-        Origin::Registry(documents) => Some(Arc::clone(documents.session())),
-    };
     Ok(finish(request, digest, platform, config, layers, session))
 }
 

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! plan ─▶ ranges ──▶ pump (async, several at a time) ──▶ extract thread ─┬ spans:  verify leaves ─▶ decompress ─▶ tar ─▶ visitor
+//!                                                                        ├ zTOC:   verify span ─▶ decompress ─▶ tar ───▶ visitor
 //!                                                                        └ chunks: decompress ─▶ verify chunk ───────▶ visitor
 //! ```
 
 use std::{
+    collections::HashMap,
     ops::Range,
     panic::{self, AssertUnwindSafe},
     sync::Arc,
@@ -32,11 +34,16 @@ use crate::{
         Source,
         growing::{Demand, Growing},
     },
-    tar::{Decoder, entry::EntryKind},
+    tar::{
+        Decoder, Event,
+        entry::{Entry, EntryKind},
+    },
     toc::{
         ContentMap, LayerToc,
         chunks::{Chunk, Chunks},
+        entries::LayerTable,
         leaves::LeafVerifier,
+        soci::Ztoc,
         spans::Spans,
     },
 };
@@ -77,12 +84,16 @@ impl Extraction {
 
     /// How content is read by this table.
     pub(crate) fn plan(&self) -> Plan {
-        if matches!(self.toc.content, ContentMap::Chunks(_)) { Plan::Chunks } else { Plan::Toc }
+        match self.toc.content {
+            ContentMap::Chunks(_) => Plan::Chunks,
+            ContentMap::Ztoc(_) => Plan::Soci,
+            ContentMap::Nothing | ContentMap::Spans(_) => Plan::Toc,
+        }
     }
 
     /// Whether the table says where content lies.
     pub(crate) fn is_possible(&self) -> bool {
-        matches!(self.toc.content, ContentMap::Chunks(_) | ContentMap::Spans(_))
+        !matches!(self.toc.content, ContentMap::Nothing)
     }
 
     /// The end of a range of which nobody knows how much is needed: the table is of a part of the blob.
@@ -100,24 +111,28 @@ impl Extraction {
     fn work(&self, records: &[u32]) -> Work {
         let table = &self.toc.entries;
         let files = records.iter().copied().filter(|record| table.kind(*record) == EntryKind::File);
+        let wanted = |record| Wanted {
+            header: table.header_offset(record),
+            end: Uncompressed(table.data_offset(record).0.saturating_add(table.stored_size(record))),
+        };
         match &self.toc.content {
             ContentMap::Chunks(chunks) => {
-                let of = |record| Some((record, chunks.of.get(&table.header_offset(record))?.as_slice()));
-                let stretches = plan::chunk_stretches(files.filter_map(of));
+                let of = |record| (record, chunks.of(table.header_offset(record)));
+                let stretches = plan::chunk_stretches(files.map(of));
                 let plain = |stretch: Stretch<(u32, &[Chunk])>| Stretch {
                     range: stretch.range,
                     wanted: stretch.wanted.into_iter().map(|(record, _)| record).collect(),
                 };
                 Work::Chunks(stretches.into_iter().map(plain).collect())
             }
+            ContentMap::Nothing => Work::Spans(Vec::new()),
             ContentMap::Spans(spans) => {
-                let wanted = files.map(|record| Wanted {
-                    header: table.header_offset(record),
-                    end: Uncompressed(table.data_offset(record).0.saturating_add(table.stored_size(record))),
-                });
-                Work::Spans(plan::span_stretches(spans, self.source.size(), wanted.collect()))
+                Work::Spans(plan::span_stretches(spans, self.source.size(), files.map(wanted).collect()))
             }
-            ContentMap::Nothing | ContentMap::Ztoc(_) => Work::Spans(Vec::new()),
+            ContentMap::Ztoc(ztoc) => {
+                let records = files.clone().map(|record| (table.header_offset(record), record)).collect();
+                Work::Ztoc(plan::ztoc_stretches(ztoc, files.map(wanted).collect()), records)
+            }
         }
     }
 }
@@ -126,13 +141,17 @@ impl Extraction {
 enum Work {
     Chunks(Vec<Stretch<u32>>),
     Spans(Vec<Stretch<Wanted>>),
+    /// With the record that belongs to each header.
+    Ztoc(Vec<Stretch<Wanted>>, HashMap<Uncompressed, u32>),
 }
 
 impl Work {
     fn into_ranges(self) -> Vec<Range<Compressed>> {
         match self {
             Self::Chunks(stretches) => stretches.into_iter().map(|stretch| stretch.range).collect(),
-            Self::Spans(stretches) => stretches.into_iter().map(|stretch| stretch.range).collect(),
+            Self::Spans(stretches) | Self::Ztoc(stretches, _) => {
+                stretches.into_iter().map(|stretch| stretch.range).collect()
+            }
         }
     }
 }
@@ -287,6 +306,22 @@ impl Feed {
         taken
     }
 
+    /// The bytes of a range into `bytes`, which has those of the range before: the two may overlap.
+    fn collect(&mut self, range: &Range<Compressed>, bytes: &mut Vec<u8>) -> Result<(), Error> {
+        let shared = usize::try_from(self.at.0.saturating_sub(range.start.0)).unwrap_or(usize::MAX);
+        bytes.drain(..bytes.len().saturating_sub(shared));
+        self.skip_to(range.start)?;
+        while self.at < range.end {
+            let length = self.fill()?.len();
+            if length == 0 {
+                return Err(cut());
+            }
+            let missing = usize::try_from(range.end.0 - self.at.0).unwrap_or(usize::MAX);
+            bytes.extend_from_slice(&self.take(length.min(missing)));
+        }
+        Ok(())
+    }
+
     /// Leaves out all up to a place.
     fn skip_to(&mut self, place: Compressed) -> Result<(), Error> {
         while self.at < place {
@@ -325,6 +360,12 @@ impl<V: Visitor> Extractor<V> {
                 for stretch in stretches {
                     self.feed.begin(&stretch.range)?;
                     self.spans(spans, &stretch)?;
+                }
+            }
+            (ContentMap::Ztoc(ztoc), Work::Ztoc(stretches, records)) => {
+                for stretch in stretches {
+                    self.feed.begin(&stretch.range)?;
+                    self.ztoc(ztoc, &stretch, &records)?;
                 }
             }
             _ => {}
@@ -373,14 +414,55 @@ impl<V: Visitor> Extractor<V> {
         }
     }
 
+    /// Decodes the tar by the spans of a SOCI index, each checked before it is decoded.
+    fn ztoc(
+        &mut self,
+        ztoc: &Ztoc,
+        stretch: &Stretch<Wanted>,
+        records: &HashMap<Uncompressed, u32>,
+    ) -> Result<(), Error> {
+        let Some(first) = stretch.wanted.first() else { return Ok(()) };
+        let end = stretch.wanted.iter().map(|wanted| wanted.end).max().unwrap_or(first.end);
+        let (mut tar, mut packed) = (Decoder::at(first.header), Vec::new());
+        for span in ztoc.covering(first.header..end) {
+            let ranges = ztoc.compressed(span).zip(ztoc.unpacked(span));
+            let (compressed, unpacked) = ranges.ok_or_else(cut)?;
+            self.feed.collect(&compressed, &mut packed)?;
+            let (checkpoint, mut input) = ztoc.open(span, &packed).map_err(changed)?;
+            let mut decompressor = Decompressor::restart(ztoc.encoding(), &checkpoint)?;
+            let mut at = unpacked.start;
+            while at < unpacked.end {
+                let room = usize::try_from(unpacked.end.0 - at.0).unwrap_or(usize::MAX);
+                let room = room.min(self.buffer.len());
+                let output = self.buffer.get_mut(..room).unwrap_or_default();
+                let produced = decompressor.decompress(&mut input, output)?;
+                if produced == 0 {
+                    return Err(cut());
+                }
+                let skip = usize::try_from(first.header.0.saturating_sub(at.0)).unwrap_or(usize::MAX);
+                at.0 += produced as u64;
+                let mut bytes = self.buffer.get(skip.min(produced)..produced).unwrap_or_default();
+                while let Some(event) = tar.decode(&mut bytes)? {
+                    if let Event::Entry(entry) = &event {
+                        agree(&self.toc.entries, records, entry)?;
+                    }
+                    self.attention.visit(&mut self.visitor, event)?;
+                }
+                if tar.offset() >= end && !self.attention.is_within() {
+                    return Ok(());
+                }
+            }
+        }
+        Err(cut())
+    }
+
     /// Decodes the chunks of one file after the other.
     fn chunks(&mut self, chunks: &Chunks, stretch: &Stretch<u32>) -> Result<(), Error> {
         let mut member = None;
         for record in &stretch.wanted {
             let entry = self.toc.entries.entry(*record);
             let wants = self.visitor.entry(entry.clone())? == Want::Content;
-            let of = chunks.of.get(&entry.header_offset).map(Vec::as_slice).unwrap_or_default();
-            for chunk in of.iter().filter(|_| wants) {
+            for chunk in chunks.of(entry.header_offset).iter().filter(|_| wants) {
                 self.chunk(chunks, chunk, &mut member)?;
             }
             if wants {
@@ -477,6 +559,20 @@ impl Member {
             }
         }
     }
+}
+
+/// Holds an entry of the tar against the table that led to it.
+fn agree(table: &LayerTable, records: &HashMap<Uncompressed, u32>, entry: &Entry) -> Result<(), Error> {
+    let Some(&record) = records.get(&entry.header_offset) else { return Ok(()) };
+    let is_same = entry.kind == EntryKind::File
+        && entry.size == table.size(record)
+        && table.lookup(&entry.path) == Some(record);
+    if is_same {
+        return Ok(());
+    }
+    let (path, at) = (entry.path.escape_ascii(), entry.header_offset);
+    let message = format!("the layer has /{path} at {at}, unlike its table of contents");
+    Err(Error::new(Kind::Corrupt, message))
 }
 
 fn cut() -> Error {

@@ -1,7 +1,7 @@
 //! What can be known of a layer without streaming it, and what is kept of one that was streamed.
 //!
 //! ```text
-//! the cache ─▶ a table inside the blob ─▶ one pushed beside the image ─▶ (a pass over the layer) ─▶ the cache
+//! the cache ─▶ a table inside the blob ─▶ one beside the image (SOCI, pushed) ─▶ (a pass over the layer) ─▶ the cache
 //! ```
 
 use std::{ops::Range, sync::Arc};
@@ -23,7 +23,9 @@ use crate::{
     oci::digest::Digest,
     offset::Compressed,
     source::Source,
-    toc::{ContentMap, LayerToc, entries::LayerTable, estargz, format, spans::Spans, zstd_chunked},
+    toc::{
+        ContentMap, LayerToc, entries::LayerTable, estargz, format, published, spans::Spans, zstd_chunked,
+    },
 };
 
 impl Layer {
@@ -83,8 +85,13 @@ impl Layer {
         if least > Verification::Chunk || !self.knowledge.ask(Place::Blob) {
             return Ok(false);
         }
-        match published(self).await {
-            Ok(Some((toc, level))) if level >= least => {
+        let found = match published(self).await {
+            Ok(None) => self.beside().await,
+            found => found,
+        };
+        let found = found.map(|found| found.map(|(toc, level)| (level.min(content_level(&toc)), toc)));
+        match found {
+            Ok(Some((level, toc))) if level >= least => {
                 self.warn_of(&toc.entries);
                 self.knowledge.keep(Known::Wholly(Arc::new(toc), level));
                 Ok(true)
@@ -97,6 +104,17 @@ impl Layer {
                 Ok(false)
             }
             Err(error) => Err(self.error(error)),
+        }
+    }
+
+    /// The table that a SOCI index beside the image has. Without one the layer is read as if there were none: copies of images
+    /// often lack what lay beside the original.
+    async fn beside(&self) -> Result<Option<(LayerToc, Verification)>, Error> {
+        let (Some(soci), Some(digest)) = (&self.soci, &self.digest) else { return Ok(None) };
+        match soci.toc(digest, self.size()).await {
+            Ok(toc) => Ok(toc.map(|toc| (toc, Verification::Chunk))),
+            Err(error) if error.is_corrupt() => Err(error),
+            Err(_) => Ok(None),
         }
     }
 
@@ -239,8 +257,11 @@ async fn published(layer: &Layer) -> Result<Option<(LayerToc, Verification)>, Er
     let size = layer.size();
     if let Some(location) = zstd_chunked::annotations(annotation) {
         let location = location.map_err(lies)?;
+        if location.range.end.0 > size {
+            return Err(lies(published::Error::Position));
+        }
         let bytes = read(&*layer.source, location.range.clone()).await?;
-        let level = level(location.digest.is_some());
+        let level = level(location.digest.is_some() || location.unpacked_digest.is_some());
         return blocking(move || zstd_chunked::toc(&bytes, &location, size))
             .await
             .map(|toc| Some((toc, level)));
@@ -256,6 +277,14 @@ async fn published(layer: &Layer) -> Result<Option<(LayerToc, Verification)>, Er
     let bytes = read(&*layer.source, offset..Compressed(start)).await?;
     let toc = blocking(move || estargz::toc(&bytes, Some(&expected), size, offset)).await?;
     Ok(Some((toc, Verification::Chunk)))
+}
+
+/// What can vouch for the content that a table leads to, whatever vouches for the table.
+fn content_level(toc: &LayerToc) -> Verification {
+    match &toc.content {
+        ContentMap::Chunks(chunks) => level(chunks.are_vouched_for()),
+        _ => Verification::Chunk,
+    }
 }
 
 fn level(is_chained: bool) -> Verification {

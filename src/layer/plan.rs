@@ -4,7 +4,7 @@ use std::{fmt, ops::Range};
 
 use crate::{
     offset::{Compressed, Uncompressed},
-    toc::{chunks::Chunk, spans::Spans},
+    toc::{chunks::Chunk, soci::Ztoc, spans::Spans},
 };
 
 /// Ranges with at most this many unwanted bytes between them are read as one.
@@ -74,6 +74,18 @@ pub(crate) fn span_stretches(spans: &Spans, size: u64, mut wanted: Vec<Wanted>) 
     coalesce(placed)
 }
 
+/// The same by the spans of a SOCI index, which are read whole.
+pub(crate) fn ztoc_stretches(ztoc: &Ztoc, mut wanted: Vec<Wanted>) -> Vec<Stretch<Wanted>> {
+    wanted.sort_unstable();
+    let placed = wanted.into_iter().filter_map(|wanted| {
+        let spans = ztoc.covering(wanted.header..wanted.end);
+        let start = ztoc.compressed(spans.start)?.start;
+        let end = ztoc.compressed(spans.end.checked_sub(1)?)?.end;
+        Some((start..end.max(start), wanted))
+    });
+    coalesce(placed)
+}
+
 /// The stretches that hold files, each given with its chunks.
 pub(crate) fn chunk_stretches<'a, T>(
     wanted: impl IntoIterator<Item = (T, &'a [Chunk])>,
@@ -94,7 +106,10 @@ fn coalesce<T>(placed: impl IntoIterator<Item = (Range<Compressed>, T)>) -> Vec<
     let mut stretches: Vec<Stretch<T>> = Vec::new();
     for (range, wanted) in placed {
         match stretches.last_mut() {
-            Some(last) if range.start.0 <= last.range.end.0.saturating_add(GAP_BYTES) => {
+            // Where what needs no byte lies means nothing.
+            Some(last)
+                if !last.range.is_empty() && range.start.0 <= last.range.end.0.saturating_add(GAP_BYTES) =>
+            {
                 last.range.end = last.range.end.max(range.end);
                 last.wanted.push(wanted);
             }
@@ -135,6 +150,14 @@ mod tests {
         let stretches = chunk_stretches([("far", &far[..]), ("near", &near[..])]);
         let names: Vec<_> = stretches.iter().map(|s| (s.wanted[0].0, s.range.clone())).collect();
         assert_eq!(names, [("near", range(0, 9)), ("far", range(1 << 20, 2 << 20))]);
+    }
+
+    #[test]
+    fn a_file_without_content_is_read_and_adds_no_byte() {
+        let (empty, file) = ([], [Chunk { compressed: range(50, 90), skip: 0, size: 1, digest: None }]);
+        let stretches = chunk_stretches([("file", &file[..]), ("empty", &empty[..])]);
+        let found: Vec<_> = stretches.iter().map(|s| (s.wanted[0].0, s.range.clone())).collect();
+        assert_eq!(found, [("empty", range(0, 0)), ("file", range(50, 90))]);
     }
 
     #[test]

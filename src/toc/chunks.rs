@@ -20,6 +20,18 @@ pub(crate) struct Chunks {
     pub(crate) of: HashMap<Uncompressed, Vec<Chunk>>,
 }
 
+impl Chunks {
+    /// Those of the entry with this `header_offset`.
+    pub(crate) fn of(&self, entry: Uncompressed) -> &[Chunk] {
+        self.of.get(&entry).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether what is read by them can be held against a digest. Zeros that are not stored are as true as the table.
+    pub(crate) fn are_vouched_for(&self) -> bool {
+        self.of.values().flatten().all(|chunk| chunk.digest.is_some() || chunk.compressed.is_empty())
+    }
+}
+
 /// Content of one file that can be decoded by itself.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Chunk {

@@ -130,7 +130,7 @@ pub(crate) fn toc(frame: &[u8], location: &Location, blob_size: u64) -> Result<L
     published::verify(&json, location.unpacked_digest.as_ref())?;
     // Content ends before the header of the skippable frame.
     let content_end = start.0.checked_sub(FRAME_HEADER_BYTES).ok_or(Error::Position)?;
-    published::read(&json, Encoding::Zstd, Compressed(content_end))
+    published::read(&json, Encoding::Zstd, Compressed(content_end), None)
 }
 
 impl Location {

@@ -2,6 +2,7 @@
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test may panic")]
 
 mod archives;
+mod cached_tables;
 mod caching;
 mod carving;
 mod cli_cache;

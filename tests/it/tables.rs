@@ -1,232 +1,279 @@
-//! Tables of contents that runs leave in the cache: what they save at a real registry, and that nothing is believed of them, or of
-//! the registry, that is not so.
+//! Layers that bring their own table of contents, and images with one beside them.
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use serde_json::Value;
+use layerslayer::Digest;
+use serde_json::{Value, json};
 
 use crate::support::{
-    docker_registry::DockerRegistry,
     images::{
         Compression, Image, Layer, Layout, Tar,
-        transport::{Trust, push},
+        layout::{CONFIG, MANIFEST},
     },
-    noise::Noise,
     program::{Program, Ran},
-    recorder::{Exchange, Recorder},
+    registry::{Reply, ScriptedRegistry},
     tools,
 };
 
-/// More than is read to the end anyway when the answer is there.
-const BIG: usize = 3 << 20;
+/// Layers with a table inside that the manifest vouches for.
+const TABLED: [&str; 6] = [
+    "estargz",
+    "estargz-min-chunk",
+    "estargz-prefetch",
+    "zstd-chunked",
+    "zstd-chunked-converted",
+    "zstd-chunked-old",
+];
 
-/// An image of one layer, and the cache of those who look into it.
-struct Fixture {
-    registry: DockerRegistry,
-    recorder: Recorder,
-    layer: Layer,
-    big: Vec<u8>,
-    folder: tempfile::TempDir,
+const INTACT: usize = usize::MAX;
+
+fn fixture(name: &str) -> Vec<u8> {
+    fs::read(format!("{}/fixtures/toc/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-impl Fixture {
-    fn new(compression: Compression) -> Self {
-        let registry = DockerRegistry::open();
-        let big = Noise::new(3).bytes(BIG);
-        let tar = Tar::new().file("first", "first\n").file("big", &big).file("middle", "middle\n");
-        let tar = tar.file("rest", Noise::new(4).bytes(BIG)).file("last", "last\n").finish();
-        let layer = Layer::new(&tar, compression);
-        let layout = Layout::of(&Image::new().layer(layer.clone()));
-        push(&layout, "latest", &format!("{}/one:1", registry.host()), Trust::Plain);
-        let recorder = Recorder::before(&registry.host());
-        Self { registry, recorder, layer, big, folder: tools::temporary_folder() }
-    }
-
-    fn cache(&self) -> PathBuf {
-        self.folder.path().join("cache")
-    }
-
-    fn run(&self, words: &[&str]) -> Ran {
-        let image = format!("{}/one:1", self.recorder.host());
-        let words = words.iter().map(|word| word.replace("IMAGE", &image));
-        Program::new(words).cache(&self.cache()).run()
-    }
-
-    /// Runs it, and gives what the registry was asked meanwhile.
-    fn asked(&self, words: &[&str]) -> (Ran, Vec<Exchange>) {
-        let before = self.recorder.settled().len();
-        let ran = self.run(words).done();
-        (ran, self.recorder.settled().split_off(before))
-    }
-
-    /// Changes a byte of the layer where the registry keeps it. Done twice, it is as before.
-    fn tamper(&self, place: usize) {
-        let file = self.registry.blob_file(&self.layer.digest());
-        let mut blob = fs::read(&file).unwrap();
-        blob[place] ^= 1;
-        fs::write(&file, blob).unwrap();
-    }
-
-    /// The files in which the cache keeps tables.
-    fn tables(&self) -> Vec<PathBuf> {
-        let (mut files, mut folders) = (Vec::new(), vec![self.cache().join("toc")]);
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).into_iter().flatten() {
-                let path = entry.unwrap().path();
-                if path.is_dir() { folders.push(path) } else { files.push(path) }
-            }
-        }
-        files
-    }
-
-    /// The one table.
-    fn table(&self) -> PathBuf {
-        let mut tables = self.tables();
-        assert_eq!(tables.len(), 1, "{tables:?}");
-        tables.remove(0)
-    }
-
-    /// What `cache ls` says of whether tables are complete.
-    fn complete(&self) -> Vec<Value> {
-        let mut command = tools_command(&["cache", "ls", "--json"], &self.cache());
-        let lines = String::from_utf8(tools::run(&mut command)).unwrap();
-        let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        lines.filter(|line| line["type"] == "table").map(|line| line["complete"].clone()).collect()
-    }
-}
-
-fn tools_command(words: &[&str], cache: &Path) -> std::process::Command {
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_layerslayer"));
-    command.args(words).env("LAYERSLAYER_CACHE_DIR", cache);
-    command
-}
-
-/// Requests in short: method, what, and whether for a range.
-fn short(asked: &[Exchange]) -> Vec<String> {
-    let short = |one: &Exchange| {
-        let what = if one.target.contains("/blobs/") { "blob" } else { "manifest" };
-        let range = if one.field("range").is_some() { " range" } else { "" };
-        format!("{} {what}{range} {}", one.method, one.status.unwrap_or_default())
+/// A fixture as a layer, unpacked by the program that its compression is named for.
+fn layer(name: &str) -> Layer {
+    let annotations: Value = serde_json::from_slice(&fixture("annotations.json")).unwrap();
+    let (program, compression) = match name.starts_with("zstd") {
+        true => ("zstd", Compression::Zstd),
+        false => ("gzip", Compression::Gzip),
     };
-    asked.iter().map(short).collect()
+    let blob = fixture(name);
+    let tar = tools::filter(tools::command(program).args(["-d", "-c"]), &blob);
+    Layer {
+        blob,
+        media_type: compression.media_type(),
+        diff_id: Digest::sha256(&tar).to_string(),
+        created_by: String::new(),
+        annotations: annotations[name].clone(),
+    }
+}
+
+/// An image with this base under a layer of one small file.
+fn image(base: Layer) -> Image {
+    let top = Tar::new().file("opt/app", "of the newer layer\n").finish();
+    Image::new().layer(base).layer(Layer::new(&top, Compression::Gzip))
+}
+
+/// A registry with one image, whose base can be served with a byte changed.
+struct Shelf {
+    server: ScriptedRegistry,
+    changed: Arc<AtomicUsize>,
+    base: String,
+}
+
+impl Shelf {
+    fn new(base: Layer) -> Self {
+        let digest = base.digest();
+        Self::with(&image(base), &digest, Layout::new(), |reply| reply)
+    }
+
+    /// `index` makes something else of what else is asked for by digest as a manifest.
+    fn with(
+        image: &Image,
+        base: &str,
+        layout: Layout,
+        index: impl Fn(Reply) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let manifest = layout.image(image)["digest"].as_str().unwrap().to_owned();
+        let (changed, base) = (Arc::new(AtomicUsize::new(INTACT)), base.to_owned());
+        let (flipped, tampered) = (Arc::clone(&changed), base.clone());
+        let server = ScriptedRegistry::start(move |request| {
+            let name = request.path().rsplit_once('/').unwrap().1;
+            let digest = if name == "1" { &manifest } else { name };
+            let Ok(mut bytes) = fs::read(layout.blob_file(digest)) else { return Reply::status(404) };
+            if digest == tampered
+                && let Some(byte) = bytes.get_mut(flipped.load(Ordering::Relaxed))
+            {
+                *byte ^= 0x10;
+            }
+            match request.path().contains("/manifests/") {
+                true if *digest == manifest => Reply::ok(bytes).header("content-type", MANIFEST),
+                true => index(Reply::ok(bytes).header("content-type", MANIFEST)),
+                false => Reply::blob(request, &bytes),
+            }
+        });
+        Self { server, changed, base }
+    }
+
+    fn program(&self, words: &[&str]) -> Program {
+        let reference = format!("{}/app:1", self.server.host());
+        Program::new([words[0], &reference, "--no-cache"]).args(&words[1..])
+    }
+
+    fn carve(&self, words: &[&str]) -> Ran {
+        self.program(&[&["carve"], words].concat()).run()
+    }
+
+    /// The last range of the base that was asked for.
+    fn last_range(&self) -> (usize, usize) {
+        let requests = self.server.requests_to(&format!("/v2/app/blobs/{}", self.base));
+        requests.last().unwrap().range().unwrap()
+    }
+}
+
+/// How it was read, and how far checked.
+fn how(ran: &Ran) -> (&str, &str) {
+    (ran.report["plan"].as_str().unwrap(), ran.report["verified"].as_str().unwrap())
 }
 
 #[test]
-fn a_second_file_of_a_layer_is_a_head_and_one_range() {
-    // A single zstd frame has no place to begin but its start.
-    for compression in [Compression::Gzip, Compression::None, Compression::Pigz] {
-        let fixture = Fixture::new(compression);
-        let (ran, _) = fixture.asked(&["carve", "IMAGE", "/big", "--verify"]);
-        assert!(ran.stdout == fixture.big);
-        for (path, content) in [("/last", &b"last\n"[..]), ("/first", b"first\n"), ("/middle", b"middle\n")] {
-            let (ran, asked) = fixture.asked(&["carve", "IMAGE", path]);
-            assert!(ran.stdout == content, "{compression:?} {path}");
-            assert_eq!(short(&asked), ["HEAD manifest 200", "GET blob range 206"], "{compression:?} {path}");
-            let facts = (&ran.report["plan"], &ran.report["verified"], &ran.report["final"]);
-            assert_eq!(facts, (&"toc".into(), &"span".into(), &true.into()), "{compression:?} {path}");
+fn a_file_of_a_layer_with_a_table_costs_the_table_and_its_chunks_and_is_vouched_for() {
+    for name in TABLED {
+        let shelf = Shelf::new(layer(name));
+        for words in [&["/var/last"][..], &["/var/last", "--verify"]] {
+            let ran = shelf.carve(words).done();
+            assert_eq!((how(&ran), ran.stdout.as_slice()), (("chunks", "chunk"), &b"last\n"[..]), "{name}");
+            assert!(ran.report["requests"].as_u64().unwrap() <= 7, "{name}: {}", ran.report);
+            assert!(ran.report["bytes_fetched"].as_u64().unwrap() <= 20_000, "{name}: {}", ran.report);
         }
+        let ran = shelf.carve(&["/var/last", "--verify=blob"]).done();
+        assert_eq!((how(&ran), ran.stdout.as_slice()), (("scan", "blob"), &b"last\n"[..]), "{name}");
     }
 }
 
 #[test]
-fn a_listing_of_a_layer_that_was_read_before_reads_no_byte_of_it() {
-    let fixture = Fixture::new(Compression::Gzip);
-    for view in ["--all", "--rootfs"] {
-        let (first, _) = fixture.asked(&["peek", "IMAGE", view]);
-        let (second, asked) = fixture.asked(&["peek", "IMAGE", view]);
-        assert_eq!(first.stdout, second.stdout, "{view}");
-        assert_eq!(short(&asked), ["HEAD manifest 200"], "{view}");
-    }
-}
-
-#[test]
-fn a_run_goes_on_where_one_stopped_that_had_its_answer() {
-    for compression in [Compression::Gzip, Compression::None, Compression::Pigz] {
-        let fixture = Fixture::new(compression);
-        let (ran, _) = fixture.asked(&["carve", "IMAGE", "/middle"]);
-        assert_eq!((ran.stdout.as_slice(), &ran.report["verified"]), (&b"middle\n"[..], &"none".into()));
-        assert_eq!(fixture.complete(), [false], "{compression:?}");
-        let (ran, _) = fixture.asked(&["carve", "IMAGE", "/last"]);
-        assert_eq!((ran.stdout.as_slice(), &ran.report["verified"]), (&b"last\n"[..], &"blob".into()));
-        let (fetched, size) =
-            (ran.report["bytes_fetched"].as_u64().unwrap(), fixture.layer.blob.len() as u64);
-        assert!(fetched < size * 3 / 4, "{compression:?}: {fetched} of {size}");
-        assert_eq!(fixture.complete(), [true], "{compression:?}");
-    }
-}
-
-#[test]
-fn a_byte_changed_in_a_span_gives_nothing_and_costs_the_table() {
-    for compression in [Compression::Gzip, Compression::None, Compression::Zstd] {
-        let fixture = Fixture::new(compression);
-        fixture.run(&["peek", "IMAGE", "--all"]).done();
-        let out = fixture.folder.path().join("out");
-        for place in [fixture.layer.blob.len() / 4, fixture.layer.blob.len() / 3] {
-            assert_eq!(fixture.complete(), [true], "{compression:?}");
-            fixture.tamper(place);
-            fixture.run(&["carve", "IMAGE", "/big", "-o", tools::text(&out)]).failed(8);
-            assert!(!out.exists(), "{compression:?}");
-            assert_eq!(fixture.tables(), [] as [PathBuf; 0], "{compression:?}");
-            fixture.tamper(place);
-            let ran = fixture.run(&["carve", "IMAGE", "/big", "-o", tools::text(&out)]).done();
-            assert_eq!(ran.report["plan"], "scan", "{compression:?}");
-            assert!(fs::read(&out).unwrap() == fixture.big, "{compression:?}");
-            fs::remove_file(&out).unwrap();
-            fixture.run(&["peek", "IMAGE", "--all"]).done();
+fn every_file_is_the_same_by_its_chunks_as_by_reading_the_layer() {
+    for name in TABLED {
+        let shelf = Shelf::new(layer(name));
+        let mut paths = vec!["/usr/bin/tool", "/usr/bin/same", "/etc/empty", "/var/zeros", "/var/mixed"];
+        if name.starts_with("estargz") {
+            // What its maker has added is there for runtimes that know nothing of tables.
+            paths.push("/stargz.index.json");
+            paths.push(if name.ends_with("prefetch") {
+                "/.prefetch.landmark"
+            } else {
+                "/.no.prefetch.landmark"
+            });
         }
+        for path in paths {
+            let (by_chunks, whole) =
+                (shelf.carve(&[path]).done(), shelf.carve(&[path, "--verify=blob"]).done());
+            assert!(by_chunks.stdout == whole.stdout, "{name}: {path}");
+            assert_eq!(how(&by_chunks), ("chunks", "chunk"), "{name}: {path}");
+        }
+        let listing =
+            |words: &[&str]| shelf.program(&[&["peek", "--all", "--json"], words].concat()).run().done();
+        let paths = |ran: &Ran| -> Vec<Value> {
+            let entries = ran.lines().into_iter().filter(|line| line["type"] == "entry");
+            let mut paths: Vec<_> = entries.map(|entry| entry["path"].clone()).collect();
+            paths.sort_by_key(ToString::to_string);
+            paths
+        };
+        let (table, whole) = (listing(&[]), listing(&["--verify=blob"]));
+        assert_eq!(paths(&table), paths(&whole), "{name}");
+        let end = |ran: &Ran| ran.lines().into_iter().find(|line| line["type"] == "layer_end").unwrap();
+        assert_eq!(
+            (end(&table)["source"].clone(), end(&table)["verified"].clone()),
+            ("toc".into(), "chunk".into())
+        );
+        assert_eq!(end(&whole)["source"], "tar");
     }
 }
 
 #[test]
-fn a_cached_table_that_is_damaged_is_made_again_with_a_note() {
-    let fixture = Fixture::new(Compression::Gzip);
-    fixture.run(&["peek", "IMAGE", "--all"]).done();
-    let good = fs::read(fixture.table()).unwrap();
-    let flipped = [0, 9, 40, good.len() / 3, good.len() / 2, good.len() - 1].map(|place| {
-        let mut bytes = good.clone();
-        bytes[place] ^= 0x10;
-        bytes
-    });
-    let cut = [0, 5, good.len() / 2, good.len() - 1].map(|length| good[..length].to_vec());
-    let longer = [good.as_slice(), b"\0"].concat();
-    for damaged in flipped.into_iter().chain(cut).chain([longer]) {
-        fs::write(fixture.table(), &damaged).unwrap();
-        let ran = fixture.run(&["carve", "IMAGE", "/last"]).done().said("it will be made again");
-        assert_eq!((ran.stdout.as_slice(), &ran.report["plan"]), (&b"last\n"[..], &"scan".into()));
-        let ran = fixture.run(&["carve", "IMAGE", "/last"]).done();
-        let facts = (ran.stdout.as_slice(), ran.stderr.as_str(), &ran.report["plan"]);
-        assert_eq!(facts, (&b"last\n"[..], "", &"toc".into()));
+fn a_table_that_is_not_what_the_manifest_says_is_not_believed() {
+    for (name, key) in [
+        ("estargz", "containerd.io/snapshot/stargz/toc.digest"),
+        ("zstd-chunked", "io.github.containers.zstd-chunked.manifest-checksum"),
+    ] {
+        let mut base = layer(name);
+        base.annotations[key] = json!(Digest::sha256(b"something else").to_string());
+        let ran = Shelf::new(base).carve(&["/var/last"]).done().said("reading the layer itself");
+        assert_eq!((how(&ran).0, ran.stdout.as_slice()), ("scan", &b"last\n"[..]), "{name}");
+    }
+    // A table behind the end of the blob is not asked for.
+    let mut base = layer("zstd-chunked");
+    base.annotations["io.github.containers.zstd-chunked.manifest-position"] = json!("18917:1336000:4612:1");
+    let ran = Shelf::new(base).carve(&["/var/last"]).done().said("outside of the blob");
+    assert_eq!(how(&ran).0, "scan");
+}
+
+#[test]
+fn a_table_that_nothing_vouches_for_is_used_and_named_so() {
+    let mut base = layer("zstd-chunked");
+    base.annotations.as_object_mut().unwrap().remove("io.github.containers.zstd-chunked.manifest-checksum");
+    let shelf = Shelf::new(base.clone());
+    let ran = shelf.carve(&["/var/last"]).done();
+    assert_eq!((how(&ran), ran.stdout.as_slice()), (("chunks", "none"), &b"last\n"[..]));
+    assert_eq!(how(&shelf.carve(&["/var/last", "--verify"]).done()), ("scan", "blob"));
+    // The digest of the unpacked table does as well.
+    let mut base = layer("zstd-chunked-converted");
+    base.annotations.as_object_mut().unwrap().remove("io.containers.zstd-chunked.manifest-checksum");
+    assert_eq!(how(&Shelf::new(base).carve(&["/var/last"]).done()), ("chunks", "chunk"));
+}
+
+#[test]
+fn a_chunk_with_a_byte_changed_is_corrupt() {
+    for name in ["estargz", "zstd-chunked"] {
+        let shelf = Shelf::new(layer(name));
+        shelf.carve(&["/usr/bin/tool"]).done();
+        let (start, end) = shelf.last_range();
+        shelf.changed.store(start + (end - start) / 2, Ordering::Relaxed);
+        let folder = tools::temporary_folder();
+        let output = folder.path().join("tool");
+        shelf.carve(&["/usr/bin/tool", "-o", tools::text(&output)]).failed(8);
+        assert!(!output.exists(), "{name}");
+    }
+}
+
+/// A registry with the image that the SOCI fixtures are of: `index` is what its manifest names.
+fn soci(index: &str, answer: impl Fn(Reply) -> Reply + Send + Sync + 'static) -> Shelf {
+    let (layout, base) = (Layout::new(), layer("layer.tar.gz"));
+    layout.blob(&fixture("soci-ztoc"), "application/octet-stream");
+    layout.blob(b"{}", CONFIG);
+    let index = layout.blob(&fixture(index), MANIFEST);
+    let digest = base.digest();
+    let image =
+        image(base).manifest("annotations", json!({ "com.amazon.soci.index-digest": index["digest"] }));
+    Shelf::with(&image, &digest, layout, answer)
+}
+
+#[test]
+fn a_file_is_read_by_the_soci_index_that_the_manifest_names() {
+    let shelf = soci("soci-index-v2", |reply| reply);
+    for path in ["/var/last", "/etc/passwd", "/usr/bin/same", "/var/mixed", "/var/zeros", "/etc/empty"] {
+        let (by_spans, whole) = (shelf.carve(&[path]).done(), shelf.carve(&[path, "--verify=blob"]).done());
+        assert!(by_spans.stdout == whole.stdout, "{path}");
+        assert_eq!((how(&by_spans), how(&whole)), (("soci", "chunk"), ("scan", "blob")), "{path}");
+        assert!(by_spans.report["requests"].as_u64().unwrap() <= 6, "{path}: {}", by_spans.report);
+    }
+    assert_eq!(how(&shelf.carve(&["/var/last", "--verify"]).done()), ("soci", "chunk"));
+    shelf.carve(&["/not/there", "--verify"]).failed(3);
+    let folder = tools::temporary_folder();
+    let both =
+        shelf.carve(&["/var/last", "/etc/passwd", "-o", &format!("{}/", tools::text(folder.path()))]).done();
+    assert_eq!(how(&both), ("soci", "chunk"));
+    assert_eq!(fs::read(folder.path().join("var/last")).unwrap(), b"last\n");
+}
+
+#[test]
+fn a_span_with_a_byte_changed_is_corrupt() {
+    let shelf = soci("soci-index-v2", |reply| reply);
+    shelf.carve(&["/var/last"]).done();
+    let (start, end) = shelf.last_range();
+    for at in [start, end - 1] {
+        shelf.changed.store(at, Ordering::Relaxed);
+        let ran = shelf.carve(&["/var/last"]).failed(8);
+        assert!(ran.stdout.is_empty(), "{at}");
     }
 }
 
 #[test]
-fn the_table_of_another_layer_is_not_believed() {
-    let (fixture, other) = (Fixture::new(Compression::Gzip), Fixture::new(Compression::Pigz));
-    for fixture in [&fixture, &other] {
-        fixture.run(&["peek", "IMAGE", "--all"]).done();
-    }
-    fs::copy(other.table(), fixture.table()).unwrap();
-    let ran = fixture.run(&["carve", "IMAGE", "/last"]).done();
-    assert_eq!((ran.stdout.as_slice(), &ran.report["plan"]), (&b"last\n"[..], &"scan".into()));
-    let ran = fixture.run(&["carve", "IMAGE", "/big"]).done();
-    assert!(ran.stdout == fixture.big && ran.report["plan"] == "toc", "{}", ran.report);
-}
-
-#[test]
-fn what_a_run_left_of_bytes_that_were_wrong_is_read_once_more() {
-    for verify in [&["--verify"][..], &[]] {
-        let fixture = Fixture::new(Compression::None);
-        // In the content of the first file: only the digest of the whole blob can tell.
-        fixture.tamper(512);
-        let ran = fixture.run(&["carve", "IMAGE", "/first"]).done();
-        assert_eq!((ran.stdout.as_slice(), &ran.report["verified"]), (&b"girst\n"[..], &"none".into()));
-        fixture.tamper(512);
-        let ran = fixture.run(&[&["carve", "IMAGE", "/last"], verify].concat()).done();
-        assert_eq!((ran.stdout.as_slice(), &ran.report["verified"]), (&b"last\n"[..], &"blob".into()));
-        let ran = fixture.run(&["carve", "IMAGE", "/first"]).done();
-        assert_eq!((ran.stdout.as_slice(), &ran.report["verified"]), (&b"first\n"[..], &"span".into()));
-    }
+fn a_soci_index_that_cannot_be_had_or_is_none_costs_a_scan() {
+    let gone = soci("soci-index-v2", |_| Reply::status(404));
+    let ran = gone.carve(&["/var/last"]).done();
+    assert_eq!((how(&ran).0, ran.stdout.as_slice()), ("scan", &b"last\n"[..]));
+    let other = soci("soci-index-v2", |reply| reply.body("{}"));
+    assert_eq!(how(&other.carve(&["/var/last"]).done()).0, "scan");
+    // One that only refers to an image is none that a manifest names.
+    let first = soci("soci-index-v1", |reply| reply);
+    let ran = first.carve(&["/var/last"]).done().said("SOCI");
+    assert_eq!((how(&ran).0, ran.stdout.as_slice()), ("scan", &b"last\n"[..]));
 }

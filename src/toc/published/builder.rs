@@ -24,9 +24,6 @@ use crate::{
     },
 };
 
-/// Files that eStargz adds to a layer to say what to fetch ahead (stargz-snapshotter, docs/estargz.md, "Prefetch landmark").
-const LANDMARKS: [&[u8]; 2] = [b".no.prefetch.landmark", b".prefetch.landmark"];
-
 /// A character that JSON encoders write for bytes that are not UTF-8.
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 
@@ -114,8 +111,7 @@ impl Builder {
         (entry.header_offset, entry.data_offset) = (Uncompressed(number), Uncompressed(number));
 
         let file = (entry.kind == EntryKind::File).then(|| (normalise(&entry.path), entry.size));
-        let is_landmark = LANDMARKS.contains(&&*normalise(&entry.path));
-        let kind = if is_landmark { None } else { admit(&mut self.table, entry).map_err(fault)? };
+        let kind = admit(&mut self.table, entry).map_err(fault)?;
         if let Some((path, size)) = file {
             let kept = kind == Some(EntryKind::File);
             self.open = Some(Open { path, kept, size, covered: 0, digest, end: content.end, pieces: 0 });
@@ -135,19 +131,34 @@ impl Builder {
         self.piece(content)
     }
 
-    /// The whole table. The blob's content ends at `end`.
-    pub(super) fn finish(mut self, encoding: Encoding, end: Compressed) -> Result<LayerToc, Error> {
+    /// The whole table. The blob's content ends at `end`, but for what the table itself is in the layer, if it is anything.
+    pub(super) fn finish(
+        mut self,
+        encoding: Encoding,
+        end: Compressed,
+        own: Option<(Entry, Chunk)>,
+    ) -> Result<LayerToc, Error> {
         self.close()?;
         self.locate(end)?;
         self.check_overlaps()?;
+        let own = own.map(|(entry, chunk)| self.own(entry, chunk)).transpose()?;
         let mut of: HashMap<Uncompressed, Vec<Chunk>> = HashMap::new();
         for piece in self.pieces {
             if piece.kept {
                 of.entry(Uncompressed(piece.number)).or_default().push(piece.chunk);
             }
         }
+        of.extend(own);
         self.table.complete();
         Ok(LayerToc { entries: self.table, content: ContentMap::Chunks(Chunks { encoding, of }) })
+    }
+
+    /// Adds the file that the table itself is, which it cannot list.
+    fn own(&mut self, mut entry: Entry, chunk: Chunk) -> Result<(Uncompressed, Vec<Chunk>), Error> {
+        let number = self.next;
+        (entry.header_offset, entry.data_offset) = (Uncompressed(number), Uncompressed(number));
+        admit(&mut self.table, entry).map_err(|fault| Error::Entry { number, fault })?;
+        Ok((Uncompressed(number), vec![chunk]))
     }
 
     fn piece(&mut self, stated: Stated) -> Result<(), Error> {

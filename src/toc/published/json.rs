@@ -18,7 +18,7 @@ use crate::{
     oci::digest::Digest,
     offset::Compressed,
     tar::entry::{Entry, EntryKind, Timestamp},
-    toc::LayerToc,
+    toc::{LayerToc, chunks::Chunk},
 };
 
 /// The only version there is.
@@ -27,8 +27,14 @@ const VERSION: u64 = 1;
 /// Go's zero time, which stands for none: 0001-01-01T00:00:00Z, in seconds.
 const GO_ZERO_TIME: i64 = -62_135_596_800;
 
-/// Reads a table. The content it speaks of is compressed with `encoding` and ends at `end`.
-pub(crate) fn read(json: &[u8], encoding: Encoding, end: Compressed) -> Result<LayerToc, Error> {
+/// Reads a table. The content it speaks of is compressed with `encoding` and ends at `end`. Behind it the layer has the file that
+/// the table itself is, if that is one.
+pub(crate) fn read(
+    json: &[u8],
+    encoding: Encoding,
+    end: Compressed,
+    own: Option<(Entry, Chunk)>,
+) -> Result<LayerToc, Error> {
     let mut builder = Builder::new();
     let mut fault = None;
     let mut parser = serde_json::Deserializer::from_slice(json);
@@ -37,7 +43,7 @@ pub(crate) fn read(json: &[u8], encoding: Encoding, end: Compressed) -> Result<L
     match (parsed, fault) {
         (_, Some(fault)) => Err(fault),
         (Err(error), None) => Err(Error::Json(error)),
-        (Ok(VERSION), None) => builder.finish(encoding, end),
+        (Ok(VERSION), None) => builder.finish(encoding, end, own),
         (Ok(_), None) => Err(Error::Version),
     }
 }

@@ -54,7 +54,7 @@ pub(crate) fn streamed(blob: &[u8]) -> (LayerTable, BTreeMap<Vec<u8>, Vec<u8>>) 
             }
             Event::Entry(mut entry) => {
                 current = entry.path.clone();
-                if whiteout::interpret(&mut entry) == Meaning::Metadata || added_by_producer(&entry.path) {
+                if whiteout::interpret(&mut entry) == Meaning::Metadata {
                     continue;
                 }
                 if entry.kind == EntryKind::File {
@@ -67,10 +67,6 @@ pub(crate) fn streamed(blob: &[u8]) -> (LayerTable, BTreeMap<Vec<u8>, Vec<u8>>) 
     }
     table.complete();
     (table, contents)
-}
-
-fn added_by_producer(path: &[u8]) -> bool {
-    matches!(path, b".no.prefetch.landmark" | b".prefetch.landmark" | b"stargz.index.json")
 }
 
 /// An entry, what it leads to as a hard link, and whether it is opaque as a directory.
@@ -162,7 +158,7 @@ pub(crate) fn assert_agrees(toc: &LayerToc, blob: &[u8], alike: impl Fn(&mut Ent
 const END: Compressed = Compressed(1_000);
 
 fn table(entries: &str) -> Result<LayerToc, Error> {
-    read(format!(r#"{{"version":1,"entries":[{entries}]}}"#).as_bytes(), Encoding::Gzip, END)
+    read(format!(r#"{{"version":1,"entries":[{entries}]}}"#).as_bytes(), Encoding::Gzip, END, None)
 }
 
 fn fault(entries: &str) -> Fault {
@@ -341,10 +337,10 @@ fn fields_that_make_no_sense_are_refused() {
         b"{\"version\":1,\"entries\":[{\"name\":\"a\",\"type\":\"reg\",\"size\":-1}]}",
         b"{\"version\":1,\"entries\":[{\"name\":\"\xff\",\"type\":\"dir\"}]}",
     ] {
-        let refused = read(json, Encoding::Gzip, END);
+        let refused = read(json, Encoding::Gzip, END, None);
         assert!(matches!(refused, Err(Error::Json(_))), "{:?}: {refused:?}", json.escape_ascii().to_string());
     }
-    let next = read(b"{\"version\":2,\"entries\":[]}", Encoding::Gzip, END);
+    let next = read(b"{\"version\":2,\"entries\":[]}", Encoding::Gzip, END, None);
     assert!(matches!(next, Err(Error::Version)));
 }
 
@@ -372,15 +368,18 @@ fn what_an_entry_leaves_out_has_a_meaning() {
     );
     assert_eq!((entry(b"d").size, entry(b"d").link), (0, b"b".to_vec()));
     assert!(toc.entries.is_opaque(toc.entries.lookup(b"e").unwrap()));
-    assert!(toc.entries.lookup(b".no.prefetch.landmark").is_none());
-    assert!(toc.entries.is_complete() && chunks(&toc).of.is_empty());
-    assert_eq!(toc.entries.children(ROOT).len(), 5);
+    assert_eq!(
+        (entry(b".no.prefetch.landmark").size, names(b".no.prefetch.landmark").0),
+        (1, b"five".to_vec())
+    );
+    assert!(toc.entries.is_complete() && chunks(&toc).of.len() == 1);
+    assert_eq!(toc.entries.children(ROOT).len(), 6);
 }
 
 proptest! {
     #[test]
     fn no_text_makes_the_reader_panic(json in any::<Vec<u8>>()) {
-        prop_assert!(read(&json, Encoding::Gzip, END).is_err());
+        prop_assert!(read(&json, Encoding::Gzip, END, None).is_err());
     }
 
     #[test]
@@ -391,7 +390,7 @@ proptest! {
             r#"{{"type":"reg","name":"{number}","offset":{offset},"endOffset":{end},"innerOffset":{inner},"size":{size}}}"#
         )).collect();
         let json = format!(r#"{{"version":1,"entries":[{}]}}"#, entries.join(","));
-        let Ok(toc) = read(json.as_bytes(), Encoding::Gzip, Compressed(50)) else { return Ok(()) };
+        let Ok(toc) = read(json.as_bytes(), Encoding::Gzip, Compressed(50), None) else { return Ok(()) };
         let mut claimed: Vec<_> = chunks(&toc).of.values().flatten().collect();
         claimed.sort_by_key(|chunk| (chunk.compressed.start, chunk.skip));
         for chunk in &claimed {
