@@ -244,7 +244,9 @@ impl<V: Visitor> Decode<V> {
             return Err(error.into());
         }
         // What could not be recorded (a full disk) costs the next reader time, not this one the answer.
-        let spans = self.recording.and_then(|recording| recording.finish(encoding, end).ok());
+        // Nor is there reading from the middle where entries depend on headers far before them.
+        let recording = self.recording.filter(|_| !self.tar.has_global());
+        let spans = recording.and_then(|recording| recording.finish(encoding, end).ok());
         let plan = if pass == Pass::Hopped { Plan::Hop } else { Plan::Scan };
         Ok(Scanned { visitor: self.visitor, pass, plan, spans })
     }

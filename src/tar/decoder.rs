@@ -66,6 +66,7 @@ pub(crate) struct Decoder {
     overrides: Overrides,
     /// Of all entries to come.
     global: Records,
+    /// Whether any of those said something.
     has_global: bool,
 }
 
@@ -176,6 +177,11 @@ impl Decoder {
             State::SparseBlocks { entry, .. } | State::SparseMap { entry, .. } => entry.header_offset.0,
         };
         Some(Uncompressed(place))
+    }
+
+    /// Whether entries depend on global headers: a decoder that begins in the [middle](Self::at) may read them in another way.
+    pub(crate) fn has_global(&self) -> bool {
+        self.has_global
     }
 
     /// How many stored bytes of the current entry's content, padding included, lie ahead.
@@ -367,8 +373,9 @@ impl Decoder {
         };
         match kind {
             ExtensionKind::Global => {
-                self.has_global = true;
                 self.global.merge(records(&content)?);
+                // One with no more than a comment, as `git archive` writes it, changes no entry.
+                self.has_global |= self.global.bytes() > 0;
                 if self.global.bytes() > limits::PAX_GLOBAL_BYTES {
                     return Err(Error::new(start, ErrorKind::GlobalTooLong));
                 }

@@ -3,6 +3,7 @@
 
 mod archives;
 mod budget;
+mod cached_tables;
 mod caching;
 mod carving;
 mod cli_cache;
@@ -17,6 +18,7 @@ mod cli_toc;
 mod collecting;
 mod debian;
 mod encodings;
+mod equality;
 mod killing;
 mod login;
 mod real_auth;

@@ -1,0 +1,232 @@
+//! Tables of contents that runs leave in the cache: what they save at a real registry, and that nothing is believed of them, or of
+//! the registry, that is not so.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+
+use crate::support::{
+    docker_registry::DockerRegistry,
+    images::{
+        Compression, Image, Layer, Layout, Tar,
+        transport::{Trust, push},
+    },
+    noise::Noise,
+    program::{Program, Ran},
+    recorder::{Exchange, Recorder},
+    tools,
+};
+
+/// More than is read to the end anyway when the answer is there.
+const BIG: usize = 3 << 20;
+
+/// An image of one layer, and the cache of those who look into it.
+struct Fixture {
+    registry: DockerRegistry,
+    recorder: Recorder,
+    layer: Layer,
+    big: Vec<u8>,
+    folder: tempfile::TempDir,
+}
+
+impl Fixture {
+    fn new(compression: Compression) -> Self {
+        let registry = DockerRegistry::open();
+        let big = Noise::new(3).bytes(BIG);
+        let tar = Tar::new().file("first", "first\n").file("big", &big).file("middle", "middle\n");
+        let tar = tar.file("rest", Noise::new(4).bytes(BIG)).file("last", "last\n").finish();
+        let layer = Layer::new(&tar, compression);
+        let layout = Layout::of(&Image::new().layer(layer.clone()));
+        push(&layout, "latest", &format!("{}/one:1", registry.host()), Trust::Plain);
+        let recorder = Recorder::before(&registry.host());
+        Self { registry, recorder, layer, big, folder: tools::temporary_folder() }
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.folder.path().join("cache")
+    }
+
+    fn run(&self, words: &[&str]) -> Ran {
+        let image = format!("{}/one:1", self.recorder.host());
+        let words = words.iter().map(|word| word.replace("IMAGE", &image));
+        Program::new(words).cache(&self.cache()).run()
+    }
+
+    /// Runs it, and gives what the registry was asked meanwhile.
+    fn asked(&self, words: &[&str]) -> (Ran, Vec<Exchange>) {
+        let before = self.recorder.settled().len();
+        let ran = self.run(words).done();
+        (ran, self.recorder.settled().split_off(before))
+    }
+
+    /// Changes a byte of the layer where the registry keeps it. Done twice, it is as before.
+    fn tamper(&self, place: usize) {
+        let file = self.registry.blob_file(&self.layer.digest());
+        let mut blob = fs::read(&file).unwrap();
+        blob[place] ^= 1;
+        fs::write(&file, blob).unwrap();
+    }
+
+    /// The files in which the cache keeps tables.
+    fn tables(&self) -> Vec<PathBuf> {
+        let (mut files, mut folders) = (Vec::new(), vec![self.cache().join("toc")]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { folders.push(path) } else { files.push(path) }
+            }
+        }
+        files
+    }
+
+    /// The one table.
+    fn table(&self) -> PathBuf {
+        let mut tables = self.tables();
+        assert_eq!(tables.len(), 1, "{tables:?}");
+        tables.remove(0)
+    }
+
+    /// What `cache ls` says of whether tables are complete.
+    fn complete(&self) -> Vec<Value> {
+        let mut command = tools_command(&["cache", "ls", "--json"], &self.cache());
+        let lines = String::from_utf8(tools::run(&mut command)).unwrap();
+        let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter(|line| line["type"] == "table").map(|line| line["complete"].clone()).collect()
+    }
+}
+
+fn tools_command(words: &[&str], cache: &Path) -> std::process::Command {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_layerslayer"));
+    command.args(words).env("LAYERSLAYER_CACHE_DIR", cache);
+    command
+}
+
+/// Requests in short: method, what, and whether for a range.
+fn short(asked: &[Exchange]) -> Vec<String> {
+    let short = |one: &Exchange| {
+        let what = if one.target.contains("/blobs/") { "blob" } else { "manifest" };
+        let range = if one.field("range").is_some() { " range" } else { "" };
+        format!("{} {what}{range} {}", one.method, one.status.unwrap_or_default())
+    };
+    asked.iter().map(short).collect()
+}
+
+#[test]
+fn a_second_file_of_a_layer_is_a_head_and_one_range() {
+    // A single zstd frame has no place to begin but its start.
+    for compression in [Compression::Gzip, Compression::None, Compression::Pigz] {
+        let fixture = Fixture::new(compression);
+        let (ran, _) = fixture.asked(&["carve", "IMAGE", "/big", "--verify"]);
+        assert!(ran.stdout == fixture.big);
+        for (path, content) in [("/last", &b"last\n"[..]), ("/first", b"first\n"), ("/middle", b"middle\n")] {
+            let (ran, asked) = fixture.asked(&["carve", "IMAGE", path]);
+            assert!(ran.stdout == content, "{compression:?} {path}");
+            assert_eq!(short(&asked), ["HEAD manifest 200", "GET blob range 206"], "{compression:?} {path}");
+            let facts = (&ran.report["plan"], &ran.report["verified"], &ran.report["final"]);
+            assert_eq!(facts, (&"toc".into(), &"span".into(), &true.into()), "{compression:?} {path}");
+        }
+    }
+}
+
+#[test]
+fn a_listing_of_a_layer_that_was_read_before_reads_no_byte_of_it() {
+    let fixture = Fixture::new(Compression::Gzip);
+    for view in ["--all", "--rootfs"] {
+        let (first, _) = fixture.asked(&["peek", "IMAGE", view]);
+        let (second, asked) = fixture.asked(&["peek", "IMAGE", view]);
+        assert_eq!(first.stdout, second.stdout, "{view}");
+        assert_eq!(short(&asked), ["HEAD manifest 200"], "{view}");
+    }
+}
+
+#[test]
+fn a_run_goes_on_where_one_stopped_that_had_its_answer() {
+    for compression in [Compression::Gzip, Compression::None, Compression::Pigz] {
+        let fixture = Fixture::new(compression);
+        let (ran, _) = fixture.asked(&["carve", "IMAGE", "/middle"]);
+        assert_eq!((ran.stdout.as_slice(), &ran.report["verified"]), (&b"middle\n"[..], &"none".into()));
+        assert_eq!(fixture.complete(), [false], "{compression:?}");
+        let (ran, _) = fixture.asked(&["carve", "IMAGE", "/last"]);
+        assert_eq!((ran.stdout.as_slice(), &ran.report["verified"]), (&b"last\n"[..], &"blob".into()));
+        let (fetched, size) =
+            (ran.report["bytes_fetched"].as_u64().unwrap(), fixture.layer.blob.len() as u64);
+        assert!(fetched < size * 3 / 4, "{compression:?}: {fetched} of {size}");
+        assert_eq!(fixture.complete(), [true], "{compression:?}");
+    }
+}
+
+#[test]
+fn a_byte_changed_in_a_span_gives_nothing_and_costs_the_table() {
+    for compression in [Compression::Gzip, Compression::None, Compression::Zstd] {
+        let fixture = Fixture::new(compression);
+        fixture.run(&["peek", "IMAGE", "--all"]).done();
+        let out = fixture.folder.path().join("out");
+        for place in [fixture.layer.blob.len() / 4, fixture.layer.blob.len() / 3] {
+            assert_eq!(fixture.complete(), [true], "{compression:?}");
+            fixture.tamper(place);
+            fixture.run(&["carve", "IMAGE", "/big", "-o", tools::text(&out)]).failed(8);
+            assert!(!out.exists(), "{compression:?}");
+            assert_eq!(fixture.tables(), [] as [PathBuf; 0], "{compression:?}");
+            fixture.tamper(place);
+            let ran = fixture.run(&["carve", "IMAGE", "/big", "-o", tools::text(&out)]).done();
+            assert_eq!(ran.report["plan"], "scan", "{compression:?}");
+            assert!(fs::read(&out).unwrap() == fixture.big, "{compression:?}");
+            fs::remove_file(&out).unwrap();
+            fixture.run(&["peek", "IMAGE", "--all"]).done();
+        }
+    }
+}
+
+#[test]
+fn a_cached_table_that_is_damaged_is_made_again_with_a_note() {
+    let fixture = Fixture::new(Compression::Gzip);
+    fixture.run(&["peek", "IMAGE", "--all"]).done();
+    let good = fs::read(fixture.table()).unwrap();
+    let flipped = [0, 9, 40, good.len() / 3, good.len() / 2, good.len() - 1].map(|place| {
+        let mut bytes = good.clone();
+        bytes[place] ^= 0x10;
+        bytes
+    });
+    let cut = [0, 5, good.len() / 2, good.len() - 1].map(|length| good[..length].to_vec());
+    let longer = [good.as_slice(), b"\0"].concat();
+    for damaged in flipped.into_iter().chain(cut).chain([longer]) {
+        fs::write(fixture.table(), &damaged).unwrap();
+        let ran = fixture.run(&["carve", "IMAGE", "/last"]).done().said("it will be made again");
+        assert_eq!((ran.stdout.as_slice(), &ran.report["plan"]), (&b"last\n"[..], &"scan".into()));
+        let ran = fixture.run(&["carve", "IMAGE", "/last"]).done();
+        let facts = (ran.stdout.as_slice(), ran.stderr.as_str(), &ran.report["plan"]);
+        assert_eq!(facts, (&b"last\n"[..], "", &"toc".into()));
+    }
+}
+
+#[test]
+fn the_table_of_another_layer_is_not_believed() {
+    let (fixture, other) = (Fixture::new(Compression::Gzip), Fixture::new(Compression::Pigz));
+    for fixture in [&fixture, &other] {
+        fixture.run(&["peek", "IMAGE", "--all"]).done();
+    }
+    fs::copy(other.table(), fixture.table()).unwrap();
+    let ran = fixture.run(&["carve", "IMAGE", "/last"]).done();
+    assert_eq!((ran.stdout.as_slice(), &ran.report["plan"]), (&b"last\n"[..], &"scan".into()));
+    let ran = fixture.run(&["carve", "IMAGE", "/big"]).done();
+    assert!(ran.stdout == fixture.big && ran.report["plan"] == "toc", "{}", ran.report);
+}
+
+#[test]
+fn what_a_run_left_of_bytes_that_were_wrong_is_read_once_more() {
+    for verify in [&["--verify"][..], &[]] {
+        let fixture = Fixture::new(Compression::None);
+        // In the content of the first file: only the digest of the whole blob can tell.
+        fixture.tamper(512);
+        let ran = fixture.run(&["carve", "IMAGE", "/first"]).done();
+        assert_eq!((ran.stdout.as_slice(), &ran.report["verified"]), (&b"girst\n"[..], &"none".into()));
+        fixture.tamper(512);
+        let ran = fixture.run(&[&["carve", "IMAGE", "/last"], verify].concat()).done();
+        assert_eq!((ran.stdout.as_slice(), &ran.report["verified"]), (&b"last\n"[..], &"blob".into()));
+        let ran = fixture.run(&["carve", "IMAGE", "/first"]).done();
+        assert_eq!((ran.stdout.as_slice(), &ran.report["verified"]), (&b"first\n"[..], &"span".into()));
+    }
+}
