@@ -234,7 +234,9 @@ fn next(start: u64, decoded: u64, requested: u64, size: u64, whole: bool) -> Opt
     // Small parts of what may be ahead, so that the link stays full while one of them is awaited.
     let parts = if ahead > FEWER_BYTES { 2 } else { RANGES as u64 };
     let worth = SHORTEST_BYTES.max(ahead / parts);
-    (end.saturating_sub(requested) >= worth || end == size && end > requested).then_some(requested..end)
+    // Two at a time from the start: the second connection is being made while the first one brings its part.
+    let until = end.min(requested.saturating_add(SHORTEST_BYTES.max(ahead / 2)));
+    (end.saturating_sub(requested) >= worth || end == size && end > requested).then_some(requested..until)
 }
 
 #[cfg(test)]
