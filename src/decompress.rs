@@ -18,7 +18,6 @@ mod marks;
 pub(crate) mod window;
 mod zstd;
 
-#[allow(unused_imports, reason = "the rooms that use them follow")]
 pub(crate) use self::{
     checkpoint::{Checkpoint, Restart},
     inflate::WINDOW_BYTES,
@@ -95,7 +94,6 @@ impl Decompressor {
 
     /// Goes on from a checkpoint; `encoding` is what the blob turned out to be. The CRC and length of the gzip member that it
     /// begins in the middle of are not checked.
-    #[allow(dead_code, reason = "the rooms that read from checkpoints follow")]
     pub(crate) fn restart(encoding: Encoding, checkpoint: &Checkpoint) -> Result<Self, Error> {
         let refused = |what| Err(Error::corrupt(checkpoint.at.compressed, what));
         let state = match (encoding, &checkpoint.restart) {
@@ -119,20 +117,17 @@ impl Decompressor {
 
     /// From now on [`decompress`](Self::decompress) stops at places worth a checkpoint, and [`Self::take_checkpoint`] has it
     /// then: at most two in each MiB of output, none where the blob begins or decoding began.
-    #[allow(dead_code, reason = "the rooms that record follow")]
     pub(crate) fn record(&mut self) {
         self.marks = Some(Marks::new(self.position.uncompressed));
     }
 
     /// How much of the blob was taken and how much came out so far, both from the blob's start.
-    #[allow(dead_code, reason = "the rooms that record follow")]
     pub(crate) fn position(&self) -> Position {
         self.position
     }
 
     /// The checkpoint at exactly [`Self::position`], if one was due there: its window has all the bytes that the member has, up
     /// to 32 KiB. The next call of `decompress` forgets it.
-    #[allow(dead_code, reason = "the rooms that record follow")]
     pub(crate) fn take_checkpoint(&mut self) -> Option<Checkpoint> {
         self.restart.take().map(|restart| Checkpoint { at: self.position, restart })
     }

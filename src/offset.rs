@@ -35,7 +35,6 @@ impl fmt::Display for Uncompressed {
 }
 
 /// The same place in both streams of a layer: once so many bytes of the blob have been decoded, so many unpacked bytes are out.
-#[allow(dead_code, reason = "the rooms that use it follow")]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Position {
     /// Bytes of the blob.

@@ -3,21 +3,18 @@
 pub(crate) mod chunks;
 pub(crate) mod entries;
 pub(crate) mod estargz;
-#[allow(dead_code, reason = "the rooms that read and write this follow")]
 pub(crate) mod format;
 pub(crate) mod leaves;
 pub(crate) mod published;
 pub(crate) mod recorder;
 pub(crate) mod soci;
 pub(crate) mod spans;
-#[allow(dead_code, reason = "the rooms that read and write this follow")]
 pub(crate) mod windows;
 pub(crate) mod zstd_chunked;
 
 use self::{chunks::Chunks, entries::LayerTable, soci::Ztoc, spans::Spans};
 
 /// A layer's table of contents.
-#[allow(dead_code, reason = "the rooms that read and write this follow")]
 #[derive(Debug)]
 pub(crate) struct LayerToc {
     /// The entries.
@@ -27,7 +24,6 @@ pub(crate) struct LayerToc {
 }
 
 /// How to read the content of entries without all that lies before it.
-#[allow(dead_code, reason = "the rooms that read and write this follow")]
 #[derive(Debug)]
 pub(crate) enum ContentMap {
     /// By a publisher's table of files.

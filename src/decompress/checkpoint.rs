@@ -1,7 +1,5 @@
 //! Places where decoding can begin in the middle of a blob.
 
-#![allow(dead_code, reason = "the rooms that use them follow")]
-
 use crate::offset::Position;
 
 /// A place where decoding can begin without what lies before it.

@@ -25,10 +25,10 @@ use super::{
     visit::{Attention, Piece, Visitor, Want},
 };
 use crate::{
-    decompress::Decompressor,
+    decompress::{Checkpoint, Decompressor, Encoding, Restart},
     error::{Error, Kind},
     oci::digest::{Digest, Hasher},
-    offset::{Compressed, Uncompressed},
+    offset::{Compressed, Position, Uncompressed},
     progress::Progress,
     source::{
         Source,
@@ -486,7 +486,7 @@ impl<V: Visitor> Extractor<V> {
             }
             None => {
                 self.feed.skip_to(chunk.compressed.start)?;
-                Member::new(chunk.compressed.start, chunks)
+                Member::new(chunk.compressed.start, chunks.encoding)?
             }
         };
         let mut hasher = chunk.digest.as_ref().map(|digest| (digest, Hasher::new(digest.algorithm())));
@@ -525,8 +525,15 @@ struct Member {
 }
 
 impl Member {
-    fn new(start: Compressed, _chunks: &Chunks) -> Self {
-        Self { start, decompressor: Decompressor::new(), produced: 0 }
+    fn new(start: Compressed, encoding: Encoding) -> Result<Self, Error> {
+        let restart = match encoding {
+            Encoding::Gzip => Restart::Member,
+            Encoding::Plain => Restart::Plain,
+            Encoding::Zstd => Restart::Frame,
+        };
+        let at = Position { compressed: start, ..Position::default() };
+        let decompressor = Decompressor::restart(encoding, &Checkpoint { at, restart })?;
+        Ok(Self { start, decompressor, produced: 0 })
     }
 
     /// Decodes the next bytes, at least one, and none from `end` (unpacked) on.

@@ -1,7 +1,5 @@
 //! Where the content of files lies by a table that the blob's publisher wrote.
 
-#![allow(dead_code, reason = "the rooms that read and write this follow")]
-
 use std::{collections::HashMap, ops::Range};
 
 use crate::{

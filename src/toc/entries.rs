@@ -25,7 +25,6 @@ mod pieces;
 mod record;
 #[cfg(test)]
 pub(crate) mod sample;
-#[allow(dead_code, reason = "the rooms that read and write this follow")]
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -175,7 +174,6 @@ impl LayerTable {
 
     /// The entries in the order of the tar, markers included (an opaque marker is of kind `Opaque`): what a listing of the layer
     /// gives, unless `warnings` tells of entries that are not there any more or were given another path.
-    #[allow(dead_code, reason = "the rooms that list from tables follow")]
     pub(crate) fn in_tar_order(&self) -> Vec<u32> {
         let mut entries: Vec<u32> = self.entries().collect();
         entries.sort_by_key(|record| (self.record(*record).header_offset, *record));
@@ -183,13 +181,11 @@ impl LayerTable {
     }
 
     /// How many entries `in_tar_order` has.
-    #[allow(dead_code, reason = "the rooms that read and write this follow")]
     pub(crate) fn entry_count(&self) -> u64 {
         self.entries().count() as u64
     }
 
     /// Where the content ends that lies last.
-    #[allow(dead_code, reason = "the rooms that read and write this follow")]
     pub(crate) fn content_end(&self) -> Uncompressed {
         let described = (ROOT..self.records.len() as u32).filter(|record| !self.is_implied(*record));
         let ends = described.map(|record| {

@@ -6,8 +6,6 @@
 //! ```
 //! Each box is a gzip member; the footer is an empty one, whose extra field says where the table begins.
 
-#![allow(dead_code, reason = "the plan that reads it follows")]
-
 use crate::{
     decompress::Encoding,
     limits,

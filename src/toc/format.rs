@@ -27,7 +27,6 @@ mod spans;
 #[cfg(test)]
 mod tests;
 
-#[allow(unused_imports, reason = "the rooms that use it follow")]
 pub(crate) use self::header::{HEADER_BYTES, Header, read_header};
 
 /// How hard zstd tries: the highest level makes the entries 4 % smaller and takes ten times as long.

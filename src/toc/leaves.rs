@@ -1,7 +1,5 @@
 //! Leaves: digests of a blob's bytes that are small enough to be checked before anything is made of them.
 
-#![allow(dead_code, reason = "the rooms that record and verify follow")]
-
 use std::{collections::VecDeque, io, mem};
 
 use bytes::{Bytes, BytesMut};

@@ -9,8 +9,6 @@
 //! Deviation: both producers write names that are not UTF-8 with U+FFFD in place of what is not. Such a name may stand for any
 //! other, so a table with one is refused.
 
-#![allow(dead_code, reason = "the plan that reads it follows")]
-
 use crate::{
     decompress::{self, Decompressor, Encoding},
     oci::digest::Digest,

@@ -6,8 +6,6 @@
 //! checkpoint ──▶ candidates ──▶ spans   in each MiB the one with the smaller window becomes a span, once the MiB is over
 //! ```
 
-#![allow(dead_code, reason = "the room that records follows")]
-
 use std::{collections::VecDeque, fmt, io};
 
 use bytes::{Buf as _, Bytes};

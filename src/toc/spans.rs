@@ -6,17 +6,12 @@
 //! progress ·  ·  ·  ·  ·  ·  ·  ·  ·  ·  ·  ·                  (compressed, uncompressed): where a read may end
 //! ```
 
-#![allow(dead_code, reason = "the rooms that read and write this follow")]
-
 use std::{fmt, io, ops::Range};
 
 use crate::{
     decompress::{Checkpoint, Encoding, Restart, window},
     offset::{Compressed, Position, Uncompressed},
 };
-
-#[allow(unused_imports, reason = "the room that verifies follows")]
-pub(crate) use super::leaves::LeafVerifier;
 
 /// Compressed bytes that one digest vouches for; the last leaf of a span may be shorter.
 pub(crate) const LEAF_BYTES: u64 = 64 << 10;
@@ -92,6 +87,7 @@ impl Spans {
     }
 
     /// The digests of a span's leaves; empty for the last one of a pass that stopped early, which is open.
+    #[cfg(test)]
     pub(crate) fn leaf_digests(&self, index: usize) -> &[[u8; 32]] {
         let before = (0..index).map(|index| leaf_count(&self.compressed_range(index))).sum::<u64>();
         let count = leaf_count(&self.compressed_range(index));

@@ -24,9 +24,11 @@ impl WindowStore for StoredWindows {
 }
 
 /// Encoded windows side by side in memory.
+#[cfg(any(test, feature = "internals"))]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MemoryWindows(Vec<u8>);
 
+#[cfg(any(test, feature = "internals"))]
 impl WindowStore for MemoryWindows {
     fn push(&mut self, encoded: &[u8]) -> io::Result<WindowRange> {
         let start = self.0.len() as u64;

@@ -11,8 +11,6 @@
 //!
 //! Invariant: a [`Location`] lies in the blob, as far as the blob's size was known, and its sizes are capped.
 
-#![allow(dead_code, reason = "the plan that reads it follows")]
-
 use std::ops::Range;
 
 use crate::{
@@ -27,6 +25,10 @@ use crate::{
 };
 
 /// The longest footer, with the header of its frame, in bytes.
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "only blobs whose manifest announces a table are asked for one")
+)]
 pub(crate) const FOOTER_BYTES: u64 = 72;
 
 /// What annotations begin with, the current one first.
@@ -89,6 +91,10 @@ pub(crate) fn annotations<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Option<R
 
 /// Where the footer of a blob that ends with `tail` says that the table lies. `tail` is at least the blob's last
 /// [`FOOTER_BYTES`], if it has so many. Nothing vouches for it.
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "only blobs whose manifest announces a table are asked for one")
+)]
 pub(crate) fn footer(tail: &[u8], blob_size: u64) -> Option<Location> {
     for (length, magic) in FOOTERS {
         let Some(fields) = tail.strip_suffix(magic) else { continue };

@@ -11,10 +11,7 @@ use crate::{
         tests::writers::{Bits, Random, content, flushed, gzip, member, writer},
     },
     offset::Compressed,
-    toc::{
-        spans::{LEAF_BYTES, LeafVerifier},
-        windows::MemoryWindows,
-    },
+    toc::{leaves::LeafVerifier, spans::LEAF_BYTES, windows::MemoryWindows},
 };
 
 const MIB: usize = 1 << 20;

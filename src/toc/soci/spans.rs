@@ -115,6 +115,7 @@ impl Ztoc {
     }
 
     /// The blob's size, and how much of the unpacked layer its entries and end marker take: it may be longer.
+    #[cfg(test)]
     pub(crate) fn end(&self) -> Position {
         self.end
     }
