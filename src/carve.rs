@@ -192,9 +192,14 @@ impl Image {
             self.layer(layer)?;
         }
         let path = path.as_ref();
-        if options.verifies() {
-            return self.carve_verified(path, *options).await;
+        match options.verifies() {
+            true => self.carve_verified(path, *options).await,
+            false => self.configured(self.carve_streaming(path, *options)).await,
         }
+    }
+
+    /// Content is given while it is read.
+    async fn carve_streaming(&self, path: &[u8], options: CarveOptions) -> Result<File, Error> {
         let (mut held, mut hunted, mut plan) = (None, Vec::new(), Plan::Scan);
         loop {
             let known = self.known();
@@ -206,7 +211,7 @@ impl Image {
                     }
                     let again = hunted.contains(&layer);
                     hunted.push(layer);
-                    match self.read_on(known, layer, again, path, *options).await? {
+                    match self.read_on(known, layer, again, path, options).await? {
                         Progress::Held(content, how) => (held, plan) = (content.or(held), how),
                         Progress::Streaming(file) => return Ok(*file),
                     }
@@ -216,11 +221,11 @@ impl Image {
             };
             return match held {
                 Some((record, bytes)) if record == content => {
-                    let verification = self.verified(&known, *options);
+                    let verification = self.verified(&known, options);
                     let outcome = Outcome { verification, is_final: certain, plan };
                     Ok(File::held(found, bytes.into(), outcome))
                 }
-                _ => self.fetch(found, content, certain, &known, *options),
+                _ => self.fetch(found, content, certain, &known, options),
             };
         }
     }

@@ -1,7 +1,7 @@
 //! The one error that callers see. What went wrong is told by predicates; the message says what was being done, the sources
 //! say why it failed.
 
-use std::{error::Error as StdError, fmt, io};
+use std::{error::Error as StdError, fmt, io, sync::Arc};
 
 use crate::{registry, source, toc};
 
@@ -18,14 +18,16 @@ use crate::{registry, source, toc};
 /// # Ok(())
 /// # }
 /// ```
+#[derive(Clone)]
 pub struct Error {
     inner: Box<Inner>,
 }
 
+#[derive(Clone)]
 struct Inner {
     kind: Kind,
     message: String,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 /// What kind of failure it is; one exit code each.
@@ -63,7 +65,7 @@ impl Error {
         message: impl Into<String>,
         source: impl StdError + Send + Sync + 'static,
     ) -> Self {
-        Self { inner: Box::new(Inner { kind, message: message.into(), source: Some(Box::new(source)) }) }
+        Self { inner: Box::new(Inner { kind, message: message.into(), source: Some(Arc::new(source)) }) }
     }
 
     /// The same failure, said of something larger that was being done.

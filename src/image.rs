@@ -2,11 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, future::try_join, stream};
 
 use crate::{
     error::{Error, Kind},
-    layer::{BuiltToc, Layer},
+    layer::{BuiltToc, Layer, configuration::Pending},
     oci::{digest::Digest, manifest::ImageConfig, platform::Platform, reference::ImageReference},
     registry::session::Session,
 };
@@ -41,8 +41,7 @@ pub struct Image {
 pub(crate) struct Inner {
     pub(crate) reference: ImageReference,
     pub(crate) digest: Digest,
-    pub(crate) platform: Platform,
-    pub(crate) config: ImageConfig,
+    pub(crate) configuration: Pending,
     pub(crate) layers: Vec<Layer>,
     /// Kept so that the session lives as long as the image.
     pub(crate) session: Option<Arc<Session>>,
@@ -81,36 +80,52 @@ impl Image {
         &self.inner.digest
     }
 
-    /// The platform that it is for.
+    /// The platform that it is for: what the image index says, else the configuration.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Image::config`].
     ///
     /// ```
     /// # #[tokio::main]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let client = layerslayer::Client::builder().build()?;
     /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
-    /// assert_eq!(image.platform().to_string(), "linux/amd64");
+    /// assert_eq!(image.platform().await?.to_string(), "linux/amd64");
     /// # Ok(())
     /// # }
     /// ```
-    #[must_use]
-    pub fn platform(&self) -> &Platform {
-        &self.inner.platform
+    pub async fn platform(&self) -> Result<&Platform, Error> {
+        Ok(self.inner.configuration.read().await?.platform())
     }
 
-    /// Its configuration.
+    /// Its configuration. It is read when this, or a layer, is first asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_corrupt`] if it is no configuration or not the one that the manifest names; [`Error::is_unavailable`] and
+    /// [`Error::is_unauthorized`] of the registry.
     ///
     /// ```
     /// # #[tokio::main]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let client = layerslayer::Client::builder().build()?;
     /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
-    /// assert_eq!(image.config().user(), Some("app"));
+    /// assert_eq!(image.config().await?.user(), Some("app"));
     /// # Ok(())
     /// # }
     /// ```
-    #[must_use]
-    pub fn config(&self) -> &ImageConfig {
-        &self.inner.config
+    pub async fn config(&self) -> Result<&ImageConfig, Error> {
+        Ok(self.inner.configuration.read().await?.config())
+    }
+
+    /// Does `work` while the configuration is read; gives nothing before it was found to be right.
+    pub(crate) async fn configured<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send,
+    ) -> Result<T, Error> {
+        let (answer, _) = try_join(work, self.inner.configuration.read()).await?;
+        Ok(answer)
     }
 
     /// Its layers, base first.

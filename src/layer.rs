@@ -10,6 +10,7 @@ use crate::{
 };
 
 mod build;
+pub(crate) mod configuration;
 mod decode;
 pub(crate) mod entries;
 pub(crate) mod extract;
@@ -26,7 +27,8 @@ mod visit;
 
 pub use self::{build::BuiltToc, entries::Entries, plan::Plan, planned::PlannedRead};
 use self::{
-    hash::Expected,
+    configuration::Pending,
+    hash::{DiffId, Expected},
     known::Knowledge,
     scan::{Job, Reading},
     soci::SociIndex,
@@ -82,10 +84,9 @@ pub struct Layer {
     pub(crate) image: Arc<str>,
     pub(crate) index: usize,
     pub(crate) digest: Option<Digest>,
-    pub(crate) diff_id: Option<Digest>,
     pub(crate) name: Digest,
     pub(crate) media_type: MediaType,
-    pub(crate) created_by: Option<String>,
+    pub(crate) configuration: Pending,
     pub(crate) annotations: Arc<BTreeMap<String, String>>,
     pub(crate) soci: Option<Arc<SociIndex>>,
     pub(crate) knowledge: Arc<Knowledge>,
@@ -128,19 +129,22 @@ impl Layer {
 
     /// The digest of its unpacked tar (OCI image specification, config.md, "Layer DiffID"), if the configuration gives one.
     ///
+    /// # Errors
+    ///
+    /// Those of [`Image::config`](crate::Image::config).
+    ///
     /// ```
     /// # #[tokio::main]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let client = layerslayer::Client::builder().build()?;
     /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
     /// let layer = image.layer(0)?;
-    /// assert_eq!(layer.diff_id(), image.config().diff_ids().first());
+    /// assert_eq!(layer.diff_id().await?, image.config().await?.diff_ids().first());
     /// # Ok(())
     /// # }
     /// ```
-    #[must_use]
-    pub fn diff_id(&self) -> Option<&Digest> {
-        self.diff_id.as_ref()
+    pub async fn diff_id(&self) -> Result<Option<&Digest>, Error> {
+        Ok(self.configuration.read().await?.diff_id(self.index))
     }
 
     /// Its media type, as the manifest says.
@@ -177,18 +181,21 @@ impl Layer {
 
     /// The command that made it, if the configuration's history tells.
     ///
+    /// # Errors
+    ///
+    /// Those of [`Image::config`](crate::Image::config).
+    ///
     /// ```
     /// # #[tokio::main]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let client = layerslayer::Client::builder().build()?;
     /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
-    /// assert_eq!(image.layer(0)?.created_by(), Some("COPY base /"));
+    /// assert_eq!(image.layer(0)?.created_by().await?, Some("COPY base /"));
     /// # Ok(())
     /// # }
     /// ```
-    #[must_use]
-    pub fn created_by(&self) -> Option<&str> {
-        self.created_by.as_deref()
+    pub async fn created_by(&self) -> Result<Option<&str>, Error> {
+        Ok(self.configuration.read().await?.config().created_by(self.index))
     }
 
     /// Reads the layer and yields its entries in the order of its tar, whiteouts and opaque markers included. At the end of
@@ -239,11 +246,10 @@ impl Layer {
 
     /// A pass over the whole layer.
     pub(crate) fn job(&self) -> Job {
-        let Expected { digest, diff_id } = self.expected();
         Job {
             source: Arc::clone(&self.source),
-            digest,
-            diff_id,
+            digest: self.digest.clone(),
+            configuration: self.configuration.clone(),
             layer: self.index,
             name: self.name.clone(),
             progress: Arc::clone(&self.progress),
@@ -255,7 +261,8 @@ impl Layer {
 
     /// What a whole pass must hash to.
     pub(crate) fn expected(&self) -> Expected {
-        Expected { digest: self.digest.clone(), diff_id: self.diff_id.clone() }
+        let told = self.configuration.now().map(|told| DiffId::Told(told.diff_id(self.index).cloned()));
+        Expected { digest: self.digest.clone(), diff_id: told.unwrap_or(DiffId::Awaited) }
     }
 
     /// Says of which layer an error is.

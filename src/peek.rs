@@ -181,6 +181,10 @@ impl Image {
     ///
     /// See [`Image::rootfs`].
     pub async fn rootfs_with(&self, least: Verification) -> Result<Rootfs, Error> {
+        self.configured(self.merged(least)).await
+    }
+
+    async fn merged(&self, least: Verification) -> Result<Rootfs, Error> {
         for layer in self.layers() {
             while !layer.known().is_known(least) {
                 if layer.learn(least).await? {

@@ -290,8 +290,12 @@ impl Image {
         if let Some(layer) = options.layer {
             self.layer(layer)?;
         }
+        self.configured(self.collect_all(selection, *options)).await
+    }
+
+    async fn collect_all(&self, selection: &Selection, options: CarveOptions) -> Result<Collection, Error> {
         let (mut store, mut hunted) = (Store::new()?, Vec::new());
-        while let Some((layer, whole)) = self.unread(selection, *options) {
+        while let Some((layer, whole)) = self.unread(selection, options) {
             if self.layer(layer)?.learn(options.least).await? {
                 continue;
             }
@@ -317,9 +321,9 @@ impl Image {
         }
         let known = self.known();
         let mut listing = Listing::default();
-        self.list(&stack(&known), selection, *options, &mut listing)?;
-        let (refetched, plan) = self.fetch_missing(&known, &mut store, &listing, *options).await?;
-        let verification = self.verified(&known, *options).min(refetched);
+        self.list(&stack(&known), selection, options, &mut listing)?;
+        let (refetched, plan) = self.fetch_missing(&known, &mut store, &listing, options).await?;
+        let verification = self.verified(&known, options).min(refetched);
         let outcome = Outcome { verification, is_final: listing.certain, plan };
         let Store { ranges, spool, .. } = *store;
         let content = spool.finish().map_err(super::sink::spool_error)?;

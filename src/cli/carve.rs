@@ -62,29 +62,32 @@ pub(crate) async fn run(
         opened.inspect_err(|_| console.explain_requests(&[]))?;
     let mut options = CarveOptions::default().at_least(arguments.common.least());
     if let Some(layer) = &arguments.layer {
-        options = options.layer(selector::layer(layer, &LayerFacts::of_all(&image))?);
+        options = options.layer(selector::layer(layer, &LayerFacts::of_all(&image).await?)?);
     }
     let Some(destination) = destination else {
-        let result = plan(arguments, &image, &options, console).await;
+        let facts = connect::facts(&client, &image, report).await?;
+        let result = plan(arguments, &image, &facts, &options, console).await;
         report.read_by(&client);
         return result;
     };
     let carve = Carve { arguments, console, image: &image, options, patterns };
     let result = carve.to(&destination, report).await;
     console.explain_requests(image.layers());
+    let facts = connect::facts(&client, &image, report).await;
     report.read_by(&client);
-    carve.conclude(result)
+    carve.conclude(result, facts)
 }
 
 /// What carving would read.
 async fn plan(
     arguments: &CarveArguments,
     image: &Image,
+    facts: &ImageFacts,
     options: &CarveOptions,
     console: &Console,
 ) -> Result<(), Failure> {
     let reads = image.plan(&selection(arguments)?, options).await?;
-    plan::print(image, &reads, arguments.common.json, console)
+    plan::print(image, facts, &reads, arguments.common.json, console)
 }
 
 fn selection(arguments: &CarveArguments) -> Result<Selection, Failure> {
@@ -111,7 +114,11 @@ impl Carve<'_> {
     }
 
     /// Prints what `--json` asks for, and turns what failed into the exit.
-    fn conclude(&self, result: Result<Written, Failure>) -> Result<(), Failure> {
+    fn conclude(
+        &self,
+        result: Result<Written, Failure>,
+        facts: Result<ImageFacts, Failure>,
+    ) -> Result<(), Failure> {
         let written = match result {
             Ok(written) => written,
             Err(failure) if self.arguments.common.json && !failure.messages.is_empty() => {
@@ -122,15 +129,15 @@ impl Carve<'_> {
             Err(failure) => return Err(failure),
         };
         if self.arguments.common.json {
-            self.print(&written).map_err(|error| Failure::writing("stdout", &error))?;
+            self.print(&facts?, &written).map_err(|error| Failure::writing("stdout", &error))?;
         }
         Failure::all(written.failures.into_iter().map(|(_, failure)| failure).collect())
     }
 
-    fn print(&self, written: &Written) -> std::io::Result<()> {
+    fn print(&self, facts: &ImageFacts, written: &Written) -> std::io::Result<()> {
         let out = self.console.stdout().map_err(|_| std::io::ErrorKind::Other)?;
         let mut lines = Json::new(out);
-        lines.image(&ImageFacts::of(self.image))?;
+        lines.image(facts)?;
         for (layer, entry) in &written.items {
             lines.entry(&Row { layer: *layer, entry, implied: false })?;
         }

@@ -80,8 +80,21 @@ pub(crate) async fn open(
     let image = result?;
     // Sizes are what the manifest says: together they may be more than there is room for.
     let bytes = image.layers().iter().map(layerslayer::Layer::size).fold(0, u64::saturating_add);
-    report.image(&ImageFacts::of(&image), bytes);
+    report.image(image.reference().to_string(), image.digest().to_string(), bytes);
     Ok(Connection { client, image, writes })
+}
+
+/// What there is to say of an image. Reads its configuration.
+pub(crate) async fn facts(
+    client: &Client,
+    image: &Image,
+    report: &mut Report,
+) -> Result<ImageFacts, Failure> {
+    let facts = ImageFacts::of(image).await;
+    report.read_by(client);
+    let facts = facts?;
+    report.platform(&facts.platform);
+    Ok(facts)
 }
 
 /// The cache, unless there is to be none. One that cannot be used is no reason not to answer.

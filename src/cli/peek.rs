@@ -34,16 +34,18 @@ pub(crate) async fn run(
     let mut patterns = Patterns::new(&arguments.globs)?;
     let Connection { client, image, writes: _writes } =
         connect::open(&arguments.image, &arguments.common, console, report).await?;
+    let facts = connect::facts(&client, &image, report).await?;
+    let layers = LayerFacts::of_all(&image).await?;
     if arguments.common.dry_run {
         let mut reads = Vec::new();
-        let layers = LayerFacts::of_all(&image);
         for layer in chosen(arguments, &layers)?.iter().filter(|_| is_listing) {
             reads.extend(image.layer(layer.index)?.plan_listing(arguments.common.least()).await);
         }
-        return plan::print(&image, &reads, arguments.common.json, console);
+        return plan::print(&image, &facts, &reads, arguments.common.json, console);
     }
     if !is_listing {
-        return summary(arguments, &image, console);
+        let config = ConfigFacts::of(image.config().await?);
+        return summary(arguments, &facts, &config, &layers, console);
     }
     let result = match arguments.common.verify {
         Some(_) => proved(arguments, &image, &mut patterns, console, report).await,
@@ -56,14 +58,17 @@ pub(crate) async fn run(
 }
 
 /// Layers and configuration; nothing of any layer is read.
-fn summary(arguments: &PeekArguments, image: &Image, console: &Console) -> Result<(), Failure> {
+fn summary(
+    arguments: &PeekArguments,
+    facts: &ImageFacts,
+    config: &ConfigFacts,
+    layers: &[LayerFacts],
+    console: &Console,
+) -> Result<(), Failure> {
     let mut out = console.stdout()?;
-    let facts = ImageFacts::of(image);
-    let config = ConfigFacts::of(image.config());
-    let layers = LayerFacts::of_all(image);
     let written = match arguments.common.json {
-        true => summary_lines(&mut Json::new(&mut out), &facts, &config, &layers),
-        false => text::summary(&mut out, &facts, &config, &layers, console::stdout_width()),
+        true => summary_lines(&mut Json::new(&mut out), facts, config, layers),
+        false => text::summary(&mut out, facts, config, layers, console::stdout_width()),
     };
     written.and_then(|()| out.flush()).map_err(|error| Failure::writing("stdout", &error))
 }
@@ -106,7 +111,7 @@ async fn list<W: Write + Send>(
     report: &mut Report,
     out: &mut W,
 ) -> Result<(), Failure> {
-    let layers = LayerFacts::of_all(image);
+    let layers = LayerFacts::of_all(image).await?;
     let style = match arguments.rootfs {
         true => Style::Rootfs { digits: layers.len().saturating_sub(1).to_string().len() },
         false if patterns.select_all() => Style::EveryLayer,
@@ -117,7 +122,7 @@ async fn list<W: Write + Send>(
         false => Box::new(Text::new(out, style, console::stdout_width())),
     };
     let chosen = chosen(arguments, &layers)?;
-    listing.image(&ImageFacts::of(image)).map_err(unwritten)?;
+    listing.image(&ImageFacts::of(image).await?).map_err(unwritten)?;
     let least = arguments.common.least();
     let (verified, plan) = match arguments.rootfs {
         true => rootfs(image, &layers, patterns, least, &mut *listing).await?,

@@ -13,18 +13,24 @@ use super::{
 /// Prints a plan.
 pub(crate) fn print(
     image: &Image,
+    facts: &ImageFacts,
     reads: &[PlannedRead],
     is_json: bool,
     console: &Console,
 ) -> Result<(), Failure> {
     let mut out = console.stdout()?;
-    let written = if is_json { lines(&mut out, image, reads) } else { text(&mut out, image, reads) };
+    let written = if is_json { lines(&mut out, image, facts, reads) } else { text(&mut out, image, reads) };
     written.and_then(|()| out.flush()).map_err(|error| Failure::writing("stdout", &error))
 }
 
-fn lines(out: &mut (impl Write + Send), image: &Image, reads: &[PlannedRead]) -> io::Result<()> {
+fn lines(
+    out: &mut (impl Write + Send),
+    image: &Image,
+    facts: &ImageFacts,
+    reads: &[PlannedRead],
+) -> io::Result<()> {
     let mut lines = Json::new(out);
-    lines.image(&ImageFacts::of(image))?;
+    lines.image(facts)?;
     for read in reads {
         lines.plan(read, &digest(image, read))?;
     }

@@ -9,7 +9,7 @@ use super::{
     args::Command,
     destination::file::Replacement,
     exit::{Exit, Failure},
-    output::{facts::ImageFacts, json::SCHEMA, text},
+    output::{json::SCHEMA, text},
 };
 
 /// What is known of a run so far.
@@ -73,11 +73,15 @@ impl Report {
     }
 
     /// The image has been found; its layers have so many bytes.
-    pub(crate) fn image(&mut self, image: &ImageFacts, bytes_of_layers: u64) {
-        self.reference.clone_from(&image.reference);
-        self.digest = Some(image.digest.clone());
-        self.platform = Some(image.platform.clone());
+    pub(crate) fn image(&mut self, reference: String, digest: String, bytes_of_layers: u64) {
+        self.reference = reference;
+        self.digest = Some(digest);
         self.bytes_of_layers = Some(bytes_of_layers);
+    }
+
+    /// The image's configuration has been read.
+    pub(crate) fn platform(&mut self, platform: &str) {
+        self.platform = Some(platform.to_owned());
     }
 
     /// A file has been found.
@@ -179,8 +183,8 @@ mod tests {
     #[test]
     fn the_keys_have_a_fixed_order() {
         let mut report = report(&["layerslayer", "carve", "image", "/etc/passwd"]);
-        let image = ImageFacts { reference: "r".into(), digest: "d".into(), platform: "p".into() };
-        report.image(&image, 10);
+        report.image("r".into(), "d".into(), 10);
+        report.platform("p");
         report.file(b"etc/passwd", (1, "sha256:1".to_owned()), 5);
         report.verified(Verification::None, Plan::Scan);
         report.is_final = Some(false);

@@ -18,7 +18,7 @@ use super::{
     connect::{self, Connection},
     console::Console,
     exit::{Exit, Failure, chain},
-    output::{Listing as _, facts::ImageFacts, json::Json, text},
+    output::{Listing as _, json::Json, text},
     report::Report,
 };
 
@@ -54,10 +54,11 @@ pub(crate) async fn build(
     }
     let Connection { client, image, writes: _writes } =
         connect::open(&arguments.image, common, console, report).await?;
+    let facts = connect::facts(&client, &image, report).await?;
     let mut out = console.stdout()?;
     let unwritten = |error: io::Error| Failure::writing("stdout", &error);
     if common.json {
-        Json::new(&mut out).image(&ImageFacts::of(&image)).map_err(unwritten)?;
+        Json::new(&mut out).image(&facts).map_err(unwritten)?;
     }
     let (mut result, mut is_read) = (Ok(()), false);
     {
@@ -102,6 +103,7 @@ pub(crate) async fn push(
     }
     let Connection { client, image, writes: _writes } =
         connect::open(&arguments.image, common, console, report).await?;
+    let facts = connect::facts(&client, &image, report).await?;
     let pushed = client.push_tocs(&image).await;
     report.read_by(&client);
     let pushed = pushed?;
@@ -110,7 +112,7 @@ pub(crate) async fn push(
         true => {
             let (digest, tocs, bytes) = (pushed.digest.to_string(), pushed.tocs, pushed.bytes);
             let mut lines = Json::new(&mut out);
-            lines.image(&ImageFacts::of(&image)).and_then(|()| {
+            lines.image(&facts).and_then(|()| {
                 lines.pushed(&digest, tocs, bytes)?;
                 lines.end()
             })

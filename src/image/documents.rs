@@ -21,6 +21,7 @@ use crate::{
 };
 
 /// The documents of one repository.
+#[derive(Clone)]
 pub(super) struct Documents {
     session: Arc<Session>,
     cache: Option<Cache>,

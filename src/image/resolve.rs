@@ -8,7 +8,13 @@ use super::{Image, Inner, docker_archive, documents::Documents, oci_layout};
 use crate::{
     cache::Cache,
     error::{Error, Kind},
-    layer::{Layer, known::Knowledge, pushed::PushedTocs, soci::SociIndex},
+    layer::{
+        Layer,
+        configuration::{Configuration, Pending},
+        known::Knowledge,
+        pushed::PushedTocs,
+        soci::SociIndex,
+    },
     limits,
     oci::{
         digest::Digest,
@@ -25,6 +31,7 @@ use crate::{
 mod tests;
 
 /// Where the documents and blobs of an image come from.
+#[derive(Clone)]
 pub(super) enum Origin {
     /// An OCI image layout, in a directory or an archive.
     Layout(Arc<Local>),
@@ -87,15 +94,16 @@ pub(crate) async fn docker_archive(request: Request, path: &Path) -> Result<Imag
     let saved = blocking(move || docker_archive::open(&local, &wanted)).await?;
     let platform = saved.config.platform().cloned();
     check_platform(&request, platform.as_ref())?;
+    let platform = platform.unwrap_or_else(|| request.platform.clone());
+    let configuration = Pending::ready(Configuration::new(saved.config, platform, saved.layers.len()));
     let image: Arc<str> = request.reference.to_string().into();
     let layers = saved.layers.into_iter().enumerate().map(|(index, layer)| Layer {
         image: Arc::clone(&image),
         index,
         digest: None,
-        diff_id: Some(layer.diff_id.clone()),
         name: layer.diff_id.clone(),
         media_type: layer.media_type,
-        created_by: saved.config.created_by(index).map(str::to_owned),
+        configuration: configuration.clone(),
         annotations: Arc::default(),
         soci: None,
         knowledge: request.knowledge(None),
@@ -103,7 +111,7 @@ pub(crate) async fn docker_archive(request: Request, path: &Path) -> Result<Imag
         progress: Arc::clone(&request.progress),
     });
     let layers = layers.collect();
-    Ok(finish(request, saved.digest, platform, saved.config, layers, None))
+    Ok(finish(request, saved.digest, configuration, layers, None))
 }
 
 async fn open_local(path: &Path, archive: bool) -> Result<Local, Error> {
@@ -124,7 +132,7 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Goes from the first manifest down to the one of the platform, then reads the configuration.
+/// Goes from the first manifest down to the one of the platform.
 async fn descend(request: Request, origin: Origin, start: Start) -> Result<Image, Error> {
     let Start { mut bytes, mut content_type, mut digest } = start;
     let mut chosen = None;
@@ -185,40 +193,22 @@ async fn image(
     manifest: &ImageManifest,
     chosen: Option<Platform>,
 ) -> Result<Image, Error> {
+    let (layers, is_untold) = (manifest.layers().len(), chosen.is_none());
     // An artifact's configuration says nothing of an image: none is as good.
-    let bytes = match manifest.is_artifact() {
-        true => Bytes::from_static(b"{}"),
-        false => origin.config(manifest.config(), &request).await?,
-    };
-    let config = ImageConfig::parse(&bytes).map_err(|error| {
-        let message =
-            format!("reading the configuration {} of {}", manifest.config().digest(), request.reference);
-        Error::caused(Kind::Corrupt, message, error)
-    })?;
-    // The index decided; configurations often leave out the variant, or keep what their base image said.
-    if let (Some(chosen), Some(stated)) = (&chosen, config.platform())
-        && (chosen.os(), chosen.architecture()) != (stated.os(), stated.architecture())
-    {
-        let message =
-            format!("{}: the index says {chosen}, the image's configuration {stated}", request.reference);
-        request.progress.warning(&message);
-    }
-    let platform = chosen.or_else(|| config.platform().cloned());
-    check_platform(&request, platform.as_ref())?;
-    let diff_ids = config.diff_ids();
-    if !diff_ids.is_empty() && diff_ids.len() != manifest.layers().len() {
-        let (ids, layers) = (diff_ids.len(), manifest.layers().len());
-        request.progress.warning(&format!(
-            "{}: the configuration has {ids} DiffIDs for {layers} layers; they are not checked",
-            request.reference
-        ));
-    }
-    let known = diff_ids.len() == manifest.layers().len();
-    let name: Arc<str> = request.reference.to_string().into();
+    let descriptor = (!manifest.is_artifact()).then(|| manifest.config().clone());
+    let configuration =
+        Pending::new(configuration(request.clone(), origin.clone(), descriptor, chosen, layers));
     let session = match origin {
         Origin::Layout(_) => None,
         Origin::Registry(documents) => Some(Arc::clone(documents.session())),
     };
+    let may_be_other = is_untold && request.platform.is_required();
+    // Under a budget requests do not compete for what is left.
+    let is_budgeted = session.as_ref().is_some_and(|session| session.allowance() < u64::MAX);
+    if may_be_other || is_budgeted {
+        configuration.read().await?;
+    }
+    let name: Arc<str> = request.reference.to_string().into();
     let soci = session.as_ref().and_then(|session| SociIndex::of(manifest, session));
     // To look for what nobody vouches for costs requests in vain.
     let pushed = match origin {
@@ -233,10 +223,9 @@ async fn image(
             image: Arc::clone(&name),
             index,
             digest: Some(descriptor.digest().clone()),
-            diff_id: diff_ids.get(index).filter(|_| known).cloned(),
             name: descriptor.digest().clone(),
             media_type: descriptor.media_type().clone(),
-            created_by: config.created_by(index).map(str::to_owned),
+            configuration: configuration.clone(),
             annotations: Arc::new(descriptor.annotations().clone()),
             soci: soci.clone(),
             knowledge: request.knowledge(pushed.as_ref()),
@@ -244,20 +233,57 @@ async fn image(
             progress: Arc::clone(&request.progress),
         });
     }
-    Ok(finish(request, digest, platform, config, layers, session))
+    Ok(finish(request, digest, configuration, layers, session))
+}
+
+/// Reads the configuration of an image with so many layers, and checks what it says.
+async fn configuration(
+    request: Request,
+    origin: Origin,
+    descriptor: Option<Descriptor>,
+    chosen: Option<Platform>,
+    layers: usize,
+) -> Result<Configuration, Error> {
+    let config = match &descriptor {
+        None => ImageConfig::parse(b"{}"),
+        Some(descriptor) => ImageConfig::parse(&origin.config(descriptor, &request).await?),
+    };
+    let config = config.map_err(|error| {
+        let digest = descriptor.as_ref().map(|descriptor| format!(" {}", descriptor.digest()));
+        let digest = digest.unwrap_or_default();
+        let message = format!("reading the configuration{digest} of {}", request.reference);
+        Error::caused(Kind::Corrupt, message, error)
+    })?;
+    // The index decided; configurations often leave out the variant, or keep what their base image said.
+    if let (Some(chosen), Some(stated)) = (&chosen, config.platform())
+        && (chosen.os(), chosen.architecture()) != (stated.os(), stated.architecture())
+    {
+        let message =
+            format!("{}: the index says {chosen}, the image's configuration {stated}", request.reference);
+        request.progress.warning(&message);
+    }
+    let platform = chosen.or_else(|| config.platform().cloned());
+    check_platform(&request, platform.as_ref())?;
+    let ids = config.diff_ids().len();
+    if ids != 0 && ids != layers {
+        request.progress.warning(&format!(
+            "{}: the configuration has {ids} DiffIDs for {layers} layers; they are not checked",
+            request.reference
+        ));
+    }
+    let platform = platform.unwrap_or_else(|| request.platform.clone());
+    Ok(Configuration::new(config, platform, layers))
 }
 
 fn finish(
     request: Request,
     digest: Digest,
-    platform: Option<Platform>,
-    config: ImageConfig,
+    configuration: Pending,
     layers: Vec<Layer>,
     session: Option<Arc<Session>>,
 ) -> Image {
-    let platform = platform.unwrap_or(request.platform);
     let Request { reference, .. } = request;
-    Image { inner: Arc::new(Inner { reference, digest, platform, config, layers, session }) }
+    Image { inner: Arc::new(Inner { reference, digest, configuration, layers, session }) }
 }
 
 /// A single image for another platform: an error if the platform was asked for, a warning if it was only preferred.

@@ -92,7 +92,7 @@ impl Layer {
     /// The table of the whole layer that the cache has.
     pub(crate) async fn stored(&self) -> Option<StoredToc> {
         let (cache, digest) = (self.knowledge.cache.clone()?, self.digest.clone()?);
-        let (size, diff_id) = (self.size(), self.diff_id.clone());
+        let (size, diff_id) = (self.size(), self.diff_id().await.ok()?.cloned());
         let read = move || {
             let bytes = cache.toc(&digest)?;
             let (header, toc) = format::read(bytes.clone()).ok()?;

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     decompress::{self, Checkpoint, Decompressor, Encoding, Restart},
     error::{Error, Kind},
+    oci::digest::Digest,
     offset::{Compressed, Position, Uncompressed},
     source::growing::Demand,
     tar::{self, Decoder},
@@ -30,6 +31,9 @@ const HOP_BYTES: u64 = 4 << 20;
 
 /// What comes to the thread.
 pub(super) enum Message {
+    /// The DiffID, where it was not known from the start.
+    DiffId(Option<Digest>),
+    /// The blob has ended, and the DiffID is known.
     End,
     /// Bytes, and where in the blob they lie.
     Piece(Compressed, Bytes),
@@ -124,7 +128,16 @@ impl<V: Visitor> Decode<V> {
         demand: &Demand,
     ) -> Result<Scanned<V>, Error> {
         while let Some(message) = pieces.blocking_recv() {
-            let Message::Piece(at, mut piece) = message else { return self.end() };
+            let (at, mut piece) = match message {
+                Message::DiffId(diff_id) => {
+                    if let Some(hashes) = &mut self.hashes {
+                        hashes.diff_id(diff_id);
+                    }
+                    continue;
+                }
+                Message::End => return self.end(),
+                Message::Piece(at, piece) => (at, piece),
+            };
             if at.0 != self.read {
                 // It was on its way when it was hopped over.
                 continue;

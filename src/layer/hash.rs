@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::{
     error::{Error, Kind},
-    oci::digest::{Digest, Hasher},
+    oci::digest::{Algorithm, Digest, Hasher},
     offset::{Position, Uncompressed},
     toc::spans::Resume,
 };
@@ -26,8 +26,17 @@ const MARKS: usize = 16;
 pub(crate) struct Expected {
     /// Digest of the blob, where it has one.
     pub(crate) digest: Option<Digest>,
-    /// Digest of the unpacked tar, where it is known.
-    pub(crate) diff_id: Option<Digest>,
+    /// Digest of the unpacked tar.
+    pub(crate) diff_id: DiffId,
+}
+
+/// The digest of the unpacked tar, which may be told while the layer is already being read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum DiffId {
+    /// It will be told before the layer ends.
+    Awaited,
+    /// The configuration gives it, or has none.
+    Told(Option<Digest>),
 }
 
 /// The hash thread, as the decoder sees it.
@@ -40,6 +49,7 @@ pub(crate) struct Hashes {
 
 enum Input {
     Blob(Bytes),
+    DiffId(Option<Digest>),
     Mark(Position),
     Unpacked(Vec<u8>, usize),
 }
@@ -47,7 +57,8 @@ enum Input {
 /// What the thread computes with.
 struct Hashed {
     blob: Option<Hasher>,
-    unpacked: Option<Hasher>,
+    /// One for each algorithm that the DiffID may turn out to have.
+    unpacked: Vec<Hasher>,
     marks: VecDeque<Mark>,
 }
 
@@ -55,7 +66,7 @@ struct Hashed {
 struct Mark {
     at: Position,
     blob: Option<Hasher>,
-    unpacked: Option<Hasher>,
+    unpacked: Vec<Hasher>,
 }
 
 impl Expected {
@@ -66,7 +77,8 @@ impl Expected {
             (Some(digest), Some(saved)) => Hasher::resume(digest.algorithm(), saved).is_some(),
             (Some(_), None) => false,
         };
-        has(&self.digest, &resume.blob) && has(&self.diff_id, &resume.unpacked)
+        let DiffId::Told(diff_id) = &self.diff_id else { return false };
+        has(&self.digest, &resume.blob) && has(diff_id, &resume.unpacked)
     }
 }
 
@@ -84,11 +96,14 @@ impl Hashes {
             let lost = || Error::new(Kind::Other, "an earlier pass left no hash to go on with");
             hasher.map(Some).ok_or_else(lost)
         };
-        let hashed = Hashed {
-            blob: hasher(&expected.digest, resume.map(|resume| &resume.blob))?,
-            unpacked: hasher(&expected.diff_id, resume.map(|resume| &resume.unpacked))?,
-            marks: VecDeque::new(),
+        let unpacked = match &expected.diff_id {
+            DiffId::Awaited => Algorithm::ALL.map(Hasher::new).to_vec(),
+            DiffId::Told(diff_id) => {
+                hasher(diff_id, resume.map(|resume| &resume.unpacked))?.into_iter().collect()
+            }
         };
+        let blob = hasher(&expected.digest, resume.map(|resume| &resume.blob))?;
+        let hashed = Hashed { blob, unpacked, marks: VecDeque::new() };
         let thread = std::thread::Builder::new()
             .name("hash".to_owned())
             .spawn(move || hashed.run(&receiver, &recycle))
@@ -103,11 +118,18 @@ impl Hashes {
         }
     }
 
+    /// Takes the DiffID that was awaited.
+    pub(crate) fn diff_id(&mut self, diff_id: Option<Digest>) {
+        self.expected.diff_id = DiffId::Told(diff_id.clone());
+        let _ = self.sender.send(Input::DiffId(diff_id));
+    }
+
     /// Takes the next `length` unpacked bytes, with their buffer, which comes back at once where nothing needs hashing.
     /// `plain`: they are the blob's own bytes.
     pub(crate) fn unpacked(&self, buffer: Vec<u8>, length: usize, plain: bool) -> Option<Vec<u8>> {
-        let hashed_as_blob = plain && self.expected.digest == self.expected.diff_id;
-        if self.expected.diff_id.is_none() || hashed_as_blob {
+        if let DiffId::Told(diff_id) = &self.expected.diff_id
+            && (diff_id.is_none() || plain && self.expected.digest == *diff_id)
+        {
             return Some(buffer);
         }
         // Nothing to do about a hash thread that is gone: it shows when it is joined.
@@ -125,7 +147,8 @@ impl Hashes {
         let hashed = self.join();
         let save = |hasher: Option<&Hasher>| hasher.map(Hasher::save);
         let mark = hashed.marks.iter().find(|mark| mark.at == at)?;
-        Some(Resume { next_header, blob: save(mark.blob.as_ref()), unpacked: save(mark.unpacked.as_ref()) })
+        // Where the DiffID is still awaited: it is seldom of any but the first algorithm.
+        Some(Resume { next_header, blob: save(mark.blob.as_ref()), unpacked: save(mark.unpacked.first()) })
     }
 
     /// A buffer that was handed in and is free again, if any.
@@ -136,13 +159,20 @@ impl Hashes {
     /// Waits for the hashes of all that was handed in and compares them. `plain` as in [`Self::unpacked`].
     pub(crate) fn verify(self, plain: bool) -> Result<(), Error> {
         let Expected { digest, diff_id } = self.expected.clone();
+        let DiffId::Told(diff_id) = diff_id else {
+            return Err(Error::new(Kind::Other, "the layer ended before its DiffID was known"));
+        };
         let hashed = self.join();
         let hashed_as_blob = plain && digest == diff_id;
         compare("the blob", digest, hashed.blob.map(Hasher::finish))?;
         if hashed_as_blob {
             return Ok(());
         }
-        compare("the unpacked layer (DiffID)", diff_id, hashed.unpacked.map(Hasher::finish))
+        compare(
+            "the unpacked layer (DiffID)",
+            diff_id,
+            hashed.unpacked.into_iter().next().map(Hasher::finish),
+        )
     }
 
     /// Waits for all that was handed in.
@@ -156,11 +186,11 @@ impl Hashes {
 }
 
 fn compare(what: &str, expected: Option<Digest>, found: Option<Digest>) -> Result<(), Error> {
-    match (expected, found) {
-        (Some(expected), Some(found)) if expected != found => {
-            Err(Error::new(Kind::Corrupt, format!("{what} hashes to {found}, not to {expected}")))
-        }
-        _ => Ok(()),
+    let Some(expected) = expected else { return Ok(()) };
+    match found {
+        Some(found) if found == expected => Ok(()),
+        Some(found) => Err(Error::new(Kind::Corrupt, format!("{what} hashes to {found}, not to {expected}"))),
+        None => Err(Error::new(Kind::Other, format!("{what} was not hashed"))),
     }
 }
 
@@ -173,6 +203,13 @@ impl Hashed {
                         hasher.update(&piece);
                     }
                 }
+                Input::DiffId(diff_id) => {
+                    let wanted = diff_id.map(|diff_id| diff_id.algorithm());
+                    self.unpacked.retain(|hasher| Some(hasher.algorithm()) == wanted);
+                    for mark in &mut self.marks {
+                        mark.unpacked.retain(|hasher| Some(hasher.algorithm()) == wanted);
+                    }
+                }
                 Input::Mark(at) => {
                     if self.marks.len() == MARKS {
                         self.marks.pop_front();
@@ -181,8 +218,8 @@ impl Hashed {
                     self.marks.push_back(Mark { at, blob, unpacked });
                 }
                 Input::Unpacked(buffer, length) => {
-                    if let (Some(hasher), Some(content)) = (&mut self.unpacked, buffer.get(..length)) {
-                        hasher.update(content);
+                    for hasher in &mut self.unpacked {
+                        hasher.update(buffer.get(..length).unwrap_or_default());
                     }
                     // The decoder may be gone already.
                     let _ = recycle.send(buffer);

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt as _;
 
 use super::{
-    Expected, Layer, Verification,
+    Layer, Verification,
     extract::Extraction,
     known::{Known, Place},
     record::WindowSpool,
@@ -121,26 +121,27 @@ impl Layer {
     /// What the cache knows of the layer.
     pub(super) async fn cached(&self, least: Verification) -> Option<Known> {
         let cache = self.knowledge.cache.clone()?;
-        let Expected { digest, diff_id } = self.expected();
-        let (digest, size) = (digest?, self.size());
+        let (digest, size) = (self.digest.clone()?, self.size());
         let read = move || {
-            let (header, toc) = match format::read(cache.toc(&digest)?) {
-                Ok(stored) => stored,
-                Err(error) => {
-                    cache.remove_toc(&digest);
-                    return Some(Err(error));
-                }
-            };
-            // The same blob under another configuration is to hash to another DiffID: a pass will tell.
-            let fits = header.digest == digest && header.size == size && header.diff_id == diff_id;
-            let toc = Arc::new(toc);
-            let known =
-                if header.complete { Known::Wholly(toc, Verification::Span) } else { Known::Partly(toc) };
-            fits.then_some(Ok(known))
+            let stored = format::read(cache.toc(&digest)?);
+            if stored.is_err() {
+                cache.remove_toc(&digest);
+            }
+            Some(stored.map(|(header, toc)| {
+                let fits = header.digest == digest && header.size == size;
+                (fits.then_some(header), toc)
+            }))
         };
         match tokio::task::spawn_blocking(read).await.ok()?? {
-            Ok(Known::Partly(_)) if least > Verification::None => None,
-            Ok(known) => Some(known),
+            Ok((header, toc)) => {
+                // The same blob under another configuration is to hash to another DiffID: a pass will tell.
+                let header = header.filter(|header| header.complete || least == Verification::None)?;
+                let fits = header.diff_id.as_ref() == self.diff_id().await.ok()?;
+                let toc = Arc::new(toc);
+                let known =
+                    if header.complete { Known::Wholly(toc, Verification::Span) } else { Known::Partly(toc) };
+                fits.then_some(known)
+            }
             Err(error) => {
                 let name = &self.name;
                 let message = format!("the cached table of contents of {name} cannot be used ({error})");
@@ -218,7 +219,9 @@ impl Layer {
         if !matches!(toc.content, ContentMap::Spans(_)) {
             return;
         }
-        let header = format::Header::new(digest.clone(), self.size(), self.diff_id.clone(), &toc);
+        let Some(configuration) = self.configuration.now() else { return };
+        let diff_id = configuration.diff_id(self.index).cloned();
+        let header = format::Header::new(digest.clone(), self.size(), diff_id, &toc);
         let cache = cache.clone();
         let writing = cache.begin_write();
         tokio::task::spawn_blocking(move || {

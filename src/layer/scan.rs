@@ -15,12 +15,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    configuration::{Configuration, Pending},
     decode::{Decode, Message, Start},
-    hash::Expected,
+    hash::{DiffId, Expected},
 };
 pub(crate) use super::{
     decode::{Pass, Scanned},
@@ -32,7 +33,7 @@ use crate::{
     offset::Compressed,
     progress::Progress,
     source::{
-        ByteStream, Source,
+        Source,
         growing::{Demand, Growing},
     },
     toc::spans::Spans,
@@ -47,8 +48,8 @@ pub(crate) struct Job {
     pub(crate) source: Arc<dyn Source>,
     /// The blob's digest, where it has one (layers of a `docker save` archive have a DiffID only).
     pub(crate) digest: Option<Digest>,
-    /// The digest of the unpacked tar, where the image configuration gives one.
-    pub(crate) diff_id: Option<Digest>,
+    /// What gives the digest of the unpacked tar.
+    pub(crate) configuration: Pending,
     /// The layer's index, 0 = base.
     pub(crate) layer: usize,
     /// Its name in progress reports.
@@ -79,7 +80,9 @@ pub(crate) enum Reading {
 /// What the source, the codecs or the visitor say; corrupt if a digest does not match.
 pub(crate) async fn scan<V: Visitor>(mut job: Job, visitor: V) -> Result<Scanned<V>, Error> {
     let (pieces, received) = mpsc::channel(PIECES);
-    let expected = Expected { digest: job.digest.clone(), diff_id: job.diff_id.clone() };
+    let diff_id = diff_id(&job);
+    let is_told = diff_id != DiffId::Awaited;
+    let expected = Expected { digest: job.digest.clone(), diff_id };
     let resume = job.resume.take().filter(|spans| {
         let resume = spans.resume.as_ref();
         resume.is_some_and(|resume| expected.can_resume(resume))
@@ -100,16 +103,24 @@ pub(crate) async fn scan<V: Visitor>(mut job: Job, visitor: V) -> Result<Scanned
     started.map_err(|error| Error::caused(Kind::Other, "starting the decode thread", error))?;
     job.progress.layer_started(job.layer, &job.name, job.source.size());
     let _finished = Finished(&job);
-    let pumped = tokio::select! {
+    let scanned = tokio::select! {
         biased;
-        result = &mut decoding => return joined(result),
-        pumped = pump(&job, from, demand, pieces) => pumped,
+        result = &mut decoding => joined(result)?,
+        // What arrived before a transfer failed may have been all that was wanted.
+        pumped = pump(&job, from, demand, pieces, is_told) => match (joined(decoding.await), pumped) {
+            (Err(_), Err(error)) => return Err(error),
+            (result, _) => result?,
+        },
     };
-    // What arrived before a transfer failed may have been all that was wanted.
-    match (joined(decoding.await), pumped) {
-        (Err(_), Err(error)) => Err(error.into()),
-        (result, _) => result,
-    }
+    job.configuration.read().await?;
+    Ok(scanned)
+}
+
+/// The DiffID, as far as it is known.
+fn diff_id(job: &Job) -> DiffId {
+    let configuration = job.configuration.now();
+    let told = |configuration: &Configuration| DiffId::Told(configuration.diff_id(job.layer).cloned());
+    configuration.map_or(DiffId::Awaited, told)
 }
 
 /// Tells the progress that reading has ended, also when the future is dropped.
@@ -126,16 +137,39 @@ async fn pump(
     from: Compressed,
     demand: Arc<Demand>,
     pieces: mpsc::Sender<Message>,
-) -> Result<(), crate::source::Error> {
+    mut is_told: bool,
+) -> Result<(), Error> {
     let source = Arc::clone(&job.source);
     let mut stream = match job.reading {
         Reading::Growing => Growing::new(source, from, demand).located().boxed(),
-        Reading::Whole => located(from, source.open(from..Compressed(source.size())).await?).boxed(),
+        Reading::Whole => {
+            let end = Compressed(source.size());
+            let opening = async move { source.open(from..end).await };
+            located(from, stream::once(opening).try_flatten()).boxed()
+        }
     };
     job.progress.layer_advanced(job.layer, from.0);
-    while let Some((at, piece)) = stream.try_next().await? {
-        job.progress.layer_advanced(job.layer, piece.len() as u64);
-        if pieces.send(Message::Piece(at, piece)).await.is_err() {
+    let mut is_read = false;
+    while !(is_read && is_told) {
+        let message = tokio::select! {
+            // The layer is asked for first: it has farther to go.
+            biased;
+            piece = stream.try_next(), if !is_read => match piece? {
+                Some((at, piece)) => {
+                    job.progress.layer_advanced(job.layer, piece.len() as u64);
+                    Message::Piece(at, piece)
+                }
+                None => {
+                    is_read = true;
+                    continue;
+                }
+            },
+            configuration = job.configuration.read(), if !is_told => {
+                is_told = true;
+                Message::DiffId(configuration?.diff_id(job.layer).cloned())
+            }
+        };
+        if pieces.send(message).await.is_err() {
             // The decoder has all it wants; its result is on the way.
             return Ok(());
         }
@@ -148,7 +182,7 @@ async fn pump(
 /// A stream's pieces with their places.
 fn located(
     mut at: Compressed,
-    stream: ByteStream,
+    stream: impl Stream<Item = Result<Bytes, crate::source::Error>> + Send,
 ) -> impl Stream<Item = Result<(Compressed, Bytes), crate::source::Error>> + Send {
     stream.map_ok(move |piece| {
         let start = at;

@@ -38,6 +38,9 @@ impl Algorithm {
         }
     }
 
+    /// All of them, the most usual one first.
+    pub(crate) const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
+
     fn hex_length(self) -> usize {
         match self {
             Self::Sha256 => 64,
@@ -217,6 +220,14 @@ impl Hasher {
                 let state = SerializedState::<Sha512>::try_from(saved).ok()?;
                 Some(Self::Sha512(Sha512::deserialize(&state).ok()?))
             }
+        }
+    }
+
+    /// What it computes.
+    pub(crate) fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Sha256(_) => Algorithm::Sha256,
+            Self::Sha512(_) => Algorithm::Sha512,
         }
     }
 

@@ -131,7 +131,10 @@ impl Fixture {
         let cache = self.cache();
         let client = Client::builder().cache(cache.clone()).build().unwrap();
         let image = block_on(async {
-            let image = client.image(&reference, &Platform::default()).await;
+            let image = match client.image(&reference, &Platform::default()).await {
+                Ok(image) => image.config().await.map(drop).map(|()| image.clone()),
+                Err(error) => Err(error),
+            };
             cache.finish_writes();
             image
         });
@@ -153,7 +156,7 @@ impl Fixture {
     fn author(&self, what: &str) -> (String, Vec<String>) {
         let (image, requests) = self.open(what);
         let image = image.unwrap_or_else(|error| panic!("{what}: {}", chain(&error)));
-        (image.config().author().unwrap().to_owned(), requests)
+        (block_on(image.config()).unwrap().author().unwrap().to_owned(), requests)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use layerslayer::{Image, ImageConfig, Layer};
+use layerslayer::{Error, Image, ImageConfig, Layer};
 use serde::Serialize;
 
 /// Which image it is.
@@ -15,12 +15,12 @@ pub(crate) struct ImageFacts {
 
 impl ImageFacts {
     /// The facts of an open image.
-    pub(crate) fn of(image: &Image) -> Self {
-        Self {
+    pub(crate) async fn of(image: &Image) -> Result<Self, Error> {
+        Ok(Self {
             reference: image.reference().to_string(),
             digest: image.digest().to_string(),
-            platform: image.platform().to_string(),
-        }
+            platform: image.platform().await?.to_string(),
+        })
     }
 }
 
@@ -40,20 +40,24 @@ pub(crate) struct LayerFacts {
 
 impl LayerFacts {
     /// The facts of one layer.
-    pub(crate) fn of(layer: &Layer) -> Self {
-        Self {
+    pub(crate) async fn of(layer: &Layer) -> Result<Self, Error> {
+        Ok(Self {
             index: layer.index(),
             digest: layer.digest().to_string(),
-            diff_id: layer.diff_id().map(ToString::to_string),
+            diff_id: layer.diff_id().await?.map(ToString::to_string),
             media_type: layer.media_type().to_string(),
             size: layer.size(),
-            created_by: layer.created_by().map(ToOwned::to_owned),
-        }
+            created_by: layer.created_by().await?.map(ToOwned::to_owned),
+        })
     }
 
     /// The facts of all layers, base first.
-    pub(crate) fn of_all(image: &Image) -> Vec<Self> {
-        image.layers().iter().map(Self::of).collect()
+    pub(crate) async fn of_all(image: &Image) -> Result<Vec<Self>, Error> {
+        let mut facts = Vec::with_capacity(image.layers().len());
+        for layer in image.layers() {
+            facts.push(Self::of(layer).await?);
+        }
+        Ok(facts)
     }
 
     /// How the media type says that the blob is compressed; the media type itself where it says nothing known.

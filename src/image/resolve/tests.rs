@@ -113,6 +113,10 @@ async fn resolve(
         Session::with_progress(Http::builder().build().unwrap(), repository, None, Arc::clone(&progress));
     let image =
         super::registry(Request { reference, platform, progress, cache: None }, &registry, session).await;
+    let image = match image {
+        Ok(image) => image.config().await.map(drop).map(|()| image.clone()),
+        Err(error) => Err(error),
+    };
     let warnings = warnings.0.lock().unwrap().clone();
     (image, warnings)
 }
@@ -185,7 +189,7 @@ async fn what_the_index_says_of_the_platform_counts_not_the_configuration() {
         let index = shelf.index(&[other, with(image, "platform", platform_of(stated))]);
         let server = shelf.open(&index);
         let (image, warnings) = resolve(&server, ":1", stated).await;
-        assert_eq!(image.unwrap().platform().to_string(), stated);
+        assert_eq!(image.unwrap().platform().await.unwrap().to_string(), stated);
         assert_eq!(warnings.len(), usize::from(warns), "{warnings:?}");
     }
 }
@@ -196,7 +200,7 @@ async fn a_single_image_of_another_platform_is_taken_with_a_warning_unless_one_w
     let image = shelf.image(&config("plan9/mips"));
     let server = shelf.open(&image);
     let (opened, warnings) = resolve(&server, ":1", "").await;
-    assert_eq!(opened.unwrap().platform().to_string(), "plan9/mips");
+    assert_eq!(opened.unwrap().platform().await.unwrap().to_string(), "plan9/mips");
     assert!(warnings[0].contains("is for plan9/mips, not for linux/"), "{warnings:?}");
     assert!(chosen(&server, "linux/amd64").await.is_err());
     let mut shelf = Shelf::default();
