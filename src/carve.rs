@@ -20,6 +20,7 @@ use crate::{
     toc::entries::LayerTable,
 };
 
+mod ahead;
 mod candidates;
 mod collect;
 mod fetch;
@@ -30,6 +31,7 @@ mod sink;
 mod spool;
 
 use self::{
+    ahead::Ahead,
     candidates::Candidates,
     fetch::Fetch,
     file::Found,
@@ -201,6 +203,7 @@ impl Image {
     /// Content is given while it is read.
     async fn carve_streaming(&self, path: &[u8], options: CarveOptions) -> Result<File, Error> {
         let (mut held, mut hunted, mut plan) = (None, Vec::new(), Plan::Scan);
+        let mut ahead = Ahead::new(self, options);
         loop {
             let known = self.known();
             let (resolution, trace) = stack(&known).resolve(path, options.resolution());
@@ -211,7 +214,7 @@ impl Image {
                     }
                     let again = hunted.contains(&layer);
                     hunted.push(layer);
-                    match self.read_on(known, layer, again, path, options).await? {
+                    match self.read_on(known, layer, again, path, options, &mut ahead).await? {
                         Progress::Held(content, how) => (held, plan) = (content.or(held), how),
                         Progress::Streaming(file) => return Ok(*file),
                     }
@@ -244,6 +247,7 @@ impl Image {
         again: bool,
         path: &[u8],
         options: CarveOptions,
+        ahead: &mut Ahead,
     ) -> Result<Progress, Error> {
         let (stream, reader) = Stream::new();
         let paths = [path.to_vec()];
@@ -253,11 +257,12 @@ impl Image {
             options: options.resolution(),
             extent: if again { Extent::Whole } else { options.extent() },
         };
-        let (mut pass, resumed) = self.hunt(known, layer, query, Sink::Stream(stream))?;
+        let (mut pass, resumed) = self.hunt(known, layer, query, Sink::Stream(stream), ahead)?;
         let Reader { mut started, pieces } = reader;
         let started = tokio::select! {
             biased;
             Ok(started) = &mut started => started,
+            never = ahead.run() => match never {},
             result = &mut pass => {
                 return match result {
                     Ok((Sink::Stream(mut stream), plan)) => Ok(Progress::Held(stream.held(), plan)),
@@ -311,6 +316,7 @@ impl Image {
         layer: usize,
         query: Query<'_>,
         sink: Sink,
+        ahead: &mut Ahead,
     ) -> Result<(Hunting, bool), Error> {
         let whole = query.extent != Extent::Answered;
         // What an earlier pass gave away nobody has kept: what is wanted of it is read by its spans.
@@ -322,6 +328,7 @@ impl Image {
             None => (LayerTable::new(), None),
         };
         let job = Job { reading: reading(whole), record: true, resume, ..read.job() };
+        let job = Job { begun: ahead.read(layer, &job.demand), ..job };
         let hunt = Hunt::new(known, layer, table, query, sink);
         let pass = async move {
             let scanned = scan(job, hunt).await.map_err(|error| read.error(error))?;

@@ -255,6 +255,8 @@ impl Layer {
             progress: Arc::clone(&self.progress),
             reading: Reading::Whole,
             record: false,
+            demand: Arc::default(),
+            begun: None,
             resume: None,
         }
     }

@@ -9,7 +9,9 @@ use std::{
 use globset::GlobSet;
 
 use super::{
-    CarveOptions, File, Located, Outcome, candidates,
+    CarveOptions, File, Located, Outcome,
+    ahead::Ahead,
+    candidates,
     candidates::Candidates,
     fetch::Fetch,
     file::Found,
@@ -295,6 +297,7 @@ impl Image {
 
     async fn collect_all(&self, selection: &Selection, options: CarveOptions) -> Result<Collection, Error> {
         let (mut store, mut hunted) = (Store::new()?, Vec::new());
+        let mut ahead = Ahead::new(self, options);
         while let Some((layer, whole)) = self.unread(selection, options) {
             if self.layer(layer)?.learn(options.least).await? {
                 continue;
@@ -308,8 +311,12 @@ impl Image {
             let (known, candidates) = (self.known(), selection.candidates());
             let query =
                 Query { paths: selection.targets(), candidates, options: options.resolution(), extent };
-            let (pass, resumed) = self.hunt(known, layer, query, Sink::Spool(store))?;
-            store = match pass.await {
+            let (pass, resumed) = self.hunt(known, layer, query, Sink::Spool(store), &mut ahead)?;
+            let passed = tokio::select! {
+                passed = pass => passed,
+                never = ahead.run() => match never {},
+            };
+            store = match passed {
                 Ok((sink, _)) => spooled(sink)?,
                 // Nothing vouches for what an earlier pass has left. All is read once more.
                 Err(error) if resumed && error.is_corrupt() => {

@@ -22,7 +22,7 @@ use crate::{
     limits,
     oci::digest::Digest,
     offset::Compressed,
-    source::Source,
+    source::{Source, growing::Begun},
     toc::{
         ContentMap, LayerToc, entries::LayerTable, estargz, format, published, spans::Spans, zstd_chunked,
     },
@@ -41,6 +41,14 @@ impl Layer {
             return Ok(true);
         }
         Ok(least <= Verification::Span && self.knowledge.ask(Place::Registry) && self.learn_pushed().await)
+    }
+
+    /// Asks for its first range before its turn comes, if it will be scanned for all that is known now.
+    pub(crate) fn begin(&self) -> Option<Begun> {
+        let nothing = matches!(self.known(), Known::Nothing(_));
+        let elsewhere =
+            self.table_inside(Verification::None).is_some() || self.soci.is_some() || self.knowledge.pushed.is_some();
+        if nothing && !elsewhere { Begun::new(Arc::clone(&self.source)) } else { None }
     }
 
     /// Looks for a signed table beside the image.
@@ -75,11 +83,7 @@ impl Layer {
         if least > Verification::Span {
             return Ok(false);
         }
-        if self.knowledge.ask(Place::Cache)
-            && let Some(known) = self.cached(least).await
-        {
-            self.warn_of(known.table());
-            self.knowledge.keep(known);
+        if self.learn_cached(least).await {
             return Ok(true);
         }
         if least > Verification::Chunk || !self.knowledge.ask(Place::Blob) {
@@ -105,6 +109,17 @@ impl Layer {
             }
             Err(error) => Err(self.error(error)),
         }
+    }
+
+    /// Looks in the cache only.
+    pub(crate) async fn learn_cached(&self, least: Verification) -> bool {
+        if least > Verification::Span || !self.knowledge.ask(Place::Cache) {
+            return false;
+        }
+        let Some(known) = self.cached(least).await else { return false };
+        self.warn_of(known.table());
+        self.knowledge.keep(known);
+        true
     }
 
     /// The table that a SOCI index beside the image has. Without one the layer is read as if there were none: copies of images

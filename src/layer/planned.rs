@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     Layer, Plan, Verification,
-    known::{Known, Place},
+    known::Known,
 };
 use crate::{
     offset::Compressed,
@@ -75,16 +75,6 @@ impl Layer {
         if self.known().is_known(least) { None } else { Some(self.planned(least, true, true)) }
     }
 
-    /// Looks for a table of contents in the cache only.
-    pub(crate) async fn learn_cached(&self, least: Verification) {
-        if least > Verification::Span || !self.knowledge.ask(Place::Cache) {
-            return;
-        }
-        if let Some(known) = self.cached(least).await {
-            self.knowledge.keep(known);
-        }
-    }
-
     /// How the layer would be read, which is not known yet: `whole` where nothing less will do.
     pub(crate) fn planned(&self, least: Verification, whole: bool, is_certain: bool) -> PlannedRead {
         let (layer, size) = (self.index, self.size());
@@ -112,7 +102,7 @@ impl Layer {
     }
 
     /// Where reading a table begins that the manifest says to lie inside the blob.
-    fn table_inside(&self, least: Verification) -> Option<Range<u64>> {
+    pub(super) fn table_inside(&self, least: Verification) -> Option<Range<u64>> {
         if least > Verification::Chunk {
             return None;
         }

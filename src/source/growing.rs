@@ -14,13 +14,14 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream, task::AtomicWaker};
+use tokio::sync::Notify;
 
 use super::{ByteStream, Error, Source};
 use crate::offset::Compressed;
@@ -51,6 +52,9 @@ pub(crate) struct Demand {
     /// Where to go on, if not at what follows; [`NO_HOP`] if there.
     hop: AtomicU64,
     waker: AtomicWaker,
+    /// Whether the last byte of the blob has been asked for.
+    is_all_requested: AtomicBool,
+    all_requested: Notify,
 }
 
 /// No hop is due.
@@ -58,7 +62,13 @@ const NO_HOP: u64 = u64::MAX;
 
 impl Default for Demand {
     fn default() -> Self {
-        Self { decoded: AtomicU64::new(0), hop: AtomicU64::new(NO_HOP), waker: AtomicWaker::new() }
+        Self {
+            decoded: AtomicU64::new(0),
+            hop: AtomicU64::new(NO_HOP),
+            waker: AtomicWaker::new(),
+            is_all_requested: AtomicBool::new(false),
+            all_requested: Notify::new(),
+        }
     }
 }
 
@@ -74,6 +84,50 @@ impl Demand {
         self.decoded.store(0, Ordering::Relaxed);
         self.hop.store(place.0, Ordering::Release);
         self.waker.wake();
+    }
+
+    /// Waits until the last byte of the blob has been asked for.
+    pub(crate) async fn all_requested(&self) {
+        let requested = self.all_requested.notified();
+        if !self.is_all_requested.load(Ordering::Acquire) {
+            requested.await;
+        }
+    }
+
+    fn set_all_requested(&self) {
+        if !self.is_all_requested.swap(true, Ordering::AcqRel) {
+            self.all_requested.notify_waiters();
+        }
+    }
+}
+
+/// The first range of a blob, asked for before its reader is there.
+pub(crate) struct Begun {
+    end: u64,
+    size: u64,
+    part: Part,
+}
+
+impl Begun {
+    /// Asks for the first range when it is opened; nothing where ranges are not to be had, or what may be fetched is limited.
+    pub(crate) fn new(source: Arc<dyn Source>) -> Option<Self> {
+        let size = source.size();
+        let is_possible = source.wants_ranges() && source.allowance() == u64::MAX;
+        let range = next(0, 0, 0, size, false).filter(|_| is_possible)?;
+        let end = range.end;
+        Some(Self { end, size, part: Part::opening(source, range) })
+    }
+
+    /// Whether the first range is all of the blob.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.end == self.size
+    }
+
+    /// Waits until its bytes begin to come, or do not. May be dropped and called again.
+    pub(crate) async fn open(&mut self) {
+        if let Part::Opening(opening) = &mut self.part {
+            self.part = opening.await.map_or_else(Part::Failed, Part::Open);
+        }
     }
 }
 
@@ -97,10 +151,24 @@ enum Part {
     Opening(BoxFuture<'static, Result<ByteStream, Error>>),
 }
 
+impl Part {
+    fn opening(source: Arc<dyn Source>, range: Range<u64>) -> Self {
+        let opening = async move { source.open(Compressed(range.start)..Compressed(range.end)).await };
+        Self::Opening(opening.boxed())
+    }
+}
+
 impl Growing {
     /// Reads `source` from `start` to its end as far as `demand` goes on.
     pub(crate) fn new(source: Arc<dyn Source>, start: Compressed, demand: Arc<Demand>) -> Self {
         Self { source, demand, start: start.0, requested: start.0, given: start.0, parts: VecDeque::new() }
+    }
+
+    /// Goes on from a first range that has been asked for.
+    pub(crate) fn after(mut self, begun: Begun) -> Self {
+        self.requested = begun.end;
+        self.parts.push_back(begun.part);
+        self
     }
 
     /// Whether the last byte of the blob has been asked for.
@@ -138,9 +206,7 @@ impl Growing {
             let range = allowed(range, allowance);
             allowance = allowance.saturating_sub(range.end - range.start);
             self.requested = range.end;
-            let source = Arc::clone(&self.source);
-            let opening = async move { source.open(Compressed(range.start)..Compressed(range.end)).await };
-            self.parts.push_back(Part::Opening(opening.boxed()));
+            self.parts.push_back(Part::opening(Arc::clone(&self.source), range));
         }
     }
 }
@@ -155,6 +221,9 @@ impl Stream for Growing {
             this.demand.waker.register(context.waker());
             this.hop();
             this.request();
+            if this.is_requested() {
+                this.demand.set_all_requested();
+            }
             // Those behind the first one are only sent on their way.
             for part in &mut this.parts {
                 if let Part::Opening(opening) = part
