@@ -141,7 +141,8 @@ impl Images {
             diff_ids.push(diff_id.to_owned());
         }
         let two = self.manifest(TWO);
-        let mut config = json_of(&blob(&self.layout(TWO), two["config"]["digest"].as_str().expect("a digest")));
+        let mut config =
+            json_of(&blob(&self.layout(TWO), two["config"]["digest"].as_str().expect("a digest")));
         config["rootfs"]["diff_ids"] = json!(diff_ids);
         let config = store(config.to_string().as_bytes(), "application/vnd.oci.image.config.v1+json");
         let media_type = "application/vnd.oci.image.manifest.v1+json";

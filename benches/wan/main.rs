@@ -67,6 +67,11 @@ fn main() {
     let file = root.join("BENCHMARKS.md");
     let world = World::start(&target, shape, options.rounds);
     let before = table::read(&file);
+    let Options { rounds, round_trip, mbit, .. } = options;
+    let (rounds, link) = (
+        format!("{rounds} round{}", if rounds == 1 { "" } else { "s" }),
+        format!("a link of {round_trip} ms and {mbit} Mbit/s"),
+    );
     let (mut parts, mut measured) = (String::new(), String::new());
     for (name, task) in TASKS {
         let wanted = options.only.is_empty() || options.only.iter().any(|only| only == name);
@@ -75,7 +80,7 @@ fn main() {
             let mut table = Table::default();
             task(&world, &mut table);
             eprintln!("{name}: {:.0} s", start.elapsed().as_secs_f64());
-            table.markdown(&conditions(&options))
+            table.markdown(&rounds, &link)
         });
         if let Some(now) = &now {
             measured.push_str(now);
@@ -97,12 +102,6 @@ fn others(name: &str, before: &str) -> String {
     later.map(|(name, _)| table::part(name, None, before)).collect()
 }
 
-/// How the figures of a task were measured.
-fn conditions(options: &Options) -> String {
-    let Options { rounds, round_trip, mbit, .. } = options;
-    format!("{rounds} rounds; the link: {round_trip} ms, {mbit} Mbit/s.")
-}
-
 fn section(world: &World, parts: &str) -> String {
     let sizes = |image: &str| {
         let layers = world.images.layers(image);
@@ -116,16 +115,18 @@ fn section(world: &World, parts: &str) -> String {
     };
     format!(
         "## Through a link, beside the peers\n\
-         `benches/wan`: a userspace link (a settable round trip and bandwidth towards the client, shared by all connections; at most 1 MiB\n\
-         in flight a direction, one round trip to connect) before Debian's `docker-registry`, and the optimised program beside regctl, crane\n\
-         and oci-extract. Images of Debian packages: {}, {}, {}. \"https + redirect\": TLS, and every blob by a 307 from a second\n\
-         host behind the same link. All programs take turns in every round. Bytes are those that the servers sent, heads and TLS included,\n\
-         until they could know of a client that hung up (half a round trip after it did); \"arrived\" leaves out what was then on its way.\n\
-         \"The link itself\" is a plain client that asks for just the bytes up to the file's end, and for nothing else. Whether a target is\n\
-         reached goes by the largest bytes, requests and memory of the rounds, and by the median of the seconds. X is where the file's content\n\
-         ends in the compressed layer. The targets were set for plain http; the same ones are judged over https.\n{missing}\n\
+         `benches/wan`: a userspace link (settable round trip and bandwidth towards the client, shared by all connections; at most 1 MiB in\n\
+         flight a direction, one round trip to connect) before Debian's `docker-registry`, and the optimised program beside regctl, crane and\n\
+         oci-extract. \"https + redirect\": TLS, and every blob by a 307 from a second host behind the same link. Images of Debian packages:\n\
+         {}, {}, {}.\n\n\
+         All programs take turns in every round. Bytes are those that the servers sent, heads and TLS included, until they could know of a\n\
+         client that hung up (half a round trip after it did); \"arrived\" leaves out what was then on its way. \"The link itself\" is a plain\n\
+         client that asks for just the bytes up to the file's end and for nothing else. X is where the file's content ends in the compressed\n\
+         layer. Whether a target is reached goes by the largest bytes, requests and memory of the rounds, and by the median of the seconds.\n\
+         The targets were set for plain http; the same ones are judged over https, where a redirect is a request of its own, and TLS and\n\
+         the second host alone take four round trips.\n{missing}\n\
          Repeat with `make wan` (needs Debian's docker-registry, skopeo, umoci, mmdebstrap, time, isal, and Go for the peers and the eStargz\n\
-         image), one task with `cargo bench --locked --bench wan -- --only passwd --write`: the figures of the others stay.\n\n\
+         image); one task with `cargo bench --locked --bench wan -- --only passwd --write`: the figures of the others stay.\n\n\
          {}\n{parts}",
         sizes("debian"),
         sizes("two"),

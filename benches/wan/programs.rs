@@ -163,7 +163,9 @@ fn build_estargz(folder: &Path) -> Option<String> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/wan/estargz");
     let mut command = Command::new("go");
     command.arg("build").arg("-o").arg(folder.join(ESTARGZ)).arg(".").current_dir(source);
-    tools::try_run(&mut command).err().map(|_| "the eStargz image (`go build` in benches/wan/estargz failed)".to_owned())
+    tools::try_run(&mut command)
+        .err()
+        .map(|_| "the eStargz image (`go build` in benches/wan/estargz failed)".to_owned())
 }
 
 /// Says why a peer is not there.

@@ -12,7 +12,10 @@ const END: &str = "<!-- wan: end -->";
 
 /// What stands before a heading and before what has to be reached.
 const HEADING: &str = "### ";
-const REACH: &str = "To reach over ";
+const REACH: &str = "To reach";
+
+/// Over what, where it is not the link.
+pub(crate) const NO_LINK: &str = "http, no link";
 
 /// Columns of a table; those that are empty in all rows are left out.
 const COLUMNS: [&str; 7] = [
@@ -78,10 +81,12 @@ impl Target {
         let (text, value, figure) = match self.figure {
             Figure::Bytes => (bytes(self.most), bytes_sent, bytes(bytes_sent)),
             Figure::Requests => (format!("{} requests", self.most), requests, requests.to_string()),
-            Figure::Resident => (format!("{} MiB resident", self.most), resident, format!("{resident:.0} MiB")),
+            Figure::Resident => {
+                (format!("{} MiB resident", self.most), resident, format!("{resident:.0} MiB"))
+            }
             Figure::Seconds => (format!("{:.2} s", self.most), seconds, format!("{seconds:.2} s")),
         };
-        let origin = self.origin.map_or_else(String::new, |origin| format!(", {origin}"));
+        let origin = self.origin.map_or_else(String::new, |origin| format!(" ({origin})"));
         // A target that could not be measured is not reached.
         format!("≤ {text}{origin}: {figure} {}", mark(value <= self.most))
     }
@@ -122,8 +127,15 @@ impl Table {
         let resident =
             if large > 0.0 { format!("{small:.0} / {middle:.0} / {large:.0} MiB") } else { String::new() };
         let seconds = format!("{least:.2} / {median:.2} / {longest:.2}");
-        let row =
-            [over.to_owned(), program, range(runs.bytes()), range(runs.arrived()), requests, seconds, resident];
+        let row = [
+            over.to_owned(),
+            program,
+            range(runs.bytes()),
+            range(runs.arrived()),
+            requests,
+            seconds,
+            resident,
+        ];
         eprintln!("{task} | {}", row.join(" | "));
         self.block(task).rows.push(row);
         for target in targets {
@@ -137,12 +149,12 @@ impl Table {
 
     /// Adds a task that cannot be measured, and why.
     pub(crate) fn missing(&mut self, task: &str, why: &str) {
-        self.reach(task, "http", format!("not measured: {why}"));
+        self.reach(task, "", format!("not measured: {why}"));
     }
 
     /// Adds what has to be reached by a figure that is no run's.
     pub(crate) fn figure(&mut self, task: &str, reach: &str, figure: &str, reached: bool) {
-        self.reach(task, "http", format!("{reach}: {figure} {}", mark(reached)));
+        self.reach(task, "", format!("{reach}: {figure} {}", mark(reached)));
     }
 
     /// Adds a sentence.
@@ -173,13 +185,19 @@ impl Table {
         &mut self.blocks[index]
     }
 
-    /// In Markdown; `conditions` say how it was measured.
-    pub(crate) fn markdown(&self, conditions: &str) -> String {
+    /// In Markdown; `rounds` and `link` say how it was measured.
+    pub(crate) fn markdown(&self, rounds: &str, link: &str) -> String {
         let mut text = String::new();
         for block in &self.blocks {
-            let _ = writeln!(text, "{HEADING}{}\n{conditions}\n", block.title);
+            let _ = writeln!(text, "{HEADING}{}", block.title);
             for (over, reach) in &block.reach {
-                let _ = writeln!(text, "{REACH}{over}: {reach}.\n");
+                let comma = if over.is_empty() { "" } else { ", " };
+                let _ = writeln!(text, "{REACH}{comma}{over}: {reach}.\n");
+            }
+            if block.rows.iter().any(|[over, ..]| over != NO_LINK) {
+                let _ = writeln!(text, "{rounds}; {link}.\n");
+            } else if !block.rows.is_empty() {
+                let _ = writeln!(text, "{rounds}.\n");
             }
             for note in &block.notes {
                 let _ = writeln!(text, "{note}\n");
@@ -251,6 +269,7 @@ pub(crate) fn summary(parts: &str) -> String {
         if let Some(heading) = line.strip_prefix(HEADING) {
             title = heading;
         } else if let Some((over, reach)) = line.strip_prefix(REACH).and_then(|rest| rest.split_once(": ")) {
+            let over = over.trim_start_matches(", ");
             let _ = writeln!(text, "| {title} | {over} | {} |", reach.trim_end_matches('.'));
         }
     }

@@ -11,7 +11,7 @@ use super::{
         images::Layer,
         programs::Host,
         runs::{self, Run},
-        table::{Table, Target},
+        table::{NO_LINK, Table, Target},
         tools,
         world::{Candidate, World},
     },
@@ -58,14 +58,14 @@ pub(crate) fn list_everything(world: &World, table: &mut Table) {
     }
     let results = world.compare(candidates);
 
-    let task = format!("List everything, {} MB, no link limit", all / 1_000_000);
+    let task = format!("List everything, {} MB", all / 1_000_000);
     let targets = [
         Target::seconds(median_of(&results, CRANE) / 7.0).as_of("1/7 of crane and tar"),
         Target::seconds(median_of(&results, IGZIP)).as_of("1.0 times curl and igzip"),
         Target::resident(96.0),
     ];
     for (name, runs) in &results {
-        table.add(&task, "http", name, runs, if *name == ours { &targets } else { &[] });
+        table.add(&task, NO_LINK, name, runs, if *name == ours { &targets } else { &[] });
     }
     table.note(&task, "Peak resident memory is that of the largest process of each.".to_owned());
 }
@@ -78,7 +78,7 @@ pub(crate) fn tables(world: &World, table: &mut Table) {
     let all: u64 = world.images.layers("ml").iter().map(|layer| layer.size).sum();
     sizes(cache.path(), all, table);
 
-    let pass = format!("A pass over all {} MB that makes tables, no link limit", all / 1_000_000);
+    let pass = format!("A pass over all {} MB that makes tables", all / 1_000_000);
     let peek = ["peek", &reference, "--all"];
     let with = || {
         let cache = tools::temporary_folder();
@@ -89,7 +89,8 @@ pub(crate) fn tables(world: &World, table: &mut Table) {
         resident(world.programs.ours(&host, Some(cache.path()), &["toc", "build", &reference]))
     };
     let without = || resident(world.programs.ours(&host, None, &peek));
-    let names @ [with_name, without_name, _] = ["peek --all, with tables", "peek --all, without", "toc build"];
+    let names @ [with_name, without_name, _] =
+        ["peek --all, with tables", "peek --all, without", "toc build"];
     let runs: [Box<dyn FnMut() -> Run + '_>; 3] = [Box::new(with), Box::new(without), Box::new(build)];
     let candidates = names.iter().map(|name| format!("{OURS} {name}")).zip(runs).collect();
     let results = world.compare(candidates);
@@ -98,7 +99,7 @@ pub(crate) fn tables(world: &World, table: &mut Table) {
     let reach = "≤ 1.20 times one that makes none (medians)";
     table.figure(&pass, reach, &format!("{ratio:.2}"), ratio <= 1.2);
     for (name, runs) in &results {
-        table.add(&pass, "http", name, runs, &[]);
+        table.add(&pass, NO_LINK, name, runs, &[]);
     }
 }
 
@@ -109,8 +110,8 @@ fn sizes(cache: &Path, all: u64, table: &mut Table) {
     let [mut whole, mut entries, mut spans, mut leaves] = [0_u64; 4];
     for toc in &stored {
         let footer = &toc[toc.len() - FOOTER..];
-        let [entries_now, spans_now, windows_now] = [0, 8, 16]
-            .map(|at| u64::from_le_bytes(footer[at..at + 8].try_into().expect("eight bytes")));
+        let [entries_now, spans_now, windows_now] =
+            [0, 8, 16].map(|at| u64::from_le_bytes(footer[at..at + 8].try_into().expect("eight bytes")));
         whole += toc.len() as u64;
         entries += entries_now;
         spans += spans_now + windows_now;
@@ -118,7 +119,8 @@ fn sizes(cache: &Path, all: u64, table: &mut Table) {
         leaves += (toc.len() - FOOTER) as u64 - entries_now - spans_now - windows_now;
     }
     let percent = |bytes: u64| 100.0 * bytes as f64 / all as f64;
-    let task = format!("Size of the {} tables at 1 MiB spacing, as a share of {} MB", stored.len(), all / 1_000_000);
+    let task =
+        format!("Size of the {} tables at 1 MiB spacing, as a share of {} MB", stored.len(), all / 1_000_000);
     let reach = |most: f64, what: &str, bytes: u64, table: &mut Table| {
         let share = percent(bytes);
         table.figure(&task, &format!("{what} ≤ {most} %"), &format!("{share:.3} %"), share <= most);
