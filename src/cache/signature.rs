@@ -60,7 +60,7 @@ pub(super) struct Keys {
 
 /// What came from a shared store.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Opened {
+pub(crate) enum Opened {
     /// Nobody that we trust vouches for it.
     Hint(Bytes),
     /// Somebody does.

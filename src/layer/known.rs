@@ -67,6 +67,7 @@ struct Asked {
     blob: bool,
     cache: bool,
     registry: bool,
+    shared: bool,
 }
 
 /// A place to look for a layer's table.
@@ -78,6 +79,8 @@ pub(super) enum Place {
     Cache,
     /// Beside the image.
     Registry,
+    /// With what others have stored, also where the cache has a part of its own.
+    Shared,
 }
 
 impl Knowledge {
@@ -116,6 +119,7 @@ impl Knowledge {
             Place::Blob => &mut asked.blob,
             Place::Cache => &mut asked.cache,
             Place::Registry => &mut asked.registry,
+            Place::Shared => &mut asked.shared,
         };
         !std::mem::replace(asked, true)
     }
