@@ -9,7 +9,7 @@ IMAGE := oci:fixtures/demo
 NEEDED := docker-registry:docker-registry skopeo:skopeo umoci:umoci htpasswd:apache2-utils openssl:openssl \
 	tar:tar gzip:gzip zstd:zstd pigz:pigz mmdebstrap:mmdebstrap setfattr:attr script:bsdutils dbus-run-session:dbus-daemon \
 	gnome-keyring-daemon:gnome-keyring \
-	docker-credential-secretservice:golang-docker-credential-helpers \
+	docker-credential-secretservice:golang-docker-credential-helpers gpg:gnupg pass:pass \
 	/usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
 
 # Prints the packages whose part is missing. Debian keeps some programs out of an ordinary user's PATH.

@@ -327,8 +327,8 @@ impl Image {
             Some((table, spans)) => (table, Some(spans)),
             None => (LayerTable::new(), None),
         };
-        let job = Job { reading: reading(whole), record: true, resume, ..read.job() };
-        let job = Job { begun: ahead.read(layer, &job.demand), ..job };
+        let (reading, demand) = (reading(whole), ahead.read(layer));
+        let job = Job { reading, demand, record: true, resume, ..read.job() };
         let hunt = Hunt::new(known, layer, table, query, sink);
         let pass = async move {
             let scanned = scan(job, hunt).await.map_err(|error| read.error(error))?;

@@ -256,7 +256,6 @@ impl Layer {
             reading: Reading::Whole,
             record: false,
             demand: Arc::default(),
-            begun: None,
             resume: None,
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
 use super::{
+    credential::CredentialKind,
     error::CredentialError,
     helper::{HelperRecord, NOT_FOUND},
     key::RegistryKey,
@@ -106,12 +107,12 @@ impl CredentialSources {
 
     fn erase_for_helper(&self, registry: &RegistryKey) -> Result<Zeroizing<String>, CredentialError> {
         for store in self.stores() {
-            let listed = match store.list() {
-                Err(error) if error.is_unavailable() => continue,
-                listed => listed?,
-            };
-            for entry in listed.into_iter().filter(|entry| entry.registry == *registry) {
-                store.delete(registry, entry.kind)?;
+            for kind in CredentialKind::ALL {
+                match store.delete(registry, kind) {
+                    // A keyring that is not there holds nothing.
+                    Err(error) if error.is_unavailable() => break,
+                    result => result?,
+                };
             }
         }
         Ok(Zeroizing::default())

@@ -317,6 +317,7 @@ impl Own {
         let listed = match self.store.list() {
             Ok(listed) => listed,
             Err(error) if error.is_unavailable() => return Vec::new(),
+            Err(error) if error.is_locked() && !self.has(registry) => return Vec::new(),
             Err(error) => return Candidate::of(Err(error), place).into_iter().collect(),
         };
         let mut listed: Vec<_> = listed.into_iter().filter(|entry| entry.registry == *registry).collect();
@@ -328,6 +329,11 @@ impl Own {
             Some(candidate)
         });
         opened.collect()
+    }
+
+    /// Whether it has anything for a registry, as far as it tells.
+    fn has(&self, registry: &RegistryKey) -> bool {
+        CredentialKind::ALL.into_iter().any(|kind| self.store.exists(registry, kind).unwrap_or(true))
     }
 }
 

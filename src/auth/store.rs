@@ -165,13 +165,39 @@ pub(crate) fn preferred(
     registry: &RegistryKey,
     repository: Option<&str>,
 ) -> Result<Option<Credential>, CredentialError> {
-    let listed = store.list()?;
+    let listed = match store.list() {
+        Err(error) if error.is_locked() => return unlisted(store, registry, repository),
+        listed => listed?,
+    };
     let covering = listed.iter().filter(|entry| entry.registry.covers(registry, repository));
     let best = covering.max_by_key(|entry| {
         let rank = CredentialKind::ALL.iter().rev().position(|kind| *kind == entry.kind);
         (entry.registry.as_str().len(), rank)
     });
     best.map_or(Ok(None), |entry| store.retrieve(&entry.registry, entry.kind))
+}
+
+/// The same of a store that is locked and cannot be listed: it is asked for each key that covers the image, and opened, which may
+/// mean that somebody is asked for its password, only where it has one.
+fn unlisted(
+    store: &dyn CredentialStore,
+    registry: &RegistryKey,
+    repository: Option<&str>,
+) -> Result<Option<Credential>, CredentialError> {
+    let mut path = repository;
+    let paths = std::iter::from_fn(|| {
+        let now = path?;
+        path = now.rsplit_once('/').map(|(parent, _)| parent);
+        format!("{registry}/{now}").parse::<RegistryKey>().ok()
+    });
+    for key in paths.chain([registry.clone()]) {
+        for kind in CredentialKind::ALL {
+            if store.exists(&key, kind)? {
+                return store.retrieve(&key, kind);
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// A store and whether it may be asked.
@@ -237,5 +263,60 @@ impl<T: CredentialStore + ?Sized> CredentialStore for std::sync::Arc<T> {
 
     fn exists(&self, registry: &RegistryKey, kind: CredentialKind) -> Result<bool, CredentialError> {
         (**self).exists(registry, kind)
+    }
+}
+
+#[cfg(all(test, feature = "stores"))]
+mod tests {
+    use super::*;
+
+    /// Answers who knows what to ask for, and lists nothing.
+    struct Locked(RegistryKey);
+
+    impl CredentialStore for Locked {
+        fn place(&self) -> String {
+            "a locked store".into()
+        }
+
+        fn store(&self, _: &RegistryKey, _: &Credential) -> Result<(), CredentialError> {
+            Err(CredentialError::locked("it is locked"))
+        }
+
+        fn retrieve(
+            &self,
+            registry: &RegistryKey,
+            _: CredentialKind,
+        ) -> Result<Option<Credential>, CredentialError> {
+            assert_eq!(*registry, self.0);
+            Ok(Some(Credential::identity_token("me", String::from("refresh").into())))
+        }
+
+        fn delete(&self, _: &RegistryKey, _: CredentialKind) -> Result<bool, CredentialError> {
+            Err(CredentialError::locked("it is locked"))
+        }
+
+        fn list(&self) -> Result<Vec<StoredEntry>, CredentialError> {
+            Err(CredentialError::locked("it is locked"))
+        }
+
+        fn exists(&self, registry: &RegistryKey, kind: CredentialKind) -> Result<bool, CredentialError> {
+            Ok(*registry == self.0 && kind == CredentialKind::IdentityToken)
+        }
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_listed_is_asked_for_every_key_that_covers_the_image() {
+        let host: RegistryKey = "a.b:5000".parse().unwrap();
+        for (kept, is_found) in [
+            ("a.b:5000", true),
+            ("a.b:5000/team", true),
+            ("a.b:5000/team/image", true),
+            ("a.b:5000/te", false),
+            ("a.b", false),
+        ] {
+            let store = Locked(kept.parse().unwrap());
+            let found = preferred(&store, &host, Some("team/image")).unwrap();
+            assert_eq!(found.is_some(), is_found, "{kept}");
+        }
     }
 }

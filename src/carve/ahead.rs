@@ -33,15 +33,18 @@ impl Ahead {
         Self { image, least, is_wanted, reading: None, begun: VecDeque::new() }
     }
 
-    /// This layer is read now, as far as `demand` goes: gives what was begun of it.
-    pub(super) fn read(&mut self, layer: usize, demand: &Arc<Demand>) -> Option<Begun> {
-        self.reading = Some((layer, Arc::clone(demand)));
-        while let Some((index, begun)) = self.begun.pop_front() {
+    /// This layer is read now, with this demand: it has what was begun of the layer.
+    pub(super) fn read(&mut self, layer: usize) -> Arc<Demand> {
+        let mut begun = None;
+        while let Some((index, found)) = self.begun.pop_front() {
             if index == layer {
-                return Some(begun);
+                begun = Some(found);
+                break;
             }
         }
-        None
+        let demand = Arc::new(Demand::after(begun));
+        self.reading = Some((layer, Arc::clone(&demand)));
+        demand
     }
 
     /// Begins layers while one is read. Never ends, and may be dropped and called again.

@@ -1,7 +1,7 @@
 //! What can be known of a layer without streaming it, and what is kept of one that was streamed.
 //!
 //! ```text
-//! the cache ─▶ a table inside the blob ─▶ one beside the image (SOCI, pushed) ─▶ (a pass over the layer) ─▶ the cache
+//! the cache ─▶ a table inside the blob ─▶ one beside the image (SOCI, pushed) ─▶ a shared hint ─▶ (a pass over the layer) ─▶ the cache
 //! ```
 
 use std::{ops::Range, sync::Arc};
@@ -17,7 +17,7 @@ use super::{
     scan::Pass,
 };
 use crate::{
-    cache::Cache,
+    cache::{Cache, Opened},
     error::{Error, Kind},
     limits,
     oci::digest::Digest,
@@ -40,20 +40,61 @@ impl Layer {
         if self.learn_here(least).await? {
             return Ok(true);
         }
-        Ok(least <= Verification::Span && self.knowledge.ask(Place::Registry) && self.learn_pushed().await)
+        if least > Verification::Span {
+            return Ok(false);
+        }
+        if self.knowledge.ask(Place::Registry) && self.learn_pushed().await {
+            return Ok(true);
+        }
+        if self.knowledge.ask(Place::Shared) && self.learn_shared(least).await {
+            return Ok(true);
+        }
+        let is_asked = least == Verification::None && self.knowledge.ask(Place::Referring);
+        Ok(is_asked && self.learn_referring().await)
+    }
+
+    /// Looks for a table that others have stored, last of all: where no trusted key vouches for it, it is a hint and no more.
+    async fn learn_shared(&self, least: Verification) -> bool {
+        let (Some(cache), Some(digest)) = (self.knowledge.cache.clone(), self.digest.clone()) else {
+            return false;
+        };
+        let read = move || cache.shared_toc(&digest);
+        let Some(opened) = tokio::task::spawn_blocking(read).await.unwrap_or_default() else { return false };
+        let (bytes, level) = match opened {
+            Opened::Hint(bytes) => (bytes, Verification::None),
+            Opened::Trusted(bytes) => (bytes, Verification::Span),
+        };
+        if level < least {
+            return false;
+        }
+        match self.stored_toc(move || Some(bytes)).await {
+            Some(Ok((header, toc))) if header.complete => {
+                self.warn_of(&toc.entries);
+                self.knowledge.keep(Known::Wholly(Arc::new(toc), level));
+                true
+            }
+            Some(Err(error)) => {
+                let name = &self.name;
+                self.progress
+                    .warning(&format!("the shared table of contents of {name} is not used: {error}"));
+                false
+            }
+            _ => false,
+        }
     }
 
     /// Asks for its first range before its turn comes, if it will be scanned for all that is known now.
     pub(crate) fn begin(&self) -> Option<Begun> {
         let nothing = matches!(self.known(), Known::Nothing(_));
-        let elsewhere =
-            self.table_inside(Verification::None).is_some() || self.soci.is_some() || self.knowledge.pushed.is_some();
+        let elsewhere = self.table_inside(Verification::None).is_some()
+            || self.soci.is_some()
+            || self.knowledge.pushed.is_some();
         if nothing && !elsewhere { Begun::new(Arc::clone(&self.source)) } else { None }
     }
 
     /// Looks for a signed table beside the image.
     async fn learn_pushed(&self) -> bool {
-        let (Some(pushed), Some(cache)) = (&self.knowledge.pushed, self.knowledge.cache.clone()) else {
+        let (Some(pushed), Some(cache)) = (&self.knowledge.pushed, self.knowledge.cache.as_ref()) else {
             return false;
         };
         let Some(digest) = self.digest.clone() else { return false };
@@ -63,19 +104,50 @@ impl Layer {
             self.progress.warning(&format!("{message}: {problem}"));
             false
         };
-        let (table, signature) = match pushed.table(&digest, self.size()).await {
-            Ok(Some(found)) => found,
-            Ok(None) => return false,
+        let tables = match pushed.tables(&digest, self.size()).await {
+            Ok(tables) if tables.is_empty() => return false,
+            Ok(tables) => tables,
             Err(error) => return warn(&error.to_string()),
         };
-        let adopt = move || cache.adopt(&digest, &table, &signature);
-        if !tokio::task::spawn_blocking(adopt).await.unwrap_or(false) {
+        let mut is_adopted = false;
+        for table in tables {
+            let (table, signature) = match pushed.fetch(&table).await {
+                Ok(fetched) => fetched,
+                Err(error) => return warn(&error.to_string()),
+            };
+            let (cache, digest) = (cache.clone(), digest.clone());
+            let adopt = move || cache.adopt(&digest, &table, &signature);
+            if tokio::task::spawn_blocking(adopt).await.unwrap_or(false) {
+                is_adopted = true;
+                break;
+            }
+        }
+        if !is_adopted {
             return warn("no trusted key vouches for it");
         }
         let Some(known) = self.cached(Verification::Span).await else { return false };
         self.warn_of(known.table());
         self.knowledge.keep(known);
         true
+    }
+
+    /// Looks at the SOCI index that refers to the image, where it is known what does. Nobody vouches for it.
+    async fn learn_referring(&self) -> bool {
+        let (Some(pushed), Some(digest)) = (&self.knowledge.pushed, &self.digest) else { return false };
+        match pushed.soci(digest, self.size()).await {
+            Ok(Some(toc)) => {
+                self.warn_of(&toc.entries);
+                self.knowledge.keep(Known::Wholly(Arc::new(toc), Verification::None));
+                true
+            }
+            Err(error) if error.is_corrupt() => {
+                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+                let (name, cause) = (&self.name, cause.unwrap_or_default());
+                self.progress.warning(&format!("layer {name}: {error}{cause}; reading the layer itself"));
+                false
+            }
+            _ => false,
+        }
     }
 
     /// Looks in the cache and inside the blob.
@@ -136,34 +208,44 @@ impl Layer {
     /// What the cache knows of the layer.
     pub(super) async fn cached(&self, least: Verification) -> Option<Known> {
         let cache = self.knowledge.cache.clone()?;
-        let (digest, size) = (self.digest.clone()?, self.size());
-        let read = move || {
-            let stored = format::read(cache.toc(&digest)?);
-            if stored.is_err() {
-                cache.remove_toc(&digest);
-            }
-            Some(stored.map(|(header, toc)| {
-                let fits = header.digest == digest && header.size == size;
-                (fits.then_some(header), toc)
-            }))
+        let (digest, reading) = (self.digest.clone()?, cache.clone());
+        let bytes = {
+            let digest = digest.clone();
+            move || reading.toc(&digest)
         };
-        match tokio::task::spawn_blocking(read).await.ok()?? {
+        match self.stored_toc(bytes).await? {
+            Ok((header, _)) if !header.complete && least > Verification::None => None,
             Ok((header, toc)) => {
-                // The same blob under another configuration is to hash to another DiffID: a pass will tell.
-                let header = header.filter(|header| header.complete || least == Verification::None)?;
-                let fits = header.diff_id.as_ref() == self.diff_id().await.ok()?;
                 let toc = Arc::new(toc);
-                let known =
-                    if header.complete { Known::Wholly(toc, Verification::Span) } else { Known::Partly(toc) };
-                fits.then_some(known)
+                Some(match header.complete {
+                    true => Known::Wholly(toc, Verification::Span),
+                    false => Known::Partly(toc),
+                })
             }
             Err(error) => {
+                let _ = tokio::task::spawn_blocking(move || cache.remove_toc(&digest)).await;
                 let name = &self.name;
                 let message = format!("the cached table of contents of {name} cannot be used ({error})");
                 self.progress.warning(&format!("{message}; it will be made again"));
                 None
             }
         }
+    }
+
+    /// Reads a stored table, if there is one and it is of this layer.
+    async fn stored_toc(
+        &self,
+        bytes: impl FnOnce() -> Option<Bytes> + Send + 'static,
+    ) -> Option<Result<(format::Header, LayerToc), format::Error>> {
+        let read = move || bytes().map(format::read);
+        let (header, toc) = match tokio::task::spawn_blocking(read).await.ok()?? {
+            Ok(stored) => stored,
+            Err(error) => return Some(Err(error)),
+        };
+        let is_of_blob = self.digest.as_ref() == Some(&header.digest) && header.size == self.size();
+        // The same blob under another configuration is to hash to another DiffID: a pass will tell.
+        let fits = is_of_blob && header.diff_id.as_ref() == self.diff_id().await.ok()?;
+        fits.then_some(Ok((header, toc)))
     }
 
     /// What a pass goes on with that stopped before: the entries so far, and the spans.
@@ -213,6 +295,11 @@ impl Layer {
 
     /// Forgets a table that has led to content that is not right, also on disk.
     pub(crate) fn forget(&self) {
+        if matches!(self.known(), Known::Wholly(_, Verification::None)) {
+            let name = &self.name;
+            let message = format!("nothing vouches for the table of contents by which layer {name} was read");
+            self.progress.warning(&format!("{message}; --verify reads the layer itself"));
+        }
         self.knowledge.forget();
         if let (Some(cache), Some(digest)) = (&self.knowledge.cache, &self.digest) {
             let (cache, digest) = (cache.clone(), digest.clone());

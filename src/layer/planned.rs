@@ -2,10 +2,7 @@
 
 use std::ops::Range;
 
-use super::{
-    Layer, Plan, Verification,
-    known::Known,
-};
+use super::{Layer, Plan, Verification, known::Known};
 use crate::{
     offset::Compressed,
     source::growing,

@@ -34,7 +34,7 @@ use crate::{
     progress::Progress,
     source::{
         Source,
-        growing::{Begun, Demand, Growing},
+        growing::{Demand, Growing},
     },
     toc::spans::Spans,
 };
@@ -62,8 +62,6 @@ pub(crate) struct Job {
     pub(crate) record: bool,
     /// How far the reading has come.
     pub(crate) demand: Arc<Demand>,
-    /// The first range, where it was asked for already; only used where [`reading`](Self::reading) grows from the start.
-    pub(crate) begun: Option<Begun>,
     /// What an earlier pass left that stopped: the visitor gets the entries that come after.
     pub(crate) resume: Option<Spans>,
 }
@@ -95,7 +93,7 @@ pub(crate) async fn scan<V: Visitor>(mut job: Job, visitor: V) -> Result<Scanned
         resume.as_ref().and_then(|spans| spans.spans.last()).map_or(Compressed(0), |span| span.at.compressed);
     let start = Start { size: job.source.size(), expected, record: job.record, resume };
     let (done, mut decoding) = oneshot::channel();
-    let (demand, begun) = (Arc::clone(&job.demand), job.begun.take());
+    let demand = Arc::clone(&job.demand);
     let decode = {
         let demand = Arc::clone(&demand);
         let run = move || Decode::new(start, visitor)?.run(received, &demand);
@@ -111,7 +109,7 @@ pub(crate) async fn scan<V: Visitor>(mut job: Job, visitor: V) -> Result<Scanned
         biased;
         result = &mut decoding => joined(result)?,
         // What arrived before a transfer failed may have been all that was wanted.
-        pumped = pump(&job, from, begun, pieces, is_told) => match (joined(decoding.await), pumped) {
+        pumped = pump(&job, from, pieces, is_told) => match (joined(decoding.await), pumped) {
             (Err(_), Err(error)) => return Err(error),
             (result, _) => result?,
         },
@@ -139,19 +137,12 @@ impl Drop for Finished<'_> {
 async fn pump(
     job: &Job,
     from: Compressed,
-    begun: Option<Begun>,
     pieces: mpsc::Sender<Message>,
     mut is_told: bool,
 ) -> Result<(), Error> {
     let source = Arc::clone(&job.source);
     let mut stream = match job.reading {
-        Reading::Growing => {
-            let growing = Growing::new(source, from, Arc::clone(&job.demand));
-            match begun.filter(|_| from == Compressed(0)) {
-                Some(begun) => growing.after(begun).located().boxed(),
-                None => growing.located().boxed(),
-            }
-        }
+        Reading::Growing => Growing::new(source, from, Arc::clone(&job.demand)).located().boxed(),
         Reading::Whole => {
             let end = Compressed(source.size());
             let opening = async move { source.open(from..end).await };

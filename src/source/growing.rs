@@ -13,7 +13,7 @@ use std::{
     ops::Range,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -45,7 +45,6 @@ const FEWER_BYTES: u64 = 4 << 20;
 const RANGES: usize = 4;
 
 /// How far a reader has come with what it was given: it is what lets further ranges be asked for.
-#[derive(Debug)]
 pub(crate) struct Demand {
     /// Since the start or the last hop.
     decoded: AtomicU64,
@@ -55,6 +54,8 @@ pub(crate) struct Demand {
     /// Whether the last byte of the blob has been asked for.
     is_all_requested: AtomicBool,
     all_requested: Notify,
+    /// What was asked for before the reader was there.
+    begun: Mutex<Option<Begun>>,
 }
 
 /// No hop is due.
@@ -68,11 +69,17 @@ impl Default for Demand {
             waker: AtomicWaker::new(),
             is_all_requested: AtomicBool::new(false),
             all_requested: Notify::new(),
+            begun: Mutex::default(),
         }
     }
 }
 
 impl Demand {
+    /// That of a reader from the start, whose first range may have been asked for already.
+    pub(crate) fn after(begun: Option<Begun>) -> Self {
+        Self { begun: Mutex::new(begun), ..Self::default() }
+    }
+
     /// `bytes` more of the blob have been decoded, and the reader goes on.
     pub(crate) fn decoded(&self, bytes: u64) {
         self.decoded.fetch_add(bytes, Ordering::Relaxed);
@@ -161,14 +168,13 @@ impl Part {
 impl Growing {
     /// Reads `source` from `start` to its end as far as `demand` goes on.
     pub(crate) fn new(source: Arc<dyn Source>, start: Compressed, demand: Arc<Demand>) -> Self {
-        Self { source, demand, start: start.0, requested: start.0, given: start.0, parts: VecDeque::new() }
-    }
-
-    /// Goes on from a first range that has been asked for.
-    pub(crate) fn after(mut self, begun: Begun) -> Self {
-        self.requested = begun.end;
-        self.parts.push_back(begun.part);
-        self
+        let begun = demand.begun.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (mut requested, mut parts) = (start.0, VecDeque::new());
+        if let Some(begun) = begun.filter(|_| start == Compressed(0)) {
+            requested = begun.end;
+            parts.push_back(begun.part);
+        }
+        Self { source, demand, start: start.0, requested, given: start.0, parts }
     }
 
     /// Whether the last byte of the blob has been asked for.

@@ -77,7 +77,7 @@ fn a_presigned_link_is_told_by_its_host_alone() {
     let lines = requests(&ran);
     let told = |line: &str, end: &str| assert!(line.contains(end), "{line}");
     let layer: Vec<&str> = lines.iter().copied().filter(|line| line.starts_with("layer 1: ")).collect();
-    assert_eq!((lines.len(), layer.len()), (5, 2), "{lines:?}");
+    assert_eq!(layer.len(), 2, "{lines:?}");
     told(layer[0], &format!(" from http://{}: 307, ", registry.host()));
     told(layer[1], &format!(" from http://{host}: 200, "));
     assert!(!ran.everything().contains("hush"), "{}", ran.stderr);

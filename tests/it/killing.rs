@@ -1,12 +1,12 @@
 //! The program is killed wherever it may be: what it leaves behind never gives a wrong answer.
 
 use std::{
-    fs,
+    fs::{self, DirBuilder},
     io::{self, Read as _, Write as _},
     net::{Shutdown, TcpStream},
-    os::unix::process::ExitStatusExt as _,
+    os::unix::{fs::DirBuilderExt as _, process::ExitStatusExt as _},
     path::Path,
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -27,6 +27,7 @@ use crate::support::{
         Compression, Image, Layer, Layout, Tar,
         transport::{Trust, push},
     },
+    killer::{self, Moment},
     noise::Noise,
     tools,
 };
@@ -38,6 +39,12 @@ const ROUNDS: usize = 10 * KILLS;
 const WORKERS: u64 = 4;
 /// More than two checkpoints lie apart.
 const BIG: usize = 2_500_000;
+/// Files of a layer, so that its table is long.
+const FILES: usize = 400;
+/// Whatever else the cache keeps of these images is shorter than this.
+const DOCUMENT_BYTES: u64 = 4 << 10;
+/// How often it is killed within the writing of a table, at least.
+const TORN: usize = 40;
 
 /// What is asked for, with the image's name to be filled in.
 const TASKS: [&[&str]; 7] = [
@@ -49,6 +56,17 @@ const TASKS: [&[&str]; 7] = [
     &["peek", "IMAGE", "--all", "--json"],
     &["peek", "IMAGE", "--rootfs", "--json"],
 ];
+
+/// Where the program is killed.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// When so much has happened to files in the cache.
+    Events(usize),
+    /// When so many bytes have come from the registry.
+    Received(u64),
+    /// In the middle of writing a file, at so many bytes.
+    Written(u64),
+}
 
 /// A proxy before the registry that kills the program once so many bytes have come through.
 struct Trap {
@@ -91,37 +109,29 @@ impl Trap {
         Self { listener, state }
     }
 
-    /// Runs the program up to where it is killed, if it does not end before: at a number of bytes, or when it has begun so many
-    /// files in its cache. Says whether it was killed.
-    fn kill(&self, command: &mut Command, bytes: Option<u64>, files: Option<(&Path, usize)>) -> bool {
+    /// Runs the program up to where it is killed, if it does not end before. Says whether it was killed.
+    fn kill(&self, command: &mut Command, end: End, cache: &Path) -> bool {
+        let bytes = match end {
+            End::Events(count) => {
+                *self.state.lock().unwrap() = State::default();
+                DirBuilder::new().recursive(true).mode(0o700).create(cache).unwrap();
+                return killer::kill(command, "", Moment::FileEvent(cache, count));
+            }
+            End::Written(bytes) => {
+                *self.state.lock().unwrap() = State::default();
+                return killer::kill(command, "", Moment::Byte(bytes));
+            }
+            End::Received(bytes) => bytes,
+        };
         let mut child = {
             let mut state = self.state.lock().unwrap();
-            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
             let victim = pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
-            *state = State { carried: 0, limit: bytes, victim: victim.ok() };
-            if bytes == Some(0) {
-                state.kill();
-            }
-            child.stdin.take();
+            *state = State { carried: 0, limit: Some(bytes), victim: victim.ok() };
+            state.carry(0);
             child
         };
-        if let Some((folder, count)) = files {
-            self.watch(&mut child, folder, count);
-        }
         child.wait().unwrap().signal() == Some(9)
-    }
-
-    /// Kills the program when it has begun so many files.
-    fn watch(&self, child: &mut Child, folder: &Path, count: usize) {
-        let mut seen = std::collections::BTreeSet::new();
-        while child.try_wait().unwrap().is_none() {
-            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-            seen.extend(entries.map(|entry| entry.file_name()));
-            if seen.len() >= count {
-                return self.state.lock().unwrap().kill();
-            }
-            thread::yield_now();
-        }
     }
 
     /// Lets the program run to its end.
@@ -160,7 +170,7 @@ fn answers(mut client: &TcpStream, mut server: &TcpStream, state: &Mutex<State>)
 fn program(task: &[&str], image: &str, cache: Option<&Path>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_layerslayer"));
     command.env_clear().env("HOME", "/nonexistent").stdin(Stdio::null());
-    command.args(task.iter().map(|word| if *word == "IMAGE" { image } else { word })).arg("-q");
+    command.args(task.iter().map(|word| if *word == "IMAGE" { image } else { word }));
     match cache {
         Some(folder) => command.env("LAYERSLAYER_CACHE_DIR", folder),
         None => command.arg("--no-cache"),
@@ -193,16 +203,24 @@ fn text(noise: &mut Noise, length: usize) -> Vec<u8> {
     text
 }
 
+/// Small files whose names no compression makes much shorter.
+fn many(tar: Tar, noise: &mut Noise) -> Tar {
+    (0..FILES).fold(tar, |tar, number| tar.file(format!("many/{number:04}-{:016x}", noise.number()), "."))
+}
+
+/// The size of the largest table in a cache.
+fn largest(cache: &Path) -> u64 {
+    let tables = fs::read_dir(cache.join("toc/sha256")).into_iter().flatten().flatten();
+    tables.map(|table| table.metadata().map_or(0, |metadata| metadata.len())).max().unwrap_or(0)
+}
+
 fn images(registry: &DockerRegistry) -> Vec<String> {
     let mut noise = Noise::new(11);
-    let base = Tar::new()
-        .file("first", "first\n")
+    let base = many(Tar::new().file("first", "first\n"), &mut noise)
         .file("big", text(&mut noise, BIG))
         .file("last", "last\n")
         .finish();
-    let newer = Tar::new()
-        .directory("newer")
-        .file("newer/first", "newer first\n")
+    let newer = many(Tar::new().directory("newer").file("newer/first", "newer first\n"), &mut noise)
         .file("newer/middle", text(&mut noise, BIG))
         .file("newer/last", "newer last\n")
         .finish();
@@ -233,11 +251,11 @@ fn a_killed_run_never_makes_a_later_one_give_a_wrong_answer() {
         })
         .collect();
     assert!(right.iter().flatten().all(|(code, stdout)| *code == Some(0) && !stdout.is_empty()));
-    let (kills, rounds) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (kills, torn, rounds) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     thread::scope(|scope| {
         for worker in 1..=WORKERS {
             let (registry, images, right) = (&registry, &images, &right);
-            let (kills, rounds) = (&kills, &rounds);
+            let (kills, torn, rounds) = (&kills, &torn, &rounds);
             scope.spawn(move || {
                 let mut noise = Noise::new(worker);
                 let trap = Trap::before(&registry.host());
@@ -245,8 +263,12 @@ fn a_killed_run_never_makes_a_later_one_give_a_wrong_answer() {
                 let cache = folder.path().join("cache");
                 let choose =
                     |noise: &mut Noise, count: usize| usize::try_from(noise.below(count as u64)).unwrap();
-                while kills.load(Ordering::SeqCst) < KILLS {
-                    assert!(rounds.fetch_add(1, Ordering::SeqCst) < ROUNDS, "{kills:?} kills");
+                let mut longest = 2 * DOCUMENT_BYTES;
+                while kills.load(Ordering::SeqCst) < KILLS || torn.load(Ordering::SeqCst) < TORN {
+                    assert!(
+                        rounds.fetch_add(1, Ordering::SeqCst) < ROUNDS,
+                        "{kills:?} kills, {torn:?} within tables"
+                    );
                     // From nothing, or from what earlier rounds have left.
                     if noise.below(2) == 0 {
                         let _ = fs::remove_dir_all(&cache);
@@ -254,23 +276,28 @@ fn a_killed_run_never_makes_a_later_one_give_a_wrong_answer() {
                     let number = choose(&mut noise, images.len());
                     let image = format!("{}/{}", trap.listener.host(), images[number]);
                     let mut victim = program(TASKS[choose(&mut noise, TASKS.len())], &image, Some(&cache));
-                    let is_killed = match noise.below(3) {
-                        0 => {
-                            let files = 1 + choose(&mut noise, 6);
-                            trap.kill(&mut victim, None, Some((&cache.join("tmp"), files)))
-                        }
-                        _ => {
+                    let end = match noise.below(4) {
+                        0 => End::Events(1 + choose(&mut noise, 60)),
+                        1 => {
                             // Small numbers as often as large ones.
                             let most = 1 << (8 + noise.below(15));
-                            trap.kill(&mut victim, Some(noise.below(most)), None)
+                            End::Received(noise.below(most))
                         }
+                        _ => End::Written(noise.below(longest)),
                     };
-                    kills.fetch_add(usize::from(is_killed), Ordering::SeqCst);
+                    if trap.kill(&mut victim, end, &cache) {
+                        kills.fetch_add(1, Ordering::SeqCst);
+                        let is_torn = matches!(end, End::Written(bytes) if bytes > DOCUMENT_BYTES);
+                        torn.fetch_add(usize::from(is_torn), Ordering::SeqCst);
+                    }
                     let task = choose(&mut noise, TASKS.len());
                     let output = trap.spare(&mut program(TASKS[task], &image, Some(&cache)));
+                    longest = longest.max(largest(&cache));
                     let stderr = String::from_utf8_lossy(&output.stderr);
                     let is_right = answer(&output) == right[number][task];
                     assert!(is_right, "{:?} of {image}: {:?} {stderr}", TASKS[task], output.status);
+                    // Nor is there anything that would have to be found out.
+                    assert!(!stderr.contains("cannot be used"), "after {end:?}: {stderr}");
                 }
                 // Nothing damaged is left, and nothing half after sweeping up.
                 let run = |action: &str| {

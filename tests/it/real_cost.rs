@@ -35,7 +35,8 @@ fn requests_and_bytes_are_those_that_the_registry_saw() {
         (&["peek", "IMAGE", "--all"], 5),
         (&["peek", "IMAGE", "--layer=1"], 3),
         (&["peek", "IMAGE", "--rootfs", "--verify"], 5),
-        (&["carve", "IMAGE", "/3"], 3),
+        // In all layers, the next ones would be on their way already when the newest answers.
+        (&["carve", "IMAGE", "--layer=2", "/3"], 3),
         (&["carve", "IMAGE", "/1", "--verify"], 5),
     ] {
         let recorder = Recorder::before(&registry.host());

@@ -8,6 +8,7 @@ pub(crate) mod home;
 pub(crate) mod http;
 pub(crate) mod images;
 pub(crate) mod inspect;
+pub(crate) mod killer;
 pub(crate) mod noise;
 pub(crate) mod program;
 pub(crate) mod recorder;

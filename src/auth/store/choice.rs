@@ -8,6 +8,7 @@ use super::{
     others::OthersFile,
     plain_file::PlainFile,
     sealed,
+    sealed_file::SealedFile,
 };
 
 /// A store that can be written to.
@@ -122,7 +123,8 @@ impl CredentialSources {
         let keyring: Result<(), _> =
             Err(CredentialError::unavailable("this program was built without keyrings"));
         let Err(keyring) = keyring else { return self.store(StoreKind::Keyring) };
-        let sealed = sealed(self.own()?, self.passphrases());
+        // Without the keyring for its key: that has just refused.
+        let sealed = SealedFile::new(self.own()?, self.passphrases().clone(), None);
         match sealed.check() {
             Ok(()) => Ok(Box::new(sealed)),
             Err(error) if sealed.is_there() || !error.is_without_passphrase() => Err(error),

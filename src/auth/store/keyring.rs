@@ -1,7 +1,8 @@
 //! The desktop's keyring, by the Secret Service's protocol over D-Bus (freedesktop.org, Secret Storage, draft 0.2).
 //!
 //! An item has the attributes `service` = `layerslayer`, `registry`, `kind` and `username`; its secret is a record in JSON.
-//! Searching by attributes works on locked keyrings too, so whoever has nothing for a registry is never asked to unlock.
+//! Searching by attributes works on locked keyrings too, so whoever has nothing for a registry is never asked to unlock. Listing
+//! does not: gnome-keyring keeps hashes of the attributes alone where it can be read without the password.
 
 use std::{collections::HashMap, sync::mpsc, thread, time::Duration};
 
@@ -144,6 +145,9 @@ impl CredentialStore for Keyring {
                 let registry = text("registry").and_then(|registry| registry.parse().ok());
                 let (Some(registry), Some(kind)) = (registry, text("kind").and_then(CredentialKind::named))
                 else {
+                    if item.is_locked()? {
+                        return Err(Error::Locked);
+                    }
                     continue;
                 };
                 let username = text("username").unwrap_or_default().to_owned();

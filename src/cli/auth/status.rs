@@ -51,6 +51,9 @@ pub(super) async fn run(arguments: &StatusArguments, context: &Context<'_>) -> R
             lines.push(Line::new(registry, candidate, wins, check));
         }
     }
+    if arguments.registry.is_none() {
+        tokio::task::block_in_place(|| tell_of_locked(context));
+    }
     let writing = |error: std::io::Error| Failure::writing("stdout", &error);
     let mut stdout = context.console.stdout()?;
     if arguments.json {
@@ -67,6 +70,15 @@ pub(super) async fn run(arguments: &StatusArguments, context: &Context<'_>) -> R
         context.console.note(&format!("no credential{of}: images are read as anybody could"));
     }
     Ok(())
+}
+
+/// What a locked keyring holds cannot be listed.
+fn tell_of_locked(context: &Context<'_>) {
+    for error in context.sources.stores().iter().filter_map(|store| store.list().err()) {
+        if error.is_locked() {
+            context.console.warning(&format!("{error}; what it holds is missing here"));
+        }
+    }
 }
 
 /// Whether the registry takes it.

@@ -40,7 +40,10 @@ impl Counters {
 
     /// Bytes that may still be asked for.
     pub(in crate::registry) fn left(&self) -> u64 {
-        self.limit.saturating_sub(self.claimed.load(Ordering::Relaxed))
+        match self.limit {
+            u64::MAX => u64::MAX,
+            limit => limit.saturating_sub(self.claimed.load(Ordering::Relaxed)),
+        }
     }
 
     /// Fails if so many more bytes may not come.

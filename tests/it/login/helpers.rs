@@ -1,5 +1,7 @@
 //! Credential helpers: real ones that we ask, and ourselves as one that skopeo asks.
 
+use std::{fs, os::unix::fs::DirBuilderExt as _};
+
 use serde_json::{Value, json};
 
 use super::{PASSWORD, USER, private_image};
@@ -36,6 +38,52 @@ fn a_real_helper_is_asked_where_dockers_configuration_names_it() {
     assert!(!home.text(".docker/config.json").contains("auth\":"));
     home.run(["logout", &registry.host(), "--store", "docker-config"], "").done();
     home.run(["peek", &image], "").failed(6);
+}
+
+/// `pass` in a home, with a key of its own; its agent ends with the value.
+struct PasswordStore<'a>(&'a Home);
+
+impl<'a> PasswordStore<'a> {
+    fn of(home: &'a Home) -> Self {
+        let folder = home.path(".gnupg");
+        fs::DirBuilder::new().mode(0o700).create(folder).unwrap();
+        let key =
+            ["--batch", "--quiet", "--passphrase", "", "--quick-generate-key", USER, "default", "default"];
+        tools::run(home.other("gpg").args(key).arg("never"));
+        let store = Self(home);
+        tools::run(home.other("pass").args(["init", USER]));
+        store
+    }
+}
+
+impl Drop for PasswordStore<'_> {
+    fn drop(&mut self) {
+        let _ = tools::try_run(self.0.other("gpgconf").args(["--kill", "gpg-agent"]));
+    }
+}
+
+#[test]
+fn what_pass_keeps_for_docker_is_read_written_and_erased_through_its_helper() {
+    let registry = DockerRegistry::htpasswd(USER, PASSWORD);
+    let image = private_image(&registry);
+    let config = json!({ "credHelpers": { registry.host(): "pass" } }).to_string();
+    let home = Home::new().file(".docker/config.json", config);
+    let _store = PasswordStore::of(&home);
+    home.run(["peek", &image], "").failed(6);
+    let record = json!({ "ServerURL": registry.host(), "Username": USER, "Secret": PASSWORD }).to_string();
+    Done::of(home.other("docker-credential-pass").arg("store"), &record).done();
+    home.run(["peek", &image], "").done();
+    let status = home.status(&["--check"]);
+    assert!(status[0]["place"].as_str().unwrap().contains("docker-credential-pass"), "{status:?}");
+    assert_eq!((&status[0]["username"], &status[0]["check"]), (&USER.into(), &"accepted".into()));
+    home.run(["logout", &registry.host(), "--store", "docker-config"], "").done().said("removed from");
+    assert_eq!(Done::of(home.other("docker-credential-pass").arg("list"), "").done().stdout.trim(), "{}");
+    // And what we give it, skopeo gets.
+    home.login(&registry.host(), USER, PASSWORD, &["--store", "docker-config"]).done();
+    let file = home.path(".docker/config.json");
+    let image = format!("docker://{image}");
+    let inspect = ["inspect", "--tls-verify=false", "--authfile", tools::text(&file), &image];
+    tools::run(home.other("skopeo").args(inspect));
 }
 
 #[test]

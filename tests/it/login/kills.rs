@@ -1,40 +1,42 @@
-//! Killed at any moment, the program loses nothing and leaves nothing open.
+//! Killed at any event, the program loses nothing and leaves nothing open: while it asks, and above all while it writes.
 
-use std::{fs, process::Stdio, time::Duration};
+use std::{cell::Cell, fs};
 
 use super::{PASSWORD, USER, private_image, stores::basic_registry};
 use crate::support::{
     docker_registry::DockerRegistry,
     home::{Home, open_to_others},
-    noise::Noise,
+    killer::{Moment, kill},
     token_server::{Policy, TokenServer},
 };
 
-/// Runs a command, kills it after some time, and says whether it had ended before.
-fn killed(command: &mut std::process::Command, input: &str, after: Duration) -> bool {
-    use std::io::Write as _;
+/// How often each of the three is killed at least.
+const KILLS: usize = 70;
 
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    std::thread::sleep(after);
-    let has_ended = child.try_wait().unwrap().is_some();
-    let _ = child.kill();
-    child.wait().unwrap();
-    has_ended
-}
+/// Every so many-th part of a file is a place to be killed at while it is written.
+const PARTS: u64 = 12;
 
-/// Moments that spread over the time that a run takes, the same in every run of the test.
-fn moments(longest: Duration, count: usize) -> impl Iterator<Item = Duration> {
-    let mut noise = Noise::new(4);
-    std::iter::repeat_with(move || longest.mul_f64(noise.below(1000) as f64 / 1000.0)).take(count)
-}
+const FOLDER: &str = ".config/layerslayer";
+const PLAIN: &str = ".config/layerslayer/credentials.toml";
+const SEALED: &str = ".config/layerslayer/credentials.sealed.toml";
 
-/// How long an undisturbed run takes, and a little more.
-fn time(run: impl FnOnce()) -> Duration {
-    let began = std::time::Instant::now();
-    run();
-    began.elapsed().mul_f64(1.2)
+/// Kills at the first event below the home, at the second and so on to the last, over and over; then in the midst of writing a file
+/// of this length. `kill` says whether it came in time.
+fn at_each_event(home: &Home, kills: usize, length: u64, mut kill: impl FnMut(Moment<'_>) -> bool) {
+    let (mut number, mut done) = (0, 0);
+    while done < kills {
+        number += 1;
+        match kill(Moment::FileEvent(&home.path("."), number)) {
+            true => done += 1,
+            false => {
+                assert!(number > 8, "all was over after {number} events");
+                number = 0;
+            }
+        }
+    }
+    for part in 0..PARTS {
+        assert!(kill(Moment::Byte(length * part / PARTS)), "part {part} of {length} bytes");
+    }
 }
 
 fn all_is_private(home: &Home, folders: &[&str]) {
@@ -48,27 +50,48 @@ fn all_is_private(home: &Home, folders: &[&str]) {
     }
 }
 
+fn accepted(home: &Home) -> usize {
+    home.status(&["--check"]).iter().filter(|line| line["check"] == "accepted").count()
+}
+
+/// Makes a file long, by a comment, so that writing it takes a while.
+fn lengthen(home: &Home, file: &str) -> String {
+    let text = format!("{}# {}\n", home.text(file), "x".repeat(100_000));
+    fs::write(home.path(file), &text).unwrap();
+    text
+}
+
 #[test]
 fn a_killed_login_leaves_what_was_there() {
     let (kept, other) = (basic_registry(), basic_registry());
-    for store in ["plaintext", "file"] {
+    for (store, file) in [("plaintext", PLAIN), ("file", SEALED)] {
         let home = Home::new().set("LAYERSLAYER_PASSPHRASE", "open sesame");
         home.login(&kept.host(), USER, PASSWORD, &["--store", store]).done();
+        let before = lengthen(&home, file);
         let arguments = ["login", &other.host(), "--username", USER, "--password-stdin", "--store", store]
             .map(str::to_owned);
-        let longest = time(|| drop(home.run(&arguments, PASSWORD).done()));
-        for moment in moments(longest, 40) {
-            killed(&mut home.command(&arguments), PASSWORD, moment);
-            all_is_private(&home, &[".config/layerslayer"]);
+        let (unchanged, changed) = (Cell::new(0), Cell::new(0));
+        at_each_event(&home, KILLS / 2, before.len() as u64, |moment| {
+            fs::write(home.path(file), &before).unwrap();
+            let is_killed = kill(&mut home.command(&arguments), PASSWORD, moment);
+            all_is_private(&home, &[FOLDER]);
+            let now = home.text(file);
+            let count = if now == before { &unchanged } else { &changed };
+            count.set(count.get() + 1);
             let status = home.status(&[]);
+            let known = status.iter().filter(|line| line["wins"] == true && line["problem"].is_null());
+            assert_eq!(known.count(), 1 + usize::from(now != before), "{status:?}");
             assert!(
-                status.iter().any(|line| line["registry"] == kept.host() && line["wins"] == true),
-                "{status:?}"
+                now == before || now.len() > before.len() && now.contains("# xxx"),
+                "{} bytes",
+                now.len()
             );
-        }
+            is_killed
+        });
+        assert!(unchanged.get() > 0 && changed.get() > 0, "{unchanged:?} and {changed:?}");
         home.run(&arguments, PASSWORD).done();
-        assert_eq!(home.status(&["--check"]).iter().filter(|line| line["check"] == "accepted").count(), 2);
-        let left = fs::read_dir(home.path(".config/layerslayer")).unwrap();
+        assert_eq!(accepted(&home), 2);
+        let left = fs::read_dir(home.path(FOLDER)).unwrap();
         let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
         assert!(left.iter().all(|name| !name.to_string_lossy().starts_with(".credentials-")), "{left:?}");
     }
@@ -76,46 +99,62 @@ fn a_killed_login_leaves_what_was_there() {
 
 #[test]
 fn a_killed_migration_has_each_secret_somewhere_and_completes_when_run_again() {
-    let registries: Vec<_> = (0..3).map(|_| basic_registry()).collect();
-    let prepare = || {
-        let home = Home::new().set("LAYERSLAYER_PASSPHRASE", "open sesame");
-        for registry in &registries {
-            home.login(&registry.host(), USER, PASSWORD, &["--store", "docker-config"]).done();
-        }
-        home
-    };
-    let home = prepare();
-    let longest = time(|| drop(home.run(["auth", "migrate"], "").done()));
-    for moment in moments(longest, 12) {
-        let home = prepare();
-        for part in [1.0, 0.7, 0.4] {
-            killed(&mut home.command(["auth", "migrate"]), "", moment.mul_f64(part));
-            all_is_private(&home, &[".config/layerslayer", ".docker"]);
-            let status = home.status(&["--check"]);
-            let accepted = status.iter().filter(|line| line["check"] == "accepted").count();
-            assert_eq!(accepted, registries.len(), "{status:?}");
-        }
+    let registries: Vec<_> = (0..2).map(|_| basic_registry()).collect();
+    let home = Home::new().set("LAYERSLAYER_PASSPHRASE", "open sesame");
+    for registry in &registries {
+        home.login(&registry.host(), USER, PASSWORD, &["--store", "docker-config"]).done();
+    }
+    let config = home.path(".docker/config.json");
+    let before =
+        home.text(".docker/config.json").replacen('{', &format!("{{\"x\":\"{}\",", "x".repeat(100_000)), 1);
+    at_each_event(&home, KILLS, before.len() as u64, |moment| {
+        fs::write(&config, &before).unwrap();
+        let _ = fs::remove_file(home.path(SEALED));
+        let is_killed = kill(&mut home.command(["auth", "migrate"]), "", moment);
+        all_is_private(&home, &[FOLDER, ".docker"]);
+        assert_eq!(accepted(&home), registries.len());
         home.run(["auth", "migrate"], "").done();
         assert!(!home.text(".docker/config.json").contains("\"auth\""));
-        assert_eq!(home.status(&["--check"]).iter().filter(|line| line["check"] == "accepted").count(), 3);
-    }
+        assert_eq!(accepted(&home), registries.len());
+        is_killed
+    });
 }
 
-/// A token server that rotates makes the moment between its answer and our writing it down a loss that nobody can prevent;
-/// one that does not must never cost the login.
+/// Between the answer of a token server that rotates and our writing it down lies a loss that nobody can prevent: that server
+/// is told to take the old token once more. What we have must be whole, and one of the two.
 #[test]
 fn a_killed_refresh_keeps_the_login() {
-    let server = TokenServer::start(Policy::closed().user(USER, PASSWORD).issuing_identity_tokens());
-    let registry = DockerRegistry::token(&server);
+    let policy = Policy::closed().user(USER, PASSWORD).issuing_identity_tokens().rotating_identity_tokens();
+    let server = TokenServer::start(policy.clone());
+    let (registry, kept) = (DockerRegistry::token(&server), basic_registry());
     let image = private_image(&registry);
     let home = Home::new();
-    home.login(&registry.host(), USER, PASSWORD, &["--store", "plaintext"]).done();
-    let before = home.text(".config/layerslayer/credentials.toml");
-    let longest = time(|| drop(home.run(["peek", &image, "--no-cache"], "").done()));
-    for moment in moments(longest, 84) {
-        killed(&mut home.command(["peek", &image, "--no-cache"]), "", moment);
-        all_is_private(&home, &[".config/layerslayer"]);
-        assert_eq!(home.text(".config/layerslayer/credentials.toml"), before);
+    for host in [registry.host(), kept.host()] {
+        home.login(&host, USER, PASSWORD, &["--store", "plaintext"]).done();
     }
-    home.run(["peek", &image, "--no-cache"], "").done();
+    let before = lengthen(&home, PLAIN);
+    let token = before.split('"').find(|text| text.starts_with("identity-")).unwrap();
+    let known = || policy.clone().identity_token(token, USER);
+    let (unchanged, changed) = (Cell::new(0), Cell::new(0));
+    let mut check = |moment: Moment<'_>| {
+        server.set_policy(known());
+        fs::write(home.path(PLAIN), &before).unwrap();
+        let is_killed = kill(&mut home.command(["peek", &image, "--no-cache"]), "", moment);
+        all_is_private(&home, &[FOLDER]);
+        let now = home.text(PLAIN);
+        if now == before {
+            server.set_policy(known());
+            unchanged.set(unchanged.get() + 1);
+        } else {
+            changed.set(changed.get() + 1);
+        }
+        assert_eq!(accepted(&home), 2, "{} bytes", now.len());
+        is_killed
+    };
+    at_each_event(&home, KILLS, before.len() as u64, &mut check);
+    for number in 1..=4 {
+        let asked = server.requests().len();
+        check(Moment::When(&|| server.requests().len() >= asked + number));
+    }
+    assert!(unchanged.get() > 0 && changed.get() > 0, "{unchanged:?} and {changed:?}");
 }

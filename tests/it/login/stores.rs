@@ -88,6 +88,43 @@ fn without_any_secure_store_nothing_is_asked_and_the_advice_says_what_to_do() {
     assert!(!home.path(".config/layerslayer").exists());
 }
 
+/// To readers a locked keyring looks empty.
+#[test]
+fn a_locked_keyring_is_found_out_before_a_password_is_shown_to_anybody() {
+    let home = Home::with_keyring().lock_keyring();
+    assert!(home.status(&[]).is_empty());
+    let ran = home.login("127.0.0.1:1", USER, PASSWORD, &[]).failed(6);
+    ran.said("the keyring is locked").said("LAYERSLAYER_PASSPHRASE").said("--store plaintext");
+    assert!(!home.path(".config/layerslayer").exists());
+    let registry = DockerRegistry::htpasswd(USER, PASSWORD);
+    home.login(&registry.host(), USER, PASSWORD, &["--store", "keyring"])
+        .failed(6)
+        .said("the keyring is locked");
+    let home = home.set(PASSPHRASE.0, PASSPHRASE.1);
+    goes_round(&home, &registry, &[], "the encrypted file", "password");
+    assert!(home.text(".config/layerslayer/credentials.sealed.toml").contains("kind = \"passphrase\""));
+}
+
+/// Nothing can be listed of it, but everything be asked for.
+#[test]
+fn a_credential_in_a_locked_keyring_is_told_of_and_others_are_not_held_up() {
+    let (registry, open) = (DockerRegistry::htpasswd(USER, PASSWORD), DockerRegistry::open());
+    let (closed_image, open_image) = (private_image(&registry), private_image(&open));
+    let home = Home::with_keyring();
+    home.login(&registry.host(), USER, PASSWORD, &[]).done();
+    let home = home.lock_keyring();
+    home.run(["peek", &closed_image], "").failed(1).said("the keyring is locked");
+    let ran = home.run(["peek", &open_image], "").done();
+    assert!(!ran.stderr.contains("locked"), "{}", ran.stderr);
+    home.run(["auth", "status"], "").done().said("the keyring is locked");
+    let status = home.status(&[&registry.host()]);
+    assert!(status[0]["problem"].as_str().unwrap().contains("locked"), "{status:?}");
+    assert!(home.status(&[&open.host()]).is_empty());
+    home.run(["logout", &registry.host()], "").failed(6).said("the keyring is locked");
+    home.run(["logout", &open.host()], "").done().said("nothing was stored");
+    home.run(["logout", "--all"], "").failed(6).said("the keyring is locked");
+}
+
 /// A wrong passphrase says so, at login and at peek, and changes nothing.
 #[test]
 fn a_wrong_passphrase_loses_nothing() {

@@ -13,8 +13,11 @@ use serde_json::Value;
 
 use super::tools;
 
-/// Starts a keyring with an unlocked default collection, says where its bus is, and lives as long as standard input stays open.
-const SESSION: &str = r#"printf 'of the keyring' | gnome-keyring-daemon --unlock --components=secrets >/dev/null 2>&1
+/// Starts a keyring with its default collection unlocked or as it is without its password, says where its bus is, and lives as long as standard input stays open.
+const SESSION: &str = r#"case $1 in
+unlocked) printf 'of the keyring' | gnome-keyring-daemon --unlock --components=secrets >/dev/null 2>&1;;
+locked) gnome-keyring-daemon --components=secrets >/dev/null 2>&1;;
+esac
 echo "$DBUS_SESSION_BUS_ADDRESS"
 exec cat >/dev/null"#;
 
@@ -47,18 +50,34 @@ impl Home {
 
     /// One with a keyring of its own, unlocked.
     pub(crate) fn with_keyring() -> Self {
-        let mut home = Self::new();
+        Self::new().keyring("unlocked")
+    }
+
+    /// The same with its keyring locked, as it is after a login that did not give its password. Nobody is there to be asked.
+    pub(crate) fn lock_keyring(mut self) -> Self {
+        self.end_session();
+        self.keyring("locked")
+    }
+
+    fn keyring(mut self, state: &str) -> Self {
         tools::require("gnome-keyring-daemon");
         let mut command = tools::command("dbus-run-session");
-        home.settle(&mut command);
-        command.args(["--", "sh", "-c", SESSION]);
+        self.settle(&mut command);
+        command.args(["--", "sh", "-c", SESSION, "sh", state]);
         let mut session =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut address = String::new();
         BufReader::new(session.stdout.take().unwrap()).read_line(&mut address).unwrap();
         assert!(address.starts_with("unix:"), "{address:?}");
-        home.session = Some(session);
-        home.set("DBUS_SESSION_BUS_ADDRESS", address.trim())
+        self.session = Some(session);
+        self.set("DBUS_SESSION_BUS_ADDRESS", address.trim())
+    }
+
+    fn end_session(&mut self) {
+        if let Some(mut session) = self.session.take() {
+            drop(session.stdin.take());
+            let _ = session.wait();
+        }
     }
 
     /// The same with a variable set.
@@ -129,10 +148,7 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        if let Some(session) = &mut self.session {
-            drop(session.stdin.take());
-            let _ = session.wait();
-        }
+        self.end_session();
     }
 }
 
