@@ -20,7 +20,7 @@ use std::{
     io::{self, Write},
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::SystemTime,
@@ -29,9 +29,10 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::signature::Opened;
 use self::{
     directory::Directory,
-    signature::{Keys, Opened},
+    signature::Keys,
     store::{Key, Store},
     writes::{Writes, Writing},
 };
@@ -72,6 +73,8 @@ pub struct Cache {
     )]
     address: Option<Arc<str>>,
     shared: Option<Arc<dyn Store>>,
+    /// The last shared table that was found and not believed, so that it need not be fetched again to be used as a hint.
+    last_hint: Arc<Mutex<Option<(Digest, Bytes)>>>,
 }
 
 /// The table of one layer, as [`Cache::tables`] lists it.
@@ -154,6 +157,7 @@ impl Cache {
             keys: Arc::new(Keys::load(options.keys())?),
             address: options.shared_address().map(Arc::from),
             shared: None,
+            last_hint: Arc::default(),
         })
     }
 
@@ -283,24 +287,29 @@ impl Cache {
     ///
     /// If there is none, but a shared one for which a trusted key vouches, that one is stored and returned.
     pub(crate) fn toc(&self, layer: &Digest) -> Option<Bytes> {
-        let key = Key::Toc(layer.clone());
-        let stored = self.read(&key, limits::STORED_TOC_BYTES);
-        stored.or_else(|| match self.shared(&key, layer)? {
-            Opened::Hint(_) => None,
-            Opened::Trusted(table) => {
-                self.write(&key, &mut |out| out.write_all(&table));
-                Some(table)
+        let stored = self.read(&Key::Toc(layer.clone()), limits::STORED_TOC_BYTES);
+        stored.or_else(|| match self.shared_toc(layer)? {
+            Opened::Hint(table) => {
+                *self.last_hint() = Some((layer.clone(), table));
+                None
             }
+            Opened::Trusted(table) => Some(table),
         })
     }
 
-    /// A shared table of the layer for which nobody vouches that we trust: what it says may be wrong in every respect.
-    #[cfg_attr(not(test), expect(dead_code, reason = "tables that nobody vouches for are not used yet"))]
-    pub(crate) fn hint(&self, layer: &Digest) -> Option<Bytes> {
-        match self.shared(&Key::Toc(layer.clone()), layer)? {
-            Opened::Hint(table) => Some(table),
-            Opened::Trusted(_) => None,
+    /// The shared table of the layer, whatever is stored here. Where no trusted key vouches for it, it may be wrong in every respect,
+    /// and is not stored.
+    pub(crate) fn shared_toc(&self, layer: &Digest) -> Option<Opened> {
+        if let Some((_, table)) = self.last_hint().take_if(|(of, _)| of == layer) {
+            return Some(Opened::Hint(table));
         }
+        let key = Key::Toc(layer.clone());
+        let object = self.settle(self.shared.as_ref()?.read(&key, limits::STORED_TOC_BYTES)).flatten()?;
+        let opened = self.keys.open(layer, object);
+        if let Opened::Trusted(table) = &opened {
+            self.write(&key, &mut |out| out.write_all(table));
+        }
+        Some(opened)
     }
 
     /// Whether there is a key to sign with.
@@ -328,6 +337,11 @@ impl Cache {
         self.keys.can_trust()
     }
 
+    /// What the key to sign with is known by: the digest of its public half.
+    pub(crate) fn key_name(&self) -> Option<Digest> {
+        self.keys.name()
+    }
+
     /// The signature under which others believe this table of the layer; `None` without a key to sign with.
     pub(crate) fn sign(&self, layer: &Digest, table: &[u8]) -> Option<Vec<u8>> {
         self.keys.sign(layer, table)
@@ -351,9 +365,9 @@ impl Cache {
         self.settle(shared.write(key, write));
     }
 
-    fn shared(&self, key: &Key, layer: &Digest) -> Option<Opened> {
-        let object = self.settle(self.shared.as_ref()?.read(key, limits::STORED_TOC_BYTES)).flatten()?;
-        Some(self.keys.open(layer, object))
+    /// A panic elsewhere leaves a whole value.
+    fn last_hint(&self) -> MutexGuard<'_, Option<(Digest, Bytes)>> {
+        self.last_hint.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The same with its shared tables reached through `connector`.

@@ -5,7 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::Value;
+use layerslayer::Digest;
+use serde_json::{Value, json};
 
 use super::{registry::Registry, tools};
 
@@ -15,15 +16,25 @@ const SUITE: &str = "bookworm";
 /// What goes into the layers of *ml* above the base, oldest first.
 const LAYERS: [&str; 3] = ["nginx", "python3-numpy,python3-pandas", "python3-scipy"];
 
-/// Images beside *debian*: the base and the first, or all, of the layers above; and the smaller one as zstd:chunked.
-const TWO: &str = "two";
+/// Images beside *debian*: the base and the first, or all, of the layers above; and the smaller one with tables of contents.
+pub(crate) const TWO: &str = "two";
 const ML: &str = "ml";
-const CHUNKED: &str = "two-zstd-chunked";
+pub(crate) const CHUNKED: &str = "two-zstd-chunked";
+pub(crate) const ESTARGZ: &str = "two-estargz";
+
+/// The name in a layout of an image.
+const NAME: &str = "org.opencontainers.image.ref.name";
+
+/// Says in a manifest that a layer is eStargz, and proves its table.
+const TOC_DIGEST: &str = "containerd.io/snapshot/stargz/toc.digest";
+
+/// Length of an eStargz layer's last part, which says where its table begins.
+const ESTARGZ_FOOTER: usize = 51;
 
 /// Changes with how images are made, so that old ones are not taken for new ones.
 const FOLDER: &str = "images-3";
 
-/// An image layout with both images, and a registry's storage that holds them.
+/// Image layouts, and a registry's storage that holds the images.
 #[derive(Debug)]
 pub(crate) struct Images {
     folder: PathBuf,
@@ -43,8 +54,8 @@ pub(crate) struct Layer {
 }
 
 impl Images {
-    /// Builds what is not there yet, below `target`.
-    pub(crate) fn prepare(target: &Path) -> Self {
+    /// Builds what is not there yet, below `target`; `estargz` is the program that makes such layers, where it could be built.
+    pub(crate) fn prepare(target: &Path, estargz: Option<&Path>) -> Self {
         let images = Self { folder: target.join(FOLDER) };
         if !images.folder.exists() {
             let building = target.join(format!("{FOLDER}.building"));
@@ -54,40 +65,114 @@ impl Images {
             // What was cut short never gets the name that is looked for.
             fs::rename(&building, &images.folder).expect("a folder");
         }
+        if let Some(program) = estargz.filter(|_| !images.has_estargz()) {
+            let building = images.folder.join("estargz.building");
+            let _ = fs::remove_dir_all(&building);
+            images.build_estargz(program, &building);
+            fs::rename(&building, images.layout(ESTARGZ)).expect("a folder");
+        }
         images
     }
 
-    /// The storage of a registry with both images.
+    /// Whether there is an image of eStargz layers.
+    pub(crate) fn has_estargz(&self) -> bool {
+        self.layout(ESTARGZ).exists()
+    }
+
+    /// The storage of a registry with the images.
     pub(crate) fn storage(&self) -> PathBuf {
         self.folder.join("registry")
     }
 
     /// The layers of an image, base first.
     pub(crate) fn layers(&self, name: &str) -> Vec<Layer> {
-        let blob = |digest: &str| self.folder.join("layout/blobs").join(digest.replace(':', "/"));
-        let json = |path: PathBuf| -> Value {
-            serde_json::from_slice(&fs::read(&path).expect("a blob")).expect("JSON")
+        let layout = self.layout(name);
+        let layer = |layer: &Value| {
+            let digest = layer["digest"].as_str().expect("a digest").to_owned();
+            let file = blob(&layout, &digest);
+            let chunked = layer["annotations"]["io.containers.zstd-chunked.manifest-position"].as_str();
+            let table = match chunked {
+                Some(position) => position.split(':').nth(1).and_then(|length| length.parse().ok()),
+                None => layer["annotations"].get(TOC_DIGEST).map(|_| estargz_table(&file)),
+            };
+            Layer { size: layer["size"].as_u64().expect("a size"), file, table, digest }
         };
-        let index = json(self.folder.join("layout/index.json"));
+        self.manifest(name)["layers"].as_array().expect("layers").iter().map(layer).collect()
+    }
+
+    /// Where the blobs of an image lie.
+    fn layout(&self, name: &str) -> PathBuf {
+        self.folder.join(if name == ESTARGZ { "estargz" } else { "layout" })
+    }
+
+    fn manifest(&self, name: &str) -> Value {
+        let layout = self.layout(name);
+        let index = json_of(&layout.join("index.json"));
         let manifest = index["manifests"]
             .as_array()
             .expect("manifests")
             .iter()
-            .find(|manifest| manifest["annotations"]["org.opencontainers.image.ref.name"] == name)
+            .find(|manifest| manifest["annotations"][NAME] == name)
             .and_then(|manifest| manifest["digest"].as_str())
             .expect("an image of this name");
-        let layer = |layer: &Value| {
-            let digest = layer["digest"].as_str().expect("a digest").to_owned();
-            let table = layer["annotations"]["io.containers.zstd-chunked.manifest-position"].as_str();
-            Layer {
-                size: layer["size"].as_u64().expect("a size"),
-                file: blob(&digest),
-                table: table.and_then(|position| position.split(':').nth(1)?.parse().ok()),
-                digest,
-            }
-        };
-        json(blob(manifest))["layers"].as_array().expect("layers").iter().map(layer).collect()
+        json_of(&blob(&layout, manifest))
     }
+
+    /// Makes *two* again of eStargz layers, and puts it into the registry.
+    fn build_estargz(&self, program: &Path, layout: &Path) {
+        fs::create_dir_all(layout.join("blobs/sha256")).expect("a folder");
+        let store = |content: &[u8], media_type: &str| -> Value {
+            let digest = Digest::sha256(content).to_string();
+            fs::write(blob(layout, &digest), content).expect("a blob");
+            json!({ "mediaType": media_type, "digest": digest, "size": content.len() })
+        };
+        let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
+        for layer in self.layers(TWO) {
+            eprintln!("making a layer of {ESTARGZ} of {}", layer.digest);
+            let made = layout.join("layer");
+            let said = tools::run(std::process::Command::new(program).arg(&layer.file).arg(&made));
+            let said = String::from_utf8(said).expect("text");
+            let (diff_id, toc_digest) = said.trim_end().split_once('\n').expect("two digests");
+            let content = fs::read(&made).expect("a layer");
+            fs::remove_file(&made).expect("to remove the layer");
+            let mut descriptor = store(&content, "application/vnd.oci.image.layer.v1.tar+gzip");
+            descriptor["annotations"] = json!({ TOC_DIGEST: toc_digest });
+            layers.push(descriptor);
+            diff_ids.push(diff_id.to_owned());
+        }
+        let two = self.manifest(TWO);
+        let mut config =
+            json_of(&blob(&self.layout(TWO), two["config"]["digest"].as_str().expect("a digest")));
+        config["rootfs"]["diff_ids"] = json!(diff_ids);
+        let config = store(config.to_string().as_bytes(), "application/vnd.oci.image.config.v1+json");
+        let media_type = "application/vnd.oci.image.manifest.v1+json";
+        let manifest =
+            json!({ "schemaVersion": 2, "mediaType": media_type, "config": config, "layers": layers });
+        let mut descriptor = store(manifest.to_string().as_bytes(), media_type);
+        descriptor["annotations"] = json!({ NAME: ESTARGZ });
+        let index = json!({ "schemaVersion": 2, "manifests": [descriptor] });
+        fs::write(layout.join("index.json"), index.to_string()).expect("a file");
+        fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("a file");
+        let registry = Registry::start(&self.storage());
+        push(&registry, layout, ESTARGZ);
+    }
+}
+
+fn blob(layout: &Path, digest: &str) -> PathBuf {
+    layout.join("blobs").join(digest.replace(':', "/"))
+}
+
+fn json_of(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).expect("a blob")).expect("JSON")
+}
+
+/// Compressed bytes of the table of an eStargz layer: from where its footer says to the footer.
+fn estargz_table(file: &Path) -> u64 {
+    let content = fs::read(file).expect("a blob");
+    let (blob, footer) = content.split_at(content.len() - ESTARGZ_FOOTER);
+    // Ten bytes of a gzip header, two of a length, four of the field's head; then a number in hexadecimal.
+    let offset = std::str::from_utf8(&footer[16..32]).expect("text");
+    blob.len() as u64 - u64::from_str_radix(offset, 16).expect("an offset")
 }
 
 fn build(folder: &Path) {
@@ -116,9 +201,14 @@ fn build(folder: &Path) {
 
     let registry = Registry::start(&folder.join("registry"));
     for name in ["debian", TWO, ML, CHUNKED] {
-        let destination = format!("docker://{}/{name}:latest", registry.address());
-        copy(&["--preserve-digests", "--dest-tls-verify=false", &format!("oci:{}", tag(name)), &destination]);
+        push(&registry, &layout, name);
     }
+}
+
+fn push(registry: &Registry, layout: &Path, name: &str) {
+    let source = format!("oci:{}:{name}", layout.display());
+    let destination = format!("docker://{}/{name}:latest", registry.address());
+    copy(&["--preserve-digests", "--dest-tls-verify=false", &source, &destination]);
 }
 
 fn copy(arguments: &[&str]) {

@@ -2,7 +2,7 @@
 //!
 //! `make wan`, or `cargo bench --bench wan -- [--rounds N] [--rtt MILLISECONDS] [--mbit N] [--only TASK,…] [--write]`.
 //! What it builds (images, a registry's storage, peers) lies in `target/wan` and is built once. `--write` puts the tables into
-//! BENCHMARKS.md.
+//! BENCHMARKS.md after every task, and leaves those of other tasks there.
 #![expect(clippy::print_stderr, clippy::print_stdout, reason = "the measurements are the output")]
 #![allow(
     clippy::indexing_slicing,
@@ -11,7 +11,11 @@
 )]
 #![allow(dead_code, reason = "not all of the parts shared with the tests are used")]
 
-use std::{env, path::Path, time::Duration};
+use std::{
+    env,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 mod certificate;
 mod depth;
@@ -34,11 +38,12 @@ use self::{link::Shape, table::Table, world::World};
 
 type Task = fn(&World, &mut Table);
 
-const TASKS: [(&str, Task); 7] = [
+const TASKS: [(&str, Task); 8] = [
     ("passwd", tasks::cold::cold_passwd),
     ("depths", tasks::cold::cold_depths),
     ("base", tasks::cold::cold_base),
     ("warm", tasks::warm::warm),
+    ("estargz", tasks::cold::cold_estargz),
     ("chunked", tasks::cold::cold_chunked),
     ("list", tasks::whole::list_everything),
     ("tables", tasks::whole::tables),
@@ -59,21 +64,45 @@ fn main() {
         Shape { round_trip: Duration::from_millis(options.round_trip), downlink: options.mbit * 1e6 / 8.0 };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder").join("wan");
+    let file = root.join("BENCHMARKS.md");
     let world = World::start(&target, shape, options.rounds);
-    let mut table = Table::default();
+    let before = table::read(&file);
+    let Options { rounds, round_trip, mbit, .. } = options;
+    let (rounds, link) = (
+        format!("{rounds} round{}", if rounds == 1 { "" } else { "s" }),
+        format!("a link of {round_trip} ms and {mbit} Mbit/s"),
+    );
+    let (mut parts, mut measured) = (String::new(), String::new());
     for (name, task) in TASKS {
-        if options.only.is_empty() || options.only.iter().any(|only| only == name) {
+        let wanted = options.only.is_empty() || options.only.iter().any(|only| only == name);
+        let now = wanted.then(|| {
+            let start = Instant::now();
+            let mut table = Table::default();
             task(&world, &mut table);
+            eprintln!("{name}: {:.0} s", start.elapsed().as_secs_f64());
+            table.markdown(&rounds, &link)
+        });
+        if let Some(now) = &now {
+            measured.push_str(now);
+            parts.push_str(&table::part(name, Some(now.clone()), &before));
+            if options.write {
+                // What was measured so far is there even if a later task fails.
+                table::write(&file, &section(&world, &(parts.clone() + &others(name, &before))));
+            }
+        } else {
+            parts.push_str(&table::part(name, None, &before));
         }
     }
-    let section = section(&world, &options, &table);
-    println!("{section}");
-    if options.write {
-        table::write(&root.join("BENCHMARKS.md"), &section);
-    }
+    println!("{}\n{measured}", table::summary(&measured));
 }
 
-fn section(world: &World, options: &Options, table: &Table) -> String {
+/// The parts of the tasks after this one, as they stand in the file.
+fn others(name: &str, before: &str) -> String {
+    let later = TASKS.iter().skip_while(|(other, _)| *other != name).skip(1);
+    later.map(|(name, _)| table::part(name, None, before)).collect()
+}
+
+fn section(world: &World, parts: &str) -> String {
     let sizes = |image: &str| {
         let layers = world.images.layers(image);
         let sizes: Vec<String> =
@@ -82,23 +111,27 @@ fn section(world: &World, options: &Options, table: &Table) -> String {
     };
     let missing = match world.programs.missing.as_slice() {
         [] => String::new(),
-        missing => format!(" Left out, as they could not be installed: {}.", missing.join(", ")),
+        missing => format!("Left out, as they could not be installed: {}.\n", missing.join(", ")),
     };
     format!(
         "## Through a link, beside the peers\n\
-         `benches/wan`: a userspace link ({} ms round trip, {} Mbit/s towards the client, shared by all connections; at most 1 MiB in\n\
+         `benches/wan`: a userspace link (settable round trip and bandwidth towards the client, shared by all connections; at most 1 MiB in\n\
          flight a direction, one round trip to connect) before Debian's `docker-registry`, and the optimised program beside regctl, crane and\n\
-         oci-extract. Images of Debian packages: {}, {}. \"https + redirect\": TLS, and every blob by a 307 from a second host behind the same\n\
-         link. {} rounds in which all take turns. Bytes are those that the servers sent, heads and TLS included, until they could know of a\n\
-         client that hung up (half a round trip after it did); \"arrived\" leaves out what was then on its way. The last column says what has to be reached and whether it is (bytes, requests and\n\
-         memory by the largest of the rounds, seconds by the median).{missing}\n\n\
-         Repeat with `make wan` (needs Debian's docker-registry, skopeo, umoci, mmdebstrap, time, isal, and Go for the peers).\n\n{}",
-        options.round_trip,
-        options.mbit,
+         oci-extract. \"https + redirect\": TLS, and every blob by a 307 from a second host behind the same link. Images of Debian packages:\n\
+         {}, {}, {}.\n\n\
+         All programs take turns in every round. Bytes are those that the servers sent, heads and TLS included, until they could know of a\n\
+         client that hung up (half a round trip after it did); \"arrived\" leaves out what was then on its way. \"The link itself\" is a plain\n\
+         client that asks for just the bytes up to the file's end and for nothing else. X is where the file's content ends in the compressed\n\
+         layer. Whether a target is reached goes by the largest bytes, requests and memory of the rounds, and by the median of the seconds.\n\
+         The targets were set for plain http; the same ones are judged over https, where a redirect is a request of its own, and TLS and\n\
+         the second host alone take four round trips.\n{missing}\n\
+         Repeat with `make wan` (needs Debian's docker-registry, skopeo, umoci, mmdebstrap, time, isal, and Go for the peers and the eStargz\n\
+         image); one task with `cargo bench --locked --bench wan -- --only passwd --write`: the figures of the others stay.\n\n\
+         {}\n{parts}",
         sizes("debian"),
+        sizes("two"),
         sizes("ml"),
-        options.rounds,
-        table.markdown()
+        table::summary(parts),
     )
 }
 

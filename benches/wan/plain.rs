@@ -14,25 +14,30 @@ use rustls::{
 
 use super::{certificate, http::Head, programs::Transport};
 
-/// Seconds from connecting to the last of the first `bytes` bytes of a blob of an image, from the loopback port of a link.
-pub(crate) fn get(port: u16, image: &str, digest: &str, bytes: u64, transport: Transport) -> Duration {
-    let request = format!(
-        "GET /v2/{image}/blobs/{digest} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nrange: bytes=0-{}\r\n\r\n",
-        bytes - 1
-    );
+/// Seconds from connecting to the last of the first `bytes` bytes of a blob of an image, from the loopback ports of a link: one
+/// connection to each, as all but the last redirect to the next.
+pub(crate) fn get(ports: &[u16], image: &str, digest: &str, bytes: u64, transport: Transport) -> Duration {
     let configuration = (transport == Transport::Https).then(configuration);
     let start = Instant::now();
-    let connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the link");
-    connection.set_nodelay(true).expect("an option");
-    let read = match configuration {
-        None => exchange(connection, &request),
-        Some(configuration) => {
-            let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
-            let session = ClientConnection::new(configuration, name).expect("a session");
-            exchange(StreamOwned::new(session, connection), &request)
-        }
-    };
-    assert_eq!(read.expect("an answer"), bytes, "not the range asked for");
+    let mut read = 0;
+    for port in ports {
+        let request = format!(
+            "GET /v2/{image}/blobs/{digest} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nrange: bytes=0-{}\r\n\r\n",
+            bytes - 1
+        );
+        let connection = TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).expect("the link");
+        connection.set_nodelay(true).expect("an option");
+        let answer = match &configuration {
+            None => exchange(connection, &request),
+            Some(configuration) => {
+                let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
+                let session = ClientConnection::new(Arc::clone(configuration), name).expect("a session");
+                exchange(StreamOwned::new(session, connection), &request)
+            }
+        };
+        read = answer.expect("an answer");
+    }
+    assert_eq!(read, bytes, "not the range asked for");
     start.elapsed()
 }
 

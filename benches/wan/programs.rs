@@ -18,6 +18,9 @@ const PEERS: [(&str, &str); 3] = [
     ("regctl", "github.com/regclient/regclient/cmd/regctl@latest"),
 ];
 
+/// The program that makes eStargz layers.
+pub(crate) const ESTARGZ: &str = "estargz";
+
 /// How a registry is spoken to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Transport {
@@ -62,19 +65,15 @@ impl Programs {
     pub(crate) fn prepare(target: &Path) -> Self {
         let peers = target.join("bin");
         fs::create_dir_all(&peers).expect("a folder");
-        let missing = PEERS.iter().filter_map(|(name, package)| install(&peers, name, package)).collect();
+        let mut missing: Vec<String> =
+            PEERS.iter().filter_map(|(name, package)| install(&peers, name, package)).collect();
+        missing.extend(build_estargz(&peers));
         Self { peers, home: tools::temporary_folder(), missing }
     }
 
     /// The path of a peer that is there.
     pub(crate) fn peer(&self, name: &str) -> Option<PathBuf> {
         Some(self.peers.join(name)).filter(|path| path.exists())
-    }
-
-    /// Whether our program has this subcommand of `command`.
-    pub(crate) fn has_subcommand(&self, command: &str, name: &str) -> bool {
-        let help = tools::run(Command::new(env!("CARGO_BIN_EXE_layerslayer")).args([command, "--help"]));
-        String::from_utf8_lossy(&help).lines().any(|line| line.split_whitespace().next() == Some(name))
     }
 
     /// Our program, which keeps nothing on disk unless `cache` says where.
@@ -153,6 +152,20 @@ impl Programs {
         command.env("SSL_CERT_FILE", &host.authority).stdin(Stdio::null());
         command
     }
+}
+
+/// Builds the program that makes eStargz layers; says why it is not there.
+fn build_estargz(folder: &Path) -> Option<String> {
+    if folder.join(ESTARGZ).exists() {
+        return None;
+    }
+    eprintln!("building the program that makes eStargz layers");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/wan/estargz");
+    let mut command = Command::new("go");
+    command.arg("build").arg("-o").arg(folder.join(ESTARGZ)).arg(".").current_dir(source);
+    tools::try_run(&mut command)
+        .err()
+        .map(|_| "the eStargz image (`go build` in benches/wan/estargz failed)".to_owned())
 }
 
 /// Says why a peer is not there.

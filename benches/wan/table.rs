@@ -1,4 +1,7 @@
 //! The tables, and the section of BENCHMARKS.md between its markers.
+//!
+//! Each task has a part of its own between markers, so that a run of some tasks leaves the others' figures as they are. The
+//! summary is made of what the parts say has to be reached.
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -7,13 +10,33 @@ use super::{programs::PATIENCE, runs::Runs};
 const BEGIN: &str = "<!-- wan: written by `make wan` -->";
 const END: &str = "<!-- wan: end -->";
 
+/// What stands before a heading and before what has to be reached.
+const HEADING: &str = "### ";
+const REACH: &str = "To reach";
+
+/// Over what, where it is not the link.
+pub(crate) const NO_LINK: &str = "http, no link";
+
+/// Columns of a table; those that are empty in all rows are left out.
+const COLUMNS: [&str; 7] = [
+    "over",
+    "program",
+    "bytes sent",
+    "arrived",
+    "requests",
+    "seconds: min / median / max",
+    "peak resident: min / median / max",
+];
+
 /// What a row has to reach.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     /// What is compared.
-    pub(crate) figure: Figure,
+    figure: Figure,
     /// The largest value that reaches it.
-    pub(crate) most: f64,
+    most: f64,
+    /// Where that value comes from.
+    origin: Option<&'static str>,
 }
 
 /// A figure that has a target.
@@ -31,53 +54,63 @@ pub(crate) enum Figure {
 
 impl Target {
     pub(crate) fn bytes(most: f64) -> Self {
-        Self { figure: Figure::Bytes, most }
+        Self { figure: Figure::Bytes, most, origin: None }
     }
 
     pub(crate) fn seconds(most: f64) -> Self {
-        Self { figure: Figure::Seconds, most }
+        Self { figure: Figure::Seconds, most, origin: None }
     }
 
     pub(crate) fn requests(most: f64) -> Self {
-        Self { figure: Figure::Requests, most }
+        Self { figure: Figure::Requests, most, origin: None }
     }
 
     pub(crate) fn resident(most: f64) -> Self {
-        Self { figure: Figure::Resident, most }
+        Self { figure: Figure::Resident, most, origin: None }
     }
 
-    fn reached(&self, runs: &Runs) -> bool {
-        let ([.., bytes], [.., requests]) = (runs.bytes(), runs.requests());
+    /// Says where the value comes from, which other runs of the task have given.
+    pub(crate) fn as_of(self, origin: &'static str) -> Self {
+        Self { origin: Some(origin), ..self }
+    }
+
+    /// What has to be reached, what was measured, and whether it is enough.
+    fn judge(&self, runs: &Runs) -> String {
+        let ([.., bytes_sent], [.., requests]) = (runs.bytes(), runs.requests());
         let ([.., resident], [_, seconds, _]) = (runs.resident(), runs.seconds());
-        let figure = match self.figure {
-            Figure::Bytes => bytes,
-            Figure::Requests => requests,
-            Figure::Resident => resident,
-            Figure::Seconds => seconds,
+        let (text, value, figure) = match self.figure {
+            Figure::Bytes => (bytes(self.most), bytes_sent, bytes(bytes_sent)),
+            Figure::Requests => (format!("{} requests", self.most), requests, requests.to_string()),
+            Figure::Resident => {
+                (format!("{} MiB resident", self.most), resident, format!("{resident:.0} MiB"))
+            }
+            Figure::Seconds => (format!("{:.2} s", self.most), seconds, format!("{seconds:.2} s")),
         };
-        figure <= self.most
-    }
-
-    fn text(&self) -> String {
-        match self.figure {
-            Figure::Bytes => format!("≤ {}", bytes(self.most)),
-            Figure::Requests => format!("≤ {} requests", self.most),
-            Figure::Resident => format!("≤ {} MiB resident", self.most),
-            Figure::Seconds => format!("≤ {:.2} s", self.most),
-        }
+        let origin = self.origin.map_or_else(String::new, |origin| format!(" ({origin})"));
+        // A target that could not be measured is not reached.
+        format!("≤ {text}{origin}: {figure} {}", mark(value <= self.most))
     }
 }
 
-/// Lines of one table.
+/// What one task has given.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    lines: Vec<String>,
+    blocks: Vec<Block>,
+}
+
+/// A question of the task.
+#[derive(Debug)]
+struct Block {
+    title: String,
+    /// Over what, and what has to be reached.
+    reach: Vec<(String, String)>,
+    rows: Vec<[String; COLUMNS.len()]>,
+    notes: Vec<String>,
 }
 
 impl Table {
     /// Adds what a program did at a task; `targets` are empty for peers.
     pub(crate) fn add(&mut self, task: &str, over: &str, program: &str, runs: &Runs, targets: &[Target]) {
-        let (sent, arrived) = (range(runs.bytes()), range(runs.arrived()));
         let [fewest, _, most] = runs.requests();
         let requests = match (fewest, most) {
             (_, 0.0) => String::new(),
@@ -85,50 +118,119 @@ impl Table {
             _ => format!("{fewest} – {most}"),
         };
         let [least, median, longest] = runs.seconds();
-        let mut reach = targets
-            .iter()
-            .map(|target| format!("{} {}", target.text(), if target.reached(runs) { "✓" } else { "✗" }))
-            .collect::<Vec<_>>()
-            .join(", ");
+        let mut program = program.to_owned();
         if !runs.right() {
-            let [.., longest] = runs.seconds();
             let what = if longest < f64::from(PATIENCE) { "wrong or failed" } else { "cut off" };
-            let _ = write!(reach, " **{what}**");
+            let _ = write!(program, " **{what}**");
         }
-        let [.., resident] = runs.resident();
-        let resident = if resident > 0.0 { format!("{resident:.0} MiB") } else { String::new() };
-        self.line(format!(
-            "| {task} | {over} | {program} | {sent} | {arrived} | {requests} | {least:.2} / {median:.2} / {longest:.2} | {resident} | {reach} |"
-        ));
+        let [small, middle, large] = runs.resident();
+        let resident =
+            if large > 0.0 { format!("{small:.0} / {middle:.0} / {large:.0} MiB") } else { String::new() };
+        let seconds = format!("{least:.2} / {median:.2} / {longest:.2}");
+        let row = [
+            over.to_owned(),
+            program,
+            range(runs.bytes()),
+            range(runs.arrived()),
+            requests,
+            seconds,
+            resident,
+        ];
+        eprintln!("{task} | {}", row.join(" | "));
+        self.block(task).rows.push(row);
+        for target in targets {
+            let mut judged = target.judge(runs);
+            if !runs.right() {
+                judged.push_str(" (**not all right**)");
+            }
+            self.reach(task, over, judged);
+        }
     }
 
     /// Adds a task that cannot be measured, and why.
-    pub(crate) fn not_yet(&mut self, task: &str, reach: &str, why: &str) {
-        self.line(format!("| {task} | | layerslayer | | | | {why} | | {reach} |"));
+    pub(crate) fn missing(&mut self, task: &str, why: &str) {
+        self.reach(task, "", format!("not measured: {why}"));
     }
 
-    /// Adds a figure that is the same in every run.
-    pub(crate) fn note(&mut self, task: &str, reach: &str, figure: &str, reached: bool) {
-        let mark = if reached { "✓" } else { "✗" };
-        self.line(format!("| {task} | | layerslayer | {figure} | | | | | {reach} {mark} |"));
+    /// Adds what has to be reached by a figure that is no run's.
+    pub(crate) fn figure(&mut self, task: &str, reach: &str, figure: &str, reached: bool) {
+        self.reach(task, "", format!("{reach}: {figure} {}", mark(reached)));
     }
 
-    fn line(&mut self, line: String) {
-        eprintln!("{line}");
-        self.lines.push(line);
+    /// Adds a sentence.
+    pub(crate) fn note(&mut self, task: &str, note: String) {
+        eprintln!("{task} | {note}");
+        self.block(task).notes.push(note);
     }
 
-    /// The table in Markdown.
-    pub(crate) fn markdown(&self) -> String {
-        let mut text = String::from(
-            "| task | over | program | bytes sent | arrived | requests | seconds: min / median / max | peak resident | reach |\n\
-             |---|---|---|---|---|---|---|---|---|\n",
-        );
-        for line in &self.lines {
-            let _ = writeln!(text, "{line}");
+    fn reach(&mut self, task: &str, over: &str, judged: String) {
+        eprintln!("{task} | {over} | {judged}");
+        let reach = &mut self.block(task).reach;
+        match reach.iter_mut().find(|(other, _)| other == over) {
+            Some((_, text)) => {
+                text.push_str("; ");
+                text.push_str(&judged);
+            }
+            None => reach.push((over.to_owned(), judged)),
+        }
+    }
+
+    fn block(&mut self, task: &str) -> &mut Block {
+        let known = self.blocks.iter().position(|block| block.title == task);
+        let index = known.unwrap_or_else(|| {
+            let title = task.to_owned();
+            self.blocks.push(Block { title, reach: Vec::new(), rows: Vec::new(), notes: Vec::new() });
+            self.blocks.len() - 1
+        });
+        &mut self.blocks[index]
+    }
+
+    /// In Markdown; `rounds` and `link` say how it was measured.
+    pub(crate) fn markdown(&self, rounds: &str, link: &str) -> String {
+        let mut text = String::new();
+        for block in &self.blocks {
+            let _ = writeln!(text, "{HEADING}{}", block.title);
+            for (over, reach) in &block.reach {
+                let comma = if over.is_empty() { "" } else { ", " };
+                let _ = writeln!(text, "{REACH}{comma}{over}: {reach}.\n");
+            }
+            if block.rows.iter().any(|[over, ..]| over != NO_LINK) {
+                let _ = writeln!(text, "{rounds}; {link}.\n");
+            } else if !block.rows.is_empty() {
+                let _ = writeln!(text, "{rounds}.\n");
+            }
+            for note in &block.notes {
+                let _ = writeln!(text, "{note}\n");
+            }
+            block.table(&mut text);
         }
         text
     }
+}
+
+impl Block {
+    fn table(&self, text: &mut String) {
+        if self.rows.is_empty() {
+            return;
+        }
+        let used: Vec<usize> = (0..COLUMNS.len())
+            .filter(|&column| self.rows.iter().any(|row| !row[column].is_empty()))
+            .collect();
+        let mut line = |cells: &mut dyn Iterator<Item = &str>| {
+            let cells: Vec<&str> = cells.collect();
+            let _ = writeln!(text, "| {} |", cells.join(" | "));
+        };
+        line(&mut used.iter().map(|&column| COLUMNS[column]));
+        line(&mut used.iter().map(|_| "---"));
+        for row in &self.rows {
+            line(&mut used.iter().map(|&column| row[column].as_str()));
+        }
+        text.push('\n');
+    }
+}
+
+fn mark(reached: bool) -> &'static str {
+    if reached { "✓" } else { "✗" }
 }
 
 /// Smallest and largest, if they differ when rounded.
@@ -140,13 +242,45 @@ fn range([fewest, _, most]: [f64; 3]) -> String {
     }
 }
 
-/// Decimal units, as the issue's table has them.
+/// Decimal units, as the targets have them.
 fn bytes(bytes: f64) -> String {
     match bytes {
         ..1e6 => format!("{:.0} KB", (bytes / 1e3).ceil()),
         ..1e7 => format!("{:.2} MB", bytes / 1e6),
         _ => format!("{:.1} MB", bytes / 1e6),
     }
+}
+
+/// A part of the section: what was measured now, or stands in the file from an earlier run.
+pub(crate) fn part(name: &str, now: Option<String>, before: &str) -> String {
+    let (begin, end) = (format!("<!-- wan: {name} -->\n"), format!("<!-- wan: end of {name} -->\n"));
+    let kept = || Some(before.split_once(&begin)?.1.split_once(&end)?.0.to_owned());
+    match now.or_else(kept) {
+        Some(text) => format!("{begin}{text}{end}"),
+        None => String::new(),
+    }
+}
+
+/// What has to be reached, of all parts.
+pub(crate) fn summary(parts: &str) -> String {
+    let mut text = String::from("| task | over | to reach: measured |\n|---|---|---|\n");
+    let mut title = "";
+    for line in parts.lines() {
+        if let Some(heading) = line.strip_prefix(HEADING) {
+            title = heading;
+        } else if let Some((over, reach)) = line.strip_prefix(REACH).and_then(|rest| rest.split_once(": ")) {
+            let over = over.trim_start_matches(", ");
+            let _ = writeln!(text, "| {title} | {over} | {} |", reach.trim_end_matches('.'));
+        }
+    }
+    text
+}
+
+/// The section as it stands in the file at `path`; empty if there is none yet.
+pub(crate) fn read(path: &Path) -> String {
+    let text = fs::read_to_string(path).expect("BENCHMARKS.md");
+    let section = text.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END));
+    section.map_or_else(String::new, |(section, _)| section.to_owned())
 }
 
 /// Puts `section` between the markers of the file at `path`, at its end if there are none yet.

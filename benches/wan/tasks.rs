@@ -41,8 +41,7 @@ fn files<'a>(
 
 fn add(table: &mut Table, task: &str, over: Transport, results: &[(String, Runs)], targets: &[Target]) {
     for (name, runs) in results {
-        // What has to be reached is said of one plain host.
-        let targets = if name == OURS && over == Transport::Http { targets } else { &[] };
+        let targets = if name == OURS { targets } else { &[] };
         table.add(task, over.name(), name, runs, targets);
     }
 }

@@ -8,7 +8,7 @@ use super::{
     images::Images,
     link::{Link, Shape},
     plain,
-    programs::{Host, PATIENCE, Programs, Transport},
+    programs::{self, Host, PATIENCE, Programs, Transport},
     registry::Registry,
     runs::{self, Run, Runs},
 };
@@ -37,7 +37,7 @@ impl World {
     pub(crate) fn start(target: &Path, shape: Shape, rounds: usize) -> Self {
         fs::create_dir_all(target).expect("a folder");
         let programs = Programs::prepare(target);
-        let images = Images::prepare(target);
+        let images = Images::prepare(target, programs.peer(programs::ESTARGZ).as_deref());
         let registry = Registry::start(&images.storage());
         let link = Link::new(shape);
         let (front, https_port) = Front::start(registry.address(), |server| link.port_to(server));
@@ -70,11 +70,11 @@ impl World {
     /// The link's own time for the first bytes of a blob.
     pub(crate) fn plain_get(&self, transport: Transport, image: &str, digest: &str, bytes: u64) -> Run {
         self.traced(transport, || {
-            let port = match transport {
-                Transport::Http => self.http_port,
-                Transport::Https => self.storage_port,
+            let ports = match transport {
+                Transport::Http => vec![self.http_port],
+                Transport::Https => vec![self.https_port, self.storage_port],
             };
-            runs::of(plain::get(port, image, digest, bytes, transport))
+            runs::of(plain::get(&ports, image, digest, bytes, transport))
         })
     }
 

@@ -60,7 +60,7 @@ pub(super) struct Keys {
 
 /// What came from a shared store.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Opened {
+pub(crate) enum Opened {
     /// Nobody that we trust vouches for it.
     Hint(Bytes),
     /// Somebody does.
@@ -155,6 +155,11 @@ impl Keys {
     /// Whether there is a key to believe.
     pub(super) fn can_trust(&self) -> bool {
         !self.trusted.is_empty()
+    }
+
+    /// What the key to sign with is known by.
+    pub(super) fn name(&self) -> Option<Digest> {
+        Some(Digest::sha256(self.signer.as_ref()?.pair.public_key().as_ref()))
     }
 
     /// The signature for a table of this layer; `None` if there is no key to sign with, or if that is no table.

@@ -66,7 +66,9 @@ pub(crate) struct Knowledge {
 struct Asked {
     blob: bool,
     cache: bool,
+    referring: bool,
     registry: bool,
+    shared: bool,
 }
 
 /// A place to look for a layer's table.
@@ -76,8 +78,12 @@ pub(super) enum Place {
     Blob,
     /// The cache.
     Cache,
+    /// In an index that refers to the image.
+    Referring,
     /// Beside the image.
     Registry,
+    /// With what others have stored, also where the cache has a part of its own.
+    Shared,
 }
 
 impl Knowledge {
@@ -115,7 +121,9 @@ impl Knowledge {
         let asked = match place {
             Place::Blob => &mut asked.blob,
             Place::Cache => &mut asked.cache,
+            Place::Referring => &mut asked.referring,
             Place::Registry => &mut asked.registry,
+            Place::Shared => &mut asked.shared,
         };
         !std::mem::replace(asked, true)
     }

@@ -1,7 +1,7 @@
 //! What can be known of a layer without streaming it, and what is kept of one that was streamed.
 //!
 //! ```text
-//! the cache ─▶ a table inside the blob ─▶ one beside the image (SOCI, pushed) ─▶ (a pass over the layer) ─▶ the cache
+//! the cache ─▶ a table inside the blob ─▶ one beside the image (SOCI, pushed) ─▶ a shared hint ─▶ (a pass over the layer) ─▶ the cache
 //! ```
 
 use std::{ops::Range, sync::Arc};
@@ -17,7 +17,7 @@ use super::{
     scan::Pass,
 };
 use crate::{
-    cache::Cache,
+    cache::{Cache, Opened},
     error::{Error, Kind},
     limits,
     oci::digest::Digest,
@@ -40,12 +40,54 @@ impl Layer {
         if self.learn_here(least).await? {
             return Ok(true);
         }
-        Ok(least <= Verification::Span && self.knowledge.ask(Place::Registry) && self.learn_pushed().await)
+        if least > Verification::Span {
+            return Ok(false);
+        }
+        if self.knowledge.ask(Place::Registry) && self.learn_pushed().await {
+            return Ok(true);
+        }
+        if self.knowledge.ask(Place::Shared) && self.learn_shared(least).await {
+            return Ok(true);
+        }
+        let is_asked = least == Verification::None && self.knowledge.ask(Place::Referring);
+        Ok(is_asked && self.learn_referring().await)
+    }
+
+    /// Looks for a table that others have stored, last of all: where no trusted key vouches for it, it is a hint and no more.
+    async fn learn_shared(&self, least: Verification) -> bool {
+        let (Some(cache), Some(digest)) = (self.knowledge.cache.clone(), self.digest.clone()) else {
+            return false;
+        };
+        let read = move || cache.shared_toc(&digest);
+        let Some(opened) = tokio::task::spawn_blocking(read).await.unwrap_or_default() else { return false };
+        let (bytes, level) = match opened {
+            Opened::Hint(bytes) => (bytes, Verification::None),
+            Opened::Trusted(bytes) => (bytes, Verification::Span),
+        };
+        if level < least {
+            return false;
+        }
+        let (expected, size) = (self.expected(), self.size());
+        let parse = move || expected.stored(bytes, size);
+        match tokio::task::spawn_blocking(parse).await {
+            Ok(Ok(Some((header, toc)))) if header.complete => {
+                self.warn_of(&toc.entries);
+                self.knowledge.keep(Known::Wholly(Arc::new(toc), level));
+                true
+            }
+            Ok(Err(error)) => {
+                let name = &self.name;
+                self.progress
+                    .warning(&format!("the shared table of contents of {name} is not used: {error}"));
+                false
+            }
+            _ => false,
+        }
     }
 
     /// Looks for a signed table beside the image.
     async fn learn_pushed(&self) -> bool {
-        let (Some(pushed), Some(cache)) = (&self.knowledge.pushed, self.knowledge.cache.clone()) else {
+        let (Some(pushed), Some(cache)) = (&self.knowledge.pushed, self.knowledge.cache.as_ref()) else {
             return false;
         };
         let Some(digest) = self.digest.clone() else { return false };
@@ -55,19 +97,50 @@ impl Layer {
             self.progress.warning(&format!("{message}: {problem}"));
             false
         };
-        let (table, signature) = match pushed.table(&digest, self.size()).await {
-            Ok(Some(found)) => found,
-            Ok(None) => return false,
+        let tables = match pushed.tables(&digest, self.size()).await {
+            Ok(tables) if tables.is_empty() => return false,
+            Ok(tables) => tables,
             Err(error) => return warn(&error.to_string()),
         };
-        let adopt = move || cache.adopt(&digest, &table, &signature);
-        if !tokio::task::spawn_blocking(adopt).await.unwrap_or(false) {
+        let mut is_adopted = false;
+        for table in tables {
+            let (table, signature) = match pushed.fetch(&table).await {
+                Ok(fetched) => fetched,
+                Err(error) => return warn(&error.to_string()),
+            };
+            let (cache, digest) = (cache.clone(), digest.clone());
+            let adopt = move || cache.adopt(&digest, &table, &signature);
+            if tokio::task::spawn_blocking(adopt).await.unwrap_or(false) {
+                is_adopted = true;
+                break;
+            }
+        }
+        if !is_adopted {
             return warn("no trusted key vouches for it");
         }
         let Some(known) = self.cached(Verification::Span).await else { return false };
         self.warn_of(known.table());
         self.knowledge.keep(known);
         true
+    }
+
+    /// Looks at the SOCI index that refers to the image, where it is known what does. Nobody vouches for it.
+    async fn learn_referring(&self) -> bool {
+        let (Some(pushed), Some(digest)) = (&self.knowledge.pushed, &self.digest) else { return false };
+        match pushed.soci(digest, self.size()).await {
+            Ok(Some(toc)) => {
+                self.warn_of(&toc.entries);
+                self.knowledge.keep(Known::Wholly(Arc::new(toc), Verification::None));
+                true
+            }
+            Err(error) if error.is_corrupt() => {
+                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+                let (name, cause) = (&self.name, cause.unwrap_or_default());
+                self.progress.warning(&format!("layer {name}: {error}{cause}; reading the layer itself"));
+                false
+            }
+            _ => false,
+        }
     }
 
     /// Looks in the cache and inside the blob.
@@ -121,22 +194,22 @@ impl Layer {
     /// What the cache knows of the layer.
     pub(super) async fn cached(&self, least: Verification) -> Option<Known> {
         let cache = self.knowledge.cache.clone()?;
-        let Expected { digest, diff_id } = self.expected();
-        let (digest, size) = (digest?, self.size());
-        let read = move || {
-            let (header, toc) = match format::read(cache.toc(&digest)?) {
-                Ok(stored) => stored,
-                Err(error) => {
-                    cache.remove_toc(&digest);
-                    return Some(Err(error));
-                }
-            };
-            // The same blob under another configuration is to hash to another DiffID: a pass will tell.
-            let fits = header.digest == digest && header.size == size && header.diff_id == diff_id;
-            let toc = Arc::new(toc);
-            let known =
-                if header.complete { Known::Wholly(toc, Verification::Span) } else { Known::Partly(toc) };
-            fits.then_some(Ok(known))
+        let (expected, size) = (self.expected(), self.size());
+        let digest = expected.digest.clone()?;
+        let read = move || match expected.stored(cache.toc(&digest)?, size) {
+            Ok(stored) => {
+                let (header, toc) = stored?;
+                let toc = Arc::new(toc);
+                Some(Ok(if header.complete {
+                    Known::Wholly(toc, Verification::Span)
+                } else {
+                    Known::Partly(toc)
+                }))
+            }
+            Err(error) => {
+                cache.remove_toc(&digest);
+                Some(Err(error))
+            }
         };
         match tokio::task::spawn_blocking(read).await.ok()?? {
             Ok(Known::Partly(_)) if least > Verification::None => None,
@@ -197,6 +270,11 @@ impl Layer {
 
     /// Forgets a table that has led to content that is not right, also on disk.
     pub(crate) fn forget(&self) {
+        if matches!(self.known(), Known::Wholly(_, Verification::None)) {
+            let name = &self.name;
+            let message = format!("nothing vouches for the table of contents by which layer {name} was read");
+            self.progress.warning(&format!("{message}; --verify reads the layer itself"));
+        }
         self.knowledge.forget();
         if let (Some(cache), Some(digest)) = (&self.knowledge.cache, &self.digest) {
             let (cache, digest) = (cache.clone(), digest.clone());
@@ -237,6 +315,18 @@ impl Layer {
         if more > 0 {
             self.progress.warning(&format!("layer {layer} of {image}: {more} more like these"));
         }
+    }
+}
+
+impl Expected {
+    /// A stored table, if it is of this layer, whose blob has `size` bytes. The same blob under another configuration is to hash to
+    /// another DiffID: a pass will tell.
+    fn stored(&self, bytes: Bytes, size: u64) -> Result<Option<(format::Header, LayerToc)>, format::Error> {
+        let (header, toc) = format::read(bytes)?;
+        let fits = self.digest.as_ref() == Some(&header.digest)
+            && header.size == size
+            && header.diff_id == self.diff_id;
+        Ok(fits.then_some((header, toc)))
     }
 }
 

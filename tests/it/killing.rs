@@ -22,12 +22,12 @@ use serde_json::Value;
 
 use crate::support::{
     docker_registry::DockerRegistry,
-    file_events::{FileEvents, kill_at_size},
     http::Listener,
     images::{
         Compression, Image, Layer, Layout, Tar,
         transport::{Trust, push},
     },
+    killer::{self, Moment},
     noise::Noise,
     tools,
 };
@@ -60,7 +60,7 @@ const TASKS: [&[&str]; 7] = [
 /// Where the program is killed.
 #[derive(Clone, Copy, Debug)]
 enum End {
-    /// When so many files have been created, written to or renamed in the cache.
+    /// When so much has happened to files in the cache.
     Events(usize),
     /// When so many bytes have come from the registry.
     Received(u64),
@@ -111,30 +111,27 @@ impl Trap {
 
     /// Runs the program up to where it is killed, if it does not end before. Says whether it was killed.
     fn kill(&self, command: &mut Command, end: End, cache: &Path) -> bool {
-        let [temporary, tables] = ["tmp", "toc/sha256"].map(|place| cache.join(place));
-        let events = matches!(end, End::Events(_)).then(|| {
-            let mut create = DirBuilder::new();
-            for folder in [&temporary, &tables] {
-                create.recursive(true).mode(0o700).create(folder).unwrap();
+        let bytes = match end {
+            End::Events(count) => {
+                *self.state.lock().unwrap() = State::default();
+                DirBuilder::new().recursive(true).mode(0o700).create(cache).unwrap();
+                return killer::kill(command, "", Moment::FileEvent(cache, count));
             }
-            FileEvents::of(&[&temporary, &tables])
-        });
+            End::Written(bytes) => {
+                *self.state.lock().unwrap() = State::default();
+                return killer::kill(command, "", Moment::Byte(bytes));
+            }
+            End::Received(bytes) => bytes,
+        };
         let mut child = {
             let mut state = self.state.lock().unwrap();
             let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
             let victim = pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
-            *state = State { carried: 0, limit: None, victim: victim.ok() };
-            if let End::Received(bytes) = end {
-                state.limit = Some(bytes);
-                state.carry(0);
-            }
+            *state = State { carried: 0, limit: Some(bytes), victim: victim.ok() };
+            state.carry(0);
             child
         };
-        match (end, events) {
-            (End::Events(count), Some(events)) => events.kill_at(&mut child, count),
-            (End::Written(bytes), _) => kill_at_size(&mut child, bytes),
-            _ => child.wait().unwrap().signal() == Some(9),
-        }
+        child.wait().unwrap().signal() == Some(9)
     }
 
     /// Lets the program run to its end.
@@ -280,7 +277,7 @@ fn a_killed_run_never_makes_a_later_one_give_a_wrong_answer() {
                     let image = format!("{}/{}", trap.listener.host(), images[number]);
                     let mut victim = program(TASKS[choose(&mut noise, TASKS.len())], &image, Some(&cache));
                     let end = match noise.below(4) {
-                        0 => End::Events(1 + choose(&mut noise, 24)),
+                        0 => End::Events(1 + choose(&mut noise, 60)),
                         1 => {
                             // Small numbers as often as large ones.
                             let most = 1 << (8 + noise.below(15));

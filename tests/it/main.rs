@@ -33,6 +33,8 @@ mod rootfs_links;
 mod rootfs_names;
 mod rootfs_types;
 mod rootfs_whiteouts;
+#[cfg(feature = "object-store")]
+mod shared_tables;
 mod stacks;
 mod support;
 mod support_works;

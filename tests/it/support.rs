@@ -4,7 +4,6 @@
 pub(crate) mod certificate;
 pub(crate) mod cutter;
 pub(crate) mod docker_registry;
-pub(crate) mod file_events;
 pub(crate) mod home;
 pub(crate) mod http;
 pub(crate) mod images;

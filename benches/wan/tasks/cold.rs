@@ -3,7 +3,7 @@
 use super::{
     super::{
         depth,
-        images::Layer,
+        images::{self, Layer},
         programs::Transport,
         runs::Run,
         table::{Table, Target},
@@ -14,7 +14,7 @@ use super::{
 };
 
 /// Depths at which files of the newest layer are asked for, in compressed bytes.
-const DEPTHS: [u64; 4] = [1_000_000, 10_000_000, 50_000_000, 100_000_000];
+const DEPTHS: [u64; 4] = [1_000_000, 25_000_000, 73_000_000, 100_000_000];
 
 /// What a file read may cost beside 1.25 times its offset, in bytes.
 const SLACK: f64 = 768.0 * 1024.0;
@@ -25,7 +25,7 @@ pub(crate) fn cold_passwd(world: &World, table: &mut Table) {
     let passwd = depth::file(&base.file, "etc/passwd");
     eprintln!("etc/passwd ends {} bytes into a layer of {}", passwd.end, base.size);
     for transport in TRANSPORTS {
-        let task = format!("cold `/etc/passwd`, one layer of {} MB", base.size / 1_000_000);
+        let task = format!("Cold `/etc/passwd`, one layer of {} MB", base.size / 1_000_000);
         let peers = ["regctl", "oci-extract", "crane"];
         let results = world.compare(files(world, transport, "debian", &passwd, &peers));
         let targets = [Target::bytes(200e3), Target::seconds(0.29)];
@@ -43,15 +43,16 @@ pub(crate) fn cold_depths(world: &World, table: &mut Table) {
             continue;
         };
         for transport in TRANSPORTS {
-            let task = format!("cold file at X = {:.1} MB of the newest layer", file.end as f64 / 1e6);
+            let task = format!("Cold file at X = {:.1} MB of the newest layer", file.end as f64 / 1e6);
             let mut candidates = files(world, transport, "ml", &file, &["regctl", "oci-extract"]);
             let plain = || world.plain_get(transport, "ml", &newest.digest, file.end);
             candidates.push((LINK.to_owned(), Box::new(plain)));
             let results = world.compare(candidates);
             let link = median_of(&results, LINK);
             let targets = [
-                Target::bytes(1.25 * file.end as f64 + SLACK),
-                Target::seconds(1.15 * link + world.round_trips(2).as_secs_f64()),
+                Target::bytes(1.25 * file.end as f64 + SLACK).as_of("1.25 X + 768 KiB"),
+                Target::seconds(1.15 * link + world.round_trips(2).as_secs_f64())
+                    .as_of("1.15 times the link itself and 2 round trips"),
             ];
             add(table, &task, transport, &results, &targets);
         }
@@ -65,7 +66,7 @@ pub(crate) fn cold_base(world: &World, table: &mut Table) {
     let above: u64 = newer.iter().map(|layer| layer.size).sum();
     let passwd = depth::file(&base.file, "etc/passwd");
     for transport in TRANSPORTS {
-        let task = format!("cold file of the base under {:.1} MB of newer layers", above as f64 / 1e6);
+        let task = format!("Cold file of the base under {:.1} MB of newer layers", above as f64 / 1e6);
         let mut candidates = files(world, transport, "ml", &passwd, &["regctl", "oci-extract"]);
         // One connection for all: the layers one after the other, as each is needed whole.
         let plain = || every_layer(world, transport, newer, base, passwd.end);
@@ -74,25 +75,43 @@ pub(crate) fn cold_base(world: &World, table: &mut Table) {
         let link = median_of(&results, LINK);
         let peer = results.iter().find(|(name, _)| name == "regctl");
         let bytes = peer.map_or(above as f64 + SLACK, |(_, runs)| runs.bytes()[1]);
-        add(table, &task, transport, &results, &[Target::bytes(bytes), Target::seconds(1.08 * link)]);
+        let targets = [
+            Target::bytes(bytes).as_of("what regctl needs"),
+            Target::seconds(1.08 * link).as_of("1.08 times the link itself"),
+        ];
+        add(table, &task, transport, &results, &targets);
     }
 }
 
-/// A file of the base layer of two, whose blobs bring tables of contents that the manifest vouches for.
+/// A file of the base layer of two that are eStargz.
+pub(crate) fn cold_estargz(world: &World, table: &mut Table) {
+    if world.images.has_estargz() {
+        cold_tables(world, table, "eStargz", images::ESTARGZ);
+    } else {
+        table.missing("Cold `/etc/passwd`, base of two eStargz layers", "no Go to make the image");
+    }
+}
+
+/// A file of the base layer of two that are zstd:chunked.
 pub(crate) fn cold_chunked(world: &World, table: &mut Table) {
-    let layers = world.images.layers("two");
+    cold_tables(world, table, "zstd:chunked", images::CHUNKED);
+}
+
+/// A file of the base layer of two, whose blobs bring tables of contents that the manifest vouches for.
+fn cold_tables(world: &World, table: &mut Table, format: &str, image: &str) {
+    let layers = world.images.layers(images::TWO);
     let passwd = depth::file(&layers[0].file, "etc/passwd");
-    let chunked = world.images.layers("two-zstd-chunked");
-    let tables: u64 = chunked.iter().map(|layer| layer.table.expect("a table of contents")).sum();
+    let layers = world.images.layers(image);
+    let tables: u64 = layers.iter().map(|layer| layer.table.expect("a table of contents")).sum();
+    let task = format!("Cold `/etc/passwd`, base of two {format} layers, tables of {} KB", tables / 1000);
     for transport in TRANSPORTS {
-        let task =
-            format!("cold `/etc/passwd`, base of two zstd:chunked layers, tables of {} KB", tables / 1000);
-        let results = world.compare(files(world, transport, "two-zstd-chunked", &passwd, &["oci-extract"]));
-        let targets = [Target::requests(7.0), Target::bytes(tables as f64 + 100e3)];
+        let results = world.compare(files(world, transport, image, &passwd, &["oci-extract", "regctl"]));
+        let targets =
+            [Target::requests(7.0), Target::bytes(tables as f64 + 100e3).as_of("the tables and 100 KB")];
         add(table, &task, transport, &results, &targets);
     }
-    let verified = verification(world, "two-zstd-chunked", "/etc/passwd");
-    table.note("the same, how it was verified", "`chunk`", &format!("`{verified}`"), verified == "chunk");
+    let verified = verification(world, image, "/etc/passwd");
+    table.figure(&task, "verified `chunk`", &format!("`{verified}`"), verified == "chunk");
 }
 
 /// What a report says of the weakest proof of a file's content.
@@ -115,7 +134,13 @@ fn every_layer(world: &World, transport: Transport, newer: &[Layer], base: &Laye
     for (index, (layer, bytes)) in parts.enumerate() {
         let run = world.plain_get(transport, "ml", &layer.digest, bytes);
         // Only the first of them connects and waits; the others' requests would be on their way already.
-        let waiting = if index == 0 { 0.0 } else { world.round_trips(2).as_secs_f64() };
+        let waiting = match (index, transport) {
+            (0, _) => 0,
+            (_, Transport::Http) => 2,
+            // Twice TCP, TLS and a request.
+            (_, Transport::Https) => 6,
+        };
+        let waiting = world.round_trips(waiting).as_secs_f64();
         sum.seconds += run.seconds - waiting;
         sum.bytes += run.bytes;
         sum.arrived += run.arrived;

@@ -10,7 +10,7 @@ use super::{
         tools,
         world::{Candidate, World},
     },
-    OURS, add,
+    OURS, TRANSPORTS, add,
 };
 
 /// Where the deep file of the newest layer starts at the earliest, in compressed bytes.
@@ -44,17 +44,19 @@ pub(crate) fn warm(world: &World, table: &mut Table) {
                 world.programs.ours(&host, Some(cache), &arguments)
             };
             tools::run(&mut run(None, cache.path(), &fill));
-            let transport = Transport::Http;
-            // The tag is the host's: this finds out its digest.
-            tools::run(&mut run(Some(transport), cache.path(), &["peek"]));
-            let warm = || {
-                let command = run(Some(transport), cache.path(), &["carve", &path]);
-                world.run(transport, command, &file.content)
-            };
-            let candidates: Vec<Candidate<'_>> = vec![(OURS.to_owned(), Box::new(warm))];
-            let results = world.compare(candidates);
-            let targets = [Target::requests(2.0), Target::bytes(0.35e6), Target::seconds(0.20)];
-            add(table, &format!("warm, small file of the {place}, {seen}"), transport, &results, &targets);
+            for transport in TRANSPORTS {
+                // The tag is the host's: this finds out its digest.
+                tools::run(&mut run(Some(transport), cache.path(), &["peek"]));
+                let warm = || {
+                    let command = run(Some(transport), cache.path(), &["carve", &path]);
+                    world.run(transport, command, &file.content)
+                };
+                let candidates: Vec<Candidate<'_>> = vec![(OURS.to_owned(), Box::new(warm))];
+                let results = world.compare(candidates);
+                let targets = [Target::requests(2.0), Target::bytes(0.35e6), Target::seconds(0.20)];
+                let task = format!("Warm, small file of the {place}, {seen}");
+                add(table, &task, transport, &results, &targets);
+            }
         }
     }
 }

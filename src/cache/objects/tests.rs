@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    cache::{Cache, CacheOptions, SigningKey, directory::Directory},
+    cache::{Cache, CacheOptions, Opened, SigningKey, directory::Directory},
     oci::digest::Digest,
     progress::Progress,
     registry::Http,
@@ -215,7 +215,7 @@ fn complete_tables_are_shared_signed_and_believed_only_under_a_trusted_key() {
     }
     let reader = Machine::new(&address, &[&ours.public_pem()]);
     assert_eq!(reader.cache.toc(&layers[0]).unwrap(), tables[0]);
-    assert_eq!((reader.cache.toc(&layers[1]), reader.cache.hint(&layers[1])), (None, None));
+    assert_eq!((reader.cache.toc(&layers[1]), reader.cache.shared_toc(&layers[1])), (None, None));
     // It has its own from then on, and shares nothing: it cannot sign.
     assert_eq!(reader.cache.tables().unwrap().len(), 1);
     assert!(reader.cache.put_toc(&layers[1], |out| out.write_all(&table(&layers[1], true))));
@@ -223,7 +223,10 @@ fn complete_tables_are_shared_signed_and_believed_only_under_a_trusted_key() {
     for keys in [vec![], vec![theirs.public_pem()]] {
         let stranger = Machine::new(&address, &keys.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(stranger.cache.toc(&layers[0]), None);
-        assert_eq!(stranger.cache.hint(&layers[0]).unwrap(), tables[0]);
+        // Fetched once, it is at hand once; then it is fetched again.
+        for _ in 0..2 {
+            assert_eq!(stranger.cache.shared_toc(&layers[0]), Some(Opened::Hint(tables[0].clone().into())));
+        }
         assert!(stranger.cache.tables().unwrap().is_empty());
     }
     // What somebody else puts there for another layer is not believed.
@@ -231,7 +234,7 @@ fn complete_tables_are_shared_signed_and_believed_only_under_a_trusted_key() {
     fs::copy(&places[0], &places[1]).unwrap();
     let reader = Machine::new(&address, &[&ours.public_pem()]);
     assert_eq!(reader.cache.toc(&layers[1]), None);
-    assert!(reader.cache.hint(&layers[1]).is_some());
+    assert!(matches!(reader.cache.shared_toc(&layers[1]), Some(Opened::Hint(_))));
 }
 
 #[test]
