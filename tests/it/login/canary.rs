@@ -1,7 +1,7 @@
 //! No secret of a login shows anywhere: not in what is printed, not in files, not in the process's arguments or environment of
 //! others.
 
-use std::{fs, path::Path};
+use std::{fs, panic::AssertUnwindSafe, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use layerslayer::{Client, Credential, CredentialSources, RegistryKey};
@@ -150,7 +150,7 @@ async fn no_type_of_the_library_prints_a_secret() {
     shown.iter().for_each(|text| silent(text));
     // As it comes about, in an `unwrap` or `expect` of somebody else.
     let result: Result<(), _> = shown.is_empty().then_some(()).ok_or_else(credential);
-    let caught = std::panic::catch_unwind(|| result.unwrap()).unwrap_err();
+    let caught = std::panic::catch_unwind(AssertUnwindSafe(|| result.unwrap())).unwrap_err();
     silent(caught.downcast_ref::<String>().unwrap());
 }
 
