@@ -337,6 +337,11 @@ impl Cache {
         self.keys.can_trust()
     }
 
+    /// What the key to sign with is known by: the digest of its public half.
+    pub(crate) fn key_name(&self) -> Option<Digest> {
+        self.keys.name()
+    }
+
     /// The signature under which others believe this table of the layer; `None` without a key to sign with.
     pub(crate) fn sign(&self, layer: &Digest, table: &[u8]) -> Option<Vec<u8>> {
         self.keys.sign(layer, table)

@@ -157,6 +157,11 @@ impl Keys {
         !self.trusted.is_empty()
     }
 
+    /// What the key to sign with is known by.
+    pub(super) fn name(&self) -> Option<Digest> {
+        Some(Digest::sha256(self.signer.as_ref()?.pair.public_key().as_ref()))
+    }
+
     /// The signature for a table of this layer; `None` if there is no key to sign with, or if that is no table.
     pub(super) fn sign(&self, layer: &Digest, table: &[u8]) -> Option<Vec<u8>> {
         Some(self.signer.as_ref()?.pair.sign(&statement(layer, table)?).as_ref().to_vec())

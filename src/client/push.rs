@@ -10,7 +10,7 @@ use super::Client;
 use crate::{
     error::{Error, Kind},
     image::Image,
-    layer::pushed::{ARTIFACT_TYPE, LAYER_ANNOTATION, SIGNATURE_ANNOTATION, TABLE_TYPE},
+    layer::pushed::{ARTIFACT_TYPE, KEY_ANNOTATION, LAYER_ANNOTATION, SIGNATURE_ANNOTATION, TABLE_TYPE},
     limits,
     oci::{digest::Digest, reference::ImageReference},
     registry::Session,
@@ -101,6 +101,7 @@ impl Client {
         let subject = own.manifest(&image.digest().to_string(), Some(image.digest())).await?;
         let media_type = subject.content_type.as_deref().unwrap_or(MANIFEST_TYPE);
         let tocs = tables.len();
+        let annotations = json!({ KEY_ANNOTATION: cache.key_name().map(|name| name.to_string()) });
         let manifest = json!({
             "schemaVersion": 2, "mediaType": MANIFEST_TYPE, "artifactType": ARTIFACT_TYPE,
             "config": { "mediaType": EMPTY_TYPE, "digest": empty.to_string(), "size": EMPTY.len() },
@@ -108,6 +109,7 @@ impl Client {
             "subject": {
                 "mediaType": media_type, "digest": image.digest().to_string(), "size": subject.bytes.len(),
             },
+            "annotations": annotations,
         });
         let manifest = Bytes::from(manifest.to_string());
         if manifest.len() as u64 > limits::MANIFEST_BYTES {
@@ -118,6 +120,7 @@ impl Client {
         if !session.push_manifest(&digest.to_string(), MANIFEST_TYPE, manifest).await? {
             let own = json!({
                 "mediaType": MANIFEST_TYPE, "artifactType": ARTIFACT_TYPE, "digest": digest.to_string(), "size": size,
+                "annotations": annotations,
             });
             list(&session, image.digest(), own).await?;
         }
@@ -126,18 +129,28 @@ impl Client {
     }
 }
 
-/// Adds an artifact to the tag that lists what refers to an image, where the registry keeps no list of its own. An earlier one of
-/// ours makes room.
+/// Adds an artifact to the tag that lists what refers to an image, where the registry keeps no list of its own. The last one comes
+/// first, in place of an earlier one of the same key; what others have pushed stays.
 async fn list(session: &Session, subject: &Digest, own: Value) -> Result<(), Error> {
-    let listed = session.referrers_by_tag(subject).await?;
-    let listed = listed.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
-    let listed = listed.as_ref().and_then(|index| index.get("manifests")).and_then(Value::as_array);
-    let others = listed
-        .into_iter()
-        .flatten()
-        .filter(|one| one.get("artifactType").and_then(Value::as_str) != Some(ARTIFACT_TYPE));
-    let manifests: Vec<Value> = others.cloned().chain([own]).collect();
-    let index = json!({ "schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests });
+    let mut index = match session.referrers_by_tag(subject).await? {
+        Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| unlisted(subject))?,
+        None => json!({ "schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [] }),
+    };
+    let listed = index.get_mut("manifests").and_then(Value::as_array_mut);
+    let listed = listed.ok_or_else(|| unlisted(subject))?;
+    let key = |one: &Value| {
+        Some((one.get("artifactType")?.clone(), one.get("annotations")?.get(KEY_ANNOTATION)?.clone()))
+    };
+    let of_own = key(&own);
+    listed.retain(|one| one.get("digest") != own.get("digest") && key(one) != of_own);
+    listed.insert(0, own);
     session.push_referrers_tag(subject, Bytes::from(index.to_string())).await?;
     Ok(())
+}
+
+/// What is there must not be lost.
+fn unlisted(subject: &Digest) -> Error {
+    let problem =
+        format!("the tag that lists what refers to {subject} is no image index: it is left as it is");
+    Error::new(Kind::Other, problem)
 }

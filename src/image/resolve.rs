@@ -219,12 +219,12 @@ async fn image(
         Origin::Layout(_) => None,
         Origin::Registry(documents) => Some(Arc::clone(documents.session())),
     };
-    let soci = session.as_ref().and_then(|session| SociIndex::of(manifest, session));
+    let soci = session.as_ref().and_then(|session| SociIndex::of(manifest, session, request.cache.as_ref()));
     // To look for what nobody vouches for costs requests in vain.
     let pushed = match origin {
-        Origin::Registry(documents) if request.cache.as_ref().is_some_and(Cache::can_trust) => {
-            Some(Arc::new(PushedTocs::new(Arc::clone(documents.session()), digest.clone())))
-        }
+        Origin::Registry(documents) if request.cache.as_ref().is_some_and(Cache::can_trust) => Some(
+            Arc::new(PushedTocs::new(Arc::clone(documents.session()), digest.clone(), request.cache.clone())),
+        ),
         Origin::Layout(_) | Origin::Registry(_) => None,
     };
     let mut layers = Vec::with_capacity(manifest.layers().len());

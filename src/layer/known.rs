@@ -66,6 +66,7 @@ pub(crate) struct Knowledge {
 struct Asked {
     blob: bool,
     cache: bool,
+    referring: bool,
     registry: bool,
     shared: bool,
 }
@@ -77,6 +78,8 @@ pub(super) enum Place {
     Blob,
     /// The cache.
     Cache,
+    /// In an index that refers to the image.
+    Referring,
     /// Beside the image.
     Registry,
     /// With what others have stored, also where the cache has a part of its own.
@@ -118,6 +121,7 @@ impl Knowledge {
         let asked = match place {
             Place::Blob => &mut asked.blob,
             Place::Cache => &mut asked.cache,
+            Place::Referring => &mut asked.referring,
             Place::Registry => &mut asked.registry,
             Place::Shared => &mut asked.shared,
         };

@@ -46,7 +46,11 @@ impl Layer {
         if self.knowledge.ask(Place::Registry) && self.learn_pushed().await {
             return Ok(true);
         }
-        Ok(self.knowledge.ask(Place::Shared) && self.learn_shared(least).await)
+        if self.knowledge.ask(Place::Shared) && self.learn_shared(least).await {
+            return Ok(true);
+        }
+        let is_asked = least == Verification::None && self.knowledge.ask(Place::Referring);
+        Ok(is_asked && self.learn_referring().await)
     }
 
     /// Looks for a table that others have stored, last of all: where no trusted key vouches for it, it is a hint and no more.
@@ -83,7 +87,7 @@ impl Layer {
 
     /// Looks for a signed table beside the image.
     async fn learn_pushed(&self) -> bool {
-        let (Some(pushed), Some(cache)) = (&self.knowledge.pushed, self.knowledge.cache.clone()) else {
+        let (Some(pushed), Some(cache)) = (&self.knowledge.pushed, self.knowledge.cache.as_ref()) else {
             return false;
         };
         let Some(digest) = self.digest.clone() else { return false };
@@ -93,19 +97,50 @@ impl Layer {
             self.progress.warning(&format!("{message}: {problem}"));
             false
         };
-        let (table, signature) = match pushed.table(&digest, self.size()).await {
-            Ok(Some(found)) => found,
-            Ok(None) => return false,
+        let tables = match pushed.tables(&digest, self.size()).await {
+            Ok(tables) if tables.is_empty() => return false,
+            Ok(tables) => tables,
             Err(error) => return warn(&error.to_string()),
         };
-        let adopt = move || cache.adopt(&digest, &table, &signature);
-        if !tokio::task::spawn_blocking(adopt).await.unwrap_or(false) {
+        let mut is_adopted = false;
+        for table in tables {
+            let (table, signature) = match pushed.fetch(&table).await {
+                Ok(fetched) => fetched,
+                Err(error) => return warn(&error.to_string()),
+            };
+            let (cache, digest) = (cache.clone(), digest.clone());
+            let adopt = move || cache.adopt(&digest, &table, &signature);
+            if tokio::task::spawn_blocking(adopt).await.unwrap_or(false) {
+                is_adopted = true;
+                break;
+            }
+        }
+        if !is_adopted {
             return warn("no trusted key vouches for it");
         }
         let Some(known) = self.cached(Verification::Span).await else { return false };
         self.warn_of(known.table());
         self.knowledge.keep(known);
         true
+    }
+
+    /// Looks at the SOCI index that refers to the image, where it is known what does. Nobody vouches for it.
+    async fn learn_referring(&self) -> bool {
+        let (Some(pushed), Some(digest)) = (&self.knowledge.pushed, &self.digest) else { return false };
+        match pushed.soci(digest, self.size()).await {
+            Ok(Some(toc)) => {
+                self.warn_of(&toc.entries);
+                self.knowledge.keep(Known::Wholly(Arc::new(toc), Verification::None));
+                true
+            }
+            Err(error) if error.is_corrupt() => {
+                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+                let (name, cause) = (&self.name, cause.unwrap_or_default());
+                self.progress.warning(&format!("layer {name}: {error}{cause}; reading the layer itself"));
+                false
+            }
+            _ => false,
+        }
     }
 
     /// Looks in the cache and inside the blob.

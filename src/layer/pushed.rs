@@ -1,13 +1,18 @@
 //! Tables of contents that were pushed beside an image: an artifact whose manifest refers to the image's (OCI image specification,
 //! manifest.md, "Guidelines for Artifact Usage"), one of its layers for each layer of the image.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use tokio::sync::OnceCell;
 
+use super::soci::SociIndex;
 use crate::{
+    cache::Cache,
     error::{Error, Kind},
     limits,
     oci::{
@@ -15,6 +20,7 @@ use crate::{
         manifest::{Descriptor, Manifest},
     },
     registry::session::Session,
+    toc::{LayerToc, soci::INDEX_V1},
 };
 
 /// What the artifact is.
@@ -23,6 +29,8 @@ pub(crate) const ARTIFACT_TYPE: &str = "application/vnd.layerslayer.toc.v1+json"
 pub(crate) const TABLE_TYPE: &str = "application/vnd.layerslayer.toc.v1";
 /// Digest of the layer that a table is of.
 pub(crate) const LAYER_ANNOTATION: &str = "io.layerslayer.toc.layer";
+/// What the key is known by that has signed an artifact's tables: nothing is believed for it.
+pub(crate) const KEY_ANNOTATION: &str = "io.layerslayer.toc.key";
 /// The Ed25519 signature of a table, in base64.
 pub(crate) const SIGNATURE_ANNOTATION: &str = "io.layerslayer.toc.signature";
 
@@ -34,52 +42,83 @@ const SPARE_BYTES: u64 = 64 << 10;
 /// What was pushed for one image, shared by its layers: looked for once.
 pub(crate) struct PushedTocs {
     session: Arc<Session>,
+    cache: Option<Cache>,
     subject: Digest,
-    found: OnceCell<BTreeMap<Digest, Descriptor>>,
+    found: OnceCell<Found>,
+}
+
+/// What refers to an image.
+struct Found {
+    /// Tables of each layer, those that are listed first first.
+    tables: BTreeMap<Digest, Vec<Descriptor>>,
+    soci: SociIndex,
 }
 
 impl PushedTocs {
     /// That of the image whose manifest is `subject`; nothing is asked for yet.
-    pub(crate) fn new(session: Arc<Session>, subject: Digest) -> Self {
-        Self { session, subject, found: OnceCell::new() }
+    pub(crate) fn new(session: Arc<Session>, subject: Digest, cache: Option<Cache>) -> Self {
+        Self { session, cache, subject, found: OnceCell::new() }
     }
 
-    /// The table for a layer of so many bytes, with its signature, which is still to be checked.
-    pub(crate) async fn table(&self, layer: &Digest, size: u64) -> Result<Option<(Bytes, Vec<u8>)>, Error> {
+    /// The tables that there are for a layer of so many bytes.
+    pub(super) async fn tables(&self, layer: &Digest, size: u64) -> Result<Vec<Descriptor>, Error> {
         let found = self.found.get_or_try_init(|| self.find()).await?;
-        let Some(table) = found.get(layer) else { return Ok(None) };
-        if table.size() > size.saturating_add(SPARE_BYTES) {
-            return Ok(None);
-        }
+        let tables = found.tables.get(layer).into_iter().flatten();
+        let most = size.saturating_add(SPARE_BYTES);
+        Ok(tables.filter(|table| table.size() <= most).cloned().collect())
+    }
+
+    /// One of them with its signature, which is still to be checked.
+    pub(super) async fn fetch(&self, table: &Descriptor) -> Result<(Bytes, Vec<u8>), Error> {
         let signature = table.annotations().get(SIGNATURE_ANNOTATION);
         let signature = signature.and_then(|text| BASE64_STANDARD.decode(text).ok()).unwrap_or_default();
         let bytes = self.session.blob(table.digest(), table.size(), limits::STORED_TOC_BYTES).await?;
-        Ok(Some((bytes, signature)))
+        Ok((bytes, signature))
     }
 
-    async fn find(&self) -> Result<BTreeMap<Digest, Descriptor>, Error> {
-        let mut found = BTreeMap::new();
-        let Some(bytes) = self.session.referrers(&self.subject).await? else { return Ok(found) };
-        let Manifest::Index(index) = Manifest::parse(&bytes, None).map_err(unreadable)? else {
-            return Ok(found);
+    /// What a SOCI index that refers to the image says of the layer, which nobody vouches for. Nothing where it could not be asked what
+    /// refers to the image.
+    pub(super) async fn soci(&self, layer: &Digest, size: u64) -> Result<Option<LayerToc>, Error> {
+        match self.found.get() {
+            Some(found) => found.soci.toc(layer, size).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn find(&self) -> Result<Found, Error> {
+        let listed = match self.session.referrers(&self.subject).await? {
+            Some(bytes) => Some(Manifest::parse(&bytes, None).map_err(unreadable)?),
+            None => None,
         };
-        let is_ours = |one: &&Descriptor| {
-            one.artifact_type().is_some_and(|artifact_type| artifact_type.as_str() == ARTIFACT_TYPE)
+        let index = match &listed {
+            Some(Manifest::Index(index)) => Some(index),
+            _ => None,
         };
-        for descriptor in index.manifests().iter().filter(is_ours).take(ARTIFACTS) {
-            let digest = descriptor.digest();
+        let of_type = |wanted: &'static str| {
+            let listed = index.into_iter().flat_map(|index| index.manifests());
+            let is_wanted =
+                move |one: &&Descriptor| one.artifact_type().is_some_and(|is| is.as_str() == wanted);
+            listed.filter(is_wanted).map(Descriptor::digest).take(ARTIFACTS)
+        };
+        let mut tables = BTreeMap::<_, Vec<_>>::new();
+        for digest in of_type(ARTIFACT_TYPE) {
             let bytes = self.session.manifest(&digest.to_string(), Some(digest)).await?.bytes;
             let Manifest::Image(artifact) = Manifest::parse(&bytes, None).map_err(unreadable)? else {
                 continue;
             };
+            let mut seen = BTreeSet::new();
             for table in artifact.layers() {
                 let layer = table.annotations().get(LAYER_ANNOTATION).and_then(|layer| layer.parse().ok());
-                if let Some(layer) = layer.filter(|_| table.media_type().as_str() == TABLE_TYPE) {
-                    found.entry(layer).or_insert_with(|| table.clone());
+                let layer: Option<Digest> = layer.filter(|_| table.media_type().as_str() == TABLE_TYPE);
+                // One for each layer and artifact, so that what is to be tried stays bounded.
+                if let Some(layer) = layer.filter(|layer| seen.insert(layer.clone())) {
+                    tables.entry(layer).or_default().push(table.clone());
                 }
             }
         }
-        Ok(found)
+        let indexes = of_type(INDEX_V1).cloned().collect();
+        let soci = SociIndex::referring(indexes, self.subject.clone(), &self.session, self.cache.as_ref());
+        Ok(Found { tables, soci })
     }
 }
 

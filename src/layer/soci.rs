@@ -1,20 +1,26 @@
 //! The SOCI index beside an image: fetched once, whichever layer asks for it first.
 //!
 //! ```text
-//! manifest ─ annotation ─▶ index (by digest) ─▶ zTOC of the layer (by digest)
+//! manifest ─ annotation ─▶ index (by digest) ─▶ zTOC of the layer (by digest)        version 2
+//! manifest ◀── subject ─── index (by digest) ─▶ zTOC of the layer (by digest)        version 1
 //! ```
-//! Each is checked against what names it, so that what the zTOC says is as true as the manifest. An index that only refers to its
-//! image (version 1) can come from anybody who may push to the repository, and looking for one costs a round trip before any layer
-//! is read, mostly for nothing: none is looked for.
+//! Each is checked against what names it, so that what a zTOC of version 2 says is as true as the manifest. An index that only refers
+//! to its image (version 1) can come from anybody who may push to the repository: nothing vouches for it. Looking for one costs a
+//! round trip before any layer is read, mostly for nothing: it is taken where what refers to the image is asked for anyway.
 
 use std::sync::Arc;
 
-use tokio::sync::OnceCell;
+use bytes::Bytes;
+use tokio::{sync::OnceCell, task::spawn_blocking};
 
 use crate::{
+    cache::Cache,
     error::{Error, Kind},
     limits,
-    oci::{digest::Digest, manifest::ImageManifest},
+    oci::{
+        digest::Digest,
+        manifest::{Descriptor, ImageManifest},
+    },
     registry::session::Session,
     toc::{
         LayerToc,
@@ -22,30 +28,59 @@ use crate::{
     },
 };
 
-/// The index that an image's manifest names.
+/// The index of an image.
 pub(crate) struct SociIndex {
     session: Arc<Session>,
-    digest: Digest,
+    /// Where it is kept between runs.
+    cache: Option<Cache>,
+    named: Named,
     /// Nothing once it is known that it cannot be used.
     index: OnceCell<Option<Index>>,
 }
 
+/// How the image comes by it.
+enum Named {
+    /// The image's manifest names it.
+    ByManifest(Digest),
+    /// These refer to the image; the first that can be used is.
+    Referring { candidates: Vec<Digest>, subject: Digest },
+}
+
 impl SociIndex {
     /// The index of the image with this manifest, if it names one. Nothing is asked for yet.
-    pub(crate) fn of(manifest: &ImageManifest, session: &Arc<Session>) -> Option<Arc<Self>> {
+    pub(crate) fn of(
+        manifest: &ImageManifest,
+        session: &Arc<Session>,
+        cache: Option<&Cache>,
+    ) -> Option<Arc<Self>> {
         let digest = manifest.annotations().get(soci::INDEX_ANNOTATION)?.parse().ok()?;
-        Some(Arc::new(Self { session: Arc::clone(session), digest, index: OnceCell::new() }))
+        Some(Arc::new(Self::new(Named::ByManifest(digest), session, cache)))
+    }
+
+    /// The index among these that refer to the image. Nothing is asked for yet.
+    pub(super) fn referring(
+        candidates: Vec<Digest>,
+        subject: Digest,
+        session: &Arc<Session>,
+        cache: Option<&Cache>,
+    ) -> Self {
+        Self::new(Named::Referring { candidates, subject }, session, cache)
+    }
+
+    fn new(named: Named, session: &Arc<Session>, cache: Option<&Cache>) -> Self {
+        Self { session: Arc::clone(session), cache: cache.cloned(), named, index: OnceCell::new() }
     }
 
     /// The table of a layer whose blob has `size` bytes; nothing if there is none.
     ///
     /// # Errors
+    ///
     /// If the index or the table cannot be had or used. Of the index, only who asks first is told.
     pub(super) async fn toc(&self, layer: &Digest, size: u64) -> Result<Option<LayerToc>, Error> {
         let mut failure = None;
         let fetched = self.index.get_or_init(|| async {
             match self.fetch().await {
-                Ok(index) => Some(index),
+                Ok(index) => index,
                 Err(error) => {
                     failure = Some(error);
                     None
@@ -58,17 +93,72 @@ impl SociIndex {
         }
         let ztoc = index.as_ref().and_then(|index| index.layers.iter().find(|(of, _)| of == layer));
         let Some((_, ztoc)) = ztoc else { return Ok(None) };
-        let bytes = self.session.blob(ztoc.digest(), ztoc.size(), limits::TOC_BYTES).await?;
-        match tokio::task::spawn_blocking(move || soci::ztoc(&bytes, size)).await {
+        let bytes = self.ztoc(ztoc).await?;
+        match spawn_blocking(move || soci::ztoc(&bytes, size)).await {
             Ok(toc) => toc.map(Some).map_err(unusable),
             Err(error) => Err(Error::caused(Kind::Other, "reading was interrupted", error)),
         }
     }
 
-    async fn fetch(&self) -> Result<Index, Error> {
-        let fetched = self.session.manifest(&self.digest.to_string(), Some(&self.digest)).await?;
-        let index = soci::index(&fetched.bytes).map_err(unusable)?;
-        if index.version == IndexVersion::V2 { Ok(index) } else { Err(unusable(soci::Error::NotIndex)) }
+    async fn fetch(&self) -> Result<Option<Index>, Error> {
+        match &self.named {
+            Named::ByManifest(digest) => self.index(digest, IndexVersion::V2, None).await.map(Some),
+            Named::Referring { candidates, subject } => {
+                let mut result = Ok(None);
+                for candidate in candidates {
+                    result = self.index(candidate, IndexVersion::V1, Some(subject)).await.map(Some);
+                    if result.is_ok() {
+                        break;
+                    }
+                }
+                result
+            }
+        }
+    }
+
+    /// One index, which is to be of this version and to refer to this, if to anything.
+    async fn index(
+        &self,
+        digest: &Digest,
+        version: IndexVersion,
+        subject: Option<&Digest>,
+    ) -> Result<Index, Error> {
+        let bytes = match self.cached(digest, limits::MANIFEST_BYTES).await {
+            Some(bytes) => bytes,
+            None => {
+                let fetched = self.session.manifest(&digest.to_string(), Some(digest)).await?;
+                self.keep(digest, &fetched.bytes);
+                fetched.bytes
+            }
+        };
+        let index = soci::index(&bytes).map_err(unusable)?;
+        let fits = index.version == version && subject.is_none_or(|_| index.subject.as_ref() == subject);
+        if fits { Ok(index) } else { Err(unusable(soci::Error::NotIndex)) }
+    }
+
+    async fn ztoc(&self, ztoc: &Descriptor) -> Result<Bytes, Error> {
+        let cached = self.cached(ztoc.digest(), limits::TOC_BYTES).await;
+        if let Some(bytes) = cached.filter(|bytes| bytes.len() as u64 == ztoc.size()) {
+            return Ok(bytes);
+        }
+        let bytes = self.session.blob(ztoc.digest(), ztoc.size(), limits::TOC_BYTES).await?;
+        self.keep(ztoc.digest(), &bytes);
+        Ok(bytes)
+    }
+
+    async fn cached(&self, digest: &Digest, cap: u64) -> Option<Bytes> {
+        let (cache, digest) = (self.cache.clone()?, digest.clone());
+        spawn_blocking(move || cache.document(&digest, cap)).await.ok()?
+    }
+
+    /// Keeps what has been hashed, while what it is for goes on.
+    fn keep(&self, digest: &Digest, bytes: &Bytes) {
+        let Some(cache) = self.cache.clone() else { return };
+        let (digest, bytes, writing) = (digest.clone(), bytes.clone(), cache.begin_write());
+        spawn_blocking(move || {
+            cache.put_document(&digest, &bytes);
+            drop(writing);
+        });
     }
 }
 

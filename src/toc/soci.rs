@@ -58,7 +58,6 @@ pub(crate) struct Index {
     /// Which version.
     pub(crate) version: IndexVersion,
     /// The manifest that it refers to, in version 1.
-    #[cfg_attr(not(test), expect(dead_code, reason = "indexes of version 1 are not looked for"))]
     pub(crate) subject: Option<Digest>,
     /// Layers with a zTOC, and that zTOC.
     pub(crate) layers: Vec<(Digest, Descriptor)>,

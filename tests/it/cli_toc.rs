@@ -2,21 +2,28 @@
 
 use std::{
     fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Output},
 };
 
+use serde_json::{Value, json};
+
 use crate::support::{
     docker_registry::DockerRegistry,
     images::{
         self, Layout, Tar,
+        layout::MANIFEST,
         transport::{Trust, push},
     },
     program::{Program, Ran},
     recorder::Recorder,
     tools,
 };
+
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 fn keygen(folder: &Path, words: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_layerslayer"));
@@ -237,16 +244,64 @@ fn tables_that_were_pushed_are_found_by_who_trusts_the_key() {
 }
 
 #[test]
-fn a_later_push_takes_the_place_of_an_earlier_one() {
+fn what_refers_to_an_image_is_added_to_and_each_finds_the_tables_that_it_trusts() {
     let pushing = Pushing::new(DockerRegistry::open(), Trust::Plain);
     let host = pushing.registry.host();
-    let pushed = pushing.run(&host, Some("own.pem"), &["toc", "push"]).run().done();
-    let digest = String::from_utf8(pushed.stdout).unwrap();
-    let pushed = pushing.run(&host, Some("other.pem"), &["toc", "push"]).run().done();
-    assert_ne!(String::from_utf8(pushed.stdout).unwrap(), digest);
-    // The later one has taken the place of ours.
-    let (ran, _) = pushing.carve(Some("other.pub"));
-    assert_eq!(ran.report["verified"], "span");
+    let ran = pushing.run(&host, None, &["peek"]).run().done();
+    let subject = ran.report["digest"].as_str().unwrap();
+    let tag = subject.replace(':', "-");
+    let size = fs::metadata(pushing.registry.blob_file(subject)).unwrap().len();
+    let foreign = json!({
+        "mediaType": MANIFEST, "digest": subject, "size": size, "artifactType": "application/vnd.example.signature",
+    });
+    let put = |index: Value| pushing.registry.put_manifest("app", &tag, INDEX, index.to_string().as_bytes());
+    put(json!({
+        "schemaVersion": 2, "mediaType": INDEX, "manifests": [foreign.clone()], "annotations": { "kept": "too" },
+    }));
+    let mut digests = Vec::new();
+    for key in ["own.pem", "other.pem", "own.pem"] {
+        let pushed = pushing.run(&host, Some(key), &["toc", "push", "--json"]).run().done();
+        digests.push(pushed.lines()[1]["digest"].clone());
+    }
+    let index = http_get(&pushing.registry.host(), &format!("/v2/app/manifests/{tag}"));
+    let listed: Vec<_> =
+        index["manifests"].as_array().unwrap().iter().map(|one| one["digest"].clone()).collect();
+    assert_eq!(
+        listed,
+        [digests[2].clone(), digests[1].clone(), subject.into()],
+        "the last first, one of each key"
+    );
+    assert_eq!((&index["manifests"][2], &index["annotations"]["kept"]), (&foreign, &"too".into()));
+    for key in ["own.pub", "other.pub"] {
+        let (ran, _) = pushing.carve(Some(key));
+        assert_eq!((&ran.report["verified"], ran.stderr.as_str()), (&"span".into(), ""), "{key}");
+    }
+}
+
+#[test]
+fn a_tag_that_does_not_list_what_refers_to_an_image_is_left_as_it_is() {
+    let pushing = Pushing::new(DockerRegistry::open(), Trust::Plain);
+    let host = pushing.registry.host();
+    let ran = pushing.run(&host, None, &["peek"]).run().done();
+    let subject = ran.report["digest"].as_str().unwrap();
+    let manifest = fs::read(pushing.registry.blob_file(subject)).unwrap();
+    let tag = subject.replace(':', "-");
+    pushing.registry.put_manifest("app", &tag, MANIFEST, &manifest);
+    pushing.run(&host, Some("own.pem"), &["toc", "push"]).run().failed(1).said("left as it is");
+    let there = http_get(&host, &format!("/v2/app/manifests/{tag}"));
+    assert_eq!(there, serde_json::from_slice::<Value>(&manifest).unwrap());
+}
+
+/// A document of a registry.
+fn http_get(host: &str, path: &str) -> Value {
+    let mut connection = TcpStream::connect(host).unwrap();
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: {INDEX}\r\nAccept: {MANIFEST}\r\nConnection: close\r\n\r\n"
+    );
+    connection.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
 }
 
 #[test]

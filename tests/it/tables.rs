@@ -94,7 +94,9 @@ impl Shelf {
                 *byte ^= 0x10;
             }
             match request.path().contains("/manifests/") {
-                true if *digest == manifest => Reply::ok(bytes).header("content-type", MANIFEST),
+                true if *digest == manifest => Reply::ok(bytes)
+                    .header("content-type", MANIFEST)
+                    .header("docker-content-digest", &manifest),
                 true => index(Reply::ok(bytes).header("content-type", MANIFEST)),
                 false => Reply::blob(request, &bytes),
             }
@@ -276,4 +278,128 @@ fn a_soci_index_that_cannot_be_had_or_is_none_costs_a_scan() {
     let first = soci("soci-index-v1", |reply| reply);
     let ran = first.carve(&["/var/last"]).done().said("SOCI");
     assert_eq!((how(&ran).0, ran.stdout.as_slice()), ("scan", &b"last\n"[..]));
+}
+
+/// A registry with the image that the SOCI fixtures are of, whose manifest names no index: one of version 1 refers to it. It is listed
+/// as the distribution specification has it (`is_listed`), or by the tag that stands in for that.
+struct Referred {
+    server: ScriptedRegistry,
+    folder: tempfile::TempDir,
+}
+
+impl Referred {
+    fn new(is_listed: bool, subjects: &[Option<&str>]) -> Self {
+        let (layout, image) = (Layout::new(), image(layer("layer.tar.gz")));
+        layout.blob(&fixture("soci-ztoc"), "application/octet-stream");
+        let manifest = layout.image(&image);
+        let subject = manifest["digest"].as_str().unwrap().to_owned();
+        let indexes = subjects.iter().map(|of| {
+            let mut index: Value = serde_json::from_slice(&fixture("soci-index-v1")).unwrap();
+            index["subject"]["digest"] = of.unwrap_or(&subject).into();
+            let mut descriptor = layout.blob(index.to_string().as_bytes(), MANIFEST);
+            descriptor["artifactType"] = "application/vnd.amazon.soci.index.v1+json".into();
+            descriptor
+        });
+        let kind = "application/vnd.oci.image.index.v1+json";
+        let list = json!({ "schemaVersion": 2, "mediaType": kind, "manifests": indexes.collect::<Vec<_>>() });
+        let server = ScriptedRegistry::start(move |request| {
+            let (rest, name) = request.path().rsplit_once('/').unwrap();
+            let list = || Reply::ok(list.to_string()).header("content-type", kind);
+            if rest.ends_with("/referrers") && is_listed {
+                return list();
+            }
+            if rest.ends_with("/manifests") && !is_listed && name == subject.replace(':', "-") {
+                return list();
+            }
+            let digest = if name == "1" { &subject } else { name };
+            let Ok(bytes) = fs::read(layout.blob_file(digest)) else { return Reply::status(404) };
+            match rest {
+                "/v2/app/blobs" => Reply::blob(request, &bytes),
+                "/v2/app/manifests" => {
+                    Reply::ok(bytes).header("content-type", MANIFEST).header("docker-content-digest", digest)
+                }
+                _ => Reply::status(404),
+            }
+        });
+        let folder = tools::temporary_folder();
+        let mut keygen = std::process::Command::new(env!("CARGO_BIN_EXE_layerslayer"));
+        let key = tools::run(keygen.args(["toc", "keygen", "-o"]).arg(folder.path().join("private")));
+        fs::write(folder.path().join("public"), key).unwrap();
+        Self { server, folder }
+    }
+
+    fn carve(&self, cache: &str, words: &[&str]) -> Program {
+        let reference = format!("{}/app:1", self.server.host());
+        let program = Program::new(["carve", &reference]).args(words).cache(&self.folder.path().join(cache));
+        program.variable("LAYERSLAYER_TOC_KEY", tools::text(&self.folder.path().join("public")))
+    }
+
+    /// The requests since there were so many.
+    fn asked(&self, since: usize) -> Vec<String> {
+        let short = |request: &crate::support::registry::Request| {
+            let what = request.path().split('/').nth(3).unwrap();
+            format!("{} {what}{}", request.method, request.range().map_or("", |_| " part"))
+        };
+        self.server.requests().iter().skip(since).map(short).collect()
+    }
+}
+
+#[test]
+fn a_soci_index_that_refers_to_the_image_is_used_unverified_where_referrers_are_asked_for_anyway() {
+    for is_listed in [true, false] {
+        let image = Referred::new(is_listed, &[None]);
+        let ran = image.carve("one", &["/var/last"]).run().done().said("not verified");
+        assert_eq!((how(&ran), ran.stdout.as_slice()), (("soci", "none"), &b"last\n"[..]));
+        // The index and its zTOC are kept; what refers to the image may have changed.
+        let before = image.server.requests().len();
+        let ran = image.carve("one", &["/var/last"]).run().done();
+        assert_eq!((how(&ran), ran.stdout.as_slice()), (("soci", "none"), &b"last\n"[..]));
+        let expected: &[_] = match is_listed {
+            true => &["HEAD manifests", "GET referrers", "GET blobs part"],
+            false => &["HEAD manifests", "GET referrers", "GET manifests", "GET blobs part"],
+        };
+        let mut asked = image.asked(before);
+        asked.retain(|one| one != "GET blobs");
+        // The newer layer, which has no zTOC, was read to its end the first time.
+        assert_eq!(asked, expected);
+        let ran = image.carve("two", &["/var/last", "--verify"]).run().done();
+        assert_eq!((how(&ran), ran.stdout.as_slice()), (("scan", "blob"), &b"last\n"[..]));
+        // Who trusts no key is spared the round trip.
+        let before = image.server.requests().len();
+        let ran = image.carve("three", &["/var/last"]).variable("LAYERSLAYER_TOC_KEY", "").run().done();
+        assert_eq!(how(&ran).0, "scan");
+        assert!(!image.asked(before).contains(&"GET referrers".to_owned()));
+    }
+}
+
+#[test]
+fn a_soci_index_of_another_image_is_not_used() {
+    let other = "sha256:6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3d";
+    let image = Referred::new(true, &[Some(other)]);
+    let ran = image.carve("one", &["/var/last"]).run().done().said("cannot be used");
+    assert_eq!((how(&ran).0, ran.stdout.as_slice()), ("scan", &b"last\n"[..]));
+    // Nor does it hide the one that is right.
+    let image = Referred::new(true, &[Some(other), None]);
+    assert_eq!(how(&image.carve("one", &["/var/last"]).run().done()), ("soci", "none"));
+}
+
+#[test]
+fn what_a_soci_index_says_is_kept_so_that_a_file_costs_two_requests() {
+    let shelf = soci("soci-index-v2", |reply| reply);
+    let cache = tools::temporary_folder();
+    let reference = format!("{}/app:1", shelf.server.host());
+    let carve = || Program::new(["carve", &reference, "/var/last"]).cache(cache.path()).run().done();
+    carve();
+    let ran = carve();
+    assert_eq!((how(&ran), ran.stdout.as_slice()), (("soci", "chunk"), &b"last\n"[..]));
+    assert_eq!(ran.report["requests"], 2, "{}", ran.report);
+    // One that was damaged is fetched again.
+    for place in fs::read_dir(cache.path().join("blob/sha256")).unwrap() {
+        let place = place.unwrap().path();
+        let damaged: Vec<_> = fs::read(&place).unwrap().iter().map(|byte| byte ^ 1).collect();
+        fs::write(&place, damaged).unwrap();
+    }
+    let ran = carve();
+    assert_eq!((how(&ran), ran.stdout.as_slice()), (("soci", "chunk"), &b"last\n"[..]));
+    assert!(ran.report["requests"].as_u64() > Some(2));
 }
