@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Kind},
     oci::digest::{Algorithm, Digest, Hasher},
     offset::{Position, Uncompressed},
-    toc::spans::Resume,
+    toc::spans::{Resume, Span},
 };
 
 /// Pieces waiting to be hashed; the decoder waits when there are more.
@@ -50,7 +50,7 @@ pub(crate) struct Hashes {
 enum Input {
     Blob(Bytes),
     DiffId(Option<Digest>),
-    Mark(Position),
+    Mark(Position, Option<Uncompressed>),
     Unpacked(Vec<u8>, usize),
 }
 
@@ -65,11 +65,18 @@ struct Hashed {
 /// Both hashes as they were at a place.
 struct Mark {
     at: Position,
+    /// Where the first header begins that had not been decoded then, if it lies at this place or behind.
+    next_header: Option<Uncompressed>,
     blob: Option<Hasher>,
     unpacked: Vec<Hasher>,
 }
 
 impl Expected {
+    /// Whether the configuration is there and gives a DiffID.
+    pub(crate) fn has_diff_id(&self) -> bool {
+        matches!(self.diff_id, DiffId::Told(Some(_)))
+    }
+
     /// Whether an earlier pass has left all hashes that are to be compared.
     pub(crate) fn can_resume(&self, resume: &Resume) -> bool {
         let has = |digest: &Option<Digest>, saved: &Option<Vec<u8>>| match (digest, saved) {
@@ -137,18 +144,23 @@ impl Hashes {
         None
     }
 
-    /// All that comes before this place has been handed in; the pass may be taken up again here.
-    pub(crate) fn mark(&self, at: Position) {
-        let _ = self.sender.send(Input::Mark(at));
+    /// All that comes before this place has been handed in; the pass may be taken up again here, with the first header that has not
+    /// been decoded. One that lies across the place cannot be: what comes behind it is not proved by what was hashed before.
+    pub(crate) fn mark(&self, at: Position, next_header: Option<Uncompressed>) {
+        let next_header = next_header.filter(|header| *header >= at.uncompressed);
+        let _ = self.sender.send(Input::Mark(at, next_header));
     }
 
-    /// The hashes as they were at a mark, if it is one of the last: what is needed to go on from there.
-    pub(crate) fn resume(self, at: Position, next_header: Uncompressed) -> Option<Resume> {
+    /// What is needed to go on from the last of these places where that is possible, and which one that is.
+    pub(crate) fn resume(self, places: &[Span]) -> Option<(usize, Resume)> {
         let hashed = self.join();
         let save = |hasher: Option<&Hasher>| hasher.map(Hasher::save);
-        let mark = hashed.marks.iter().find(|mark| mark.at == at)?;
         // Where the DiffID is still awaited: it is seldom of any but the first algorithm.
-        Some(Resume { next_header, blob: save(mark.blob.as_ref()), unpacked: save(mark.unpacked.first()) })
+        places.iter().enumerate().rev().find_map(|(index, place)| {
+            let mark = hashed.marks.iter().find(|mark| mark.at == place.at)?;
+            let (blob, unpacked) = (save(mark.blob.as_ref()), save(mark.unpacked.first()));
+            Some((index, Resume { next_header: mark.next_header?, blob, unpacked }))
+        })
     }
 
     /// A buffer that was handed in and is free again, if any.
@@ -210,12 +222,12 @@ impl Hashed {
                         mark.unpacked.retain(|hasher| Some(hasher.algorithm()) == wanted);
                     }
                 }
-                Input::Mark(at) => {
+                Input::Mark(at, next_header) => {
                     if self.marks.len() == MARKS {
                         self.marks.pop_front();
                     }
                     let (blob, unpacked) = (self.blob.clone(), self.unpacked.clone());
-                    self.marks.push_back(Mark { at, blob, unpacked });
+                    self.marks.push_back(Mark { at, next_header, blob, unpacked });
                 }
                 Input::Unpacked(buffer, length) => {
                     for hasher in &mut self.unpacked {

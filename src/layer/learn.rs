@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     cache::{Cache, Opened},
+    decompress::Encoding,
     error::{Error, Kind},
     limits,
     oci::digest::Digest,
@@ -125,7 +126,7 @@ impl Layer {
         if !is_adopted {
             return warn("no trusted key vouches for it");
         }
-        let Some(known) = self.cached(Verification::Span).await else { return false };
+        let Some(known) = self.cached().await else { return false };
         self.warn_of(known.table());
         self.knowledge.keep(known);
         true
@@ -188,7 +189,7 @@ impl Layer {
         if least > Verification::Span || !self.knowledge.ask(Place::Cache) {
             return false;
         }
-        let Some(known) = self.cached(least).await else { return false };
+        let Some(known) = self.cached().await else { return false };
         self.warn_of(known.table());
         self.knowledge.keep(known);
         true
@@ -205,8 +206,8 @@ impl Layer {
         }
     }
 
-    /// What the cache knows of the layer.
-    pub(super) async fn cached(&self, least: Verification) -> Option<Known> {
+    /// What the cache knows of the layer, if only in part: what goes on from there comes to the proof of all.
+    pub(super) async fn cached(&self) -> Option<Known> {
         let cache = self.knowledge.cache.clone()?;
         let (digest, reading) = (self.digest.clone()?, cache.clone());
         let bytes = {
@@ -214,7 +215,6 @@ impl Layer {
             move || reading.toc(&digest)
         };
         match self.stored_toc(bytes).await? {
-            Ok((header, _)) if !header.complete && least > Verification::None => None,
             Ok((header, toc)) => {
                 let toc = Arc::new(toc);
                 Some(match header.complete {
@@ -252,11 +252,15 @@ impl Layer {
     pub(crate) fn unfinished(&self) -> Option<(LayerTable, Spans)> {
         let Known::Partly(toc) = self.known() else { return None };
         let ContentMap::Spans(spans) = &toc.content else { return None };
-        if !self.expected().can_resume(spans.resume.as_ref()?) {
+        let resume = spans.resume.as_ref()?;
+        // That a window lacks nothing shows when what is unpacked with it is hashed.
+        let is_proved = spans.encoding != Encoding::Gzip || self.expected().has_diff_id();
+        if !is_proved || !self.expected().can_resume(resume) {
             return None;
         }
+        let table = toc.entries.until(resume.next_header)?;
         let spans = spans.copied_into(Box::new(WindowSpool::new())).ok()?;
-        Some((toc.entries.clone(), spans))
+        Some((table, spans))
     }
 
     /// How to read content by what is known of the layer, if that tells where content lies.

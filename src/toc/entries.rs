@@ -61,9 +61,9 @@ pub(crate) enum Hardlink<'a> {
 /// The entries of one layer.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerTable {
-    records: Pieces<Record>,
+    records: Pieces<Record, RECORDS>,
     /// Names and link targets.
-    names: Pieces<u8>,
+    names: Pieces<u8, TEXT_BYTES>,
     owners: Owners,
     rare: HashMap<u32, Box<Rare>>,
     /// Bytes of `owners` and `rare`: they count against the cap on names.
@@ -91,11 +91,11 @@ impl LayerTable {
     }
 
     fn limited(most_records: usize, most_bytes: u64) -> Self {
-        let mut records = Pieces::new(RECORDS);
+        let mut records = Pieces::new();
         records.push(Record::implied(ROOT, (0, 0)));
         Self {
             records,
-            names: Pieces::new(TEXT_BYTES),
+            names: Pieces::new(),
             owners: Owners::new(),
             rare: HashMap::new(),
             side_bytes: 0,
@@ -178,6 +178,22 @@ impl LayerTable {
         let mut entries: Vec<u32> = self.entries().collect();
         entries.sort_by_key(|record| (self.record(*record).header_offset, *record));
         entries
+    }
+
+    /// The same without entries whose headers begin at a place or behind it: nothing of the table comes from there. Nothing where
+    /// entries have replaced others, or were given other paths: what was before is not known any more.
+    pub(crate) fn until(&self, place: Uncompressed) -> Option<Self> {
+        if self.warnings().count() > 0 {
+            return None;
+        }
+        let mut table = Self::new();
+        for record in self.in_tar_order() {
+            if self.header_offset(record) >= place {
+                break;
+            }
+            table.insert(&self.entry(record)).ok()?;
+        }
+        Some(table)
     }
 
     /// How many entries `in_tar_order` has.

@@ -1,14 +1,15 @@
 //! No secret of a login shows anywhere: not in what is printed, not in files, not in the process's arguments or environment of
 //! others.
 
-use std::{fs, path::Path};
+use std::{fs, panic::AssertUnwindSafe, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use layerslayer::{Client, Credential, CredentialSources, RegistryKey};
 
 use super::USER;
 use crate::support::{
     docker_registry::DockerRegistry,
-    home::Home,
+    home::{Done, Home},
     images::{
         Image, Layout, Tar,
         transport::{Trust, push},
@@ -99,6 +100,58 @@ fn a_process_shows_no_secret_to_who_looks_at_it_while_it_waits() {
     silent(&fs::read_to_string(format!("/proc/{}/cmdline", child.id())).unwrap());
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// With the least room in which it starts at all the program finds none for another thread, and panics: with the password read
+/// and the passphrase in its environment.
+#[test]
+fn a_panic_shows_no_secret() {
+    let home = Home::new().set("LAYERSLAYER_PASSPHRASE", PASSPHRASE).set("RUST_BACKTRACE", "full");
+    let login = ["login", "127.0.0.1:1", "--username", USER, "--password-stdin", "-vvv"];
+    let panicked = (16..512).any(|mebibytes| {
+        let mut command = home.other("prlimit");
+        command.args([format!("--as={}", mebibytes << 20), "--core=0".into(), "--".into()]);
+        command.arg(env!("CARGO_BIN_EXE_layerslayer")).args(login);
+        let ran = Done::of(&mut command, PASSWORD);
+        silent(&format!("{}{}", ran.stdout, ran.stderr));
+        ran.stderr.contains("panicked at")
+    });
+    assert!(panicked);
+}
+
+/// What somebody's own program prints of our types when it panics, and of errors about them.
+#[tokio::test]
+async fn no_type_of_the_library_prints_a_secret() {
+    let credential = || Credential::basic(USER, PASSWORD.to_owned().into());
+    let token = Credential::identity_token(USER, "identity-of-alice".to_owned().into());
+    let server = TokenServer::start(Policy::closed().user(USER, PASSWORD).issuing_identity_tokens());
+    let registry = DockerRegistry::token(&server);
+    let key: RegistryKey = registry.host().parse().unwrap();
+    let sources = CredentialSources::new().ask_passphrase(|_| Ok(Some(PASSPHRASE.to_owned().into())));
+    let builder = || {
+        let builder = Client::builder().credential_sources(sources.clone());
+        builder.credential(registry.host(), credential())
+    };
+    let client = builder().build().unwrap();
+    let login = client.log_in(&key, &credential()).await.unwrap();
+    let wrong = Credential::basic("bob", PASSWORD.to_owned().into());
+    let shown = [
+        format!("{:?}", credential()),
+        format!("{token:#?}"),
+        format!("{:?}", credential().pinned_to(Some("https://a.b/token".into()))),
+        format!("{sources:#?}"),
+        format!("{:#?}", sources.candidates(&key)),
+        format!("{:#?}", builder()),
+        format!("{client:#?}"),
+        format!("{login:#?}"),
+        format!("{:#?}", client.log_in(&key, &wrong).await.unwrap_err()),
+        format!("{}", client.log_in(&key, &wrong).await.unwrap_err()),
+    ];
+    shown.iter().for_each(|text| silent(text));
+    // As it comes about, in an `unwrap` or `expect` of somebody else.
+    let result: Result<(), _> = shown.is_empty().then_some(()).ok_or_else(credential);
+    let caught = std::panic::catch_unwind(AssertUnwindSafe(|| result.unwrap())).unwrap_err();
+    silent(caught.downcast_ref::<String>().unwrap());
 }
 
 /// Not dumpable: to anybody but root the process looks as if root owned it.
