@@ -207,8 +207,8 @@ impl Image {
         loop {
             let known = self.known();
             let (resolution, trace) = stack(&known).resolve(path, options.resolution());
-            let (found, content, certain) = match resolution {
-                Resolution::NeedMore { layer } => {
+            let (found, content, certain) = match unread(&known, &resolution) {
+                Some(layer) => {
                     if self.layer(layer)?.learn(options.least).await? {
                         continue;
                     }
@@ -220,7 +220,7 @@ impl Image {
                     }
                     continue;
                 }
-                resolution => self.file_at(&stack(&known), path, resolution, &trace)?,
+                None => self.file_at(&stack(&known), path, resolution, &trace)?,
             };
             return match held {
                 Some((record, bytes)) if record == content => {
@@ -478,6 +478,19 @@ type Hunting = BoxFuture<'static, Result<(Sink, Plan), Error>>;
 type Fetching = BoxFuture<'static, Result<(Sink, Verification, Plan), Error>>;
 
 /// How a layer is best read: `whole` to its end whatever it holds.
+/// The layer that is to be read on before a file is given. What is a directory so far may be a file by a later entry of its name.
+fn unread(known: &[Known], resolution: &Resolution) -> Option<usize> {
+    match *resolution {
+        Resolution::NeedMore { layer } => Some(layer),
+        Resolution::Found { content, .. } => {
+            let is_directory = stack(known).kind(content) == EntryKind::Directory;
+            let is_whole = matches!(known.get(content.layer), None | Some(Known::Wholly(..)));
+            (is_directory && !is_whole).then_some(content.layer)
+        }
+        _ => None,
+    }
+}
+
 fn reading(whole: bool) -> Reading {
     if whole { Reading::Whole } else { Reading::Growing }
 }

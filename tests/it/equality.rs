@@ -19,7 +19,7 @@ use crate::support::{
     tools,
 };
 
-const CASES: u32 = 8;
+const CASES: u32 = 12;
 
 /// More than may stay unread before a layer is read to its end anyway.
 const BIG: usize = (1 << 20) + 700_000;
