@@ -127,7 +127,7 @@ impl Layer {
 
     /// Takes up what the cache has of the layer.
     async fn recall(&self) {
-        if let Some(known @ Known::Partly(_)) = self.cached(super::Verification::None).await {
+        if let Some(known @ Known::Partly(_)) = self.cached().await {
             self.knowledge.keep(known);
         }
     }

@@ -164,7 +164,7 @@ impl<V: Visitor> Decode<V> {
         if goes_on {
             let at = self.decompressor.position();
             if let Some(hashes) = self.hashes.as_ref().filter(|_| checkpoint.is_some()) {
-                hashes.mark(at);
+                hashes.mark(at, self.tar.next_header());
             }
             if let Some(recording) = &self.recording {
                 recording.progress(at, checkpoint);
@@ -258,11 +258,14 @@ impl<V: Visitor> Decode<V> {
         let recorded = (self.recording).zip(self.decompressor.encoding()).zip(self.tar.next_header());
         let spans = recorded.and_then(|((recording, encoding), next_header)| {
             let mut spans = recording.stop(encoding, end, next_header).ok()?;
-            let last = spans.spans.last()?.at;
-            // Without the hashes there is no going on, but what was seen can be read again.
-            let unhashed = Resume { next_header, blob: None, unpacked: None };
-            let hashed = self.hashes.and_then(|hashes| hashes.resume(last, next_header));
-            spans.resume = Some(hashed.unwrap_or(unhashed));
+            spans.resume = match self.hashes.and_then(|hashes| hashes.resume(&spans.spans)) {
+                Some((last, resume)) => {
+                    spans.reopen(last);
+                    Some(resume)
+                }
+                // Without the hashes there is no going on, but what was seen can be read again.
+                None => Some(Resume { next_header, blob: None, unpacked: None }),
+            };
             Some(spans)
         });
         Scanned { visitor: self.visitor, pass: Pass::Stopped, plan, spans }

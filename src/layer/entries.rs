@@ -19,7 +19,7 @@ use super::{
 use crate::{
     error::Error,
     tar::entry::Entry,
-    toc::{LayerToc, entries::LayerTable},
+    toc::{ContentMap, LayerToc, entries::LayerTable},
 };
 
 /// Entries waiting to be taken from the stream; decoding pauses when there are more.
@@ -74,7 +74,9 @@ impl Entries {
                 }
                 Known::Wholly(..) => {}
                 _ if layer.learn(least).await? => continue,
-                Known::Partly(toc) if is_exact => return Ok(Self::scan(layer, Some(&toc))),
+                Known::Partly(toc) if is_exact && least == Verification::None => {
+                    return Ok(Self::scan(layer, Some(&toc)));
+                }
                 _ => {}
             }
             return Ok(Self::scan(layer, None));
@@ -90,7 +92,10 @@ impl Entries {
     fn scan(layer: &Layer, begun: Option<&Arc<LayerToc>>) -> Self {
         let (sender, entries) = mpsc::channel(ENTRIES);
         let unfinished = begun.and_then(|_| layer.unfinished());
-        let tabled = begun.filter(|_| unfinished.is_some()).map(Tabled::new);
+        // What lies behind the place to go on from comes again.
+        let tabled = unfinished.as_ref().map(|(table, _)| {
+            Tabled::new(&Arc::new(LayerToc { entries: table.clone(), content: ContentMap::Nothing }))
+        });
         let resumed = tabled.is_some();
         let keeps = layer.has_cache();
         let (table, resume) = match unfinished {

@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Kind},
     oci::digest::{Digest, Hasher},
     offset::{Position, Uncompressed},
-    toc::spans::Resume,
+    toc::spans::{Resume, Span},
 };
 
 /// Pieces waiting to be hashed; the decoder waits when there are more.
@@ -40,7 +40,7 @@ pub(crate) struct Hashes {
 
 enum Input {
     Blob(Bytes),
-    Mark(Position),
+    Mark(Position, Option<Uncompressed>),
     Unpacked(Vec<u8>, usize),
 }
 
@@ -54,6 +54,8 @@ struct Hashed {
 /// Both hashes as they were at a place.
 struct Mark {
     at: Position,
+    /// Where the first header begins that had not been decoded then, if it lies at this place or behind.
+    next_header: Option<Uncompressed>,
     blob: Option<Hasher>,
     unpacked: Option<Hasher>,
 }
@@ -115,17 +117,22 @@ impl Hashes {
         None
     }
 
-    /// All that comes before this place has been handed in; the pass may be taken up again here.
-    pub(crate) fn mark(&self, at: Position) {
-        let _ = self.sender.send(Input::Mark(at));
+    /// All that comes before this place has been handed in; the pass may be taken up again here, with the first header that has not
+    /// been decoded. One that lies across the place cannot be: what comes behind it is not proved by what was hashed before.
+    pub(crate) fn mark(&self, at: Position, next_header: Option<Uncompressed>) {
+        let next_header = next_header.filter(|header| *header >= at.uncompressed);
+        let _ = self.sender.send(Input::Mark(at, next_header));
     }
 
-    /// The hashes as they were at a mark, if it is one of the last: what is needed to go on from there.
-    pub(crate) fn resume(self, at: Position, next_header: Uncompressed) -> Option<Resume> {
+    /// What is needed to go on from the last of these places where that is possible, and which one that is.
+    pub(crate) fn resume(self, places: &[Span]) -> Option<(usize, Resume)> {
         let hashed = self.join();
         let save = |hasher: Option<&Hasher>| hasher.map(Hasher::save);
-        let mark = hashed.marks.iter().find(|mark| mark.at == at)?;
-        Some(Resume { next_header, blob: save(mark.blob.as_ref()), unpacked: save(mark.unpacked.as_ref()) })
+        places.iter().enumerate().rev().find_map(|(index, place)| {
+            let mark = hashed.marks.iter().find(|mark| mark.at == place.at)?;
+            let (blob, unpacked) = (save(mark.blob.as_ref()), save(mark.unpacked.as_ref()));
+            Some((index, Resume { next_header: mark.next_header?, blob, unpacked }))
+        })
     }
 
     /// A buffer that was handed in and is free again, if any.
@@ -173,12 +180,12 @@ impl Hashed {
                         hasher.update(&piece);
                     }
                 }
-                Input::Mark(at) => {
+                Input::Mark(at, next_header) => {
                     if self.marks.len() == MARKS {
                         self.marks.pop_front();
                     }
                     let (blob, unpacked) = (self.blob.clone(), self.unpacked.clone());
-                    self.marks.push_back(Mark { at, blob, unpacked });
+                    self.marks.push_back(Mark { at, next_header, blob, unpacked });
                 }
                 Input::Unpacked(buffer, length) => {
                     if let (Some(hasher), Some(content)) = (&mut self.unpacked, buffer.get(..length)) {

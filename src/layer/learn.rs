@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     cache::{Cache, Opened},
+    decompress::Encoding,
     error::{Error, Kind},
     limits,
     oci::digest::Digest,
@@ -118,7 +119,7 @@ impl Layer {
         if !is_adopted {
             return warn("no trusted key vouches for it");
         }
-        let Some(known) = self.cached(Verification::Span).await else { return false };
+        let Some(known) = self.cached().await else { return false };
         self.warn_of(known.table());
         self.knowledge.keep(known);
         true
@@ -149,7 +150,7 @@ impl Layer {
             return Ok(false);
         }
         if self.knowledge.ask(Place::Cache)
-            && let Some(known) = self.cached(least).await
+            && let Some(known) = self.cached().await
         {
             self.warn_of(known.table());
             self.knowledge.keep(known);
@@ -191,8 +192,8 @@ impl Layer {
         }
     }
 
-    /// What the cache knows of the layer.
-    pub(super) async fn cached(&self, least: Verification) -> Option<Known> {
+    /// What the cache knows of the layer, if only in part: what goes on from there comes to the proof of all.
+    pub(super) async fn cached(&self) -> Option<Known> {
         let cache = self.knowledge.cache.clone()?;
         let (expected, size) = (self.expected(), self.size());
         let digest = expected.digest.clone()?;
@@ -212,7 +213,6 @@ impl Layer {
             }
         };
         match tokio::task::spawn_blocking(read).await.ok()?? {
-            Ok(Known::Partly(_)) if least > Verification::None => None,
             Ok(known) => Some(known),
             Err(error) => {
                 let name = &self.name;
@@ -227,11 +227,15 @@ impl Layer {
     pub(crate) fn unfinished(&self) -> Option<(LayerTable, Spans)> {
         let Known::Partly(toc) = self.known() else { return None };
         let ContentMap::Spans(spans) = &toc.content else { return None };
-        if !self.expected().can_resume(spans.resume.as_ref()?) {
+        let resume = spans.resume.as_ref()?;
+        // That a window lacks nothing shows when what is unpacked with it is hashed.
+        let is_proved = spans.encoding != Encoding::Gzip || self.diff_id.is_some();
+        if !is_proved || !self.expected().can_resume(resume) {
             return None;
         }
+        let table = toc.entries.until(resume.next_header)?;
         let spans = spans.copied_into(Box::new(WindowSpool::new())).ok()?;
-        Some((toc.entries.clone(), spans))
+        Some((table, spans))
     }
 
     /// How to read content by what is known of the layer, if that tells where content lies.

@@ -80,7 +80,7 @@ impl Layer {
         if least > Verification::Span || !self.knowledge.ask(Place::Cache) {
             return;
         }
-        if let Some(known) = self.cached(least).await {
+        if let Some(known) = self.cached().await {
             self.knowledge.keep(known);
         }
     }

@@ -180,6 +180,22 @@ impl LayerTable {
         entries
     }
 
+    /// The same without entries whose headers begin at a place or behind it: nothing of the table comes from there. Nothing where
+    /// entries have replaced others, or were given other paths: what was before is not known any more.
+    pub(crate) fn until(&self, place: Uncompressed) -> Option<Self> {
+        if self.warnings().count() > 0 {
+            return None;
+        }
+        let mut table = Self::new();
+        for record in self.in_tar_order() {
+            if self.header_offset(record) >= place {
+                break;
+            }
+            table.insert(&self.entry(record)).ok()?;
+        }
+        Some(table)
+    }
+
     /// How many entries `in_tar_order` has.
     pub(crate) fn entry_count(&self) -> u64 {
         self.entries().count() as u64

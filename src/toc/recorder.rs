@@ -12,7 +12,7 @@ use bytes::{Buf as _, Bytes};
 
 use super::{
     leaves::LeafHasher,
-    spans::{Span, Spans, Start, WindowRange, WindowStore, leaf_count},
+    spans::{Span, Spans, Start, WindowRange, WindowStore},
 };
 use crate::{
     decompress::{
@@ -175,10 +175,8 @@ impl Recorder {
     ) -> io::Result<Spans> {
         self.end(end);
         let mut spans = self.into_spans(encoding, end)?;
-        let keep = spans.spans.partition_point(|span| span.at.uncompressed <= next_header).max(1);
-        spans.spans.truncate(keep);
-        let closed = (0..keep.saturating_sub(1)).map(|index| leaf_count(&spans.compressed_range(index)));
-        spans.leaves.truncate(usize::try_from(closed.sum::<u64>()).unwrap_or(usize::MAX));
+        let keep = spans.spans.partition_point(|span| span.at.uncompressed <= next_header);
+        spans.reopen(keep.saturating_sub(1));
         Ok(spans)
     }
 

@@ -64,6 +64,15 @@ impl Spans {
         start..next.map_or(self.end.compressed, |span| span.at.compressed).max(start)
     }
 
+    /// Drops what comes after the start of a span, which becomes the last one, and open.
+    pub(crate) fn reopen(&mut self, last: usize) {
+        self.spans.truncate(last.saturating_add(1));
+        let closed =
+            (0..self.spans.len().saturating_sub(1)).map(|index| leaf_count(&self.compressed_range(index)));
+        let closed = closed.sum::<u64>();
+        self.leaves.truncate(usize::try_from(closed).unwrap_or(usize::MAX));
+    }
+
     /// Where decoding can begin with a span, its window unpacked.
     ///
     /// # Errors
@@ -151,7 +160,8 @@ pub(crate) trait WindowStore: fmt::Debug + Send + Sync {
 /// How a pass that stopped early goes on from the start of the last span.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Resume {
-    /// Where the first entry begins that is not in the table.
+    /// Where the first entry begins that was not decoded when the last span began. The table may have more of them: they come from
+    /// bytes that were not hashed yet.
     pub(crate) next_header: Uncompressed,
     /// The saved state of the blob's digest at the start of the last span, where it is being computed.
     pub(crate) blob: Option<Vec<u8>>,

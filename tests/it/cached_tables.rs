@@ -230,3 +230,63 @@ fn what_a_run_left_of_bytes_that_were_wrong_is_read_once_more() {
         assert_eq!((ran.stdout.as_slice(), &ran.report["verified"]), (&b"first\n"[..], &"span".into()));
     }
 }
+
+#[test]
+fn entries_of_bytes_that_were_wrong_do_not_outlive_the_proof_of_the_rest() {
+    let (first, second) = ("first", "ghrst");
+    for compression in [Compression::None, Compression::Gzip] {
+        let registry = DockerRegistry::open();
+        // Behind a place to go on from; the name can be changed without its header's checksum.
+        let tar = |name: &str| {
+            let tar = Tar::new().file("noise", Noise::new(3).bytes(BIG)).file("before", "");
+            tar.file(name, "1\n").file("asked", "2\n").file("rest", Noise::new(4).bytes(BIG)).finish()
+        };
+        let layers = [first, second].map(|name| Layer::new(&tar(name), compression));
+        let layout = Layout::of(&Image::new().layer(layers[0].clone()));
+        push(&layout, "latest", &format!("{}/one:1", registry.host()), Trust::Plain);
+        let recorder = Recorder::before(&registry.host());
+        let (folder, big) = (tools::temporary_folder(), Vec::new());
+        let fixture = Fixture { registry, recorder, layer: layers[0].clone(), big, folder };
+        let file = fixture.registry.blob_file(&fixture.layer.digest());
+        assert_eq!(layers[0].blob.len(), layers[1].blob.len(), "{compression:?}");
+        fs::write(&file, &layers[1].blob).unwrap();
+        fixture.run(&["carve", "IMAGE", "/asked"]).done();
+        assert_eq!(fixture.complete(), [false]);
+        fs::write(&file, &layers[0].blob).unwrap();
+        fixture.run(&["carve", "IMAGE", "/not/there"]).failed(3);
+        assert_eq!(fixture.complete(), [true]);
+        let listed = fixture.run(&["peek", "IMAGE", "--all", "--json"]).done();
+        assert_eq!(listed.report["verified"], "span");
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        assert!(listed.contains(first) && !listed.contains(second), "{compression:?}: {listed}");
+    }
+}
+
+#[test]
+fn a_run_that_verifies_goes_on_where_one_stopped() {
+    for compression in [Compression::Gzip, Compression::None, Compression::Pigz] {
+        let fixture = Fixture::new(compression);
+        fixture.run(&["carve", "IMAGE", "/middle"]).done();
+        assert_eq!(fixture.complete(), [false], "{compression:?}");
+        // Behind the place to go on from.
+        let ran = fixture.run(&["carve", "IMAGE", "/last", "--verify"]).done();
+        assert_eq!((ran.stdout.as_slice(), &ran.report["verified"]), (&b"last\n"[..], &"blob".into()));
+        let (fetched, size) =
+            (ran.report["bytes_fetched"].as_u64().unwrap(), fixture.layer.blob.len() as u64);
+        assert!(fetched < size * 3 / 4, "{compression:?}: {fetched} of {size}");
+        assert_eq!(fixture.complete(), [true], "{compression:?}");
+        // Before it: all the rest is hashed first, and then what was hashed before is read by its spans.
+        let fixture = Fixture::new(compression);
+        fixture.run(&["carve", "IMAGE", "/middle"]).done();
+        let ran = fixture.run(&["carve", "IMAGE", "/first", "--verify"]).done();
+        assert_eq!((ran.stdout.as_slice(), &ran.report["verified"]), (&b"first\n"[..], &"span".into()));
+        let fetched = ran.report["bytes_fetched"].as_u64().unwrap();
+        assert!(fetched < size, "{compression:?}: {fetched} of {size}");
+        // Whoever wants the whole blob hashed at once gets that.
+        let fixture = Fixture::new(compression);
+        fixture.run(&["carve", "IMAGE", "/middle"]).done();
+        let ran = fixture.run(&["carve", "IMAGE", "/first", "--verify=blob"]).done();
+        assert_eq!((ran.stdout.as_slice(), &ran.report["verified"]), (&b"first\n"[..], &"blob".into()));
+        assert!(ran.report["bytes_fetched"].as_u64() >= Some(size), "{compression:?}");
+    }
+}

@@ -66,8 +66,7 @@ impl Header {
         }
         if let ContentMap::Spans(spans) = &toc.content {
             // A table of part of a layer may know of content that was not read any more.
-            let read = spans.resume.as_ref().map_or(spans.end.uncompressed, |resume| resume.next_header);
-            if toc.entries.content_end() > read {
+            if spans.resume.is_none() && toc.entries.content_end() > spans.end.uncompressed {
                 return Err("content beyond the end of the layer");
             }
         }
