@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Kind},
     oci::digest::Digest,
     offset::{Compressed, Position, Uncompressed},
-    tar::entry::Entry,
+    tar::{Decoder, Event, entry::Entry},
     toc::{
         ContentMap, LayerToc,
         entries::LayerTable,
@@ -122,6 +122,28 @@ impl TableOfContents {
         let entries = &self.0.entries;
         entries.in_tar_order().into_iter().map(|record| entries.path(record)).collect()
     }
+}
+
+/// Decodes a tar that comes in pieces of `piece` bytes; returns how many entries it has.
+///
+/// # Errors
+///
+/// When it is corrupt.
+///
+/// ```
+/// assert_eq!(layerslayer::internals::tar_entries(&[0; 1024], 256 << 10)?, 0);
+/// # Ok::<(), layerslayer::Error>(())
+/// ```
+pub fn tar_entries(tar: &[u8], piece: usize) -> Result<usize, Error> {
+    let mut decoder = Decoder::new();
+    let mut entries = 0;
+    for mut piece in tar.chunks(piece.max(1)) {
+        while let Some(event) = decoder.decode(&mut piece)? {
+            entries += usize::from(matches!(event, Event::Entry(_)));
+        }
+    }
+    decoder.finish()?;
+    Ok(entries)
 }
 
 fn spans(unpacked: u64) -> Result<Spans, Error> {

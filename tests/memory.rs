@@ -17,7 +17,7 @@ use std::{
 };
 
 use flate2::{Compression, write::GzEncoder};
-use layerslayer::{Client, Image};
+use layerslayer::{Cache, CacheOptions, Client, Image};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -33,6 +33,16 @@ const PASS_BYTES: usize = 10 << 20;
 
 /// What a reader may leave waiting of a large file, and what is held back of its start, over [`PASS_BYTES`].
 const FILE_BYTES: usize = 6 << 20;
+
+/// What recording a pass takes over [`PASS_BYTES`]: pieces on their way to the thread that does it, those held until it is decided
+/// where a span begins, the windows that are kept in memory, and the table as it is written.
+const RECORDING_BYTES: usize = 10 << 20;
+
+/// What is known of each MiB unpacked: a span, digests of its leaves, and where reads may end.
+const SPAN_BYTES: usize = 4 << 10;
+
+/// What reading by a table takes over the table: the stored one as it is read, with its windows.
+const STORED_BYTES: usize = 2 << 20;
 
 #[global_allocator]
 static METER: Meter = Meter;
@@ -95,9 +105,13 @@ struct Taken {
 
 /// Runs a question about the image in `folder` and drops its answer.
 fn measured<T>(folder: &Path, question: impl AsyncFnOnce(&Image) -> T) -> Taken {
+    measured_by(&Client::builder().build().unwrap(), folder, question)
+}
+
+/// The same with a client of its own.
+fn measured_by<T>(client: &Client, folder: &Path, question: impl AsyncFnOnce(&Image) -> T) -> Taken {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
-        let client = Client::builder().build().unwrap();
         let reference = format!("oci:{}", folder.display()).parse().unwrap();
         let image = client.image(&reference, &"linux/amd64".parse().unwrap()).await.unwrap();
         let before = CURRENT.load(Relaxed);
@@ -308,5 +322,36 @@ fn memory_does_not_grow_with_content() {
         assert!(file.peak <= PASS_BYTES + FILE_BYTES, "carve took {file:?} of {size} bytes");
         assert!(rootfs.peak <= PASS_BYTES + TABLE_BYTES, "rootfs took {rootfs:?} of {size} bytes");
         assert!(listing.peak <= PASS_BYTES, "entries took {listing:?} of {size} bytes");
+    }
+}
+
+#[test]
+fn recording_and_reading_by_a_table_take_no_more_for_larger_layers() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    for (times, compressed) in [(1, true), (8, true), (2, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        content(folder.path(), times, compressed);
+        let cache = Cache::open(&CacheOptions::new(folder.path().join("cache"))).unwrap();
+        let client = Client::builder().cache(cache.clone()).build().unwrap();
+        let spans = usize::try_from(times).unwrap() * (CONTENT >> 20) * SPAN_BYTES;
+        let recorded = measured_by(&client, folder.path(), async |image| {
+            assert!(image.layer(0).unwrap().build_toc().await.unwrap().is_new);
+        });
+        cache.finish_writes();
+        let bound = PASS_BYTES + TABLE_BYTES + RECORDING_BYTES + spans;
+        assert!(
+            recorded.peak <= bound,
+            "recording took {recorded:?} of {times} times 64 MiB, more than {bound}"
+        );
+
+        let size = CONTENT as u64 * times;
+        let small =
+            measured_by(&client, folder.path(), async |image| assert_eq!(carve(image, "small").await, 0));
+        let file = measured_by(&client, folder.path(), async |image| {
+            assert_eq!(carve(image, "content").await, size)
+        });
+        let bound = PASS_BYTES + TABLE_BYTES + STORED_BYTES + spans;
+        assert!(small.peak <= bound, "an empty file took {small:?} of {size} bytes, more than {bound}");
+        assert!(file.peak <= bound + FILE_BYTES, "a file took {file:?} of {size} bytes, more than {bound}");
     }
 }

@@ -61,9 +61,9 @@ pub(crate) enum Hardlink<'a> {
 /// The entries of one layer.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerTable {
-    records: Pieces<Record>,
+    records: Pieces<Record, RECORDS>,
     /// Names and link targets.
-    names: Pieces<u8>,
+    names: Pieces<u8, TEXT_BYTES>,
     owners: Owners,
     rare: HashMap<u32, Box<Rare>>,
     /// Bytes of `owners` and `rare`: they count against the cap on names.
@@ -91,11 +91,11 @@ impl LayerTable {
     }
 
     fn limited(most_records: usize, most_bytes: u64) -> Self {
-        let mut records = Pieces::new(RECORDS);
+        let mut records = Pieces::new();
         records.push(Record::implied(ROOT, (0, 0)));
         Self {
             records,
-            names: Pieces::new(TEXT_BYTES),
+            names: Pieces::new(),
             owners: Owners::new(),
             rare: HashMap::new(),
             side_bytes: 0,

@@ -132,6 +132,18 @@ fn a_second_file_of_a_layer_is_a_head_and_one_range() {
 }
 
 #[test]
+fn by_digest_a_second_file_of_a_layer_is_one_range_and_nothing_else() {
+    let fixture = Fixture::new(Compression::Gzip);
+    let ran = fixture.run(&["peek", "IMAGE", "--all"]).done();
+    let image = format!("{}/one@{}", fixture.recorder.host(), ran.report["digest"].as_str().unwrap());
+    let (ran, asked) = fixture.asked(&["carve", &image, "/last"]);
+    assert_eq!(ran.stdout, b"last\n");
+    assert_eq!(short(&asked), ["GET blob range 206"]);
+    assert!(asked[0].target.ends_with(&fixture.layer.digest()), "{}", asked[0].target);
+    assert_eq!(&ran.report["requests"], 1);
+}
+
+#[test]
 fn a_listing_of_a_layer_that_was_read_before_reads_no_byte_of_it() {
     let fixture = Fixture::new(Compression::Gzip);
     for view in ["--all", "--rootfs"] {

@@ -11,7 +11,8 @@
 use std::borrow::Cow;
 
 use super::{
-    Index, LayerTable, ROOT, components, names::Key, pieces::Pieces, record::*, warnings::WarningKind,
+    Index, LayerTable, RECORDS, ROOT, TEXT_BYTES, components, names::Key, pieces::Pieces, record::*,
+    warnings::WarningKind,
 };
 use crate::{
     limits,
@@ -319,7 +320,7 @@ fn is_fresh(kind: EntryKind) -> bool {
     !matches!(kind, EntryKind::Directory | EntryKind::Whiteout)
 }
 
-fn key_of<'a>(records: &Pieces<Record>, names: &'a Pieces<u8>, record: u32) -> Key<'a> {
+fn key_of<'a>(records: &Pieces<Record, RECORDS>, names: &'a Pieces<u8, TEXT_BYTES>, record: u32) -> Key<'a> {
     let Some(record) = records.get(record as usize) else { return (NONE, &[], false) };
     let name = names.together(record.name_start as usize, record.name_length.into()).unwrap_or_default();
     (record.parent, name, record.kind == EntryKind::Whiteout)

@@ -1,31 +1,30 @@
 //! Vectors that grow piece by piece: no copy when they grow, and never more than one piece of room to spare.
 
-/// Items in order. The first piece grows by doubling, so that a small list stays small; all have the same capacity when full.
+/// Items in order. The first piece grows by doubling, so that a small list stays small; when full, all have `CAPACITY` items: a
+/// constant, as an index is divided by it at every access.
 #[derive(Clone, Debug)]
-pub(super) struct Pieces<T> {
+pub(super) struct Pieces<T, const CAPACITY: usize> {
     pieces: Vec<Vec<T>>,
-    /// Items in a full piece.
-    capacity: usize,
 }
 
-impl<T> Pieces<T> {
-    /// An empty list in pieces of `capacity` items.
-    pub(super) fn new(capacity: usize) -> Self {
-        Self { pieces: Vec::new(), capacity }
+impl<T, const CAPACITY: usize> Pieces<T, CAPACITY> {
+    /// An empty list.
+    pub(super) fn new() -> Self {
+        Self { pieces: Vec::new() }
     }
 
     /// The index after the last item. Where items were added side by side, indexes may have been skipped.
     pub(super) fn len(&self) -> usize {
-        let full = self.pieces.len().saturating_sub(1) * self.capacity;
+        let full = self.pieces.len().saturating_sub(1) * CAPACITY;
         full + self.pieces.last().map_or(0, Vec::len)
     }
 
     pub(super) fn get(&self, index: usize) -> Option<&T> {
-        self.pieces.get(index / self.capacity)?.get(index % self.capacity)
+        self.pieces.get(index / CAPACITY)?.get(index % CAPACITY)
     }
 
     pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut T> {
-        self.pieces.get_mut(index / self.capacity)?.get_mut(index % self.capacity)
+        self.pieces.get_mut(index / CAPACITY)?.get_mut(index % CAPACITY)
     }
 
     /// Adds one item at index `len`.
@@ -43,23 +42,23 @@ impl<T> Pieces<T> {
 
     /// The last piece, with room for `more` items; `None` if no piece has that much.
     fn room(&mut self, more: usize) -> Option<&mut Vec<T>> {
-        if more > self.capacity {
+        if more > CAPACITY {
             return None;
         }
-        if self.pieces.last().is_none_or(|last| last.len() + more > self.capacity) {
+        if self.pieces.last().is_none_or(|last| last.len() + more > CAPACITY) {
             let first = self.pieces.is_empty();
-            self.pieces.push(if first { Vec::new() } else { Vec::with_capacity(self.capacity) });
+            self.pieces.push(if first { Vec::new() } else { Vec::with_capacity(CAPACITY) });
         }
         let last = self.pieces.last_mut()?;
         if last.len() + more > last.capacity() {
-            let doubled = (last.len() + more).next_power_of_two().clamp(more, self.capacity);
+            let doubled = (last.len() + more).next_power_of_two().clamp(more, CAPACITY);
             last.reserve_exact(doubled - last.len());
         }
         Some(last)
     }
 }
 
-impl<T: Copy> Pieces<T> {
+impl<T: Copy, const CAPACITY: usize> Pieces<T, CAPACITY> {
     /// Adds items side by side; returns the index of the first. `None` if there are more than a piece takes.
     pub(super) fn extend_together(&mut self, items: &[T]) -> Option<usize> {
         self.room(items.len())?.extend_from_slice(items);
@@ -68,8 +67,8 @@ impl<T: Copy> Pieces<T> {
 
     /// Items that were added side by side.
     pub(super) fn together(&self, start: usize, length: usize) -> Option<&[T]> {
-        let within = start % self.capacity;
-        self.pieces.get(start / self.capacity)?.get(within..within + length)
+        let within = start % CAPACITY;
+        self.pieces.get(start / CAPACITY)?.get(within..within + length)
     }
 }
 
@@ -79,7 +78,7 @@ mod tests {
 
     #[test]
     fn what_was_added_side_by_side_is_found_there() {
-        let mut pieces = Pieces::new(8);
+        let mut pieces = Pieces::<u8, 8>::new();
         let texts: [&[u8]; 6] = [b"abc", b"", b"defgh", b"i", b"jklmnopq", b"rst"];
         let starts: Vec<usize> = texts.iter().filter_map(|text| pieces.extend_together(text)).collect();
         assert_eq!(starts, [0, 3, 3, 8, 16, 24]);
@@ -92,7 +91,7 @@ mod tests {
 
     #[test]
     fn pushed_items_keep_their_index_across_pieces() {
-        let mut pieces = Pieces::new(4);
+        let mut pieces = Pieces::<usize, 4>::new();
         for number in 0..11 {
             assert_eq!(pieces.len(), number);
             pieces.push(number);

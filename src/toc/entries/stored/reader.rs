@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io};
 
 use super::{
     super::{
-        Index, LayerTable, RECORDS as PIECE, ROOT, TEXT_BYTES,
+        Index, LayerTable, ROOT,
         names::NameIndex,
         pieces::Pieces,
         record::{NONE, OPAQUE, Owner, Owners, RARE, REPLACED, Rare, Record},
@@ -43,8 +43,8 @@ impl LayerTable {
         let owners = load_owners(section)?;
         let mut loader = Loader {
             table: Self {
-                records: Pieces::new(PIECE),
-                names: Pieces::new(TEXT_BYTES),
+                records: Pieces::new(),
+                names: Pieces::new(),
                 owners,
                 rare: Default::default(),
                 side_bytes: facts.side_bytes,
