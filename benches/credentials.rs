@@ -1,41 +1,155 @@
-//! What a credential costs: from each local store, and a token in memory beside it.
+//! What a credential costs: from each local store, a token in memory beside it, and a whole login at a registry next door.
 //!
-//! With `DBUS_SESSION_BUS_ADDRESS` set, the keyring of that session is measured too: `dbus-run-session -- sh -c 'printf x |
-//! gnome-keyring-daemon --unlock --components=secrets; cargo bench --bench credentials'`.
+//! Runs in a home of its own, in a session with a keyring of its own where `dbus-run-session` and `gnome-keyring-daemon` are
+//! installed: no store of whoever runs it is touched. `cargo bench --bench credentials --features internals`.
 #![expect(clippy::print_stderr, reason = "what is left out is said")]
 
-use std::{hint::black_box, time::Duration};
+use std::{
+    env,
+    hint::black_box,
+    io::{BufRead as _, BufReader, Write as _},
+    net::{TcpListener, TcpStream},
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
 
 use criterion::Criterion;
 use layerslayer::{Credential, CredentialSources, RegistryKey, StoreKind};
 
+/// Set in the home of its own.
+const INSIDE: &str = "LAYERSLAYER_BENCH_HOME";
+
+/// Begins a keyring before the bench.
+const SESSION: &str =
+    r#"printf x | gnome-keyring-daemon --unlock --components=secrets >/dev/null 2>&1; exec "$0" "$@""#;
+
+const PASSPHRASE: &str = "open sesame";
+
 fn main() {
-    let mut criterion = Criterion::default().configure_from_args().measurement_time(Duration::from_secs(5));
-    let registry: RegistryKey = "registry.example:5000".parse().expect("a registry");
-    let sources = CredentialSources::new().ask_passphrase(|_| Ok(Some(String::from("open sesame").into())));
+    if env::var_os(INSIDE).is_none() {
+        return run_in_a_home();
+    }
+    let mut criterion = Criterion::default()
+        .configure_from_args()
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(4))
+        .sample_size(20);
+    tokens(&mut criterion);
+    stores(&mut criterion);
+    logins(&mut criterion);
+    criterion.final_summary();
+}
+
+/// Runs itself again, where it may do what it likes.
+fn run_in_a_home() {
+    let home = tempfile::tempdir().expect("a home");
+    let this = env::current_exe().expect("this program");
+    let mut command = match Command::new("dbus-run-session").arg("--version").stdout(Stdio::null()).status() {
+        Ok(_) => {
+            let mut command = Command::new("dbus-run-session");
+            command.args(["--", "sh", "-c", SESSION]).arg(this);
+            command
+        }
+        Err(error) => {
+            eprintln!("no keyring: dbus-run-session: {error}");
+            Command::new(this)
+        }
+    };
+    for name in ["XDG_CONFIG_HOME", "XDG_DATA_HOME", "DOCKER_CONFIG", "DBUS_SESSION_BUS_ADDRESS"] {
+        command.env_remove(name);
+    }
+    command.env("HOME", home.path()).env("XDG_RUNTIME_DIR", home.path()).env(INSIDE, "1");
+    let status = command.args(env::args_os().skip(1)).status().expect("it runs");
+    assert!(status.success(), "{status}");
+}
+
+/// A token that a session holds, as each request asks for it; and a credential that a client holds.
+fn tokens(criterion: &mut Criterion) {
     let credential = Credential::basic("alice", String::from("wonder:land").into());
-    criterion.bench_function("in memory", |bencher| bencher.iter(|| black_box(credential.clone())));
+    criterion
+        .bench_function("credential in memory", |bencher| bencher.iter(|| black_box(credential.clone())));
+    #[cfg(feature = "internals")]
+    {
+        let token = layerslayer::internals::HeldToken::new();
+        criterion.bench_function("token in memory", |bencher| {
+            bencher.iter(|| assert!(black_box(&token).is_good()));
+        });
+    }
+}
+
+/// A credential from each store: opened before, and from nothing.
+fn stores(criterion: &mut Criterion) {
+    let registry: RegistryKey = "registry.example:5000".parse().expect("a registry");
+    let sources = || CredentialSources::new().ask_passphrase(|_| Ok(Some(String::from(PASSPHRASE).into())));
+    let credential = Credential::basic("alice", String::from("wonder:land").into());
     for kind in [StoreKind::Plaintext, StoreKind::File, StoreKind::DockerConfig, StoreKind::Keyring] {
-        let store = sources.store(kind).expect("a store");
+        let store = sources().store(kind).expect("a store");
         if let Err(error) = store.store(&registry, &credential) {
             eprintln!("{kind}: left out: {error}");
             continue;
         }
-        let opened = format!("{kind}, opened before");
-        criterion.bench_function(&opened, |bencher| {
+        criterion.bench_function(&format!("{kind}, opened before"), |bencher| {
             bencher.iter(|| black_box(store.retrieve(&registry, credential.kind()).expect("it is there")));
         });
-        if kind == StoreKind::File {
-            criterion.bench_function("file, with its passphrase", |bencher| {
-                bencher.iter(|| {
-                    let sources = CredentialSources::new()
-                        .ask_passphrase(|_| Ok(Some(String::from("open sesame").into())));
-                    let store = sources.store(kind).expect("a store");
-                    black_box(store.retrieve(&registry, credential.kind()).expect("it is there"))
-                });
+        criterion.bench_function(&format!("{kind}, from nothing"), |bencher| {
+            bencher.iter(|| {
+                let store = sources().store(kind).expect("a store");
+                black_box(store.retrieve(&registry, credential.kind()).expect("it is there"))
             });
-        }
+        });
         store.delete(&registry, credential.kind()).expect("it can be removed");
     }
-    criterion.final_summary();
+}
+
+/// The whole program, at a registry that takes no time.
+fn logins(criterion: &mut Criterion) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let host = listener.local_addr().expect("its address").to_string();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            thread::spawn(move || answer(&client));
+        }
+    });
+    for store in ["plaintext", "file", "keyring"] {
+        if store == "keyring" && env::var_os("DBUS_SESSION_BUS_ADDRESS").is_none() {
+            continue;
+        }
+        criterion.bench_function(&format!("login, {store}"), |bencher| {
+            bencher.iter(|| log_in(&host, store));
+        });
+    }
+}
+
+fn log_in(host: &str, store: &str) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_layerslayer"));
+    command.args(["login", host, "--username", "alice", "--password-stdin", "--quiet", "--store", store]);
+    command.env("LAYERSLAYER_PASSPHRASE", PASSPHRASE).stdin(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("the program");
+    child.stdin.take().expect("its input").write_all(b"wonder:land").expect("it reads");
+    assert!(child.wait().expect("it ends").success());
+}
+
+/// Asks for a password, and takes any.
+fn answer(client: &TcpStream) {
+    let mut reader = BufReader::new(client);
+    loop {
+        let (mut line, mut knows) = (String::new(), false);
+        while line != "\r\n" {
+            line.clear();
+            if reader.read_line(&mut line).is_ok_and(|read| read > 0) {
+                knows |= line.to_ascii_lowercase().starts_with("authorization:");
+            } else {
+                return;
+            }
+        }
+        let head = match knows {
+            true => "200 OK",
+            false => "401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"bench\"",
+        };
+        let text = format!("HTTP/1.1 {head}\r\nContent-Length: 0\r\n\r\n");
+        if { client }.write_all(text.as_bytes()).is_err() {
+            return;
+        }
+    }
 }

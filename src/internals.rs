@@ -6,6 +6,7 @@ mod recording;
 use bytes::Bytes;
 
 pub use self::recording::{Recording, checkpoints, unpack};
+pub use crate::registry::held::HeldToken;
 use crate::{
     decompress::Encoding,
     error::{Error, Kind},

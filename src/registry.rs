@@ -5,6 +5,8 @@ pub(crate) mod blob;
 mod challenge;
 pub(crate) mod device;
 pub(crate) mod error;
+#[cfg(feature = "internals")]
+pub(crate) mod held;
 pub(crate) mod http;
 mod redirect;
 mod response;

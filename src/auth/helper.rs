@@ -320,6 +320,31 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_credential_with_too_much_around_it_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let helper =
+            script(folder.path(), "echo '{\"Username\":\"me\",\"Secret\":\"x\"}'; yes '' | head -c 1048576");
+        assert!(helper.get("a.b").unwrap_err().to_string().contains("printed more than 1048576 bytes"));
+    }
+
+    #[test]
+    fn a_helper_is_not_shown_our_own_secrets() {
+        let folder = tempfile::tempdir().unwrap();
+        let helper = script(folder.path(), "env | grep -c '^LAYERSLAYER_[AP]' >\"$0.count\"; echo '{}'");
+        // Cargo sets none of these, so a copy of this test runs with them.
+        if std::env::var_os("LAYERSLAYER_PASSPHRASE").is_none() {
+            let mut copy = Command::new(std::env::current_exe().unwrap());
+            copy.args(["--exact", "auth::helper::tests::a_helper_is_not_shown_our_own_secrets"]);
+            copy.env("LAYERSLAYER_PASSPHRASE", "hush").env("LAYERSLAYER_AUTH_A_B", "me:hush");
+            assert!(copy.output().unwrap().status.success());
+            return;
+        }
+        helper.get("a.b").unwrap();
+        let count = fs::read_to_string(format!("{}.count", helper.program())).unwrap();
+        assert_eq!(count.trim(), "0");
+    }
+
+    #[test]
     fn a_helper_that_takes_too_long_is_ended() {
         let folder = tempfile::tempdir().unwrap();
         // Also one that leaves its output to a child, and one that closes it and stays.

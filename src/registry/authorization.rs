@@ -137,6 +137,14 @@ pub(super) enum Turn<'a> {
     Ours { guard: tokio::sync::MutexGuard<'a, ()>, challenges: Vec<Challenge>, peer: Option<AddressClass> },
 }
 
+#[cfg(feature = "internals")]
+impl Plan {
+    /// One for a session that has nothing yet.
+    pub(super) fn first() -> Self {
+        Self { seen: 0, from: None, spare: None }
+    }
+}
+
 impl Authority {
     pub(super) fn new(credential: Option<Credential>) -> Self {
         Self { credential, state: Mutex::default(), flight: tokio::sync::Mutex::default() }

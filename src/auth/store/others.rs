@@ -297,14 +297,15 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let docker = file(&folder, Style::Docker);
         fs::create_dir(folder.path().join("theirs")).unwrap();
-        let before = "{\n\t\"z\": 1,\n\t\"auths\": {\n\t\t\"b\": {\n\t\t\t\"email\": \"x\",\n\t\t\t\"auth\": \"YTox\"\n\t\t},\n\t\t\
-                      \"https://a/v1/\": {\n\t\t\t\"auth\": \"YTox\"\n\t\t},\n\t\t\"c\": {}\n\t},\n\t\"a\": [\n\t\tnull\n\t]\n}\n";
+        let before = "{\n\t\"z\": 1,\n\t\"auths\": {\n\t\t\"https://a/v1/\": {\n\t\t\t\"auth\": \"YTox\"\n\t\t},\n\t\t\"b\": \
+                      {\n\t\t\t\"auth\": \"YTox\",\n\t\t\t\"email\": \"x\",\n\t\t\t\"note\": 1\n\t\t},\n\t\t\"c\": {}\n\t},\n\t\"a\": \
+                      [\n\t\tnull\n\t]\n}\n";
         fs::write(&docker.path, before).unwrap();
         assert!(docker.delete(&key("a"), CredentialKind::Password).unwrap());
         assert!(docker.delete(&key("b"), CredentialKind::Password).unwrap());
         assert!(!docker.delete(&key("c"), CredentialKind::Password).unwrap());
-        let expected = "{\n\t\"z\": 1,\n\t\"auths\": {\n\t\t\"b\": {\n\t\t\t\"email\": \"x\"\n\t\t},\n\t\t\"c\": {}\n\t},\n\t\"a\": \
-                        [\n\t\tnull\n\t]\n}\n";
+        let expected = "{\n\t\"z\": 1,\n\t\"auths\": {\n\t\t\"b\": {\n\t\t\t\"email\": \"x\",\n\t\t\t\"note\": 1\n\t\t},\n\t\t\"c\": \
+                        {}\n\t},\n\t\"a\": [\n\t\tnull\n\t]\n}\n";
         assert_eq!(text(&docker), expected);
         // Storing replaces what goes by another name of the same registry.
         docker.store(&key("b"), &login("me", "2")).unwrap();
