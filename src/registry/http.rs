@@ -55,6 +55,8 @@ const IDLE_CONNECTIONS_PER_HOST: usize = 16;
 /// Shared connections and settings.
 pub(crate) struct Http {
     pub(super) plain_http: bool,
+    /// Whether certificates were given besides the platform's.
+    pub(super) has_authorities: bool,
     pub(super) retry_base: Duration,
     pub(super) clock: Clock,
     pub(super) token_deadline: Duration,
@@ -257,6 +259,7 @@ impl HttpBuilder {
         let (matcher, proxied) = self.proxies(self.client(&tls)).map_err(failed)?;
         Ok(Arc::new(Http {
             plain_http: self.plain_http,
+            has_authorities: !self.ca_files.is_empty(),
             retry_base: self.retry_base,
             clock: self.clock,
             token_deadline: self.token_deadline,

@@ -2,7 +2,7 @@
 //! finds the link full.
 //!
 //! ```text
-//! decoded ──────▶│      allowed ahead: ¼ of it and 576 KiB     │
+//! decoded ──────▶│      allowed ahead: ¼ of it and 704 KiB     │
 //! [ first: 128 KiB ][ range, being read ][ range, under way    ]
 //! ```
 //!
@@ -30,7 +30,7 @@ use crate::offset::Compressed;
 const FIRST_BYTES: u64 = 128 << 10;
 
 /// How far requests may be ahead of what was decoded, in bytes; a quarter of what was decoded comes on top.
-const AHEAD_BYTES: u64 = 576 << 10;
+const AHEAD_BYTES: u64 = 704 << 10;
 
 /// Most that requests are ahead, in bytes.
 const MOST_AHEAD_BYTES: u64 = 64 << 20;
@@ -39,7 +39,7 @@ const MOST_AHEAD_BYTES: u64 = 64 << 20;
 const SHORTEST_BYTES: u64 = 192 << 10;
 
 /// From here on two ranges fill any link there is, in bytes ahead.
-const FEWER_BYTES: u64 = 4 << 20;
+const FEWER_BYTES: u64 = 2 << 20;
 
 /// Ranges under way at a time, each on a connection of its own.
 const RANGES: usize = 4;
@@ -306,12 +306,10 @@ fn next(start: u64, decoded: u64, requested: u64, size: u64, whole: bool) -> Opt
     }
     let ahead = (decoded / 4 + AHEAD_BYTES).min(MOST_AHEAD_BYTES);
     let end = start.saturating_add(decoded).saturating_add(ahead).min(size);
-    // Small parts of what may be ahead, so that the link stays full while one of them is awaited.
-    let parts = if ahead > FEWER_BYTES { 2 } else { RANGES as u64 };
+    // Parts of what may be ahead, so that the link stays full while one of them is awaited; few, since each may need a connection.
+    let parts = if ahead > FEWER_BYTES { 2 } else { 3 };
     let worth = SHORTEST_BYTES.max(ahead / parts);
-    // Two at a time from the start: the second connection is being made while the first one brings its part.
-    let until = end.min(requested.saturating_add(SHORTEST_BYTES.max(ahead / 2)));
-    (end.saturating_sub(requested) >= worth || end == size && end > requested).then_some(requested..until)
+    (end.saturating_sub(requested) >= worth || end == size && end > requested).then_some(requested..end)
 }
 
 #[cfg(test)]
@@ -329,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stops_anywhere_has_asked_for_a_quarter_and_576_kib_too_much_at_most() {
+    fn a_reader_that_stops_anywhere_has_asked_for_a_quarter_and_704_kib_too_much_at_most() {
         let (mut requested, mut requests) = (0, 0);
         for decoded in (0..=SIZE).step_by(16 << 10) {
             while let Some(range) = next(0, decoded, requested, SIZE, false) {

@@ -387,7 +387,24 @@ impl Session {
             self.decide(origin.is_plain, &answer);
             return Ok(answer);
         }
-        let may_speak_tls = match self.transmit(outgoing(url.clone(), headers.clone())).await {
+        let mut secure = url.clone();
+        // Cannot fail between http and https; if it did, plain http would be tried again.
+        let _ = secure.set_scheme("https");
+        // Who brings certificates along means to use them.
+        let is_secure_first = self.http.has_authorities;
+        if is_secure_first {
+            match self.transmit(outgoing(secure.clone(), headers.clone())).await {
+                Ok(answer) => {
+                    self.decide(false, &answer);
+                    return Ok(answer);
+                }
+                Err(failure) if failure.kind == FailureKind::Certificate => {
+                    return Err(self.trouble(task, failure));
+                }
+                Err(_) => {}
+            }
+        }
+        let may_speak_tls = match self.transmit(outgoing(url, headers.clone())).await {
             Ok(mut answer) => {
                 if answer.status != StatusCode::BAD_REQUEST || !mentions_https(&answer.peek().await) {
                     self.decide(true, &answer);
@@ -398,9 +415,9 @@ impl Session {
             Err(failure) if failure.kind == FailureKind::Interrupted => failure,
             Err(failure) => return Err(self.trouble(task, failure)),
         };
-        let mut secure = url;
-        // Cannot fail between http and https; if it did, plain http would be tried again.
-        let _ = secure.set_scheme("https");
+        if is_secure_first {
+            return Err(self.silent(self.trouble(task, may_speak_tls)));
+        }
         match self.transmit(outgoing(secure, headers)).await {
             Ok(answer) => {
                 self.decide(false, &answer);

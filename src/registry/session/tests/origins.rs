@@ -13,16 +13,34 @@ fn serve(request: &Request) -> Reply {
 }
 
 #[tokio::test]
-async fn on_this_machine_plain_http_is_tried_first_and_then_https() {
+async fn on_this_machine_https_is_tried_first_where_certificates_were_given() {
     for on_plain in [OnPlain::Alert, OnPlain::Explain] {
         let server = ScriptedRegistry::start_tls("127.0.0.1", Certificate::Signed, on_plain, serve);
         let session = session_with(builder().ca_files(vec![AUTHORITY.into()]), &server, None);
         for _ in 0..2 {
             assert_eq!(read(&session, b"content", 0..7).await.unwrap(), b"content");
         }
-        // What it turned out to be is remembered: one request in plain http, two in https.
-        assert_eq!(session.requests(), 3);
-        assert_eq!(server.requests().len(), 2);
+        assert_eq!((session.requests(), server.requests().len()), (2, 2));
+    }
+    // A registry in plain http beside others that have certificates.
+    let server = ScriptedRegistry::start(serve);
+    let session = session_with(builder().ca_files(vec![AUTHORITY.into()]), &server, None);
+    for _ in 0..2 {
+        assert_eq!(read(&session, b"content", 0..7).await.unwrap(), b"content");
+    }
+    // What it turned out to be is remembered: one request in https, two in plain http.
+    assert_eq!((session.requests(), server.requests().len()), (3, 2));
+}
+
+#[tokio::test]
+async fn on_this_machine_plain_http_is_tried_first_and_then_https() {
+    for on_plain in [OnPlain::Alert, OnPlain::Explain] {
+        let server = ScriptedRegistry::start_tls("127.0.0.1", Certificate::Signed, on_plain, serve);
+        let session = session(&server);
+        let error = read(&session, b"content", 0..7).await.unwrap_err();
+        // That far it comes: nobody vouches for the certificate.
+        assert!(error.to_string().contains("--ca"), "{error}");
+        assert_eq!(session.requests(), 2);
     }
 }
 
