@@ -309,7 +309,9 @@ fn next(start: u64, decoded: u64, requested: u64, size: u64, whole: bool) -> Opt
     // Parts of what may be ahead, so that the link stays full while one of them is awaited; few, since each may need a connection.
     let parts = if ahead > FEWER_BYTES { 2 } else { 3 };
     let worth = SHORTEST_BYTES.max(ahead / parts);
-    (end.saturating_sub(requested) >= worth || end == size && end > requested).then_some(requested..end)
+    // The second range is cut so that a third goes out with it, for whose sake a connection is made before it is missed.
+    let until = if requested == start + first { end.min(requested + ahead * 5 / 8) } else { end };
+    (end.saturating_sub(requested) >= worth || end == size && end > requested).then_some(requested..until)
 }
 
 #[cfg(test)]
