@@ -2,6 +2,7 @@
 
 use std::{ffi::OsStr, io::Write as _, os::unix::ffi::OsStrExt as _, path::Path};
 
+use futures_util::FutureExt as _;
 use layerslayer::{CarveOptions, Collection, File, Image, Item, Outcome, Selection, Verification};
 
 use super::{
@@ -73,7 +74,9 @@ pub(crate) async fn run(
     let carve = Carve { arguments, console, image: &image, options, patterns };
     let result = carve.to(&destination, report).await;
     console.explain_requests(image.layers());
-    let facts = connect::facts(&client, &image, report).await;
+    let facts = connect::facts(&client, &image, report);
+    // What failed is not waited for any longer.
+    let facts = if result.is_ok() { Some(facts.await?) } else { facts.now_or_never().and_then(Result::ok) };
     report.read_by(&client);
     carve.conclude(result, facts)
 }
@@ -113,23 +116,20 @@ impl Carve<'_> {
         }
     }
 
-    /// Prints what `--json` asks for, and turns what failed into the exit.
-    fn conclude(
-        &self,
-        result: Result<Written, Failure>,
-        facts: Result<ImageFacts, Failure>,
-    ) -> Result<(), Failure> {
+    /// Prints what `--json` asks for, if the image is known, and turns what failed into the exit.
+    fn conclude(&self, result: Result<Written, Failure>, facts: Option<ImageFacts>) -> Result<(), Failure> {
+        let facts = facts.filter(|_| self.arguments.common.json);
         let written = match result {
             Ok(written) => written,
-            Err(failure) if self.arguments.common.json && !failure.messages.is_empty() => {
+            Err(failure) if facts.is_some() && !failure.messages.is_empty() => {
                 let mut asked = self.arguments.paths.iter().chain(&self.arguments.globs);
                 let path = asked.next().map_or(&b""[..], |path| path.as_bytes());
                 Written { items: Vec::new(), failures: vec![(path.to_vec(), failure)] }
             }
             Err(failure) => return Err(failure),
         };
-        if self.arguments.common.json {
-            self.print(&facts?, &written).map_err(|error| Failure::writing("stdout", &error))?;
+        if let Some(facts) = facts {
+            self.print(&facts, &written).map_err(|error| Failure::writing("stdout", &error))?;
         }
         Failure::all(written.failures.into_iter().map(|(_, failure)| failure).collect())
     }

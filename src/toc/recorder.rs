@@ -3,7 +3,8 @@
 //! ```text
 //! compressed ──▶ held ──▶ leaves        bytes are held from the first open candidate on: it may begin a span
 //! progress ────▶ decoded                32 KiB of output behind a candidate, its window is thinned and packed
-//! checkpoint ──▶ candidates ──▶ spans   in each MiB the one with the smaller window becomes a span, once the MiB is over
+//! checkpoint ──▶ candidates ──▶ spans   in each MiB the one with the smaller window becomes a span, once the MiB is over, or
+//!                                       the first if its window is small
 //! ```
 
 use std::{collections::VecDeque, fmt, io};
@@ -15,16 +16,16 @@ use super::{
     spans::{Span, Spans, Start, WindowRange, WindowStore},
 };
 use crate::{
-    decompress::{
-        CHECKPOINT_BYTES, Checkpoint, Encoding, Restart, WINDOW_BYTES,
-        window::{self, Thinner},
-    },
+    decompress::{CHECKPOINT_BYTES, Checkpoint, Encoding, Restart, WINDOW_BYTES, window::Thinner},
     limits,
     offset::{Position, Uncompressed},
 };
 
 /// Most compressed bytes that are looked at to thin a window.
 const FOLLOWING_BYTES: usize = 64 << 10;
+
+/// A window that takes no more is good enough: the next candidate of its MiB is not looked at. In bytes, packed.
+const CHEAP_BYTES: usize = 1 << 10;
 
 /// Compressed bytes decoded since the first open candidate, from which on it is decided with what is there.
 const HELD_BYTES: u64 = 512 << 10;
@@ -212,8 +213,14 @@ impl Recorder {
             self.decoded.compressed.0.saturating_sub(first.at.compressed.0) > HELD_BYTES
         });
         let forced = ended || overdue;
-        for index in 0..self.candidates.len() {
+        let mut index = 0;
+        while index < self.candidates.len() {
+            if self.has_cheaper(index) {
+                self.candidates.remove(index);
+                continue;
+            }
             self.pack(index, forced);
+            index += 1;
         }
         while let Some(first) = self.candidates.front() {
             let open = mib(first.at) >= mib(self.decoded) && !forced;
@@ -238,6 +245,15 @@ impl Recorder {
         self.hash_until(until.0);
     }
 
+    /// Whether an earlier candidate of the same MiB is good enough.
+    fn has_cheaper(&self, index: usize) -> bool {
+        let Some(candidate) = self.candidates.get(index) else { return false };
+        self.candidates.iter().take(index).any(|earlier| {
+            let is_packed = matches!(earlier.window, Window::Packed(_));
+            mib(earlier.at) == mib(candidate.at) && is_packed && earlier.cost() <= CHEAP_BYTES
+        })
+    }
+
     /// Thins and packs the window of a candidate, once what follows it is decoded.
     fn pack(&mut self, index: usize, forced: bool) {
         let Some(candidate) = self.candidates.get_mut(index) else { return };
@@ -252,7 +268,7 @@ impl Recorder {
         };
         copy_held(&self.held, self.held_start, candidate.at.compressed.0, &mut self.following);
         self.thinner.thin(bits, value, window, &self.following);
-        match window::encode(window) {
+        match self.thinner.pack(window) {
             Ok(packed) => candidate.window = Window::Packed(packed),
             Err(error) => {
                 candidate.window = Window::Packed(Vec::new());
