@@ -284,8 +284,8 @@ impl ImageConfig {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let client = layerslayer::Client::builder().build()?;
     /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
-    /// assert_eq!(image.config().created_by(2), Some("RUN rm /app/secret"));
-    /// assert_eq!(image.config().created_by(3), None);
+    /// assert_eq!(image.config().await?.created_by(2), Some("RUN rm /app/secret"));
+    /// assert_eq!(image.config().await?.created_by(3), None);
     /// # Ok(())
     /// # }
     /// ```
