@@ -14,11 +14,11 @@ use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
 use super::{
-    args::{TocBuildArguments, TocPushArguments},
+    args::{Common, TocBuildArguments, TocPushArguments},
     connect::{self, Connection},
     console::Console,
     exit::{Exit, Failure, chain},
-    output::{Listing as _, json::Json, text},
+    output::{Listing as _, facts::ImageFacts, json::Json, text},
     report::Report,
 };
 
@@ -40,6 +40,22 @@ pub(crate) fn main(output: &Path) -> ExitCode {
     }
 }
 
+/// Opens an image for a command that is nothing without the cache.
+async fn open(
+    image: &str,
+    common: &Common,
+    doing: &str,
+    console: &Console,
+    report: &mut Report,
+) -> Result<(Connection, ImageFacts), Failure> {
+    if common.no_cache {
+        return Err(Failure::usage(format!("{doing}: it makes no sense with --no-cache")));
+    }
+    let connection = connect::open(image, common, console, report).await?;
+    let facts = connect::facts(&connection.client, &connection.image, report).await?;
+    Ok((connection, facts))
+}
+
 /// Runs `toc build`.
 pub(crate) async fn build(
     arguments: &TocBuildArguments,
@@ -47,14 +63,8 @@ pub(crate) async fn build(
     report: &mut Report,
 ) -> Result<(), Failure> {
     let common = &arguments.common;
-    if common.no_cache {
-        return Err(Failure::usage(
-            "`toc build` keeps tables in the cache: it makes no sense with --no-cache",
-        ));
-    }
-    let Connection { client, image, writes: _writes } =
-        connect::open(&arguments.image, common, console, report).await?;
-    let facts = connect::facts(&client, &image, report).await?;
+    let (Connection { client, image, writes: _writes }, facts) =
+        open(&arguments.image, common, "`toc build` keeps tables in the cache", console, report).await?;
     let mut out = console.stdout()?;
     let unwritten = |error: io::Error| Failure::writing("stdout", &error);
     if common.json {
@@ -96,14 +106,8 @@ pub(crate) async fn push(
     report: &mut Report,
 ) -> Result<(), Failure> {
     let common = &arguments.common;
-    if common.no_cache {
-        return Err(Failure::usage(
-            "`toc push` takes tables from the cache: it makes no sense with --no-cache",
-        ));
-    }
-    let Connection { client, image, writes: _writes } =
-        connect::open(&arguments.image, common, console, report).await?;
-    let facts = connect::facts(&client, &image, report).await?;
+    let (Connection { client, image, writes: _writes }, facts) =
+        open(&arguments.image, common, "`toc push` takes tables from the cache", console, report).await?;
     let pushed = client.push_tocs(&image).await;
     report.read_by(&client);
     let pushed = pushed?;
