@@ -7,8 +7,11 @@ use std::{
     time::Duration,
 };
 
+use layerslayer::{Client, Platform, Progress, RequestTarget};
+
 use crate::support::{
     images::{Compression, Image, Layer, Layout, Tar, layout, noise},
+    inspect::block_on,
     program::Program,
     registry::{Reply, Request, ScriptedRegistry},
 };
@@ -28,11 +31,16 @@ impl Gate {
         Arc::new(Self { awaited: Mutex::new(digests.into_iter().collect()), opened: Condvar::new() })
     }
 
+    /// One thing less is awaited.
+    fn came(&self, what: &str) {
+        self.awaited.lock().unwrap().remove(what);
+        self.opened.notify_all();
+    }
+
     /// Whether all was asked for in time.
     fn pass(&self, digest: &str) -> bool {
-        let mut awaited = self.awaited.lock().unwrap();
-        awaited.remove(digest);
-        self.opened.notify_all();
+        self.came(digest);
+        let awaited = self.awaited.lock().unwrap();
         let is_shut = |awaited: &mut BTreeSet<String>| !awaited.is_empty();
         !self.opened.wait_timeout_while(awaited, PATIENCE, is_shut).unwrap().1.timed_out()
     }
@@ -105,6 +113,36 @@ fn nothing_is_answered_if_the_configuration_is_wrong_or_missing() {
             assert_eq!(ran.stdout, b"");
         }
     }
+}
+
+/// Opens a gate once the reading of a layer has ended.
+struct Reading(String, Arc<Gate>);
+
+impl Progress for Reading {
+    fn request(&self, request: &layerslayer::Request) {
+        if matches!(&request.target, RequestTarget::Blob(digest) if digest.to_string() == self.0) {
+            self.1.came("the layer's bytes");
+        }
+    }
+}
+
+#[test]
+fn what_a_layer_has_given_already_is_kept_back_until_the_configuration_is_there() {
+    let archive = Tar::new().file("f", "content").file("noise", noise(4 << 20)).finish();
+    let layout = Layout::of(&Image::of([archive]));
+    let manifest = manifest(&layout);
+    let config = digest(&manifest["config"]);
+    fs::write(layout.blob_file(&config), "{}").unwrap();
+    let gate = Gate::awaiting([config, "the layer's bytes".to_owned()]);
+    let server = serve(&layout, &gate);
+    let progress = Arc::new(Reading(digest(&manifest["layers"][0]), gate));
+    let client = Client::builder().progress(progress).build().unwrap();
+    let reference = format!("{}/app", server.host()).parse().unwrap();
+    block_on(async {
+        let image = client.image(&reference, &Platform::default()).await.unwrap();
+        let error = image.carve("f").await.unwrap_err();
+        assert!(error.is_corrupt(), "{error}");
+    });
 }
 
 #[test]
