@@ -1,6 +1,7 @@
 //! Our program beside its peers, through a link of settable round trip and bandwidth: bytes, requests and seconds.
 //!
 //! `make wan`, or `cargo bench --bench wan -- [--rounds N] [--rtt MILLISECONDS] [--mbit N] [--only TASK,…] [--write]`.
+//! `--serve` measures nothing: it says where the registries are, and waits until it is interrupted.
 //! What it builds (images, a registry's storage, peers) lies in `target/wan` and is built once. `--write` puts the tables into
 //! BENCHMARKS.md after every task, and leaves those of other tasks there.
 #![expect(clippy::print_stderr, clippy::print_stdout, reason = "the measurements are the output")]
@@ -34,7 +35,7 @@ mod tasks;
 mod tools;
 mod world;
 
-use self::{link::Shape, table::Table, world::World};
+use self::{link::Shape, programs::Transport, table::Table, world::World};
 
 type Task = fn(&World, &mut Table);
 
@@ -55,6 +56,7 @@ struct Options {
     round_trip: u64,
     mbit: f64,
     only: Vec<String>,
+    serve: bool,
     write: bool,
 }
 
@@ -66,6 +68,15 @@ fn main() {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder").join("wan");
     let file = root.join("BENCHMARKS.md");
     let world = World::start(&target, shape, options.rounds);
+    if options.serve {
+        for transport in [Transport::Http, Transport::Https] {
+            let host = world.host(transport);
+            println!("{}: {} (authority: {})", transport.name(), host.name, host.authority.display());
+        }
+        loop {
+            std::thread::park();
+        }
+    }
     let before = table::read(&file);
     let Options { rounds, round_trip, mbit, .. } = options;
     let (rounds, link) = (
@@ -136,7 +147,8 @@ fn section(world: &World, parts: &str) -> String {
 }
 
 fn options() -> Options {
-    let mut options = Options { rounds: 5, round_trip: 40, mbit: 200.0, only: Vec::new(), write: false };
+    let mut options =
+        Options { rounds: 5, round_trip: 40, mbit: 200.0, only: Vec::new(), serve: false, write: false };
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} needs a value"));
@@ -147,6 +159,7 @@ fn options() -> Options {
             "--only" => options.only = value().split(',').map(str::to_owned).collect(),
             "--rounds" => options.rounds = value().parse().expect("a number of rounds"),
             "--rtt" => options.round_trip = value().parse().expect("a number of milliseconds"),
+            "--serve" => options.serve = true,
             "--write" => options.write = true,
             _ => panic!("unknown argument {argument}"),
         }
