@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Plan,
-    hash::{Expected, Hashes},
+    hash::{Expected, Hashes, Mark},
     record::Recording,
     visit::{Attention, Visitor, Want},
 };
@@ -165,24 +165,13 @@ impl<V: Visitor> Decode<V> {
         let taken = piece.split_to(piece.len() - input.len());
         let checkpoint = self.decompressor.take_checkpoint();
         let goes_on = length > 0 || checkpoint.is_some();
-        if !taken.is_empty() {
-            if let Some(recording) = &self.recording {
-                recording.blob(taken.clone());
-            }
-            if let Some(hashes) = &self.hashes {
-                hashes.blob(taken);
-            }
+        let at = self.decompressor.position();
+        self.decode(&buffer, length)?;
+        let mark = checkpoint.is_some().then(|| (at, self.tar.next_header()));
+        if let Some(recording) = &mut self.recording {
+            recording.step(taken.clone(), at, checkpoint);
         }
-        self.unpacked(buffer, length)?;
-        if goes_on {
-            let at = self.decompressor.position();
-            if let Some(hashes) = self.hashes.as_ref().filter(|_| checkpoint.is_some()) {
-                hashes.mark(at, self.tar.next_header());
-            }
-            if let Some(recording) = &self.recording {
-                recording.progress(at, checkpoint);
-            }
-        }
+        self.hash(taken, buffer, length, mark);
         Ok(goes_on)
     }
 
@@ -191,8 +180,8 @@ impl<V: Visitor> Decode<V> {
         self.spare.take().or_else(recycled).unwrap_or_else(|| vec![0; BUFFER_BYTES])
     }
 
-    /// Gives unpacked bytes to the tar decoder, what it finds to the visitor, and the bytes to the hash thread.
-    fn unpacked(&mut self, buffer: Vec<u8>, length: usize) -> Result<(), Error> {
+    /// Gives unpacked bytes to the tar decoder, and what it finds to the visitor.
+    fn decode(&mut self, buffer: &[u8], length: usize) -> Result<(), Error> {
         let mut unpacked = buffer.get(..length).unwrap_or_default();
         let seen = usize::try_from(self.seen).unwrap_or(usize::MAX).min(length);
         self.seen -= seen as u64;
@@ -204,11 +193,16 @@ impl<V: Visitor> Decode<V> {
                 Err(error) => self.refuse(error)?,
             }
         }
-        self.spare = match &self.hashes {
-            Some(hashes) if length > 0 => hashes.unpacked(buffer, length, self.plain()),
-            _ => Some(buffer),
-        };
         Ok(())
+    }
+
+    /// Gives what was read and what came of it to the hash thread.
+    fn hash(&mut self, blob: Bytes, buffer: Vec<u8>, length: usize, mark: Option<Mark>) {
+        let plain = self.plain();
+        self.spare = match &self.hashes {
+            Some(hashes) => hashes.step(blob, (buffer, length), plain, mark),
+            None => Some(buffer),
+        };
     }
 
     /// Leaves out what is left of content that nobody wants, if that is worth it: the place to go on at.
@@ -239,7 +233,8 @@ impl<V: Visitor> Decode<V> {
         loop {
             let mut buffer = self.buffer();
             let length = self.decompressor.finish(&mut buffer)?;
-            self.unpacked(buffer, length)?;
+            self.decode(&buffer, length)?;
+            self.hash(Bytes::new(), buffer, length, None);
             if length == 0 {
                 break;
             }

@@ -15,8 +15,8 @@ use crate::{
     toc::spans::{Resume, Span},
 };
 
-/// Pieces waiting to be hashed; the decoder waits when there are more.
-const PIECES: usize = 8;
+/// Steps waiting to be hashed; the decoder waits when there are more.
+const STEPS: usize = 8;
 
 /// Marks that are kept: a pass that stops is taken up again at one of the last.
 const MARKS: usize = 16;
@@ -48,10 +48,20 @@ pub(crate) struct Hashes {
 }
 
 enum Input {
-    Blob(Bytes),
     DiffId(Option<Digest>),
-    Mark(Position, Option<Uncompressed>),
-    Unpacked(Vec<u8>, usize),
+    Step(Step),
+}
+
+/// A place in the layer, and where the first header begins that has not been decoded there.
+pub(super) type Mark = (Position, Option<Uncompressed>);
+
+/// What one step of the decoder has read and come to. One message for all of it: waking a thread costs more than hashing a little.
+struct Step {
+    blob: Bytes,
+    /// The buffer, and how much of it is filled.
+    unpacked: Option<(Vec<u8>, usize)>,
+    /// Where a pass may be taken up.
+    mark: Option<Mark>,
 }
 
 /// What the thread computes with.
@@ -59,11 +69,11 @@ struct Hashed {
     blob: Option<Hasher>,
     /// One for each algorithm that the DiffID may turn out to have.
     unpacked: Vec<Hasher>,
-    marks: VecDeque<Mark>,
+    marks: VecDeque<Marked>,
 }
 
 /// Both hashes as they were at a place.
-struct Mark {
+struct Marked {
     at: Position,
     /// Where the first header begins that had not been decoded then, if it lies at this place or behind.
     next_header: Option<Uncompressed>,
@@ -92,7 +102,7 @@ impl Expected {
 impl Hashes {
     /// Starts the thread, at the beginning of the blob or where an earlier pass stopped.
     pub(crate) fn spawn(expected: Expected, resume: Option<&Resume>) -> Result<Self, Error> {
-        let (sender, receiver) = sync_channel(PIECES);
+        let (sender, receiver) = sync_channel(STEPS);
         let (recycle, recycled) = channel();
         let hasher = |digest: &Option<Digest>, saved: Option<&Option<Vec<u8>>>| {
             let Some(algorithm) = digest.as_ref().map(Digest::algorithm) else { return Ok(None) };
@@ -118,37 +128,39 @@ impl Hashes {
         Ok(Self { expected, sender, recycled, thread })
     }
 
-    /// Takes the next piece of the blob.
-    pub(crate) fn blob(&self, piece: Bytes) {
-        if self.expected.digest.is_some() {
-            let _ = self.sender.send(Input::Blob(piece));
-        }
-    }
-
     /// Takes the DiffID that was awaited.
     pub(crate) fn diff_id(&mut self, diff_id: Option<Digest>) {
         self.expected.diff_id = DiffId::Told(diff_id.clone());
         let _ = self.sender.send(Input::DiffId(diff_id));
     }
 
-    /// Takes the next `length` unpacked bytes, with their buffer, which comes back at once where nothing needs hashing.
-    /// `plain`: they are the blob's own bytes.
-    pub(crate) fn unpacked(&self, buffer: Vec<u8>, length: usize, plain: bool) -> Option<Vec<u8>> {
-        if let DiffId::Told(diff_id) = &self.expected.diff_id
-            && (diff_id.is_none() || plain && self.expected.digest == *diff_id)
-        {
-            return Some(buffer);
+    /// Takes the next bytes of the blob, and the next `length` unpacked bytes with their buffer, which comes back at once where
+    /// nothing of it needs hashing. `plain`: they are the blob's own bytes.
+    ///
+    /// With a `mark` the pass may be taken up again behind these, with the first header that has not been decoded. One that lies
+    /// across the place cannot be: what comes behind it is not proved by what was hashed before.
+    pub(crate) fn step(
+        &self,
+        blob: Bytes,
+        (buffer, length): (Vec<u8>, usize),
+        plain: bool,
+        mark: Option<Mark>,
+    ) -> Option<Vec<u8>> {
+        let Expected { digest, diff_id } = &self.expected;
+        let is_hashed = match diff_id {
+            DiffId::Awaited => true,
+            DiffId::Told(diff_id) => diff_id.is_some() && !(plain && digest == diff_id),
+        };
+        let (unpacked, spare) =
+            if is_hashed && length > 0 { (Some((buffer, length)), None) } else { (None, Some(buffer)) };
+        let blob = if digest.is_some() { blob } else { Bytes::new() };
+        let behind = |(at, header): Mark| (at, header.filter(|header| *header >= at.uncompressed));
+        let step = Step { blob, unpacked, mark: mark.map(behind) };
+        if !step.blob.is_empty() || step.unpacked.is_some() || step.mark.is_some() {
+            // Nothing to do about a hash thread that is gone: it shows when it is joined.
+            let _ = self.sender.send(Input::Step(step));
         }
-        // Nothing to do about a hash thread that is gone: it shows when it is joined.
-        let _ = self.sender.send(Input::Unpacked(buffer, length));
-        None
-    }
-
-    /// All that comes before this place has been handed in; the pass may be taken up again here, with the first header that has not
-    /// been decoded. One that lies across the place cannot be: what comes behind it is not proved by what was hashed before.
-    pub(crate) fn mark(&self, at: Position, next_header: Option<Uncompressed>) {
-        let next_header = next_header.filter(|header| *header >= at.uncompressed);
-        let _ = self.sender.send(Input::Mark(at, next_header));
+        spare
     }
 
     /// What is needed to go on from the last of these places where that is possible, and which one that is.
@@ -168,7 +180,7 @@ impl Hashes {
         self.recycled.try_recv().ok()
     }
 
-    /// Waits for the hashes of all that was handed in and compares them. `plain` as in [`Self::unpacked`].
+    /// Waits for the hashes of all that was handed in and compares them. `plain` as in [`Self::step`].
     pub(crate) fn verify(self, plain: bool) -> Result<(), Error> {
         let Expected { digest, diff_id } = self.expected.clone();
         let DiffId::Told(diff_id) = diff_id else {
@@ -210,11 +222,6 @@ impl Hashed {
     fn run(mut self, inputs: &Receiver<Input>, recycle: &Sender<Vec<u8>>) -> Self {
         for input in inputs {
             match input {
-                Input::Blob(piece) => {
-                    if let Some(hasher) = &mut self.blob {
-                        hasher.update(&piece);
-                    }
-                }
                 Input::DiffId(diff_id) => {
                     let wanted = diff_id.map(|diff_id| diff_id.algorithm());
                     self.unpacked.retain(|hasher| Some(hasher.algorithm()) == wanted);
@@ -222,22 +229,31 @@ impl Hashed {
                         mark.unpacked.retain(|hasher| Some(hasher.algorithm()) == wanted);
                     }
                 }
-                Input::Mark(at, next_header) => {
-                    if self.marks.len() == MARKS {
-                        self.marks.pop_front();
+                Input::Step(step) => {
+                    if let Some(hasher) = &mut self.blob {
+                        hasher.update(&step.blob);
                     }
-                    let (blob, unpacked) = (self.blob.clone(), self.unpacked.clone());
-                    self.marks.push_back(Mark { at, next_header, blob, unpacked });
-                }
-                Input::Unpacked(buffer, length) => {
-                    for hasher in &mut self.unpacked {
-                        hasher.update(buffer.get(..length).unwrap_or_default());
+                    if let Some((buffer, length)) = step.unpacked {
+                        for hasher in &mut self.unpacked {
+                            hasher.update(buffer.get(..length).unwrap_or_default());
+                        }
+                        // The decoder may be gone already.
+                        let _ = recycle.send(buffer);
                     }
-                    // The decoder may be gone already.
-                    let _ = recycle.send(buffer);
+                    if let Some((at, next_header)) = step.mark {
+                        self.mark(at, next_header);
+                    }
                 }
             }
         }
         self
+    }
+
+    fn mark(&mut self, at: Position, next_header: Option<Uncompressed>) {
+        if self.marks.len() == MARKS {
+            self.marks.pop_front();
+        }
+        let (blob, unpacked) = (self.blob.clone(), self.unpacked.clone());
+        self.marks.push_back(Marked { at, next_header, blob, unpacked });
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     fmt, io,
     io::{Read as _, Seek as _, SeekFrom, Write as _},
+    mem,
     sync::{
         Mutex, PoisonError,
         mpsc::{Receiver, SyncSender, sync_channel},
@@ -22,28 +23,33 @@ use crate::{
     },
 };
 
-/// Messages that wait for the thread; the decoder waits when there are more.
-const MESSAGES: usize = 32;
+/// Steps that are handed over together: waking a thread costs more than most of them do.
+const BATCH: usize = 8;
+
+/// Batches that wait for the thread; the decoder waits when there are more.
+const BATCHES: usize = 4;
 
 /// Windows kept in memory, in bytes; more of them lie in an unlinked file.
 const WINDOW_BYTES: usize = 8 << 20;
 
 /// The recording thread, as the decoder sees it.
 pub(super) struct Recording {
-    sender: SyncSender<Input>,
+    sender: SyncSender<Vec<Step>>,
+    batch: Vec<Step>,
     thread: JoinHandle<Recorder>,
 }
 
-enum Input {
-    Blob(Bytes),
-    Checkpoint(Box<Checkpoint>),
-    Progress(Position),
+/// What one step of the decoder has read, and where it has come to.
+struct Step {
+    blob: Bytes,
+    at: Position,
+    checkpoint: Option<Checkpoint>,
 }
 
 impl Recording {
     /// Starts the thread, at the beginning of the blob or where an earlier pass stopped.
     pub(super) fn spawn(resume: Option<Spans>) -> io::Result<Self> {
-        let (sender, receiver) = sync_channel(MESSAGES);
+        let (sender, receiver) = sync_channel(BATCHES);
         let recorder = match resume {
             None => Recorder::new(Box::new(WindowSpool::new())),
             Some(spans) => Recorder::resume(spans),
@@ -51,19 +57,14 @@ impl Recording {
         let thread = std::thread::Builder::new()
             .name("record".to_owned())
             .spawn(move || record(recorder, &receiver))?;
-        Ok(Self { sender, thread })
+        Ok(Self { sender, batch: Vec::new(), thread })
     }
 
-    /// The next bytes of the blob, which have been decoded.
-    pub(super) fn blob(&self, piece: Bytes) {
-        let _ = self.sender.send(Input::Blob(piece));
-    }
-
-    /// Where decoding is; all bytes of the blob before have been handed in.
-    pub(super) fn progress(&self, at: Position, checkpoint: Option<Checkpoint>) {
-        let _ = self.sender.send(Input::Progress(at));
-        if let Some(checkpoint) = checkpoint {
-            let _ = self.sender.send(Input::Checkpoint(Box::new(checkpoint)));
+    /// The next bytes of the blob, which have been decoded, and where decoding is behind them.
+    pub(super) fn step(&mut self, blob: Bytes, at: Position, checkpoint: Option<Checkpoint>) {
+        self.batch.push(Step { blob, at, checkpoint });
+        if self.batch.len() == BATCH {
+            let _ = self.sender.send(mem::take(&mut self.batch));
         }
     }
 
@@ -83,17 +84,18 @@ impl Recording {
     }
 
     fn join(self) -> io::Result<Recorder> {
+        let _ = self.sender.send(self.batch);
         drop(self.sender);
         self.thread.join().map_err(|_| io::Error::other("recording was interrupted"))
     }
 }
 
-fn record(mut recorder: Recorder, inputs: &Receiver<Input>) -> Recorder {
-    for input in inputs {
-        match input {
-            Input::Blob(piece) => recorder.compressed(&piece),
-            Input::Checkpoint(checkpoint) => recorder.checkpoint(*checkpoint),
-            Input::Progress(at) => recorder.progress(at),
+fn record(mut recorder: Recorder, batches: &Receiver<Vec<Step>>) -> Recorder {
+    for Step { blob, at, checkpoint } in batches.iter().flatten() {
+        recorder.compressed(&blob);
+        recorder.progress(at);
+        if let Some(checkpoint) = checkpoint {
+            recorder.checkpoint(checkpoint);
         }
     }
     recorder
