@@ -3,7 +3,11 @@
 use std::{fmt, ops::Range};
 
 use bytes::Bytes;
-use futures_util::{future::BoxFuture, stream::BoxStream};
+use futures_util::{
+    FutureExt as _,
+    future::{self, BoxFuture},
+    stream::BoxStream,
+};
 
 use crate::{offset::Compressed, registry};
 
@@ -29,6 +33,13 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
     /// it is wanted, nor from a server that was seen to ignore ranges.
     fn wants_ranges(&self) -> bool {
         false
+    }
+
+    /// Gets ready for so many further ranges to be asked for at once, as far as that takes time. It fails in silence, and may be
+    /// dropped.
+    fn prepare(&self, ranges: usize) -> BoxFuture<'static, ()> {
+        let _ = ranges;
+        future::ready(()).boxed()
     }
 
     /// Bytes that may still be asked for.

@@ -27,6 +27,7 @@ mod budget;
 pub(crate) mod clock;
 #[cfg(feature = "object-store")]
 pub(crate) mod objects;
+mod spare;
 mod tls;
 
 use crate::{
@@ -37,6 +38,7 @@ use crate::{
             address::{AddressClass, Network, Resolver},
             answer::{Answer, Failure},
             clock::Clock,
+            spare::Pool,
         },
     },
 };
@@ -64,9 +66,10 @@ pub(crate) struct Http {
     pub(super) counters: Arc<Counters>,
     stall_window: Duration,
     network: Arc<Network>,
+    verifier: Arc<tls::Verifier>,
     /// Decides, as reqwest does, what goes through a proxy.
     matcher: Matcher,
-    direct: BTreeMap<AddressClass, Client>,
+    direct: BTreeMap<AddressClass, Pool>,
     proxied: Client,
 }
 
@@ -125,6 +128,8 @@ pub(super) struct Outgoing {
     pub(super) progress: Arc<dyn Progress>,
     /// The most private class of address that the request may reach.
     pub(super) floor: AddressClass,
+    /// Whether more will be asked of the server at once, when it has answered.
+    pub(super) leads_on: bool,
 }
 
 impl Http {
@@ -155,15 +160,18 @@ impl Http {
 
     /// Sends a request and waits for the head of the answer.
     pub(super) async fn send(&self, outgoing: Outgoing, counters: &Arc<Counters>) -> Result<Answer, Failure> {
-        let Outgoing { url, mut headers, method, target, progress, floor } = outgoing;
+        let Outgoing { url, mut headers, method, target, progress, floor, leads_on } = outgoing;
         self.check_literal(&url, floor)?;
         let range = range(&headers);
         let is_head = matches!(method, Method::Head);
+        if url.scheme() == "https" {
+            self.verifier.prepare();
+        }
         let mut claim = counters.claim(range.as_ref().map_or(0, |range| range.end - range.start))?;
         let mut ongoing = Ongoing::new(progress, method.told(), target).of(server(&url)).range(range.clone());
         let is_proxied = self.is_proxied(&url);
-        let client =
-            if is_proxied { &self.proxied } else { self.direct.get(&floor).unwrap_or(&self.proxied) };
+        let pool = self.direct.get(&floor).filter(|_| !is_proxied);
+        let client = pool.map_or(&self.proxied, |pool| &pool.client);
         // Blobs are raw bytes: nothing may compress them on their way.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let mut patience = self.stall_window;
@@ -186,7 +194,11 @@ impl Http {
             }
         };
         counters.requests.fetch_add(1, Ordering::Relaxed);
-        let sent = tokio::time::timeout(patience, request.headers(headers).send()).await;
+        let sent = tokio::time::timeout(patience, request.headers(headers).send());
+        let sent = match pool.filter(|_| leads_on) {
+            Some(pool) => pool.connect_beside(&url, 1, sent).await,
+            None => sent.await,
+        };
         let Ok(sent) = sent else { return Err(Failure::stalled(self.stall_window)) };
         let response = sent.map_err(Failure::from_reqwest)?;
         ongoing.answered(response.status().as_u16());
@@ -199,6 +211,13 @@ impl Http {
         let peer =
             response.remote_addr().filter(|_| !is_proxied).map(|peer| (self.network.classify)(peer.ip()));
         Ok(Answer::new(response, peer, self.stall_window, floor_bytes, claim, ongoing))
+    }
+
+    /// Makes connections to the server at `url` for so many requests that will be sent at once, but not through proxies.
+    pub(super) async fn connect(&self, url: &Url, floor: AddressClass, connections: usize) {
+        if let Some(pool) = self.direct.get(&floor).filter(|_| !self.is_proxied(url)) {
+            pool.connect(url, connections).await;
+        }
     }
 
     /// Our client for object stores: through proxies where the environment says so, and to any address that the user names.
@@ -247,14 +266,16 @@ impl HttpBuilder {
 
     /// Reads the certificates and sets up the clients.
     pub(crate) fn build(self) -> Result<Arc<Http>, Error> {
-        let tls = tls::config(&self.ca_files)?;
+        let (tls, verifier) = tls::config(&self.ca_files)?;
         let failed = |error: reqwest::Error| Error::other("setting up HTTP", error.without_url());
         let network = Arc::new(self.network.clone());
         let mut direct = BTreeMap::new();
         for floor in AddressClass::ALL {
-            let resolver = Resolver { floor, network: Arc::clone(&network) };
-            let client = self.client(&tls).no_proxy().dns_resolver(resolver).build().map_err(failed)?;
-            direct.insert(floor, client);
+            let client = || {
+                let resolver = Resolver { floor, network: Arc::clone(&network) };
+                self.client(&tls).no_proxy().dns_resolver(resolver)
+            };
+            direct.insert(floor, Pool::new(client).map_err(failed)?);
         }
         let (matcher, proxied) = self.proxies(self.client(&tls)).map_err(failed)?;
         Ok(Arc::new(Http {
@@ -266,6 +287,7 @@ impl HttpBuilder {
             counters: Arc::new(Counters::new(self.max_bytes)),
             stall_window: self.stall_window,
             network,
+            verifier,
             matcher,
             direct,
             proxied: proxied.build().map_err(failed)?,

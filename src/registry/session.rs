@@ -98,13 +98,16 @@ pub(super) struct Task<'a> {
     accept: Option<&'static str>,
     /// Of a blob: the link to it may be remembered.
     digest: Option<&'a Digest>,
+    /// What it is told will be followed by several requests at once.
+    leads_on: bool,
 }
 
 impl Task<'_> {
     fn of_manifest(doing: String, method: Method, reference: &str) -> Self {
         let target = RequestTarget::Manifest(reference.to_owned());
         let path = format!("manifests/{reference}");
-        Self { doing, path, method, target, accept: Some(&ACCEPT_MANIFEST), digest: None }
+        let leads_on = matches!(method, Method::Get);
+        Self { doing, path, method, target, accept: Some(&ACCEPT_MANIFEST), digest: None, leads_on }
     }
 }
 
@@ -283,6 +286,7 @@ impl Session {
             target: RequestTarget::Blob(digest.clone()),
             accept: None,
             digest: Some(digest),
+            leads_on: false,
         }
     }
 

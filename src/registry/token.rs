@@ -212,7 +212,8 @@ impl TokenRequest<'_> {
 
     fn outgoing(&self, url: Url, headers: HeaderMap, method: Method) -> Outgoing {
         let progress = Arc::clone(self.progress);
-        Outgoing { url, headers, method, target: RequestTarget::Token, progress, floor: self.floor }
+        let target = RequestTarget::Token;
+        Outgoing { url, headers, method, target, progress, floor: self.floor, leads_on: false }
     }
 
     /// Sends a request until it is answered for good. A server that is slow all the time is given up: everybody waits for the

@@ -2,7 +2,7 @@
 //! finds the link full.
 //!
 //! ```text
-//! decoded ──────▶│      allowed ahead: ¼ of it and 704 KiB     │
+//! decoded ──────▶│      allowed ahead: ¼ of it and 752 KiB     │
 //! [ first: 128 KiB ][ range, being read ][ range, under way    ]
 //! ```
 //!
@@ -20,7 +20,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream, task::AtomicWaker};
+use futures_util::{
+    FutureExt as _, Stream, StreamExt as _,
+    future::{self, BoxFuture},
+    stream,
+    task::AtomicWaker,
+};
 use tokio::sync::Notify;
 
 use super::{ByteStream, Error, Source};
@@ -30,13 +35,16 @@ use crate::offset::Compressed;
 const FIRST_BYTES: u64 = 128 << 10;
 
 /// How far requests may be ahead of what was decoded, in bytes; a quarter of what was decoded comes on top.
-const AHEAD_BYTES: u64 = 704 << 10;
+const AHEAD_BYTES: u64 = 752 << 10;
 
 /// Most that requests are ahead, in bytes.
 const MOST_AHEAD_BYTES: u64 = 64 << 20;
 
 /// Shortest range that is worth a request of its own, in bytes.
-const SHORTEST_BYTES: u64 = 192 << 10;
+const SHORTEST_BYTES: u64 = 160 << 10;
+
+/// Up to here ranges are short, in bytes ahead: the first ones cannot fill the link, and what follows them must not be late.
+const MANY_BYTES: u64 = 1 << 20;
 
 /// From here on two ranges fill any link there is, in bytes ahead.
 const FEWER_BYTES: u64 = 2 << 20;
@@ -148,6 +156,8 @@ pub(crate) struct Growing {
     /// Up to where bytes were given.
     given: u64,
     parts: VecDeque<Part>,
+    /// Connections that are being made for ranges to come.
+    preparing: Option<BoxFuture<'static, ()>>,
 }
 
 /// A range that was asked for.
@@ -174,7 +184,7 @@ impl Growing {
             requested = begun.end;
             parts.push_back(begun.part);
         }
-        Self { source, demand, start: start.0, requested, given: start.0, parts }
+        Self { source, demand, start: start.0, requested, given: start.0, parts, preparing: None }
     }
 
     /// Whether the last byte of the blob has been asked for.
@@ -210,6 +220,10 @@ impl Growing {
             let whole = !self.source.wants_ranges();
             let Some(range) = next(self.start, decoded, self.requested, size, whole) else { return };
             let range = allowed(range, allowance);
+            let goes_on = range.start > self.start && range.end < size;
+            if goes_on && self.preparing.is_none() {
+                self.preparing = Some(self.source.prepare(RANGES - 2));
+            }
             allowance = allowance.saturating_sub(range.end - range.start);
             self.requested = range.end;
             self.parts.push_back(Part::opening(Arc::clone(&self.source), range));
@@ -229,6 +243,11 @@ impl Stream for Growing {
             this.request();
             if this.is_requested() {
                 this.demand.set_all_requested();
+            }
+            if let Some(preparing) = &mut this.preparing
+                && preparing.poll_unpin(context).is_ready()
+            {
+                *preparing = future::pending().boxed();
             }
             // Those behind the first one are only sent on their way.
             for part in &mut this.parts {
@@ -307,11 +326,13 @@ fn next(start: u64, decoded: u64, requested: u64, size: u64, whole: bool) -> Opt
     let ahead = (decoded / 4 + AHEAD_BYTES).min(MOST_AHEAD_BYTES);
     let end = start.saturating_add(decoded).saturating_add(ahead).min(size);
     // Parts of what may be ahead, so that the link stays full while one of them is awaited; few, since each may need a connection.
-    let parts = if ahead > FEWER_BYTES { 2 } else { 3 };
+    let parts = match ahead {
+        ..MANY_BYTES => 6,
+        MANY_BYTES..FEWER_BYTES => 3,
+        _ => 2,
+    };
     let worth = SHORTEST_BYTES.max(ahead / parts);
-    // The second range is cut so that a third goes out with it, for whose sake a connection is made before it is missed.
-    let until = if requested == start + first { end.min(requested + ahead * 5 / 8) } else { end };
-    (end.saturating_sub(requested) >= worth || end == size && end > requested).then_some(requested..until)
+    (end.saturating_sub(requested) >= worth || end == size && end > requested).then_some(requested..end)
 }
 
 #[cfg(test)]
@@ -329,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stops_anywhere_has_asked_for_a_quarter_and_704_kib_too_much_at_most() {
+    fn a_reader_that_stops_anywhere_has_asked_for_a_quarter_and_752_kib_too_much_at_most() {
         let (mut requested, mut requests) = (0, 0);
         for decoded in (0..=SIZE).step_by(16 << 10) {
             while let Some(range) = next(0, decoded, requested, SIZE, false) {
@@ -377,5 +398,51 @@ mod tests {
         assert_eq!(next(0, FIRST_BYTES, FIRST_BYTES, SIZE, true), Some(FIRST_BYTES..SIZE));
         assert_eq!(next(0, 0, FIRST_BYTES, SIZE, true), None);
         assert_eq!(next(9, 0, 9, SIZE, true), Some(9..SIZE));
+    }
+
+    /// A blob of zeros, and how many ranges it was to get ready for.
+    #[derive(Debug)]
+    struct Zeros {
+        size: u64,
+        prepared: Mutex<Vec<usize>>,
+    }
+
+    impl Source for Zeros {
+        fn size(&self) -> u64 {
+            self.size
+        }
+
+        fn open(&self, range: Range<Compressed>) -> BoxFuture<'_, Result<ByteStream, Error>> {
+            let bytes = Bytes::from(vec![0; (range.end.0 - range.start.0) as usize]);
+            Box::pin(async { Ok(stream::once(async { Ok(bytes) }).boxed()) })
+        }
+
+        fn wants_ranges(&self) -> bool {
+            true
+        }
+
+        fn prepare(&self, ranges: usize) -> BoxFuture<'static, ()> {
+            self.prepared.lock().unwrap().push(ranges);
+            future::ready(()).boxed()
+        }
+    }
+
+    /// What a source was to get ready for by a reader that takes so many pieces of it.
+    async fn prepared(size: u64, pieces: usize) -> Vec<usize> {
+        let source = Arc::new(Zeros { size, prepared: Mutex::default() });
+        let demand = Arc::new(Demand::default());
+        let mut growing = Growing::new(source.clone(), Compressed(0), Arc::clone(&demand));
+        for _ in 0..pieces {
+            let Some(piece) = growing.next().await else { break };
+            demand.decoded(piece.unwrap().len() as u64);
+        }
+        source.prepared.lock().unwrap().clone()
+    }
+
+    #[tokio::test]
+    async fn who_goes_on_behind_the_first_range_gets_ready_for_more_once() {
+        assert!(prepared(SIZE, 1).await.is_empty(), "all may be in the first one");
+        assert_eq!(prepared(SIZE, 9).await, [RANGES - 2]);
+        assert!(prepared(FIRST_BYTES + 1, 9).await.is_empty(), "the second one is the last");
     }
 }

@@ -53,6 +53,11 @@ impl Source for RegistryBlob {
         !self.session.ignores_ranges()
     }
 
+    fn prepare(&self, ranges: usize) -> BoxFuture<'static, ()> {
+        let (session, digest) = (Arc::clone(&self.session), self.digest.clone());
+        Box::pin(async move { session.connect_for(&digest, ranges).await })
+    }
+
     fn allowance(&self) -> u64 {
         self.session.allowance()
     }

@@ -1,10 +1,13 @@
 //! Whom we trust: the platform's certificate authorities, and what `--ca` adds. The cryptography is ring's, named here and
 //! nowhere installed as the process's default.
 
-use std::{path::Path, path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
     client::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
@@ -17,29 +20,25 @@ use rustls_platform_verifier::Verifier as Platform;
 
 use crate::registry::error::Error;
 
-/// Settings for every connection; reads the certificates in `files` (PEM, any number in each).
-pub(super) fn config(files: &[PathBuf]) -> Result<ClientConfig, Error> {
+/// Settings for every connection, and who verifies servers by them; reads the certificates in `files` (PEM, any number in each).
+pub(super) fn config(files: &[PathBuf]) -> Result<(ClientConfig, Arc<Verifier>), Error> {
     let provider = Arc::new(ring::default_provider());
     let mut extra = Vec::new();
     for file in files {
         extra.extend(certificates(file)?);
     }
     let failed = |error: TlsError| Error::other("setting up TLS", error);
-    let platform = match Platform::new_with_extra_roots(extra.clone(), Arc::clone(&provider)) {
-        Ok(platform) => Some(platform),
-        // A machine without any authority can still use plain http; https fails when it is tried.
-        Err(_) if extra.is_empty() => None,
-        Err(error) => return Err(failed(error)),
-    };
-    let verifier = Verifier { extra, platform, provider: Arc::clone(&provider) };
+    let mut roots = RootCertStore::empty();
+    extra.iter().try_for_each(|certificate| roots.add(certificate.clone())).map_err(failed)?;
+    let verifier = Arc::new(Verifier { extra, platform: OnceLock::new(), provider: Arc::clone(&provider) });
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(failed)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    Ok((config, verifier))
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
@@ -69,10 +68,30 @@ pub(super) fn certificate_problem(problem: &CertificateError) -> String {
 /// The platform's verification; in addition a certificate that was itself given with `--ca` is good for the names in it. Many
 /// private registries serve one self-signed certificate, which authorities' rules alone would refuse as a server's.
 #[derive(Debug)]
-struct Verifier {
+pub(super) struct Verifier {
     extra: Vec<CertificateDer<'static>>,
-    platform: Option<Platform>,
+    /// Nothing where there is no authority at all: plain http still works, and https fails when it is tried.
+    platform: OnceLock<Option<Platform>>,
     provider: Arc<CryptoProvider>,
+}
+
+impl Verifier {
+    /// Reads the platform's authorities, which are hundreds of files in places, while the first connection is made: who needs none
+    /// does not wait for them.
+    pub(super) fn prepare(self: &Arc<Self>) {
+        if self.platform.get().is_none() {
+            let verifier = Arc::clone(self);
+            tokio::task::spawn_blocking(move || {
+                verifier.platform();
+            });
+        }
+    }
+
+    fn platform(&self) -> Option<&Platform> {
+        let load =
+            || Platform::new_with_extra_roots(self.extra.iter().cloned(), Arc::clone(&self.provider)).ok();
+        self.platform.get_or_init(load).as_ref()
+    }
 }
 
 impl ServerCertVerifier for Verifier {
@@ -88,7 +107,7 @@ impl ServerCertVerifier for Verifier {
             verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
             return Ok(ServerCertVerified::assertion());
         }
-        match &self.platform {
+        match self.platform() {
             Some(platform) => {
                 platform.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
             }

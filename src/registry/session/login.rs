@@ -40,6 +40,7 @@ impl Session {
             target: RequestTarget::Api,
             accept: None,
             digest: None,
+            leads_on: false,
         };
         let mut answer = self.knock(&task, None).await?;
         if answer.status.is_success() {

@@ -32,6 +32,9 @@ use crate::{
 /// renew meanwhile.
 const REFUSALS: usize = 5;
 
+/// A registry is whom the user names, wherever it is.
+const REGISTRY_FLOOR: AddressClass = AddressClass::LinkLocal;
+
 /// Times that a registry on this machine may speak neither http nor https before it is given up.
 const SILENCES: usize = 3;
 
@@ -118,6 +121,20 @@ impl Session {
             }
             return self.settle(task, answer);
         }
+    }
+
+    /// Makes so many connections to where a blob was read lately, for further requests. What fails will fail again for them, and
+    /// be told then.
+    pub(crate) async fn connect_for(&self, digest: &Digest, connections: usize) {
+        let link = lock(&self.links).find(digest, self.http.clock.now());
+        let (url, floor) = match link {
+            Some(link) => (link, self.redirect_floor()),
+            None => match self.url("/") {
+                Ok(url) => (url, REGISTRY_FLOOR),
+                Err(_) => return,
+            },
+        };
+        self.http.connect(&url, floor, connections).await;
     }
 
     /// Where the task's blob was found lately.
@@ -375,7 +392,7 @@ impl Session {
             Asked::Task => self.url(&self.path(task))?,
         };
         let outgoing = |url, headers| {
-            let outgoing = self.outgoing(task, url, headers, AddressClass::LinkLocal);
+            let outgoing = self.outgoing(task, url, headers, REGISTRY_FLOOR);
             match asked {
                 Asked::Api => Outgoing { method: Method::Get, target: RequestTarget::Api, ..outgoing },
                 Asked::Task => outgoing,
@@ -455,8 +472,10 @@ impl Session {
     }
 
     fn outgoing(&self, task: &Task<'_>, url: Url, headers: HeaderMap, floor: AddressClass) -> Outgoing {
+        let (method, target) = (task.method.clone(), task.target.clone());
         let progress = Arc::clone(&self.progress);
-        Outgoing { url, headers, method: task.method.clone(), target: task.target.clone(), progress, floor }
+        let leads_on = task.leads_on && !lock(&self.origin).is_reached;
+        Outgoing { url, headers, method, target, progress, floor, leads_on }
     }
 
     async fn transmit(&self, outgoing: Outgoing) -> Result<Answer, Failure> {

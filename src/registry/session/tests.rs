@@ -16,6 +16,7 @@ use crate::registry::{
 };
 
 mod authorization;
+mod connections;
 mod credentials;
 mod faults;
 mod login;

@@ -1,0 +1,70 @@
+//! Which connections are made before anything is asked over them.
+
+use futures_util::FutureExt as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+use super::*;
+
+async fn listen() -> (TcpListener, Arc<Session>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let http = builder().stall_window(Duration::from_secs(2)).build().unwrap();
+    (listener, Session::new(http, repository(&host, NAME), None))
+}
+
+/// Answers one request for anything.
+async fn answer(connection: &mut TcpStream) {
+    let mut head = [0; 2048];
+    assert!(connection.read(&mut head).await.unwrap() > 0, "a request");
+    connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_further_connection_is_made_while_the_first_manifest_is_awaited_and_no_third_one() {
+    let (listener, session) = listen().await;
+    let server = async {
+        let (mut first, _) = listener.accept().await.unwrap();
+        // The answer waits for it.
+        let (second, _) = listener.accept().await.unwrap();
+        answer(&mut first).await;
+        answer(&mut first).await;
+        second
+    };
+    let client = async {
+        session.manifest("latest", None).await?;
+        session.manifest("latest", None).await
+    };
+    let both = async { tokio::join!(client, server) };
+    let (result, _second) = tokio::time::timeout(Duration::from_secs(10), both).await.expect("connections");
+    result.unwrap();
+    assert!(listener.accept().now_or_never().is_none());
+}
+
+#[tokio::test]
+async fn asking_for_a_digest_makes_one_connection() {
+    let (listener, session) = listen().await;
+    let server = async {
+        let (mut first, _) = listener.accept().await.unwrap();
+        answer(&mut first).await;
+        first
+    };
+    let (result, _first) = tokio::join!(session.head_manifest("latest"), server);
+    result.unwrap();
+    assert!(listener.accept().now_or_never().is_none());
+}
+
+#[tokio::test]
+async fn connections_for_ranges_of_a_blob_lead_to_where_it_was_found() {
+    let ((registry, session), (storage, _)) = (listen().await, listen().await);
+    let made = |listener: &TcpListener| (0..3).map_while(|_| listener.accept().now_or_never()).count();
+    let digest = Digest::sha256(b"content");
+    session.connect_for(&digest, 2).await;
+    assert_eq!((made(&registry), made(&storage)), (2, 0), "the registry, while nothing else is known");
+    let link = format!("http://{}/blob", storage.local_addr().unwrap()).parse().unwrap();
+    lock(&session.links).remember(&digest, link, session.http.clock.now());
+    session.connect_for(&digest, 2).await;
+    assert_eq!((made(&registry), made(&storage)), (0, 2));
+}
