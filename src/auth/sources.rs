@@ -175,8 +175,8 @@ impl CredentialSources {
         }
         for (path, style) in self.files() {
             let result = match AuthFile::read(&path, style) {
-                Ok(Some(file)) => file.find(registry, repository),
-                Ok(None) => Ok(None),
+                Ok(Some(file)) if !file.asks_us(registry) => file.find(registry, repository),
+                Ok(_) => Ok(None),
                 Err(error) => Err(error),
             };
             match result {
@@ -239,10 +239,10 @@ impl CredentialSources {
         for (path, style) in self.files() {
             let place = || path.display().to_string();
             match AuthFile::read(&path, style) {
-                Ok(Some(file)) => {
+                Ok(Some(file)) if !file.asks_us(registry) => {
                     candidates.extend(Candidate::of(file.find(registry, None), || file.place().to_owned()));
                 }
-                Ok(None) => {}
+                Ok(_) => {}
                 Err(error) => candidates.extend(Candidate::of(Err(error), place)),
             }
         }

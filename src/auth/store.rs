@@ -12,6 +12,8 @@ pub(crate) mod keyring;
 #[cfg(feature = "stores")]
 pub(crate) mod others;
 #[cfg(feature = "stores")]
+mod own_file;
+#[cfg(feature = "stores")]
 pub(crate) mod plain_file;
 #[cfg(feature = "stores")]
 pub(crate) mod private;
@@ -52,6 +54,25 @@ pub trait CredentialStore: Send + Sync {
     /// # }
     /// ```
     fn place(&self) -> String;
+
+    /// Tries out whether a credential for this registry could be kept now: nobody shall show a password that can be kept
+    /// nowhere. Asks for the passphrase that keeping one takes.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be kept.
+    ///
+    /// ```
+    /// # use layerslayer::*;
+    /// # fn example(store: &dyn CredentialStore) -> Result<(), CredentialError> {
+    /// store.check(&"ghcr.io".parse()?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn check(&self, registry: &RegistryKey) -> Result<(), CredentialError> {
+        let _ = registry;
+        Ok(())
+    }
 
     /// Keeps a credential, in place of another of the same registry and kind.
     ///
@@ -239,6 +260,10 @@ pub(crate) fn sealed(
 impl<T: CredentialStore + ?Sized> CredentialStore for std::sync::Arc<T> {
     fn place(&self) -> String {
         (**self).place()
+    }
+
+    fn check(&self, registry: &RegistryKey) -> Result<(), CredentialError> {
+        (**self).check(registry)
     }
 
     fn store(&self, registry: &RegistryKey, credential: &Credential) -> Result<(), CredentialError> {

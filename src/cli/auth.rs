@@ -36,7 +36,8 @@ pub(crate) fn main(action: &AuthAction) -> ExitCode {
     let context = Context { common, console: &console, sources: sources() };
     let result = match action {
         AuthAction::Login(arguments) => {
-            login::ask(arguments).and_then(|answers| block_on(login::run(arguments, answers, &context)))
+            login::prepare(arguments, &context)
+                .and_then(|prepared| block_on(login::run(arguments, prepared, &context)))
         }
         AuthAction::Logout(arguments) => logout::run(arguments, &context),
         AuthAction::Migrate(arguments) => migrate::run(arguments, &context),
