@@ -209,7 +209,8 @@ impl CredentialSources {
         let mut left = Vec::new();
         for other in self.stores() {
             let is_same = other.place() == place;
-            for kind in CredentialKind::ALL.into_iter().filter(|kind| !is_same || *kind != credential.kind()) {
+            for kind in CredentialKind::ALL.into_iter().filter(|kind| !is_same || *kind != credential.kind())
+            {
                 match other.delete(registry, kind) {
                     Ok(_) => {}
                     // A keyring that is not there holds nothing.

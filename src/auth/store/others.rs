@@ -104,9 +104,8 @@ impl OthersFile {
         // Checked here, and its mistakes named.
         AuthFile::read(&self.path, self.style)?;
         match fs::read(&self.path).map(Zeroizing::new) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|_| {
-                CredentialError::other(format!("{} is not a JSON object", self.path.display()))
-            }),
+            Ok(text) => serde_json::from_slice(&text)
+                .map_err(|_| CredentialError::other(format!("{} is not a JSON object", self.path.display()))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Map::new()),
             Err(error) => Err(self.failed(&error)),
         }

@@ -30,7 +30,8 @@ pub(super) fn prepare(arguments: &LoginArguments, context: &Context<'_>) -> Resu
     if arguments.device {
         check_device(arguments)?;
     }
-    let asks = !arguments.device && !(arguments.username.is_some() && arguments.password_stdin);
+    let is_given = arguments.device || (arguments.username.is_some() && arguments.password_stdin);
+    let asks = !is_given;
     let terminal = asks.then(Terminal::open).flatten();
     if asks && terminal.is_none() {
         return Err(Failure::usage("there is no terminal to ask at: give --username and --password-stdin"));
@@ -129,7 +130,9 @@ fn keep(
     let in_the_clear = match arguments.store {
         Some(StoreKind::Plaintext) => true,
         // Else a helper has it.
-        Some(kind @ StoreKind::DockerConfig) => *shown == context.sources.store(kind).map_err(failure)?.place(),
+        Some(kind @ StoreKind::DockerConfig) => {
+            *shown == context.sources.store(kind).map_err(failure)?.place()
+        }
         _ => false,
     };
     if in_the_clear {
