@@ -283,6 +283,17 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_directory_that_cannot_be_written_in_is_found_out_and_nothing_is_left_by_trying() {
+        let (_folder, directory) = directory();
+        let lock = directory.lock().unwrap();
+        lock.try_out().unwrap();
+        assert_eq!(fs::read_dir(&directory.path).unwrap().count(), 1);
+        // For root no mode is in the way.
+        fs::remove_dir_all(&directory.path).unwrap();
+        assert!(lock.try_out().unwrap_err().to_string().contains("writing in"));
+    }
+
+    #[test]
     fn what_killed_writers_left_is_removed() {
         let (_folder, directory) = directory();
         let lock = directory.lock().unwrap();
