@@ -241,7 +241,7 @@ fn what_was_asked_for_ahead_and_is_wrong_counts_when_its_turn_comes_and_as_it_do
                 Some(other) => fs::write(&file, other).unwrap(),
                 None => fs::remove_file(&file).unwrap(),
             }
-            for (words, _) in readers {
+            for &(words, _) in readers {
                 let ran = served.run(words);
                 let alone = served.run(&[words, &[BUDGET]].concat());
                 assert_ne!(ran.code, 0, "{words:?}");
