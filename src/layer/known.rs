@@ -117,15 +117,24 @@ impl Knowledge {
 
     /// Whether to look there now: not twice.
     pub(super) fn ask(&self, place: Place) -> bool {
-        let mut asked = lock(&self.asked);
-        let asked = match place {
-            Place::Blob => &mut asked.blob,
-            Place::Cache => &mut asked.cache,
-            Place::Referring => &mut asked.referring,
-            Place::Registry => &mut asked.registry,
-            Place::Shared => &mut asked.shared,
-        };
-        !std::mem::replace(asked, true)
+        !std::mem::replace(lock(&self.asked).of(place), true)
+    }
+
+    /// Whether was looked there.
+    pub(super) fn has_asked(&self, place: Place) -> bool {
+        *lock(&self.asked).of(place)
+    }
+}
+
+impl Asked {
+    fn of(&mut self, place: Place) -> &mut bool {
+        match place {
+            Place::Blob => &mut self.blob,
+            Place::Cache => &mut self.cache,
+            Place::Referring => &mut self.referring,
+            Place::Registry => &mut self.registry,
+            Place::Shared => &mut self.shared,
+        }
     }
 }
 
