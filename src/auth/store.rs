@@ -180,12 +180,13 @@ pub struct StoredEntry {
     pub username: String,
 }
 
-/// The credential that counts of a store: of the longest path that covers the image, and of the kind that docker prefers.
+/// The credential that counts of a store, and the key that it is kept under: of the longest path that covers the image, and of the
+/// kind that docker prefers.
 pub(crate) fn preferred(
     store: &dyn CredentialStore,
     registry: &RegistryKey,
     repository: Option<&str>,
-) -> Result<Option<Credential>, CredentialError> {
+) -> Result<Option<(RegistryKey, Credential)>, CredentialError> {
     let listed = match store.list() {
         Err(error) if error.is_locked() => return unlisted(store, registry, repository),
         listed => listed?,
@@ -195,7 +196,8 @@ pub(crate) fn preferred(
         let rank = CredentialKind::ALL.iter().rev().position(|kind| *kind == entry.kind);
         (entry.registry.as_str().len(), rank)
     });
-    best.map_or(Ok(None), |entry| store.retrieve(&entry.registry, entry.kind))
+    let Some(best) = best else { return Ok(None) };
+    Ok(store.retrieve(&best.registry, best.kind)?.map(|found| (best.registry.clone(), found)))
 }
 
 /// The same of a store that is locked and cannot be listed: it is asked for each key that covers the image, and opened, which may
@@ -204,7 +206,7 @@ fn unlisted(
     store: &dyn CredentialStore,
     registry: &RegistryKey,
     repository: Option<&str>,
-) -> Result<Option<Credential>, CredentialError> {
+) -> Result<Option<(RegistryKey, Credential)>, CredentialError> {
     let mut path = repository;
     let paths = std::iter::from_fn(|| {
         let now = path?;
@@ -214,7 +216,7 @@ fn unlisted(
     for key in paths.chain([registry.clone()]) {
         for kind in CredentialKind::ALL {
             if store.exists(&key, kind)? {
-                return store.retrieve(&key, kind);
+                return Ok(store.retrieve(&key, kind)?.map(|found| (key, found)));
             }
         }
     }
@@ -341,7 +343,8 @@ mod tests {
         ] {
             let store = Locked(kept.parse().unwrap());
             let found = preferred(&store, &host, Some("team/image")).unwrap();
-            assert_eq!(found.is_some(), is_found, "{kept}");
+            let key = found.map(|(key, _)| key.to_string());
+            assert_eq!(key.as_deref(), is_found.then_some(kept));
         }
     }
 }
