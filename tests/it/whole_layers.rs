@@ -56,7 +56,7 @@ impl Asked {
 
 /// An image in a registry that answers as a test says.
 struct Served {
-    layout: Layout,
+    layout: Arc<Layout>,
     /// Digests, base first.
     layers: Vec<String>,
     server: ScriptedRegistry,
@@ -66,7 +66,7 @@ struct Served {
 impl Served {
     /// `answer` says how a layer, counted from the base, is answered.
     fn new(
-        layout: Layout,
+        layout: &Arc<Layout>,
         answer: impl Fn(&Arc<Asked>, &[String], usize, &Request, Vec<u8>) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let json = |bytes: Vec<u8>| serde_json::from_slice::<serde_json::Value>(&bytes).unwrap();
@@ -96,11 +96,11 @@ impl Served {
                 None => Reply::blob(request, &blob),
             }
         });
-        Self { layout, layers, server, asked }
+        Self { layout: Arc::clone(layout), layers, server, asked }
     }
 
     /// One whose layers are answered at once.
-    fn plainly(layout: Layout) -> Self {
+    fn plainly(layout: &Arc<Layout>) -> Self {
         Self::new(layout, |_, _, _, request, blob| Reply::blob(request, &blob))
     }
 
@@ -123,12 +123,12 @@ impl Served {
 }
 
 /// Layers of this size, each with a file of its own.
-fn layers(count: usize, size: usize) -> Layout {
+fn layers(count: usize, size: usize) -> Arc<Layout> {
     let layer = |index: usize| {
         let noise = Noise::new(index as u64 + 1).bytes(size);
         Tar::new().file(format!("file-{index}"), "content").file(format!("noise-{index}"), noise).finish()
     };
-    Layout::of(&Image::of((0..count).map(layer)))
+    Arc::new(Layout::of(&Image::of((0..count).map(layer))))
 }
 
 /// Whatever reads whole layers, and whether it begins with the base.
@@ -142,8 +142,9 @@ const READERS: [(&[&str], bool); 5] = [
 
 #[test]
 fn the_next_layer_is_asked_for_while_the_end_of_one_is_still_to_come() {
+    let layout = layers(3, LARGE);
     for (words, is_base_first) in READERS {
-        let served = Served::new(layers(3, LARGE), move |asked, digests, layer, request, blob| {
+        let served = Served::new(&layout, move |asked, digests, layer, request, blob| {
             let next = if is_base_first { Some(layer + 1) } else { layer.checked_sub(1) };
             let next = next.and_then(|next| digests.get(next)).cloned();
             let asked = Arc::clone(asked);
@@ -154,7 +155,7 @@ fn the_next_layer_is_asked_for_while_the_end_of_one_is_still_to_come() {
         let ran = served.run(words).done();
         let order = if is_base_first { [0, 1, 2] } else { [2, 1, 0] };
         assert_eq!(served.order(), order, "{words:?}");
-        let plainly = Served::plainly(layers(3, LARGE));
+        let plainly = Served::plainly(&layout);
         assert_eq!(ran.stdout, plainly.run(&[words, &[BUDGET]].concat()).done().stdout, "{words:?}");
         assert_eq!(served.server.requests().len(), plainly.server.requests().len(), "{words:?}");
     }
@@ -162,7 +163,7 @@ fn the_next_layer_is_asked_for_while_the_end_of_one_is_still_to_come() {
 
 #[test]
 fn the_third_layer_is_asked_for_while_tables_of_two_are_made() {
-    let served = Served::new(layers(3, LARGE), |asked, digests, _, request, blob| {
+    let served = Served::new(&layers(3, LARGE), |asked, digests, _, request, blob| {
         let (asked, last) = (Arc::clone(asked), digests[2].clone());
         Reply::blob(request, &blob).hold_after(blob.len() - TAIL, move || {
             assert!(asked.wait_for(&last), "held in vain");
@@ -175,8 +176,9 @@ fn the_third_layer_is_asked_for_while_tables_of_two_are_made() {
 
 #[test]
 fn small_layers_that_are_read_whole_are_asked_for_three_ahead() {
+    let layout = layers(4, 1_000);
     for (words, _) in READERS {
-        let served = Served::new(layers(4, 1_000), |asked, digests, _, request, blob| {
+        let served = Served::new(&layout, |asked, digests, _, request, blob| {
             let all = digests.iter().all(|digest| asked.wait_for(digest));
             if all { Reply::blob(request, &blob) } else { Reply::status(404) }
         });
@@ -187,8 +189,9 @@ fn small_layers_that_are_read_whole_are_asked_for_three_ahead() {
 
 #[test]
 fn no_other_layer_is_asked_for_while_much_of_one_is_to_come() {
+    let layout = layers(2, LARGE);
     for (words, is_base_first) in READERS {
-        let served = Served::new(layers(2, LARGE), |_, _, _, request, blob| {
+        let served = Served::new(&layout, |_, _, _, request, blob| {
             let reply = Reply::blob(request, &blob);
             // What is asked for again is asked for before anything comes of the next layer.
             if request.range().is_none() { reply.cut_after(1 << 20) } else { reply }
@@ -201,7 +204,7 @@ fn no_other_layer_is_asked_for_while_much_of_one_is_to_come() {
 
 #[test]
 fn under_a_budget_one_layer_is_asked_for_after_the_other() {
-    let served = Served::new(layers(2, LARGE), |_, _, _, request, blob| {
+    let served = Served::new(&layers(2, LARGE), |_, _, _, request, blob| {
         let reply = Reply::blob(request, &blob);
         if request.range().is_none() { reply.cut_after(LARGE - TAIL) } else { reply }
     });
@@ -211,9 +214,11 @@ fn under_a_budget_one_layer_is_asked_for_after_the_other() {
 
 #[test]
 fn what_was_asked_for_ahead_and_broke_off_is_taken_up_where_it_did() {
+    let layout = layers(2, LARGE);
+    let plainly = Served::plainly(&layout).run(&["peek", "IMAGE", "--all"]).done();
     for kept in [0, 1_000, 1 << 20] {
         let is_first = AtomicBool::new(true);
-        let served = Served::new(layers(2, LARGE), move |_, _, layer, request, blob| {
+        let served = Served::new(&layout, move |_, _, layer, request, blob| {
             let reply = Reply::blob(request, &blob);
             match layer {
                 1 if is_first.swap(false, Ordering::SeqCst) && kept == 0 => Reply::close(),
@@ -222,7 +227,6 @@ fn what_was_asked_for_ahead_and_broke_off_is_taken_up_where_it_did() {
             }
         });
         let ran = served.run(&["peek", "IMAGE", "--all"]).done();
-        let plainly = Served::plainly(layers(2, LARGE)).run(&["peek", "IMAGE", "--all"]).done();
         assert_eq!(ran.stdout, plainly.stdout);
         assert_eq!(served.order(), [0, 1, 1]);
         let last = served.server.requests().pop().unwrap();
@@ -234,8 +238,7 @@ fn what_was_asked_for_ahead_and_broke_off_is_taken_up_where_it_did() {
 fn what_was_asked_for_ahead_and_is_wrong_counts_when_its_turn_comes_and_as_it_does_else() {
     for (size, readers) in [(1_000, &READERS[..]), (LARGE, &READERS[..1])] {
         for damage in [None, Some(b"no layer at all".as_slice())] {
-            let layout = layers(3, size);
-            let served = Served::plainly(layout);
+            let served = Served::plainly(&layers(3, size));
             let file = served.layout.blob_file(&served.layers[1]);
             match damage {
                 Some(other) => fs::write(&file, other).unwrap(),
@@ -255,7 +258,7 @@ fn what_was_asked_for_ahead_and_is_wrong_counts_when_its_turn_comes_and_as_it_do
 
 #[test]
 fn layers_that_the_cache_knows_are_passed_over() {
-    let served = Served::plainly(layers(4, 1_000));
+    let served = Served::plainly(&layers(4, 1_000));
     let cache = tools::temporary_folder();
     let run = |words: &[&str]| {
         let words = words.iter().map(|word| word.replace("IMAGE", &served.image()));
@@ -278,7 +281,7 @@ fn the_same_blob_again_is_asked_for_as_often_as_before() {
     let again =
         Image::of([archive.clone(), Tar::new().file("other", "other").finish(), archive.clone(), archive]);
     for arguments in [&["--no-cache"][..], &[]] {
-        let served = Served::plainly(Layout::of(&again));
+        let served = Served::plainly(&Arc::new(Layout::of(&again)));
         let words = [&["peek", "IMAGE", "--all"], arguments].concat();
         let ran = served.run(&words).done();
         let ahead = served.order().len();
@@ -289,7 +292,7 @@ fn the_same_blob_again_is_asked_for_as_often_as_before() {
 
 #[test]
 fn dropping_the_listing_ends_what_was_asked_for_ahead() {
-    let served = Arc::new(Served::new(layers(2, LARGE), |asked, digests, layer, request, blob| {
+    let served = Arc::new(Served::new(&layers(2, LARGE), |asked, digests, layer, request, blob| {
         let (asked, next) = (Arc::clone(asked), digests[1].clone());
         let reply = Reply::blob(request, &blob);
         match layer {
