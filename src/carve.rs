@@ -1,6 +1,6 @@
 //! `carve`: the content of files, as a container would see them.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 
@@ -16,6 +16,7 @@ use crate::{
         known::{Known, verification},
         scan::{Job, Pass, Reading, scan},
     },
+    source::growing::Demand,
     tar::entry::{Entry, EntryKind},
     toc::entries::LayerTable,
 };
@@ -27,6 +28,7 @@ mod fetch;
 mod file;
 mod hunt;
 mod planned;
+mod referred;
 mod sink;
 mod spool;
 
@@ -216,20 +218,30 @@ impl Image {
                     hunted.push(layer);
                     match self.read_on(known, layer, again, path, options, &mut ahead).await? {
                         Progress::Held(content, how) => (held, plan) = (content.or(held), how),
+                        Progress::Referred(table) => self.layer(layer)?.adopt(table),
                         Progress::Streaming(file) => return Ok(*file),
                     }
                     continue;
                 }
                 None => self.file_at(&stack(&known), path, resolution, &trace)?,
             };
-            return match held {
-                Some((record, bytes)) if record == content => {
-                    let verification = self.verified(&known, options);
-                    let outcome = Outcome { verification, is_final: certain, plan };
-                    Ok(File::held(found, bytes.into(), outcome))
+            if let Some((_, bytes)) = held.take_if(|(record, _)| *record == content) {
+                let verification = self.verified(&known, options);
+                let outcome = Outcome { verification, is_final: certain, plan };
+                return Ok(File::held(found, bytes.into(), outcome));
+            }
+            let mut file = self.fetch(found, content, certain, &known, options)?;
+            if known.get(content.layer).is_some_and(Known::is_unproved_ztoc)
+                && let Err(error) = file.begin().await
+            {
+                if !error.is_corrupt() {
+                    return Err(error);
                 }
-                _ => self.fetch(found, content, certain, &known, options),
-            };
+                // The table has been forgotten. Which of them is wrong the layer tells once all of it is hashed.
+                hunted.push(content.layer);
+                continue;
+            }
+            return Ok(file);
         }
     }
 
@@ -257,12 +269,16 @@ impl Image {
             options: options.resolution(),
             extent: if again { Extent::Whole } else { options.extent() },
         };
-        let (mut pass, resumed) = self.hunt(known, layer, query, Sink::Stream(stream), ahead)?;
+        let Hunting { mut pass, demand, resumed } =
+            self.hunt(known, layer, query, Sink::Stream(stream), ahead)?;
         let Reader { mut started, pieces } = reader;
         let started = tokio::select! {
             biased;
             Ok(started) = &mut started => started,
             never = ahead.run() => match never {},
+            table = self.referred(self.layer(layer)?, demand, path, options) => {
+                return Ok(Progress::Referred(table));
+            }
             result = &mut pass => {
                 return match result {
                     Ok((Sink::Stream(mut stream), plan)) => Ok(Progress::Held(stream.held(), plan)),
@@ -309,7 +325,7 @@ impl Image {
         Ok(Progress::Streaming(Box::new(File::streaming(found, pieces, pass.boxed()))))
     }
 
-    /// One pass of a hunt, whose findings are kept, and whether it goes on where an earlier one stopped.
+    /// One pass of a hunt, whose findings are kept.
     fn hunt(
         &self,
         known: Vec<Known>,
@@ -317,7 +333,7 @@ impl Image {
         query: Query<'_>,
         sink: Sink,
         ahead: &mut Ahead,
-    ) -> Result<(Hunting, bool), Error> {
+    ) -> Result<Hunting, Error> {
         let whole = query.extent != Extent::Answered;
         // What an earlier pass gave away nobody has kept: what is wanted of it is read by its spans.
         let read = self.layer(layer)?.clone();
@@ -328,7 +344,7 @@ impl Image {
             None => (LayerTable::new(), None),
         };
         let (reading, demand) = (reading(whole), ahead.read(layer));
-        let job = Job { reading, demand, record: true, resume, ..read.job() };
+        let job = Job { reading, demand: Arc::clone(&demand), record: true, resume, ..read.job() };
         let hunt = Hunt::new(known, layer, table, query, sink);
         let pass = async move {
             let scanned = scan(job, hunt).await.map_err(|error| read.error(error))?;
@@ -336,7 +352,7 @@ impl Image {
             read.keep(table, scanned.pass, scanned.spans);
             Ok((sink, scanned.plan))
         };
-        Ok((pass.boxed(), resumed))
+        Ok(Hunting { pass: pass.boxed(), demand, resumed })
     }
 
     /// Reads content of a layer that is known: by its table of contents, or by streaming the layer again.
@@ -467,12 +483,21 @@ impl Image {
 enum Progress {
     /// The layer has answered what it can; content that is small and complete comes along.
     Held(Option<(Content, Vec<u8>)>, Plan),
+    /// A table of the layer has come, by which the rest of it need not be read.
+    Referred(Known),
     /// The content has begun to flow.
     Streaming(Box<File>),
 }
 
-/// A pass of a hunt: where content went, and how it was come by.
-type Hunting = BoxFuture<'static, Result<(Sink, Plan), Error>>;
+/// A pass of a hunt.
+struct Hunting {
+    /// Where content went, and how it was come by.
+    pass: BoxFuture<'static, Result<(Sink, Plan), Error>>,
+    /// How far it has come.
+    demand: Arc<Demand>,
+    /// Whether it goes on where an earlier one stopped.
+    resumed: bool,
+}
 
 /// Content on its way: where it went, what vouches for it, how it was read.
 type Fetching = BoxFuture<'static, Result<(Sink, Verification, Plan), Error>>;

@@ -9,7 +9,7 @@ use std::{
 use globset::GlobSet;
 
 use super::{
-    CarveOptions, File, Located, Outcome,
+    CarveOptions, File, Hunting, Located, Outcome,
     ahead::Ahead,
     candidates,
     candidates::Candidates,
@@ -93,6 +93,11 @@ impl Selection {
                 Candidates::Below(paths.iter().map(|path| crate::tar::normalise(path)).collect())
             }
         }
+    }
+
+    /// Whether it is a single path.
+    pub(super) fn is_one_path(&self) -> bool {
+        matches!(&self.kind, SelectionKind::Paths(paths) if paths.len() == 1)
     }
 }
 
@@ -311,7 +316,8 @@ impl Image {
             let (known, candidates) = (self.known(), selection.candidates());
             let query =
                 Query { paths: selection.targets(), candidates, options: options.resolution(), extent };
-            let (pass, resumed) = self.hunt(known, layer, query, Sink::Spool(store), &mut ahead)?;
+            let Hunting { pass, resumed, .. } =
+                self.hunt(known, layer, query, Sink::Spool(store), &mut ahead)?;
             let passed = tokio::select! {
                 passed = pass => passed,
                 never = ahead.run() => match never {},

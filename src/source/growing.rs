@@ -20,8 +20,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream, task::AtomicWaker};
-use tokio::sync::Notify;
+use futures_util::{
+    FutureExt as _, Stream, StreamExt as _,
+    future::{self, BoxFuture},
+    stream,
+    task::AtomicWaker,
+};
+use tokio::sync::{Notify, watch};
 
 use super::{ByteStream, Error, Source};
 use crate::offset::Compressed;
@@ -54,6 +59,8 @@ pub(crate) struct Demand {
     /// Whether the last byte of the blob has been asked for.
     is_all_requested: AtomicBool,
     all_requested: Notify,
+    /// Up to where the blob was asked for, once that is more than the first range; 0 before, and where ranges are not to be had.
+    grown: watch::Sender<u64>,
     /// What was asked for before the reader was there.
     begun: Mutex<Option<Begun>>,
 }
@@ -69,6 +76,7 @@ impl Default for Demand {
             waker: AtomicWaker::new(),
             is_all_requested: AtomicBool::new(false),
             all_requested: Notify::new(),
+            grown: watch::Sender::default(),
             begun: Mutex::default(),
         }
     }
@@ -99,6 +107,19 @@ impl Demand {
         if !self.is_all_requested.load(Ordering::Acquire) {
             requested.await;
         }
+    }
+
+    /// Waits until more than the first range is asked for; for ever where ranges are not to be had.
+    pub(crate) async fn grown(&self) {
+        let mut grown = self.grown.subscribe();
+        if grown.wait_for(|requested| *requested > 0).await.is_err() {
+            future::pending().await
+        }
+    }
+
+    /// Up to where the blob has been asked for, once it has [`Self::grown`].
+    pub(crate) fn requested(&self) -> u64 {
+        *self.grown.borrow()
     }
 
     fn set_all_requested(&self) {
@@ -212,6 +233,9 @@ impl Growing {
             let range = allowed(range, allowance);
             allowance = allowance.saturating_sub(range.end - range.start);
             self.requested = range.end;
+            if range.start > self.start && !whole {
+                self.demand.grown.send_replace(range.end);
+            }
             self.parts.push_back(Part::opening(Arc::clone(&self.source), range));
         }
     }
