@@ -12,6 +12,7 @@ use crate::{
     },
     layer::{
         Layer, Plan, Verification,
+        ahead::Ahead,
         extract::extract,
         known::{Known, verification},
         scan::{Job, Pass, Reading, scan},
@@ -21,7 +22,6 @@ use crate::{
     toc::entries::LayerTable,
 };
 
-mod ahead;
 mod candidates;
 mod collect;
 mod fetch;
@@ -33,7 +33,6 @@ mod sink;
 mod spool;
 
 use self::{
-    ahead::Ahead,
     candidates::Candidates,
     fetch::Fetch,
     file::Found,
@@ -205,7 +204,7 @@ impl Image {
     /// Content is given while it is read.
     async fn carve_streaming(&self, path: &[u8], options: CarveOptions) -> Result<File, Error> {
         let (mut held, mut hunted, mut plan) = (None, Vec::new(), Plan::Scan);
-        let mut ahead = Ahead::new(self, options);
+        let ahead = self.ahead(Reading::Growing, options);
         loop {
             let known = self.known();
             let (resolution, trace) = stack(&known).resolve(path, options.resolution());
@@ -216,7 +215,7 @@ impl Image {
                     }
                     let again = hunted.contains(&layer);
                     hunted.push(layer);
-                    match self.read_on(known, layer, again, path, options, &mut ahead).await? {
+                    match self.read_on(known, layer, again, path, options, &ahead).await? {
                         Progress::Held(content, how) => (held, plan) = (content.or(held), how),
                         Progress::Referred(table) => self.layer(layer)?.adopt(table),
                         Progress::Streaming(file) => return Ok(*file),
@@ -259,7 +258,7 @@ impl Image {
         again: bool,
         path: &[u8],
         options: CarveOptions,
-        ahead: &mut Ahead,
+        ahead: &Ahead,
     ) -> Result<Progress, Error> {
         let (stream, reader) = Stream::new();
         let paths = [path.to_vec()];
@@ -269,14 +268,13 @@ impl Image {
             options: options.resolution(),
             extent: if again { Extent::Whole } else { options.extent() },
         };
-        let Hunting { mut pass, demand, resumed } =
-            self.hunt(known, layer, query, Sink::Stream(stream), ahead)?;
+        let Hunting { mut pass, demand, resumed } = self.hunt(known, layer, query, Sink::Stream(stream))?;
         let Reader { mut started, pieces } = reader;
         let started = tokio::select! {
             biased;
             Ok(started) = &mut started => started,
-            never = ahead.run() => match never {},
-            table = self.referred(self.layer(layer)?, demand, path, options) => {
+            never = ahead.run(layer, &demand) => match never {},
+            table = self.referred(self.layer(layer)?, &demand, path, options) => {
                 return Ok(Progress::Referred(table));
             }
             result = &mut pass => {
@@ -325,15 +323,16 @@ impl Image {
         Ok(Progress::Streaming(Box::new(File::streaming(found, pieces, pass.boxed()))))
     }
 
+    /// What asks for layers ahead of their turn, from the newest down; none where one layer alone is asked for, or where layers are
+    /// read to their end for a proof, before which nobody knows whether the next one is needed.
+    fn ahead(&self, reading: Reading, options: CarveOptions) -> Ahead {
+        let is_wanted = options.layer.is_none() && (reading == Reading::Whole || !options.verifies());
+        let layers = self.layers().iter().rev().filter(|_| is_wanted).cloned();
+        Ahead::new(layers, reading, options.least)
+    }
+
     /// One pass of a hunt, whose findings are kept.
-    fn hunt(
-        &self,
-        known: Vec<Known>,
-        layer: usize,
-        query: Query<'_>,
-        sink: Sink,
-        ahead: &mut Ahead,
-    ) -> Result<Hunting, Error> {
+    fn hunt(&self, known: Vec<Known>, layer: usize, query: Query<'_>, sink: Sink) -> Result<Hunting, Error> {
         let whole = query.extent != Extent::Answered;
         // What an earlier pass gave away nobody has kept: what is wanted of it is read by its spans.
         let read = self.layer(layer)?.clone();
@@ -343,8 +342,8 @@ impl Image {
             Some((table, spans)) => (table, Some(spans)),
             None => (LayerTable::new(), None),
         };
-        let (reading, demand) = (reading(whole), ahead.read(layer));
-        let job = Job { reading, demand: Arc::clone(&demand), record: true, resume, ..read.job() };
+        let job = Job { reading: reading(whole), record: true, resume, ..read.job() };
+        let demand = Arc::clone(&job.demand);
         let hunt = Hunt::new(known, layer, table, query, sink);
         let pass = async move {
             let scanned = scan(job, hunt).await.map_err(|error| read.error(error))?;

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use super::{
     credential::{Credential, Secret},
     error::CredentialError,
-    helper::Helper,
+    helper::{Helper, OURSELVES},
     key::{RegistryKey, same_host, without_scheme},
 };
 use crate::limits;
@@ -165,6 +165,11 @@ impl AuthFile {
         self.in_file(registry, repository)
     }
 
+    /// Whether it names ourselves as the helper for a registry: then our own stores have been asked already.
+    pub(crate) fn asks_us(&self, registry: &RegistryKey) -> bool {
+        cfg!(feature = "stores") && self.helper(registry) == Some(OURSELVES)
+    }
+
     /// What the file itself holds.
     fn in_file(
         &self,
@@ -216,8 +221,8 @@ impl AuthFile {
     pub(crate) fn registries(&self) -> Vec<RegistryKey> {
         let auths = self.config.auths.iter().flat_map(BTreeMap::keys);
         let helpers = self.config.helpers.iter().flat_map(BTreeMap::keys);
-        let store =
-            self.config.store.as_deref().filter(|name| !name.is_empty() && self.style == Style::Docker);
+        let store = self.config.store.as_deref().filter(|_| self.style == Style::Docker);
+        let store = store.filter(|name| !name.is_empty() && *name != OURSELVES);
         // A helper that fails is told when it is asked for a credential.
         let listed = store.and_then(|name| Helper::named(name).ok()?.list().ok()).unwrap_or_default();
         auths.chain(helpers).chain(listed.keys()).filter_map(|key| key.parse().ok()).collect()

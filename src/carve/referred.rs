@@ -6,7 +6,7 @@
 //! beside                   └ what refers to the image? ─▶ index ─▶ zTOC of the layer ─▶ spans
 //! ```
 
-use std::{future, sync::Arc};
+use std::future;
 
 use super::{CarveOptions, hunt::stack};
 use crate::{
@@ -29,7 +29,7 @@ impl Image {
     pub(super) async fn referred(
         &self,
         layer: &Layer,
-        demand: Arc<Demand>,
+        demand: &Demand,
         path: &[u8],
         options: CarveOptions,
     ) -> Known {

@@ -10,6 +10,7 @@ use crate::{
     error::{Error, Kind},
     layer::{
         Layer,
+        ahead::Slot,
         configuration::{Configuration, Pending},
         known::Knowledge,
         pushed::PushedTocs,
@@ -107,6 +108,7 @@ pub(crate) async fn docker_archive(request: Request, path: &Path) -> Result<Imag
         annotations: Arc::default(),
         soci: None,
         knowledge: request.knowledge(None),
+        begun: Slot::default(),
         source: Arc::new(Told::new(layer.blob, layer.diff_id, Arc::clone(&request.progress))),
         progress: Arc::clone(&request.progress),
     });
@@ -225,6 +227,7 @@ async fn image(
             annotations: Arc::new(descriptor.annotations().clone()),
             soci: soci.clone(),
             knowledge: request.knowledge(referring.as_ref()),
+            begun: Slot::default(),
             source: origin.blob(descriptor, &request.progress),
             progress: Arc::clone(&request.progress),
         });

@@ -24,7 +24,7 @@ use crate::{
     limits,
     oci::digest::Digest,
     offset::Compressed,
-    source::{Source, growing::Begun},
+    source::Source,
     toc::{
         ContentMap, LayerToc, entries::LayerTable, estargz, format, published, spans::Spans, zstd_chunked,
     },
@@ -89,13 +89,15 @@ impl Layer {
         }
     }
 
-    /// Asks for its first range before its turn comes, if it will be scanned for all that is known now.
-    pub(crate) fn begin(&self) -> Option<Begun> {
-        let nothing = matches!(self.known(), Known::Nothing(_));
-        let elsewhere = self.table_inside(Verification::None).is_some()
-            || self.soci.is_some()
-            || self.knowledge.pushed.is_some();
-        if nothing && !elsewhere { Begun::new(Arc::clone(&self.source)) } else { None }
+    /// Whether it will be read from its start for all that is known now, where the cache has been looked at.
+    pub(super) fn will_be_read(&self, least: Verification) -> bool {
+        let inside_or_beside =
+            self.table_inside(least).is_some() || self.soci.is_some() && least <= Verification::Chunk;
+        // What is shared and vouched for, the cache has by now.
+        let is_shared = self.knowledge.cache.as_ref().is_some_and(Cache::is_shared);
+        let elsewhere = is_shared && least == Verification::None
+            || self.knowledge.pushed.is_some() && least <= Verification::Span;
+        matches!(self.known(), Known::Nothing(_)) && !inside_or_beside && !elsewhere
     }
 
     /// Looks for a signed table beside the image.
@@ -219,10 +221,15 @@ impl Layer {
 
     /// Looks in the cache only.
     pub(crate) async fn learn_cached(&self, least: Verification) -> bool {
-        if least > Verification::Span || !self.knowledge.ask(Place::Cache) {
+        if least > Verification::Span || self.knowledge.has_asked(Place::Cache) {
             return false;
         }
-        let Some(known) = self.cached().await else { return false };
+        let known = self.cached().await;
+        // Only now: who is dropped while waiting has not looked.
+        if !self.knowledge.ask(Place::Cache) {
+            return !matches!(self.known(), Known::Nothing(_));
+        }
+        let Some(known) = known else { return false };
         self.warn_of(known.table());
         self.knowledge.keep(known);
         true

@@ -43,3 +43,4 @@ mod support_works;
 mod tables;
 mod tar_forms;
 mod wan_link;
+mod whole_layers;

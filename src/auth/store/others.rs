@@ -12,6 +12,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use secrecy::ExposeSecret as _;
 use serde::Serialize as _;
 use serde_json::{Map, Value, ser::PrettyFormatter};
+use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
 use super::{
@@ -94,25 +95,32 @@ impl OthersFile {
         }
     }
 
-    /// Reads, changes and writes the file, under the caller's lock.
-    fn change<T>(&self, change: impl FnOnce(&mut Map<String, Value>) -> T) -> Result<T, CredentialError> {
-        let shown = self.path.display();
+    fn failed(&self, error: &io::Error) -> CredentialError {
+        CredentialError::other(format!("writing {}: {error}", self.path.display()))
+    }
+
+    /// The object that is the file, an empty one if there is none.
+    fn config(&self) -> Result<Map<String, Value>, CredentialError> {
         // Checked here, and its mistakes named.
         AuthFile::read(&self.path, self.style)?;
-        let failed = |error: io::Error| CredentialError::other(format!("writing {shown}: {error}"));
-        let mut config = match fs::read(&self.path).map(Zeroizing::new) {
+        match fs::read(&self.path).map(Zeroizing::new) {
             Ok(text) => serde_json::from_slice(&text)
-                .map_err(|_| CredentialError::other(format!("{shown} is not a JSON object")))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Map::new(),
-            Err(error) => return Err(failed(error)),
-        };
+                .map_err(|_| CredentialError::other(format!("{} is not a JSON object", self.path.display()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Map::new()),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    /// Reads, changes and writes the file, under the caller's lock.
+    fn change<T>(&self, change: impl FnOnce(&mut Map<String, Value>) -> T) -> Result<T, CredentialError> {
+        let mut config = self.config()?;
         let result = change(&mut config);
         let mut text = Zeroizing::new(Vec::new());
         let mut writer =
             serde_json::Serializer::with_formatter(&mut *text, PrettyFormatter::with_indent(b"\t"));
-        config.serialize(&mut writer).map_err(|error| failed(error.into()))?;
+        config.serialize(&mut writer).map_err(|error| self.failed(&error.into()))?;
         text.push(b'\n');
-        replace(&self.path, &text).map_err(failed)?;
+        replace(&self.path, &text).map_err(|error| self.failed(&error))?;
         Ok(result)
     }
 }
@@ -121,6 +129,14 @@ impl CredentialStore for OthersFile {
     fn place(&self) -> String {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         format!("{name} at {}", self.path.display())
+    }
+
+    /// A helper that cannot list what it has would not keep more.
+    fn check(&self, registry: &RegistryKey) -> Result<(), CredentialError> {
+        self.config()?;
+        self.own.lock()?;
+        temporary_beside(&target(&self.path)).map_err(|error| self.failed(&error))?;
+        self.helper(registry)?.map_or(Ok(()), |helper| helper.list().map(drop))
     }
 
     /// As `docker login` does: the secret goes to the helper that the file names, else into the file.
@@ -236,18 +252,28 @@ fn object(value: &mut Value) -> &mut Map<String, Value> {
 
 /// Puts a file that only its owner may read in the place of what `path` leads to.
 fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    // Whoever keeps it elsewhere and has a link here wants to go on so.
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let directory = target.parent().unwrap_or(Path::new("."));
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let mut temporary = tempfile::Builder::new()
-        .prefix(".layerslayer-")
-        .permissions(Permissions::from_mode(0o600))
-        .tempfile_in(directory)?;
+    let target = target(path);
+    let mut temporary = temporary_beside(&target)?;
     temporary.write_all(text)?;
     temporary.as_file().sync_all()?;
     temporary.persist(&target).map_err(|error| error.error)?;
-    File::open(directory)?.sync_all()
+    File::open(directory(&target))?.sync_all()
+}
+
+/// What `path` leads to: whoever keeps the file elsewhere and has a link here wants to go on so.
+fn target(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn temporary_beside(target: &Path) -> io::Result<NamedTempFile> {
+    let directory = directory(target);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let permissions = Permissions::from_mode(0o600);
+    tempfile::Builder::new().prefix(".layerslayer-").permissions(permissions).tempfile_in(directory)
+}
+
+fn directory(target: &Path) -> &Path {
+    target.parent().unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

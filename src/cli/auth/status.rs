@@ -68,8 +68,18 @@ pub(super) async fn run(arguments: &StatusArguments, context: &Context<'_>) -> R
     if lines.is_empty() {
         let of = arguments.registry.as_ref().map(|registry| format!(" for {registry}")).unwrap_or_default();
         context.console.note(&format!("no credential{of}: images are read as anybody could"));
+        for key in arguments.registry.iter().flat_map(|registry| below(registry, context)) {
+            context.console.note(&format!("but for those below {key}; see: layerslayer auth status {key}"));
+        }
     }
     Ok(())
+}
+
+/// Paths below a registry that have a credential of their own.
+fn below(registry: &RegistryKey, context: &Context<'_>) -> Vec<RegistryKey> {
+    let mut keys = tokio::task::block_in_place(|| context.sources.registries());
+    keys.retain(|key| key != registry && key.host() == registry.as_str());
+    keys
 }
 
 /// What a locked keyring holds cannot be listed.

@@ -41,6 +41,9 @@ fn we_read_what_skopeo_wrote() {
     tools::run(home.other("skopeo").args(login).arg(format!("{host}/closed")));
     assert!(home.text("mine.json").contains("/closed"));
     home.run(["peek", &image], "").done();
+    let status = home.status(&[&format!("{host}/closed/one"), "--check"]);
+    assert_eq!((&status[0]["username"], &status[0]["check"]), (&USER.into(), &"accepted".into()));
+    home.run(["auth", "status", &host], "").done().said(&format!("below {host}/closed"));
 }
 
 #[test]
