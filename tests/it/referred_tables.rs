@@ -23,6 +23,7 @@ use crate::support::{
     inspect::block_on,
     program::{Program, Ran},
     registry::{Reply, Request, ScriptedRegistry},
+    tools,
     ztoc::{self, Stored},
 };
 
@@ -87,7 +88,11 @@ struct Registry {
 impl Registry {
     /// The scan of the base goes on once `scan` has happened. `change` is done to the zTOC.
     fn new(referrers: Referrers, change: impl Fn(Vec<u8>) -> Vec<u8>) -> Self {
-        let (small, large) = (noise(400 << 10), noise(11 << 20));
+        Self::of(11 << 20, referrers, change)
+    }
+
+    fn of(large: usize, referrers: Referrers, change: impl Fn(Vec<u8>) -> Vec<u8>) -> Self {
+        let (small, large) = (noise(400 << 10), noise(large));
         let files: [(&str, &[u8]); 5] = [
             ("first", b"first\n"),
             ("small", &small),
@@ -141,7 +146,6 @@ impl Registry {
         let server = ScriptedRegistry::start(move |request: &Request| {
             let (rest, name) = request.path().rsplit_once('/').unwrap();
             if rest == "/v2/app/referrers" {
-                assert!(request.query().contains("soci.index.v1%2Bjson") || request.query().contains("last"));
                 return listed(request, false);
             }
             if name == subject.replace(':', "-") {
@@ -302,7 +306,24 @@ fn where_table_and_content_disagree_all_of_the_layer_is_read_and_tells() {
     registry.is_tampering.store(true, Ordering::SeqCst);
     let ran = registry.carve(&["/last"]).failed(8).said("nothing vouches for the table");
     assert!(!ran.stdout.starts_with(b"last"));
+    // The same where it is known what refers to the image before the layer is read.
+    let folder = tools::temporary_folder();
+    let mut keygen = std::process::Command::new(env!("CARGO_BIN_EXE_layerslayer"));
+    let key = tools::run(keygen.args(["toc", "keygen", "-o"]).arg(folder.path().join("private")));
+    fs::write(folder.path().join("public"), key).unwrap();
+    let trusting = Program::new(["carve", &format!("{}/app:1", registry.server.host()), "/last"]);
+    let trusting = trusting.variable("LAYERSLAYER_TOC_KEY", tools::text(&folder.path().join("public")));
+    let ran = trusting.run().failed(8).said("nothing vouches for the table");
+    assert!(!ran.stdout.starts_with(b"last"));
     registry.scan.happen();
+}
+
+#[test]
+fn nothing_is_asked_for_the_sake_of_a_smaller_layer() {
+    let registry = Registry::of(4 << 20, Referrers::Listed, |table| table);
+    registry.scan.happen();
+    assert_eq!(how(&registry.carve(&["/last"]).done()), ("scan", "blob"));
+    assert_eq!(registry.asked(), 0);
 }
 
 #[test]
