@@ -28,6 +28,7 @@ mod fetch;
 mod file;
 mod hunt;
 mod planned;
+mod referred;
 mod sink;
 mod spool;
 
@@ -216,20 +217,30 @@ impl Image {
                     hunted.push(layer);
                     match self.read_on(known, layer, again, path, options, &ahead).await? {
                         Progress::Held(content, how) => (held, plan) = (content.or(held), how),
+                        Progress::Referred(table) => self.layer(layer)?.adopt(table),
                         Progress::Streaming(file) => return Ok(*file),
                     }
                     continue;
                 }
                 None => self.file_at(&stack(&known), path, resolution, &trace)?,
             };
-            return match held {
-                Some((record, bytes)) if record == content => {
-                    let verification = self.verified(&known, options);
-                    let outcome = Outcome { verification, is_final: certain, plan };
-                    Ok(File::held(found, bytes.into(), outcome))
+            if let Some((_, bytes)) = held.take_if(|(record, _)| *record == content) {
+                let verification = self.verified(&known, options);
+                let outcome = Outcome { verification, is_final: certain, plan };
+                return Ok(File::held(found, bytes.into(), outcome));
+            }
+            let mut file = self.fetch(found, content, certain, &known, options)?;
+            if known.get(content.layer).is_some_and(Known::is_unproved_ztoc)
+                && let Err(error) = file.begin().await
+            {
+                if !error.is_corrupt() {
+                    return Err(error);
                 }
-                _ => self.fetch(found, content, certain, &known, options),
-            };
+                // The table has been forgotten. Which of them is wrong the layer tells once all of it is hashed.
+                hunted.push(content.layer);
+                continue;
+            }
+            return Ok(file);
         }
     }
 
@@ -263,6 +274,9 @@ impl Image {
             biased;
             Ok(started) = &mut started => started,
             never = ahead.run(layer, &demand) => match never {},
+            table = self.referred(self.layer(layer)?, &demand, path, options) => {
+                return Ok(Progress::Referred(table));
+            }
             result = &mut pass => {
                 return match result {
                     Ok((Sink::Stream(mut stream), plan)) => Ok(Progress::Held(stream.held(), plan)),
@@ -468,6 +482,8 @@ impl Image {
 enum Progress {
     /// The layer has answered what it can; content that is small and complete comes along.
     Held(Option<(Content, Vec<u8>)>, Plan),
+    /// A table of the layer has come, by which the rest of it need not be read.
+    Referred(Known),
     /// The content has begun to flow.
     Streaming(Box<File>),
 }

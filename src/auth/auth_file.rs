@@ -53,6 +53,10 @@ struct Config {
     store: Option<String>,
 }
 
+/// A registry that has a secret in a file itself, and what it is.
+#[cfg(feature = "stores")]
+pub(crate) type InTheClear = (RegistryKey, Result<Credential, CredentialError>);
+
 /// What `DOCKER_AUTH_CONFIG` may hold, and nothing else.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -203,18 +207,16 @@ impl AuthFile {
         name.filter(|name| !name.is_empty())
     }
 
-    /// Entries with a secret of their own, the one that counts of each registry.
+    /// Entries with a secret of their own, the one that counts of each registry. A malformed one is nobody else's fault.
     #[cfg(feature = "stores")]
-    pub(crate) fn in_the_clear(&self) -> Result<Vec<(RegistryKey, Credential)>, CredentialError> {
+    pub(crate) fn in_the_clear(&self) -> Vec<InTheClear> {
         let keys = self.config.auths.iter().flat_map(BTreeMap::keys).filter_map(|key| key.parse().ok());
         let registries: std::collections::BTreeSet<RegistryKey> = keys.collect();
-        let mut entries = Vec::new();
-        for registry in registries {
-            if let Some(credential) = self.in_file(&registry, None)? {
-                entries.push((registry, credential));
-            }
-        }
-        Ok(entries)
+        let entries = registries.into_iter().filter_map(|registry| {
+            let found = self.in_file(&registry, None).transpose()?;
+            Some((registry, found))
+        });
+        entries.collect()
     }
 
     /// Every registry that it names, those with nothing but a helper included.

@@ -92,6 +92,11 @@ impl Selection {
             }
         }
     }
+
+    /// Whether it is a single path.
+    pub(super) fn is_one_path(&self) -> bool {
+        matches!(&self.kind, SelectionKind::Paths(paths) if paths.len() == 1)
+    }
 }
 
 /// What was collected: items parents first, and the content of their files in a temporary file.

@@ -13,6 +13,7 @@ use super::{
     Layer, Verification,
     extract::Extraction,
     known::{Known, Place},
+    pushed::PushedTocs,
     record::WindowSpool,
     scan::Pass,
 };
@@ -28,6 +29,10 @@ use crate::{
         ContentMap, LayerToc, entries::LayerTable, estargz, format, published, spans::Spans, zstd_chunked,
     },
 };
+
+/// The smallest layers that SOCI makes tables of unless it is told otherwise, in bytes (soci-snapshotter, `soci create
+/// --min-layer-size`).
+const SOCI_LAYER_BYTES: u64 = 10 << 20;
 
 impl Layer {
     /// What is known of the layer now.
@@ -50,8 +55,8 @@ impl Layer {
         if self.knowledge.ask(Place::Shared) && self.learn_shared(least).await {
             return Ok(true);
         }
-        let is_asked = least == Verification::None && self.knowledge.ask(Place::Referring);
-        Ok(is_asked && self.learn_referring().await)
+        let is_asked = least == Verification::None && self.knowledge.pushed.is_some();
+        Ok(is_asked && self.knowledge.ask(Place::Referring) && self.learn_referring().await)
     }
 
     /// Looks for a table that others have stored, last of all: where no trusted key vouches for it, it is a hint and no more.
@@ -136,21 +141,49 @@ impl Layer {
 
     /// Looks at the SOCI index that refers to the image, where it is known what does. Nobody vouches for it.
     async fn learn_referring(&self) -> bool {
-        let (Some(pushed), Some(digest)) = (&self.knowledge.pushed, &self.digest) else { return false };
-        match pushed.soci(digest, self.size()).await {
-            Ok(Some(toc)) => {
-                self.warn_of(&toc.entries);
-                self.knowledge.keep(Known::Wholly(Arc::new(toc), Verification::None));
-                true
+        let Some(pushed) = &self.knowledge.pushed else { return false };
+        let Some(toc) = self.soci_of(pushed).await else { return false };
+        self.adopt(Known::Wholly(Arc::new(toc), Verification::None));
+        true
+    }
+
+    /// Whether it is worth asking beside a scan of the layer, of which the first range has not answered, what refers to the image: a
+    /// SOCI index may tell of the layer. It has large layers only, those under gzip and those that are not compressed; of the latter
+    /// what nobody wants is hopped over anyway.
+    pub(crate) fn may_be_referred(&self) -> bool {
+        self.knowledge.unproved.is_some()
+            && !self.knowledge.has_asked(Place::Referring)
+            && self.soci.is_none()
+            && self.size() >= SOCI_LAYER_BYTES
+            && self.media_type.layer_encoding() == Some("gzip")
+            && self.source.allowance() == u64::MAX
+    }
+
+    /// The table of the layer in a SOCI index that refers to the image; nobody vouches for it, and nobody knows of it yet.
+    pub(crate) async fn referred(&self) -> Option<Known> {
+        let toc = self.soci_of(self.knowledge.unproved.as_ref()?).await?;
+        Some(Known::Wholly(Arc::new(toc), Verification::None))
+    }
+
+    async fn soci_of(&self, pushed: &PushedTocs) -> Option<LayerToc> {
+        match pushed.soci(self.digest.as_ref()?, self.size()).await {
+            Ok(toc) => toc,
+            Err(error) => {
+                if error.is_corrupt() {
+                    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+                    let (name, cause) = (&self.name, cause.unwrap_or_default());
+                    self.progress.warning(&format!("layer {name}: {error}{cause}; reading the layer itself"));
+                }
+                None
             }
-            Err(error) if error.is_corrupt() => {
-                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-                let (name, cause) = (&self.name, cause.unwrap_or_default());
-                self.progress.warning(&format!("layer {name}: {error}{cause}; reading the layer itself"));
-                false
-            }
-            _ => false,
         }
+    }
+
+    /// Goes by such a table from now on. One that turns out to be wrong does not come back.
+    pub(crate) fn adopt(&self, known: Known) {
+        self.knowledge.ask(Place::Referring);
+        self.warn_of(known.table());
+        self.knowledge.keep(known);
     }
 
     /// Looks in the cache and inside the blob.

@@ -26,7 +26,7 @@ use futures_util::{
     stream,
     task::AtomicWaker,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::{ByteStream, Error, Source};
 use crate::offset::Compressed;
@@ -59,6 +59,8 @@ pub(crate) struct Demand {
     /// Whether the last byte of the blob has been asked for.
     is_all_requested: AtomicBool,
     all_requested: Notify,
+    /// Up to where the blob was asked for, once that is more than the first range; 0 before, and where ranges are not to be had.
+    grown: watch::Sender<u64>,
     /// What was asked for before the reader was there.
     begun: Mutex<Option<Begun>>,
 }
@@ -74,6 +76,7 @@ impl Default for Demand {
             waker: AtomicWaker::new(),
             is_all_requested: AtomicBool::new(false),
             all_requested: Notify::new(),
+            grown: watch::Sender::default(),
             begun: Mutex::default(),
         }
     }
@@ -114,6 +117,19 @@ impl Demand {
         if !self.is_all_requested.load(Ordering::Acquire) {
             requested.await;
         }
+    }
+
+    /// Waits until more than the first range is asked for; for ever where ranges are not to be had.
+    pub(crate) async fn grown(&self) {
+        let mut grown = self.grown.subscribe();
+        if grown.wait_for(|requested| *requested > 0).await.is_err() {
+            future::pending().await
+        }
+    }
+
+    /// Up to where the blob has been asked for, once it has [`Self::grown`].
+    pub(crate) fn requested(&self) -> u64 {
+        *self.grown.borrow()
     }
 
     /// Nothing more of the blob will be asked for, and what is still to come will soon be there.
@@ -248,6 +264,9 @@ impl Growing {
             let range = allowed(range, allowance);
             allowance = allowance.saturating_sub(range.end - range.start);
             self.requested = range.end;
+            if range.start > self.start && !whole {
+                self.demand.grown.send_replace(range.end);
+            }
             self.parts.push_back(Part::opening(Arc::clone(&self.source), range));
         }
     }

@@ -29,6 +29,7 @@ mod real_faults;
 mod real_images;
 mod real_session;
 mod real_tls;
+mod referred_tables;
 mod rootfs_links;
 mod rootfs_names;
 mod rootfs_types;

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::{
     super::{
-        auth_file::{AuthFile, Style},
+        auth_file::{AuthFile, InTheClear, Style},
         credential::{Credential, CredentialKind},
         error::CredentialError,
         helper::Helper,
@@ -50,11 +50,9 @@ impl OthersFile {
     }
 
     /// Registries that have a secret in the file itself, whatever helpers it names.
-    pub(crate) fn in_the_clear(&self) -> Result<Vec<(RegistryKey, Credential)>, CredentialError> {
-        match AuthFile::read(&self.path, self.style)? {
-            Some(file) => file.in_the_clear(),
-            None => Ok(Vec::new()),
-        }
+    pub(crate) fn in_the_clear(&self) -> Result<Vec<InTheClear>, CredentialError> {
+        let file = AuthFile::read(&self.path, self.style)?;
+        Ok(file.map(|file| file.in_the_clear()).unwrap_or_default())
     }
 
     /// Takes the secrets of a registry out of the file, if they are still those of `credential`; whether they were.
@@ -65,7 +63,9 @@ impl OthersFile {
     ) -> Result<bool, CredentialError> {
         let _lock = self.own.lock()?;
         let now = self.in_the_clear()?;
-        if !now.iter().any(|(key, found)| key == registry && found.is_same(credential)) {
+        if !now.iter().any(|(key, found)| {
+            key == registry && found.as_ref().is_ok_and(|found| found.is_same(credential))
+        }) {
             return Ok(false);
         }
         self.change(|config| remove(config, registry))
@@ -180,15 +180,15 @@ impl CredentialStore for OthersFile {
         Ok(true)
     }
 
-    /// What lies in the file itself; what helpers have is theirs to list.
+    /// What lies in the file itself and makes sense; what helpers have is theirs to list.
     fn list(&self) -> Result<Vec<StoredEntry>, CredentialError> {
         let mut entries: Vec<_> = self
             .in_the_clear()?
             .into_iter()
-            .map(|(registry, credential)| StoredEntry {
-                registry,
-                kind: credential.kind(),
-                username: credential.username().to_owned(),
+            .filter_map(|(registry, found)| {
+                let credential = found.ok()?;
+                let username = credential.username().to_owned();
+                Some(StoredEntry { registry, kind: credential.kind(), username })
             })
             .collect();
         entries.sort();

@@ -125,6 +125,9 @@ impl Line {
     fn columns(&self) -> [String; 4] {
         let mut said = if self.wins { self.place.clone() } else { format!("{} (shadowed)", self.place) };
         if let Some(problem) = &self.problem {
+            // Read alone it has to name the place, here that stands before it.
+            let problem = problem.strip_prefix(&format!("{}: ", self.place)).unwrap_or(problem);
+            let problem = problem.strip_suffix(&format!(", named in {}", self.place)).unwrap_or(problem);
             said = format!("{} (unusable: {problem})", self.place);
         }
         let facts = [

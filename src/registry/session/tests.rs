@@ -23,6 +23,7 @@ mod origins;
 mod reads;
 mod realms;
 mod redirects;
+mod referrers;
 
 const NAME: &str = "library/app";
 
