@@ -312,6 +312,11 @@ impl Cache {
         Some(opened)
     }
 
+    /// Whether tables are shared with others.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
     /// Whether there is a key to sign with.
     pub(crate) fn can_sign(&self) -> bool {
         self.keys.can_sign()

@@ -1,6 +1,6 @@
 //! `carve`: the content of files, as a container would see them.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 
@@ -12,26 +12,27 @@ use crate::{
     },
     layer::{
         Layer, Plan, Verification,
+        ahead::Ahead,
         extract::extract,
         known::{Known, verification},
         scan::{Job, Pass, Reading, scan},
     },
+    source::growing::Demand,
     tar::entry::{Entry, EntryKind},
     toc::entries::LayerTable,
 };
 
-mod ahead;
 mod candidates;
 mod collect;
 mod fetch;
 mod file;
 mod hunt;
 mod planned;
+mod referred;
 mod sink;
 mod spool;
 
 use self::{
-    ahead::Ahead,
     candidates::Candidates,
     fetch::Fetch,
     file::Found,
@@ -203,7 +204,7 @@ impl Image {
     /// Content is given while it is read.
     async fn carve_streaming(&self, path: &[u8], options: CarveOptions) -> Result<File, Error> {
         let (mut held, mut hunted, mut plan) = (None, Vec::new(), Plan::Scan);
-        let mut ahead = Ahead::new(self, options);
+        let ahead = self.ahead(Reading::Growing, options);
         loop {
             let known = self.known();
             let (resolution, trace) = stack(&known).resolve(path, options.resolution());
@@ -214,22 +215,32 @@ impl Image {
                     }
                     let again = hunted.contains(&layer);
                     hunted.push(layer);
-                    match self.read_on(known, layer, again, path, options, &mut ahead).await? {
+                    match self.read_on(known, layer, again, path, options, &ahead).await? {
                         Progress::Held(content, how) => (held, plan) = (content.or(held), how),
+                        Progress::Referred(table) => self.layer(layer)?.adopt(table),
                         Progress::Streaming(file) => return Ok(*file),
                     }
                     continue;
                 }
                 None => self.file_at(&stack(&known), path, resolution, &trace)?,
             };
-            return match held {
-                Some((record, bytes)) if record == content => {
-                    let verification = self.verified(&known, options);
-                    let outcome = Outcome { verification, is_final: certain, plan };
-                    Ok(File::held(found, bytes.into(), outcome))
+            if let Some((_, bytes)) = held.take_if(|(record, _)| *record == content) {
+                let verification = self.verified(&known, options);
+                let outcome = Outcome { verification, is_final: certain, plan };
+                return Ok(File::held(found, bytes.into(), outcome));
+            }
+            let mut file = self.fetch(found, content, certain, &known, options)?;
+            if known.get(content.layer).is_some_and(Known::is_unproved_ztoc)
+                && let Err(error) = file.begin().await
+            {
+                if !error.is_corrupt() {
+                    return Err(error);
                 }
-                _ => self.fetch(found, content, certain, &known, options),
-            };
+                // The table has been forgotten. Which of them is wrong the layer tells once all of it is hashed.
+                hunted.push(content.layer);
+                continue;
+            }
+            return Ok(file);
         }
     }
 
@@ -247,7 +258,7 @@ impl Image {
         again: bool,
         path: &[u8],
         options: CarveOptions,
-        ahead: &mut Ahead,
+        ahead: &Ahead,
     ) -> Result<Progress, Error> {
         let (stream, reader) = Stream::new();
         let paths = [path.to_vec()];
@@ -257,12 +268,15 @@ impl Image {
             options: options.resolution(),
             extent: if again { Extent::Whole } else { options.extent() },
         };
-        let (mut pass, resumed) = self.hunt(known, layer, query, Sink::Stream(stream), ahead)?;
+        let Hunting { mut pass, demand, resumed } = self.hunt(known, layer, query, Sink::Stream(stream))?;
         let Reader { mut started, pieces } = reader;
         let started = tokio::select! {
             biased;
             Ok(started) = &mut started => started,
-            never = ahead.run() => match never {},
+            never = ahead.run(layer, &demand) => match never {},
+            table = self.referred(self.layer(layer)?, &demand, path, options) => {
+                return Ok(Progress::Referred(table));
+            }
             result = &mut pass => {
                 return match result {
                     Ok((Sink::Stream(mut stream), plan)) => Ok(Progress::Held(stream.held(), plan)),
@@ -309,15 +323,16 @@ impl Image {
         Ok(Progress::Streaming(Box::new(File::streaming(found, pieces, pass.boxed()))))
     }
 
-    /// One pass of a hunt, whose findings are kept, and whether it goes on where an earlier one stopped.
-    fn hunt(
-        &self,
-        known: Vec<Known>,
-        layer: usize,
-        query: Query<'_>,
-        sink: Sink,
-        ahead: &mut Ahead,
-    ) -> Result<(Hunting, bool), Error> {
+    /// What asks for layers ahead of their turn, from the newest down; none where one layer alone is asked for, or where layers are
+    /// read to their end for a proof, before which nobody knows whether the next one is needed.
+    fn ahead(&self, reading: Reading, options: CarveOptions) -> Ahead {
+        let is_wanted = options.layer.is_none() && (reading == Reading::Whole || !options.verifies());
+        let layers = self.layers().iter().rev().filter(|_| is_wanted).cloned();
+        Ahead::new(layers, reading, options.least)
+    }
+
+    /// One pass of a hunt, whose findings are kept.
+    fn hunt(&self, known: Vec<Known>, layer: usize, query: Query<'_>, sink: Sink) -> Result<Hunting, Error> {
         let whole = query.extent != Extent::Answered;
         // What an earlier pass gave away nobody has kept: what is wanted of it is read by its spans.
         let read = self.layer(layer)?.clone();
@@ -327,8 +342,8 @@ impl Image {
             Some((table, spans)) => (table, Some(spans)),
             None => (LayerTable::new(), None),
         };
-        let (reading, demand) = (reading(whole), ahead.read(layer));
-        let job = Job { reading, demand, record: true, resume, ..read.job() };
+        let job = Job { reading: reading(whole), record: true, resume, ..read.job() };
+        let demand = Arc::clone(&job.demand);
         let hunt = Hunt::new(known, layer, table, query, sink);
         let pass = async move {
             let scanned = scan(job, hunt).await.map_err(|error| read.error(error))?;
@@ -336,7 +351,7 @@ impl Image {
             read.keep(table, scanned.pass, scanned.spans);
             Ok((sink, scanned.plan))
         };
-        Ok((pass.boxed(), resumed))
+        Ok(Hunting { pass: pass.boxed(), demand, resumed })
     }
 
     /// Reads content of a layer that is known: by its table of contents, or by streaming the layer again.
@@ -467,12 +482,21 @@ impl Image {
 enum Progress {
     /// The layer has answered what it can; content that is small and complete comes along.
     Held(Option<(Content, Vec<u8>)>, Plan),
+    /// A table of the layer has come, by which the rest of it need not be read.
+    Referred(Known),
     /// The content has begun to flow.
     Streaming(Box<File>),
 }
 
-/// A pass of a hunt: where content went, and how it was come by.
-type Hunting = BoxFuture<'static, Result<(Sink, Plan), Error>>;
+/// A pass of a hunt.
+struct Hunting {
+    /// Where content went, and how it was come by.
+    pass: BoxFuture<'static, Result<(Sink, Plan), Error>>,
+    /// How far it has come.
+    demand: Arc<Demand>,
+    /// Whether it goes on where an earlier one stopped.
+    resumed: bool,
+}
 
 /// Content on its way: where it went, what vouches for it, how it was read.
 type Fetching = BoxFuture<'static, Result<(Sink, Verification, Plan), Error>>;

@@ -2,11 +2,13 @@
 
 use std::{fmt, sync::Arc};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, future::try_join, stream};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, future::try_join, stream};
 
 use crate::{
     error::{Error, Kind},
-    layer::{BuiltToc, Layer, configuration::Pending},
+    layer::{
+        BuiltToc, Layer, LayersInTurn, Verification, ahead::Ahead, configuration::Pending, scan::Reading,
+    },
     oci::{digest::Digest, manifest::ImageConfig, platform::Platform, reference::ImageReference},
     registry::session::Session,
 };
@@ -169,7 +171,41 @@ impl Image {
         })
     }
 
-    /// Makes the tables of contents of all layers, at most two at a time: see [`Layer::build_toc`].
+    /// The entries of these layers, one layer after the other, with nothing in them that is vouched for by less than `least`: as
+    /// [`Layer::entries_with`] on each of them, but without a pause between.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_usage`] if it has no such layer.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// use layerslayer::Verification;
+    ///
+    /// let mut layers = image.layers_in_turn(0..image.layers().len(), Verification::None)?;
+    /// let mut count = 0;
+    /// while let Some(mut entries) = layers.next().await.transpose()? {
+    ///     while entries.next().await.transpose()?.is_some() {
+    ///         count += 1;
+    ///     }
+    /// }
+    /// assert_eq!(count, 15);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn layers_in_turn(
+        &self,
+        layers: impl IntoIterator<Item = usize>,
+        least: Verification,
+    ) -> Result<LayersInTurn, Error> {
+        let layers = layers.into_iter().map(|index| self.layer(index).cloned());
+        Ok(LayersInTurn::new(layers.collect::<Result<_, _>>()?, least))
+    }
+
+    /// Makes the tables of contents of all layers: see [`Image::build_tocs_in_turn`].
     ///
     /// # Errors
     ///
@@ -189,7 +225,37 @@ impl Image {
     /// # }
     /// ```
     pub async fn build_tocs(&self) -> Result<Vec<BuiltToc>, Error> {
-        stream::iter(self.layers()).map(Layer::build_toc).buffered(LAYERS_AT_A_TIME).try_collect().await
+        self.build_tocs_in_turn().try_collect().await
+    }
+
+    /// Makes the tables of contents of all layers, base first, each as [`Layer::build_toc`] does: at most two at a time, while the next
+    /// one is asked for.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use futures_util::StreamExt as _;
+    /// use layerslayer::{Cache, CacheOptions, Client};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// let cache = Cache::open(&CacheOptions::new(directory.path().join("cache")))?;
+    /// let client = Client::builder().cache(cache).build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let mut tocs = std::pin::pin!(image.build_tocs_in_turn());
+    /// while let Some(toc) = tocs.next().await {
+    ///     println!("{} bytes", toc?.size);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn build_tocs_in_turn(&self) -> impl Stream<Item = Result<BuiltToc, Error>> + Send {
+        // What only a publisher vouches for is not kept: such layers are read too.
+        let ahead = Ahead::new(self.layers().iter().cloned(), Reading::Whole, Verification::Span);
+        let build = move |layer: &Layer| {
+            let (layer, ahead) = (layer.clone(), ahead.clone());
+            async move { layer.build_toc_in_turn(&ahead).await }
+        };
+        stream::iter(self.layers()).map(build).buffered(LAYERS_AT_A_TIME)
     }
 
     /// Ends the session with the registry: its tokens are forgotten. Dropping the last clone of the image does the same.

@@ -6,15 +6,17 @@ use crate::{
     error::Error,
     oci::{digest::Digest, media_type::MediaType},
     progress::Progress,
-    source::Source,
+    source::{Source, growing::Demand},
 };
 
+pub(crate) mod ahead;
 mod build;
 pub(crate) mod configuration;
 mod decode;
 pub(crate) mod entries;
 pub(crate) mod extract;
 mod hash;
+pub(crate) mod in_turn;
 pub(crate) mod known;
 mod learn;
 mod plan;
@@ -25,14 +27,15 @@ pub(crate) mod scan;
 pub(crate) mod soci;
 mod visit;
 
-pub use self::{build::BuiltToc, entries::Entries, plan::Plan, planned::PlannedRead};
 use self::{
+    ahead::{Ahead, Slot},
     configuration::Pending,
     hash::{DiffId, Expected},
     known::Knowledge,
     scan::{Job, Reading},
     soci::SociIndex,
 };
+pub use self::{build::BuiltToc, entries::Entries, in_turn::LayersInTurn, plan::Plan, planned::PlannedRead};
 
 /// How far content was checked against the digests that the image's manifest vouches for, weakest first.
 ///
@@ -90,6 +93,7 @@ pub struct Layer {
     pub(crate) annotations: Arc<BTreeMap<String, String>>,
     pub(crate) soci: Option<Arc<SociIndex>>,
     pub(crate) knowledge: Arc<Knowledge>,
+    pub(crate) begun: Slot,
     pub(crate) source: Arc<dyn Source>,
     pub(crate) progress: Arc<dyn Progress>,
 }
@@ -241,10 +245,10 @@ impl Layer {
     ///
     /// See [`Layer::entries`].
     pub async fn entries_with(&self, least: Verification) -> Result<Entries, Error> {
-        Entries::new(self, least).await
+        Entries::new(self, least, &Ahead::none()).await
     }
 
-    /// A pass over the whole layer.
+    /// A pass over the whole layer, which takes up what was begun of it.
     pub(crate) fn job(&self) -> Job {
         Job {
             source: Arc::clone(&self.source),
@@ -255,7 +259,7 @@ impl Layer {
             progress: Arc::clone(&self.progress),
             reading: Reading::Whole,
             record: false,
-            demand: Arc::default(),
+            demand: Arc::new(Demand::after(self.begun.take())),
             resume: None,
         }
     }

@@ -56,7 +56,7 @@ pub use carve::{CarveOptions, Collection, File, Item, Outcome, Selection};
 pub use client::{Client, ClientBuilder, DeviceSignIn, Login, PushedArtifact, Transferred};
 pub use error::Error;
 pub use image::Image;
-pub use layer::{BuiltToc, Entries, Layer, Plan, PlannedRead, Verification};
+pub use layer::{BuiltToc, Entries, Layer, LayersInTurn, Plan, PlannedRead, Verification};
 pub use oci::{
     digest::{Algorithm, Digest, DigestError},
     manifest::{

@@ -227,6 +227,13 @@ pub const TOC_BYTES: u64 = 256 << 20;
 /// ```
 pub const TOC_CHUNKS: usize = 2 << 20;
 
+/// Pages of the list of what refers to an image that are read. Together they have at most [`MANIFEST_BYTES`].
+///
+/// ```
+/// assert_eq!(layerslayer::limits::REFERRERS_PAGES, 16);
+/// ```
+pub const REFERRERS_PAGES: usize = 16;
+
 /// Largest stored table of a layer that is read, in bytes.
 ///
 /// ```

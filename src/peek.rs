@@ -5,7 +5,9 @@ use crate::{
     image::{Image, rootfs::Stack},
     layer::{
         Layer, Verification,
+        ahead::Ahead,
         known::{Known, verification},
+        scan::Reading,
     },
     tar::entry::Entry,
 };
@@ -185,12 +187,13 @@ impl Image {
     }
 
     async fn merged(&self, least: Verification) -> Result<Rootfs, Error> {
+        let ahead = Ahead::new(self.layers().iter().cloned(), Reading::Whole, least);
         for layer in self.layers() {
             while !layer.known().is_known(least) {
                 if layer.learn(least).await? {
                     continue;
                 }
-                layer.read_whole().await?;
+                layer.read_whole(&ahead).await?;
             }
         }
         Ok(Rootfs { layers: self.layers().iter().map(Layer::known).collect() })

@@ -8,7 +8,7 @@ use std::{
 use layerslayer::Digest;
 use serde_json::{Value, json};
 
-use super::{registry::Registry, tools};
+use super::{noise::Noise, registry::Registry, tools};
 
 /// The release that packages come from; its point releases change sizes a little.
 const SUITE: &str = "bookworm";
@@ -21,6 +21,12 @@ pub(crate) const TWO: &str = "two";
 const ML: &str = "ml";
 pub(crate) const CHUNKED: &str = "two-zstd-chunked";
 pub(crate) const ESTARGZ: &str = "two-estargz";
+
+/// *debian* under small layers.
+pub(crate) const SMALL: &str = "small";
+
+/// What the layers of *small* above the base hold, oldest first, in KB that do not compress.
+const SMALL_LAYERS: [usize; 8] = [24, 4, 100, 8, 64, 16, 48, 32];
 
 /// The name in a layout of an image.
 const NAME: &str = "org.opencontainers.image.ref.name";
@@ -71,6 +77,12 @@ impl Images {
             images.build_estargz(program, &building);
             fs::rename(&building, images.layout(ESTARGZ)).expect("a folder");
         }
+        if !images.layout(SMALL).exists() {
+            let building = images.folder.join("small.building");
+            let _ = fs::remove_dir_all(&building);
+            images.build_small(&building);
+            fs::rename(&building, images.layout(SMALL)).expect("a folder");
+        }
         images
     }
 
@@ -102,7 +114,11 @@ impl Images {
 
     /// Where the blobs of an image lie.
     fn layout(&self, name: &str) -> PathBuf {
-        self.folder.join(if name == ESTARGZ { "estargz" } else { "layout" })
+        self.folder.join(match name {
+            ESTARGZ => "estargz",
+            SMALL => "small",
+            _ => "layout",
+        })
     }
 
     fn manifest(&self, name: &str) -> Value {
@@ -116,6 +132,30 @@ impl Images {
             .and_then(|manifest| manifest["digest"].as_str())
             .expect("an image of this name");
         json_of(&blob(&layout, manifest))
+    }
+
+    /// Puts small layers above *debian*, and the image into the registry.
+    fn build_small(&self, layout: &Path) {
+        eprintln!("building {SMALL}");
+        fs::create_dir_all(layout).expect("a folder");
+        let debian = format!("oci:{}:debian", self.layout("debian").display());
+        let image = format!("{}:{SMALL}", layout.display());
+        copy(&[&debian, &format!("oci:{image}")]);
+        let archive = self.folder.join("layer.tar");
+        for (index, size) in SMALL_LAYERS.into_iter().enumerate() {
+            let content = Noise::new(index as u64 + 1).bytes(size * 1000);
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(0o644);
+            header.set_size(content.len() as u64);
+            let mut layer = tar::Builder::new(fs::File::create(&archive).expect("an archive"));
+            let path = format!("srv/app/part-{index}");
+            layer.append_data(&mut header, path, content.as_slice()).expect("to write the archive");
+            layer.into_inner().expect("to write the archive");
+            tools::run(tools::command("umoci").args(["raw", "add-layer", "--image", &image]).arg(&archive));
+        }
+        fs::remove_file(&archive).expect("to remove the archive");
+        tools::run(tools::command("umoci").args(["gc", "--layout"]).arg(layout));
+        push(&Registry::start(&self.storage()), layout, SMALL);
     }
 
     /// Makes *two* again of eStargz layers, and puts it into the registry.

@@ -25,6 +25,8 @@ mod front;
 mod http;
 mod images;
 mod link;
+#[path = "../../tests/it/support/noise.rs"]
+mod noise;
 mod plain;
 mod programs;
 mod registry;
@@ -39,14 +41,16 @@ use self::{link::Shape, programs::Transport, table::Table, world::World};
 
 type Task = fn(&World, &mut Table);
 
-const TASKS: [(&str, Task); 8] = [
+const TASKS: [(&str, Task); 10] = [
     ("passwd", tasks::cold::cold_passwd),
     ("depths", tasks::cold::cold_depths),
     ("base", tasks::cold::cold_base),
+    ("small", tasks::cold::cold_small),
     ("warm", tasks::warm::warm),
     ("estargz", tasks::cold::cold_estargz),
     ("chunked", tasks::cold::cold_chunked),
     ("list", tasks::whole::list_everything),
+    ("far", tasks::whole::list_through_the_link),
     ("tables", tasks::whole::tables),
 ];
 
@@ -129,7 +133,7 @@ fn section(world: &World, parts: &str) -> String {
          `benches/wan`: a userspace link (settable round trip and bandwidth towards the client, shared by all connections; at most 1 MiB in\n\
          flight a direction, one round trip to connect) before Debian's `docker-registry`, and the optimised program beside regctl, crane and\n\
          oci-extract. \"https + redirect\": TLS, and every blob by a 307 from a second host behind the same link. Images of Debian packages:\n\
-         {}, {}, {}.\n\n\
+         {}, {}, {}, {}.\n\n\
          All programs take turns in every round. Bytes are those that the servers sent, heads and TLS included, until they could know of a\n\
          client that hung up (half a round trip after it did); \"arrived\" leaves out what was then on its way. \"The link itself\" is a plain\n\
          client that asks for just the bytes up to the file's end and for nothing else. X is where the file's content ends in the compressed\n\
@@ -142,6 +146,7 @@ fn section(world: &World, parts: &str) -> String {
         sizes("debian"),
         sizes("two"),
         sizes("ml"),
+        sizes(images::SMALL),
         table::summary(parts),
     )
 }

@@ -63,8 +63,18 @@ impl World {
     }
 
     /// Runs a command behind the link; it has to print `expected`.
-    pub(crate) fn run(&self, transport: Transport, mut command: Command, expected: &[u8]) -> Run {
-        self.traced(transport, || runs::time(&mut command, |printed| printed == expected))
+    pub(crate) fn run(&self, transport: Transport, command: Command, expected: &[u8]) -> Run {
+        self.judged(transport, command, |printed| printed == expected)
+    }
+
+    /// The same; `is_right` judges what it printed.
+    pub(crate) fn judged(
+        &self,
+        transport: Transport,
+        mut command: Command,
+        is_right: impl FnOnce(&[u8]) -> bool,
+    ) -> Run {
+        self.traced(transport, || runs::time(&mut command, is_right))
     }
 
     /// The link's own time for the first bytes of a blob.

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use super::{
     credential::{Credential, Secret},
     error::CredentialError,
-    helper::Helper,
+    helper::{Helper, OURSELVES},
     key::{RegistryKey, same_host, without_scheme},
 };
 use crate::limits;
@@ -52,6 +52,10 @@ struct Config {
     #[serde(rename = "credsStore")]
     store: Option<String>,
 }
+
+/// A registry that has a secret in a file itself, and what it is.
+#[cfg(feature = "stores")]
+pub(crate) type InTheClear = (RegistryKey, Result<Credential, CredentialError>);
 
 /// What `DOCKER_AUTH_CONFIG` may hold, and nothing else.
 #[derive(Deserialize)]
@@ -165,6 +169,11 @@ impl AuthFile {
         self.in_file(registry, repository)
     }
 
+    /// Whether it names ourselves as the helper for a registry: then our own stores have been asked already.
+    pub(crate) fn asks_us(&self, registry: &RegistryKey) -> bool {
+        cfg!(feature = "stores") && self.helper(registry) == Some(OURSELVES)
+    }
+
     /// What the file itself holds.
     fn in_file(
         &self,
@@ -198,26 +207,24 @@ impl AuthFile {
         name.filter(|name| !name.is_empty())
     }
 
-    /// Entries with a secret of their own, the one that counts of each registry.
+    /// Entries with a secret of their own, the one that counts of each registry. A malformed one is nobody else's fault.
     #[cfg(feature = "stores")]
-    pub(crate) fn in_the_clear(&self) -> Result<Vec<(RegistryKey, Credential)>, CredentialError> {
+    pub(crate) fn in_the_clear(&self) -> Vec<InTheClear> {
         let keys = self.config.auths.iter().flat_map(BTreeMap::keys).filter_map(|key| key.parse().ok());
         let registries: std::collections::BTreeSet<RegistryKey> = keys.collect();
-        let mut entries = Vec::new();
-        for registry in registries {
-            if let Some(credential) = self.in_file(&registry, None)? {
-                entries.push((registry, credential));
-            }
-        }
-        Ok(entries)
+        let entries = registries.into_iter().filter_map(|registry| {
+            let found = self.in_file(&registry, None).transpose()?;
+            Some((registry, found))
+        });
+        entries.collect()
     }
 
     /// Every registry that it names, those with nothing but a helper included.
     pub(crate) fn registries(&self) -> Vec<RegistryKey> {
         let auths = self.config.auths.iter().flat_map(BTreeMap::keys);
         let helpers = self.config.helpers.iter().flat_map(BTreeMap::keys);
-        let store =
-            self.config.store.as_deref().filter(|name| !name.is_empty() && self.style == Style::Docker);
+        let store = self.config.store.as_deref().filter(|_| self.style == Style::Docker);
+        let store = store.filter(|name| !name.is_empty() && *name != OURSELVES);
         // A helper that fails is told when it is asked for a credential.
         let listed = store.and_then(|name| Helper::named(name).ok()?.list().ok()).unwrap_or_default();
         auths.chain(helpers).chain(listed.keys()).filter_map(|key| key.parse().ok()).collect()

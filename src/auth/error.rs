@@ -43,6 +43,12 @@ impl CredentialError {
         Self::new(Kind::Locked, message)
     }
 
+    /// The same, saying before it what that means.
+    #[cfg(feature = "stores")]
+    pub(crate) fn about(self, meaning: impl fmt::Display) -> Self {
+        Self::new(self.kind, format_args!("{meaning}: {}", self.message))
+    }
+
     pub(crate) fn other(message: impl fmt::Display) -> Self {
         Self::new(Kind::Other, message)
     }

@@ -25,7 +25,10 @@ pub(crate) const NOT_FOUND: &str = "credentials not found in native keychain";
 /// How often a helper that has printed all is asked whether it has ended.
 const EXIT_PAUSE: Duration = Duration::from_millis(2);
 
-/// Variables that hold our own secrets: no helper needs them.
+/// The name by which docker and others know us as a helper.
+pub(crate) const OURSELVES: &str = "layerslayer";
+
+/// Variables that hold our own secrets: no other helper needs them.
 const OWN_VARIABLES: [&str; 3] = ["LAYERSLAYER_AUTH", "LAYERSLAYER_PASSPHRASE", "LAYERSLAYER_PASSPHRASE_FD"];
 
 /// A credential in the words of the protocol.
@@ -78,6 +81,7 @@ impl HelperRecord {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Helper {
     program: String,
+    is_ourselves: bool,
     wait: Duration,
 }
 
@@ -92,7 +96,7 @@ impl Helper {
         let program = format!("docker-credential-{name}");
         #[cfg(test)]
         let program = tests::in_folder(&program).unwrap_or(program);
-        Ok(Self { program, wait: limits::HELPER_WAIT })
+        Ok(Self { program, is_ourselves: name == OURSELVES, wait: limits::HELPER_WAIT })
     }
 
     /// The program's name, for messages.
@@ -136,7 +140,9 @@ impl Helper {
     pub(crate) fn list(&self) -> Result<BTreeMap<String, String>, CredentialError> {
         let (status, output) = self.run("list", "")?;
         if !status.success() {
-            return Err(self.failed("list", status));
+            let program = &self.program;
+            let why = format_args!("failed (list: {status}); see why with: {program} list");
+            return Err(self.problem(why));
         }
         if output.iter().all(u8::is_ascii_whitespace) {
             return Ok(BTreeMap::new());
@@ -157,7 +163,7 @@ impl Helper {
     fn run(&self, verb: &str, input: &str) -> Result<(ExitStatus, Zeroizing<Vec<u8>>), CredentialError> {
         let mut command = Command::new(&self.program);
         command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        for (name, _) in std::env::vars_os() {
+        for (name, _) in std::env::vars_os().filter(|_| !self.is_ourselves) {
             if OWN_VARIABLES.iter().any(|own| name.to_string_lossy().starts_with(own)) {
                 command.env_remove(name);
             }
@@ -260,7 +266,8 @@ pub(crate) mod tests {
         fs::write(&temporary, format!("#!/bin/sh\n{lines}\n")).unwrap();
         fs::set_permissions(&temporary, fs::Permissions::from_mode(0o755)).unwrap();
         fs::rename(temporary, &path).unwrap();
-        Helper { program: path.to_str().unwrap().to_owned(), wait: Duration::from_secs(60) }
+        let program = path.to_str().unwrap().to_owned();
+        Helper { program, is_ourselves: false, wait: Duration::from_secs(60) }
     }
 
     #[test]

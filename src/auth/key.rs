@@ -55,6 +55,14 @@ impl RegistryKey {
         self.0.split_once('/').map_or(self.0.as_str(), |(host, _)| host)
     }
 
+    /// The registry as such, and the path below it.
+    pub(crate) fn parts(&self) -> (Self, Option<&str>) {
+        match self.0.split_once('/') {
+            Some((host, path)) => (Self(host.to_owned()), Some(path)),
+            None => (self.clone(), None),
+        }
+    }
+
     /// Whether what is kept under this key is for an image of `registry`: the same registry, or a path above the image.
     pub(crate) fn covers(&self, registry: &Self, repository: Option<&str>) -> bool {
         if self == registry {

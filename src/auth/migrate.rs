@@ -131,14 +131,16 @@ impl CredentialSources {
             if options.backup && !options.dry_run && !entries.is_empty() {
                 file.back_up()?;
             }
-            for (registry, credential) in entries {
-                let outcome = match options.dry_run {
-                    true => plan(&registry, &credential, store),
-                    false => move_one(&file, &registry, &credential, store),
-                };
+            for (registry, found) in entries {
+                let outcome =
+                    found.as_ref().map_err(Clone::clone).and_then(|credential| match options.dry_run {
+                        true => plan(&registry, credential, store),
+                        false => move_one(&file, &registry, credential, store),
+                    });
+                let credential = found.as_ref().ok();
                 all.push(Migrated {
-                    username: credential.username().to_owned(),
-                    kind: credential.kind(),
+                    username: credential.map(Credential::username).unwrap_or_default().to_owned(),
+                    kind: credential.map_or(CredentialKind::Password, Credential::kind),
                     registry,
                     from: file.path().to_owned(),
                     outcome: outcome.unwrap_or_else(MigrationOutcome::Stayed),
@@ -355,6 +357,22 @@ mod tests {
             sources.migrate(MigrationSource::DockerConfig, &Forgetful, MigrationOptions::default()).unwrap();
         assert!(migrated.iter().all(|one| matches!(one.outcome, MigrationOutcome::Stayed(_))));
         assert_eq!(config(&folder), CONFIG);
+    }
+
+    #[test]
+    fn a_malformed_entry_stays_and_keeps_no_other_from_moving() {
+        let malformed = CONFIG.replacen("bWU6eA==", "hush%", 1);
+        let (folder, sources) = home(&malformed);
+        let moved = sources
+            .migrate(MigrationSource::DockerConfig, &store(&folder), MigrationOptions::default())
+            .unwrap();
+        let [(first, MigrationOutcome::Stayed(error)), rest @ ..] = &outcomes(&moved)[..] else {
+            panic!("{moved:?}")
+        };
+        assert!(*first == "a.b" && error.to_string().contains("not base64"), "{error}");
+        assert!(!error.to_string().contains("hush"), "{error}");
+        assert!(rest.len() == 2 && rest.iter().all(|(_, outcome)| **outcome == MigrationOutcome::Moved));
+        assert!(config(&folder).contains("hush%") && !config(&folder).contains("bWU6"));
     }
 
     #[test]

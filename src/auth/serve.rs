@@ -99,7 +99,9 @@ impl CredentialSources {
                     .credential()
                     .filter(|credential| !record.username.is_empty() && !credential.username().contains('\0'))
                     .ok_or_else(|| CredentialError::usage("no credentials username or secret"))?;
-                self.secure_store()?.store(&registry, &credential)?;
+                let store = self.secure_store()?;
+                // What could not be removed elsewhere does not count before it; those who ask have no ear for warnings.
+                self.keep(store.as_ref(), &registry, &credential)?;
                 Ok(Zeroizing::default())
             }
         }

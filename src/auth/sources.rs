@@ -1,6 +1,6 @@
 //! Every place where a credential may be, in the order in which they count.
 
-use std::{collections::BTreeSet, fmt, sync::Arc, time::SystemTime};
+use std::{cmp::Reverse, collections::BTreeSet, fmt, sync::Arc, time::SystemTime};
 
 #[cfg(feature = "stores")]
 use super::passphrase::{Ask, PassphrasePurpose, Passphrases};
@@ -175,8 +175,8 @@ impl CredentialSources {
         }
         for (path, style) in self.files() {
             let result = match AuthFile::read(&path, style) {
-                Ok(Some(file)) => file.find(registry, repository),
-                Ok(None) => Ok(None),
+                Ok(Some(file)) if !file.asks_us(registry) => file.find(registry, repository),
+                Ok(_) => Ok(None),
                 Err(error) => Err(error),
             };
             match result {
@@ -206,7 +206,7 @@ impl CredentialSources {
     ) -> Result<Option<Credential>, CredentialError> {
         for own in self.own.iter().filter(|own| (own.is_there)()) {
             match preferred(own.store.as_ref(), registry, repository) {
-                Ok(Some(credential)) => return Ok(Some(self.kept(credential, &own.store, registry))),
+                Ok(Some((key, credential))) => return Ok(Some(self.kept(credential, &own.store, &key))),
                 Ok(None) => {}
                 // No keyring on this machine is no news; a passphrase that nobody gives is.
                 Err(error) if error.is_unavailable() => {}
@@ -216,7 +216,7 @@ impl CredentialSources {
         Ok(None)
     }
 
-    /// What every source has for a registry, the one that wins first, those that it shadows after it.
+    /// What every source has for a registry, or for a path below it: the one that wins first, those that it shadows after it.
     ///
     /// ```no_run
     /// let sources = layerslayer::CredentialSources::new();
@@ -226,12 +226,13 @@ impl CredentialSources {
     /// ```
     #[must_use]
     pub fn candidates(&self, registry: &RegistryKey) -> Vec<Candidate> {
+        let (host, repository) = registry.parts();
         let mut candidates = Vec::new();
-        candidates.extend(Candidate::of(self.environment.find(registry), || self.environment.place()));
-        candidates.extend(Candidate::of(self.of_docker_variable(registry), || "DOCKER_AUTH_CONFIG".into()));
+        candidates.extend(Candidate::of(self.environment.find(&host), || self.environment.place()));
+        candidates.extend(Candidate::of(self.of_docker_variable(&host), || "DOCKER_AUTH_CONFIG".into()));
         for own in self.own.iter().filter(|own| (own.is_there)()) {
-            candidates.extend(own.candidates(registry).into_iter().map(|mut candidate| {
-                let kept = |credential| self.kept(credential, &own.store, registry);
+            candidates.extend(own.candidates(registry).into_iter().map(|(key, mut candidate)| {
+                let kept = |credential| self.kept(credential, &own.store, &key);
                 candidate.credential = candidate.credential.map(kept);
                 candidate
             }));
@@ -239,10 +240,11 @@ impl CredentialSources {
         for (path, style) in self.files() {
             let place = || path.display().to_string();
             match AuthFile::read(&path, style) {
-                Ok(Some(file)) => {
-                    candidates.extend(Candidate::of(file.find(registry, None), || file.place().to_owned()));
+                Ok(Some(file)) if !file.asks_us(&host) => {
+                    candidates
+                        .extend(Candidate::of(file.find(&host, repository), || file.place().to_owned()));
                 }
-                Ok(None) => {}
+                Ok(_) => {}
                 Err(error) => candidates.extend(Candidate::of(Err(error), place)),
             }
         }
@@ -311,22 +313,31 @@ impl CredentialSources {
 }
 
 impl Own {
-    /// What it has: opened where that asks nobody anything that was not asked before, else as it is listed.
-    fn candidates(&self, registry: &RegistryKey) -> Vec<Candidate> {
+    /// What it has, by the key that it is kept under: opened where that asks nobody anything that was not asked before, else as it is
+    /// listed.
+    fn candidates(&self, registry: &RegistryKey) -> Vec<(RegistryKey, Candidate)> {
         let place = || self.store.place();
         let listed = match self.store.list() {
             Ok(listed) => listed,
             Err(error) if error.is_unavailable() => return Vec::new(),
             Err(error) if error.is_locked() && !self.has(registry) => return Vec::new(),
-            Err(error) => return Candidate::of(Err(error), place).into_iter().collect(),
+            Err(error) => {
+                let candidate = Candidate::of(Err(error), place);
+                return candidate.into_iter().map(|candidate| (registry.clone(), candidate)).collect();
+            }
         };
-        let mut listed: Vec<_> = listed.into_iter().filter(|entry| entry.registry == *registry).collect();
-        listed.sort_by_key(|entry| CredentialKind::ALL.iter().position(|kind| *kind == entry.kind));
+        let (host, repository) = registry.parts();
+        let mut listed: Vec<_> =
+            listed.into_iter().filter(|entry| entry.registry.covers(&host, repository)).collect();
+        listed.sort_by_key(|entry| {
+            let rank = CredentialKind::ALL.iter().position(|kind| *kind == entry.kind);
+            (Reverse(entry.registry.as_str().len()), rank)
+        });
         let opened = listed.into_iter().filter_map(|entry| {
-            let mut candidate = Candidate::of(self.store.retrieve(registry, entry.kind), place)?;
+            let mut candidate = Candidate::of(self.store.retrieve(&entry.registry, entry.kind), place)?;
             candidate.kind = Some(entry.kind);
             candidate.username = entry.username;
-            Some(candidate)
+            Some((entry.registry, candidate))
         });
         opened.collect()
     }

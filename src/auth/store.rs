@@ -12,6 +12,8 @@ pub(crate) mod keyring;
 #[cfg(feature = "stores")]
 pub(crate) mod others;
 #[cfg(feature = "stores")]
+mod own_file;
+#[cfg(feature = "stores")]
 pub(crate) mod plain_file;
 #[cfg(feature = "stores")]
 pub(crate) mod private;
@@ -52,6 +54,25 @@ pub trait CredentialStore: Send + Sync {
     /// # }
     /// ```
     fn place(&self) -> String;
+
+    /// Tries out whether a credential for this registry could be kept now: nobody shall show a password that can be kept
+    /// nowhere. Asks for the passphrase that keeping one takes.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be kept.
+    ///
+    /// ```
+    /// # use layerslayer::*;
+    /// # fn example(store: &dyn CredentialStore) -> Result<(), CredentialError> {
+    /// store.check(&"ghcr.io".parse()?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn check(&self, registry: &RegistryKey) -> Result<(), CredentialError> {
+        let _ = registry;
+        Ok(())
+    }
 
     /// Keeps a credential, in place of another of the same registry and kind.
     ///
@@ -159,12 +180,13 @@ pub struct StoredEntry {
     pub username: String,
 }
 
-/// The credential that counts of a store: of the longest path that covers the image, and of the kind that docker prefers.
+/// The credential that counts of a store, and the key that it is kept under: of the longest path that covers the image, and of the
+/// kind that docker prefers.
 pub(crate) fn preferred(
     store: &dyn CredentialStore,
     registry: &RegistryKey,
     repository: Option<&str>,
-) -> Result<Option<Credential>, CredentialError> {
+) -> Result<Option<(RegistryKey, Credential)>, CredentialError> {
     let listed = match store.list() {
         Err(error) if error.is_locked() => return unlisted(store, registry, repository),
         listed => listed?,
@@ -174,7 +196,8 @@ pub(crate) fn preferred(
         let rank = CredentialKind::ALL.iter().rev().position(|kind| *kind == entry.kind);
         (entry.registry.as_str().len(), rank)
     });
-    best.map_or(Ok(None), |entry| store.retrieve(&entry.registry, entry.kind))
+    let Some(best) = best else { return Ok(None) };
+    Ok(store.retrieve(&best.registry, best.kind)?.map(|found| (best.registry.clone(), found)))
 }
 
 /// The same of a store that is locked and cannot be listed: it is asked for each key that covers the image, and opened, which may
@@ -183,7 +206,7 @@ fn unlisted(
     store: &dyn CredentialStore,
     registry: &RegistryKey,
     repository: Option<&str>,
-) -> Result<Option<Credential>, CredentialError> {
+) -> Result<Option<(RegistryKey, Credential)>, CredentialError> {
     let mut path = repository;
     let paths = std::iter::from_fn(|| {
         let now = path?;
@@ -193,7 +216,7 @@ fn unlisted(
     for key in paths.chain([registry.clone()]) {
         for kind in CredentialKind::ALL {
             if store.exists(&key, kind)? {
-                return store.retrieve(&key, kind);
+                return Ok(store.retrieve(&key, kind)?.map(|found| (key, found)));
             }
         }
     }
@@ -239,6 +262,10 @@ pub(crate) fn sealed(
 impl<T: CredentialStore + ?Sized> CredentialStore for std::sync::Arc<T> {
     fn place(&self) -> String {
         (**self).place()
+    }
+
+    fn check(&self, registry: &RegistryKey) -> Result<(), CredentialError> {
+        (**self).check(registry)
     }
 
     fn store(&self, registry: &RegistryKey, credential: &Credential) -> Result<(), CredentialError> {
@@ -316,7 +343,8 @@ mod tests {
         ] {
             let store = Locked(kept.parse().unwrap());
             let found = preferred(&store, &host, Some("team/image")).unwrap();
-            assert_eq!(found.is_some(), is_found, "{kept}");
+            let key = found.map(|(key, _)| key.to_string());
+            assert_eq!(key.as_deref(), is_found.then_some(kept));
         }
     }
 }

@@ -9,9 +9,7 @@ use std::{
 use globset::GlobSet;
 
 use super::{
-    CarveOptions, File, Located, Outcome,
-    ahead::Ahead,
-    candidates,
+    CarveOptions, File, Hunting, Located, Outcome, candidates,
     candidates::Candidates,
     fetch::Fetch,
     file::Found,
@@ -25,7 +23,7 @@ use crate::{
         Image,
         rootfs::{Content, Resolution, Stack},
     },
-    layer::{Plan, Verification, known::Known},
+    layer::{Plan, Verification, known::Known, scan::Reading},
     tar::entry::{Entry, EntryKind},
 };
 
@@ -93,6 +91,11 @@ impl Selection {
                 Candidates::Below(paths.iter().map(|path| crate::tar::normalise(path)).collect())
             }
         }
+    }
+
+    /// Whether it is a single path.
+    pub(super) fn is_one_path(&self) -> bool {
+        matches!(&self.kind, SelectionKind::Paths(paths) if paths.len() == 1)
     }
 }
 
@@ -297,7 +300,8 @@ impl Image {
 
     async fn collect_all(&self, selection: &Selection, options: CarveOptions) -> Result<Collection, Error> {
         let (mut store, mut hunted) = (Store::new()?, Vec::new());
-        let mut ahead = Ahead::new(self, options);
+        let (ahead, ahead_whole) =
+            (self.ahead(Reading::Growing, options), self.ahead(Reading::Whole, options));
         while let Some((layer, whole)) = self.unread(selection, options) {
             if self.layer(layer)?.learn(options.least).await? {
                 continue;
@@ -311,11 +315,10 @@ impl Image {
             let (known, candidates) = (self.known(), selection.candidates());
             let query =
                 Query { paths: selection.targets(), candidates, options: options.resolution(), extent };
-            let (pass, resumed) = self.hunt(known, layer, query, Sink::Spool(store), &mut ahead)?;
-            let passed = tokio::select! {
-                passed = pass => passed,
-                never = ahead.run() => match never {},
-            };
+            let Hunting { pass, demand, resumed } = self.hunt(known, layer, query, Sink::Spool(store))?;
+            // Where one layer is read to its end for what it lists, so are all.
+            let ahead = if whole { &ahead_whole } else { &ahead };
+            let passed = ahead.beside(layer, &demand, pass).await;
             store = match passed {
                 Ok((sink, _)) => spooled(sink)?,
                 // Nothing vouches for what an earlier pass has left. All is read once more.

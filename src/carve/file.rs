@@ -68,6 +68,8 @@ pub struct Outcome {
 pub struct File {
     pub(super) found: Found,
     body: Body,
+    /// The first piece, where it was waited for before anybody asked.
+    first: Option<Bytes>,
     outcome: Option<Outcome>,
 }
 
@@ -88,11 +90,11 @@ enum Body {
 
 impl File {
     pub(super) fn held(found: Found, content: Bytes, outcome: Outcome) -> Self {
-        Self { found, body: Body::Held(content, outcome), outcome: None }
+        Self { found, body: Body::Held(content, outcome), first: None, outcome: None }
     }
 
     pub(super) fn spooled(found: Found, content: impl io::Read + Send + 'static, outcome: Outcome) -> Self {
-        Self { found, body: Body::Spooled(Box::new(content), outcome), outcome: None }
+        Self { found, body: Body::Spooled(Box::new(content), outcome), first: None, outcome: None }
     }
 
     pub(super) fn streaming(
@@ -100,7 +102,7 @@ impl File {
         pieces: mpsc::Receiver<Bytes>,
         pass: BoxFuture<'static, Result<Outcome, Error>>,
     ) -> Self {
-        Self { found, body: Body::Streaming { pieces, pass }, outcome: None }
+        Self { found, body: Body::Streaming { pieces, pass }, first: None, outcome: None }
     }
 
     /// The file's entry. Its path is the one that links led to.
@@ -238,6 +240,12 @@ impl File {
         Ok(content)
     }
 
+    /// Waits for the first piece, which stays to be given.
+    pub(super) async fn begin(&mut self) -> Result<(), Error> {
+        self.first = self.next().await.transpose()?;
+        Ok(())
+    }
+
     fn end(&mut self, outcome: Outcome) -> Poll<Option<Result<Bytes, Error>>> {
         self.body = Body::Done;
         self.outcome = Some(outcome);
@@ -250,6 +258,9 @@ impl Stream for File {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let file = &mut *self;
+        if let Some(piece) = file.first.take() {
+            return Poll::Ready(Some(Ok(piece)));
+        }
         match &mut file.body {
             Body::Done => Poll::Ready(None),
             Body::Held(content, outcome) => {

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     error::Error,
     image::Image,
-    layer::{Layer, PlannedRead},
+    layer::{Layer, Plan, PlannedRead},
     tar::entry::EntryKind,
 };
 
@@ -55,6 +55,8 @@ impl Image {
             return self.planned_content(selection, *options);
         };
         let whole_layers = whole || options.extent() != Extent::Answered;
+        // One file, whose content is given as it comes, is worth it.
+        let may_be_referred = selection.is_one_path() && !whole_layers;
         let unread = self
             .layers()
             .iter()
@@ -62,7 +64,12 @@ impl Image {
             .filter(asked)
             .filter(|layer| (whole || layer.index() <= first) && !layer.known().is_known(options.least));
         Ok(unread
-            .map(|layer| layer.planned(options.least, whole_layers, whole || layer.index() == first))
+            .map(|layer| {
+                let read = layer.planned(options.least, whole_layers, whole || layer.index() == first);
+                let is_long = read.plan == Plan::Scan && read.requests.is_some_and(|requests| requests > 1);
+                let asks_referrers = may_be_referred && is_long && options.may_be_referred(layer);
+                PlannedRead { asks_referrers, ..read }
+            })
             .collect())
     }
 

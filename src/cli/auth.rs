@@ -35,9 +35,8 @@ pub(crate) fn main(action: &AuthAction) -> ExitCode {
     let console = Console::new(common.quiet, false);
     let context = Context { common, console: &console, sources: sources() };
     let result = match action {
-        AuthAction::Login(arguments) => {
-            login::ask(arguments).and_then(|answers| block_on(login::run(arguments, answers, &context)))
-        }
+        AuthAction::Login(arguments) => login::prepare(arguments, &context)
+            .and_then(|prepared| block_on(login::run(arguments, prepared, &context))),
         AuthAction::Logout(arguments) => logout::run(arguments, &context),
         AuthAction::Migrate(arguments) => migrate::run(arguments, &context),
         AuthAction::Status(arguments) => block_on(status::run(arguments, &context)),

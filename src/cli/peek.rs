@@ -155,9 +155,11 @@ async fn each_layer(
     listing: &mut dyn Listing,
 ) -> Result<(Verification, Plan), Failure> {
     let (mut weakest, mut plan) = (Verification::Blob, Plan::Toc);
+    let mut in_turn = image.layers_in_turn(layers.iter().map(|layer| layer.index), least)?;
     for layer in layers {
         listing.layer(layer).map_err(unwritten)?;
-        let mut entries = image.layer(layer.index)?.entries_with(least).await?;
+        let Some(entries) = in_turn.next().await else { break };
+        let mut entries = entries?;
         let mut count = 0;
         while let Some(entry) = entries.next().await {
             let entry = entry?;

@@ -8,8 +8,8 @@ use std::{
     process::ExitCode,
 };
 
-use futures_util::{StreamExt as _, stream};
-use layerslayer::{BuiltToc, Layer, Plan, SigningKey, Verification};
+use futures_util::StreamExt as _;
+use layerslayer::{BuiltToc, Plan, SigningKey, Verification};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
@@ -24,9 +24,6 @@ use super::{
 
 /// Only its owner may read a private key.
 const KEY_MODE: u32 = 0o600;
-
-/// Layers read at the same time.
-const LAYERS_AT_A_TIME: usize = 2;
 
 /// Runs `toc keygen`.
 pub(crate) fn main(output: &Path) -> ExitCode {
@@ -72,7 +69,7 @@ pub(crate) async fn build(
     }
     let (mut result, mut is_read) = (Ok(()), false);
     {
-        let mut built = stream::iter(image.layers()).map(Layer::build_toc).buffered(LAYERS_AT_A_TIME);
+        let mut built = std::pin::pin!(image.build_tocs_in_turn());
         while let Some(toc) = built.next().await {
             let written = match toc {
                 Ok(toc) => {

@@ -10,6 +10,7 @@ use crate::{
     error::{Error, Kind},
     layer::{
         Layer,
+        ahead::Slot,
         configuration::{Configuration, Pending},
         known::Knowledge,
         pushed::PushedTocs,
@@ -60,8 +61,8 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    fn knowledge(&self, pushed: Option<&Arc<PushedTocs>>) -> Arc<Knowledge> {
-        Arc::new(Knowledge::new(self.cache.clone(), pushed.cloned()))
+    fn knowledge(&self, referring: Option<&Arc<PushedTocs>>) -> Arc<Knowledge> {
+        Arc::new(Knowledge::new(self.cache.clone(), referring.cloned()))
     }
 }
 
@@ -107,6 +108,7 @@ pub(crate) async fn docker_archive(request: Request, path: &Path) -> Result<Imag
         annotations: Arc::default(),
         soci: None,
         knowledge: request.knowledge(None),
+        begun: Slot::default(),
         source: Arc::new(Told::new(layer.blob, layer.diff_id, Arc::clone(&request.progress))),
         progress: Arc::clone(&request.progress),
     });
@@ -210,13 +212,9 @@ async fn image(
     }
     let name: Arc<str> = request.reference.to_string().into();
     let soci = session.as_ref().and_then(|session| SociIndex::of(manifest, session, request.cache.as_ref()));
-    // To look for what nobody vouches for costs requests in vain.
-    let pushed = match origin {
-        Origin::Registry(documents) if request.cache.as_ref().is_some_and(Cache::can_trust) => Some(
-            Arc::new(PushedTocs::new(Arc::clone(documents.session()), digest.clone(), request.cache.clone())),
-        ),
-        Origin::Layout(_) | Origin::Registry(_) => None,
-    };
+    let referring = session
+        .as_ref()
+        .map(|session| Arc::new(PushedTocs::new(Arc::clone(session), digest.clone(), request.cache.clone())));
     let mut layers = Vec::with_capacity(manifest.layers().len());
     for (index, descriptor) in manifest.layers().iter().enumerate() {
         layers.push(Layer {
@@ -228,7 +226,8 @@ async fn image(
             configuration: configuration.clone(),
             annotations: Arc::new(descriptor.annotations().clone()),
             soci: soci.clone(),
-            knowledge: request.knowledge(pushed.as_ref()),
+            knowledge: request.knowledge(referring.as_ref()),
+            begun: Slot::default(),
             source: origin.blob(descriptor, &request.progress),
             progress: Arc::clone(&request.progress),
         });

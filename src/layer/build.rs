@@ -1,9 +1,12 @@
 //! Tables of contents made ahead of questions.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{
     Layer,
+    ahead::Ahead,
     known::Known,
     scan::{Job, Visitor, Want, scan},
 };
@@ -69,6 +72,11 @@ impl Layer {
     /// # }
     /// ```
     pub async fn build_toc(&self) -> Result<BuiltToc, Error> {
+        self.build_toc_in_turn(&Ahead::none()).await
+    }
+
+    /// The same, and begins the next layers meanwhile.
+    pub(crate) async fn build_toc_in_turn(&self, ahead: &Ahead) -> Result<BuiltToc, Error> {
         let refused = |problem| Err(self.error(Error::new(Kind::Usage, problem)));
         let Some(cache) = self.knowledge.cache.clone() else {
             return refused("without a cache its table of contents cannot be kept");
@@ -80,7 +88,7 @@ impl Layer {
             return Ok(self.built(&stored, false));
         }
         self.recall().await;
-        self.read_whole().await?;
+        self.read_whole(ahead).await?;
         // It is written beside this thread; should that fail, a warning says why.
         let _ = tokio::task::spawn_blocking(move || cache.finish_writes()).await;
         match self.stored().await {
@@ -103,8 +111,8 @@ impl Layer {
         tokio::task::spawn_blocking(read).await.ok()?
     }
 
-    /// Reads the whole layer, going on where an earlier pass stopped, and keeps what it finds.
-    pub(crate) async fn read_whole(&self) -> Result<(), Error> {
+    /// Reads the whole layer, going on where an earlier pass stopped, and keeps what it finds; begins the next layers meanwhile.
+    pub(crate) async fn read_whole(&self, ahead: &Ahead) -> Result<(), Error> {
         loop {
             let unfinished = self.unfinished();
             let resumed = unfinished.is_some();
@@ -113,7 +121,8 @@ impl Layer {
                 None => (LayerTable::new(), None),
             };
             let job = Job { record: self.has_cache(), resume, ..self.job() };
-            match scan(job, Listing(table)).await {
+            let demand = Arc::clone(&job.demand);
+            match ahead.beside(self.index, &demand, scan(job, Listing(table))).await {
                 Ok(scanned) => {
                     self.keep(scanned.visitor.0, scanned.pass, scanned.spans);
                     return Ok(());

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Layer, Verification,
+    ahead::Ahead,
     known::Known,
     scan::{Job, Visitor, Want, scan},
 };
@@ -62,8 +63,8 @@ impl Tabled {
 }
 
 impl Entries {
-    /// The entries by the best that is known of the layer, and otherwise by a pass over it.
-    pub(super) async fn new(layer: &Layer, least: Verification) -> Result<Self, Error> {
+    /// The entries by the best that is known of the layer, and otherwise by a pass over it, beside which the next layers are begun.
+    pub(super) async fn new(layer: &Layer, least: Verification, ahead: &Ahead) -> Result<Self, Error> {
         loop {
             let known = layer.known();
             // A table keeps one entry of a name: where something was odd, the layer is listed as it is.
@@ -75,11 +76,11 @@ impl Entries {
                 Known::Wholly(..) => {}
                 _ if layer.learn(least).await? => continue,
                 Known::Partly(toc) if is_exact && least == Verification::None => {
-                    return Ok(Self::scan(layer, Some(&toc)));
+                    return Ok(Self::scan(layer, Some(&toc), ahead));
                 }
                 _ => {}
             }
-            return Ok(Self::scan(layer, None));
+            return Ok(Self::scan(layer, None, ahead));
         }
     }
 
@@ -89,7 +90,7 @@ impl Entries {
         Self { tabled: Some(Tabled::new(toc)), entries, pass, verification: None, is_from_toc: true }
     }
 
-    fn scan(layer: &Layer, begun: Option<&Arc<LayerToc>>) -> Self {
+    fn scan(layer: &Layer, begun: Option<&Arc<LayerToc>>, ahead: &Ahead) -> Self {
         let (sender, entries) = mpsc::channel(ENTRIES);
         let unfinished = begun.and_then(|_| layer.unfinished());
         // What lies behind the place to go on from comes again.
@@ -103,9 +104,10 @@ impl Entries {
             None => (keeps.then(LayerTable::new), None),
         };
         let job = Job { record: keeps, resume, ..layer.job() };
-        let layer = layer.clone();
+        let (layer, ahead, demand) = (layer.clone(), ahead.clone(), Arc::clone(&job.demand));
         let pass = async move {
-            let scanned = scan(job, Sender { sender, table }).await.map_err(|error| {
+            let pass = scan(job, Sender { sender, table });
+            let scanned = ahead.beside(layer.index, &demand, pass).await.map_err(|error| {
                 // Nothing vouches for what an earlier pass has left.
                 if resumed && error.is_corrupt() {
                     layer.forget();

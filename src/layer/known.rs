@@ -35,6 +35,12 @@ impl Known {
         &self.toc().entries
     }
 
+    /// Whether it is known by a SOCI index that nobody vouches for.
+    pub(crate) fn is_unproved_ztoc(&self) -> bool {
+        let Self::Wholly(toc, Verification::None) = self else { return false };
+        matches!(toc.content, ContentMap::Ztoc(_))
+    }
+
     /// Whether it is known wholly, and vouched for at least so far.
     pub(crate) fn is_known(&self, least: Verification) -> bool {
         matches!(self, Self::Wholly(_, level) if *level >= least)
@@ -57,8 +63,10 @@ pub(crate) struct Knowledge {
     asked: Mutex<Asked>,
     /// Where tables of contents are kept between runs.
     pub(super) cache: Option<Cache>,
-    /// What others have stored beside the image, where it may be believed.
+    /// What others have stored beside the image, where it may be believed: that is asked for before a layer is read.
     pub(super) pushed: Option<Arc<PushedTocs>>,
+    /// The same where it is believed by nobody: asking for it must delay nothing.
+    pub(super) unproved: Option<Arc<PushedTocs>>,
 }
 
 /// Where the layer's table was looked for already.
@@ -88,8 +96,13 @@ pub(super) enum Place {
 
 impl Knowledge {
     /// That of a layer of which nothing is known.
-    pub(crate) fn new(cache: Option<Cache>, pushed: Option<Arc<PushedTocs>>) -> Self {
-        Self { known: Mutex::new(Known::nothing()), asked: Mutex::default(), cache, pushed }
+    pub(crate) fn new(cache: Option<Cache>, referring: Option<Arc<PushedTocs>>) -> Self {
+        let (known, asked) = (Mutex::new(Known::nothing()), Mutex::default());
+        let (pushed, unproved) = match cache.as_ref().is_some_and(Cache::can_trust) {
+            true => (referring, None),
+            false => (None, referring),
+        };
+        Self { known, asked, cache, pushed, unproved }
     }
 
     /// What is known now.
@@ -117,15 +130,24 @@ impl Knowledge {
 
     /// Whether to look there now: not twice.
     pub(super) fn ask(&self, place: Place) -> bool {
-        let mut asked = lock(&self.asked);
-        let asked = match place {
-            Place::Blob => &mut asked.blob,
-            Place::Cache => &mut asked.cache,
-            Place::Referring => &mut asked.referring,
-            Place::Registry => &mut asked.registry,
-            Place::Shared => &mut asked.shared,
-        };
-        !std::mem::replace(asked, true)
+        !std::mem::replace(lock(&self.asked).of(place), true)
+    }
+
+    /// Whether was looked there.
+    pub(super) fn has_asked(&self, place: Place) -> bool {
+        *lock(&self.asked).of(place)
+    }
+}
+
+impl Asked {
+    fn of(&mut self, place: Place) -> &mut bool {
+        match place {
+            Place::Blob => &mut self.blob,
+            Place::Cache => &mut self.cache,
+            Place::Referring => &mut self.referring,
+            Place::Registry => &mut self.registry,
+            Place::Shared => &mut self.shared,
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use super::{
     Layer, Verification,
     extract::Extraction,
     known::{Known, Place},
+    pushed::PushedTocs,
     record::WindowSpool,
     scan::Pass,
 };
@@ -23,11 +24,15 @@ use crate::{
     limits,
     oci::digest::Digest,
     offset::Compressed,
-    source::{Source, growing::Begun},
+    source::Source,
     toc::{
         ContentMap, LayerToc, entries::LayerTable, estargz, format, published, spans::Spans, zstd_chunked,
     },
 };
+
+/// The smallest layers that SOCI makes tables of unless it is told otherwise, in bytes (soci-snapshotter, `soci create
+/// --min-layer-size`).
+const SOCI_LAYER_BYTES: u64 = 10 << 20;
 
 impl Layer {
     /// What is known of the layer now.
@@ -50,8 +55,8 @@ impl Layer {
         if self.knowledge.ask(Place::Shared) && self.learn_shared(least).await {
             return Ok(true);
         }
-        let is_asked = least == Verification::None && self.knowledge.ask(Place::Referring);
-        Ok(is_asked && self.learn_referring().await)
+        let is_asked = least == Verification::None && self.knowledge.pushed.is_some();
+        Ok(is_asked && self.knowledge.ask(Place::Referring) && self.learn_referring().await)
     }
 
     /// Looks for a table that others have stored, last of all: where no trusted key vouches for it, it is a hint and no more.
@@ -84,13 +89,15 @@ impl Layer {
         }
     }
 
-    /// Asks for its first range before its turn comes, if it will be scanned for all that is known now.
-    pub(crate) fn begin(&self) -> Option<Begun> {
-        let nothing = matches!(self.known(), Known::Nothing(_));
-        let elsewhere = self.table_inside(Verification::None).is_some()
-            || self.soci.is_some()
-            || self.knowledge.pushed.is_some();
-        if nothing && !elsewhere { Begun::new(Arc::clone(&self.source)) } else { None }
+    /// Whether it will be read from its start for all that is known now, where the cache has been looked at.
+    pub(super) fn will_be_read(&self, least: Verification) -> bool {
+        let inside_or_beside =
+            self.table_inside(least).is_some() || self.soci.is_some() && least <= Verification::Chunk;
+        // What is shared and vouched for, the cache has by now.
+        let is_shared = self.knowledge.cache.as_ref().is_some_and(Cache::is_shared);
+        let elsewhere = is_shared && least == Verification::None
+            || self.knowledge.pushed.is_some() && least <= Verification::Span;
+        matches!(self.known(), Known::Nothing(_)) && !inside_or_beside && !elsewhere
     }
 
     /// Looks for a signed table beside the image.
@@ -134,21 +141,49 @@ impl Layer {
 
     /// Looks at the SOCI index that refers to the image, where it is known what does. Nobody vouches for it.
     async fn learn_referring(&self) -> bool {
-        let (Some(pushed), Some(digest)) = (&self.knowledge.pushed, &self.digest) else { return false };
-        match pushed.soci(digest, self.size()).await {
-            Ok(Some(toc)) => {
-                self.warn_of(&toc.entries);
-                self.knowledge.keep(Known::Wholly(Arc::new(toc), Verification::None));
-                true
+        let Some(pushed) = &self.knowledge.pushed else { return false };
+        let Some(toc) = self.soci_of(pushed).await else { return false };
+        self.adopt(Known::Wholly(Arc::new(toc), Verification::None));
+        true
+    }
+
+    /// Whether it is worth asking beside a scan of the layer, of which the first range has not answered, what refers to the image: a
+    /// SOCI index may tell of the layer. It has large layers only, those under gzip and those that are not compressed; of the latter
+    /// what nobody wants is hopped over anyway.
+    pub(crate) fn may_be_referred(&self) -> bool {
+        self.knowledge.unproved.is_some()
+            && !self.knowledge.has_asked(Place::Referring)
+            && self.soci.is_none()
+            && self.size() >= SOCI_LAYER_BYTES
+            && self.media_type.layer_encoding() == Some("gzip")
+            && self.source.allowance() == u64::MAX
+    }
+
+    /// The table of the layer in a SOCI index that refers to the image; nobody vouches for it, and nobody knows of it yet.
+    pub(crate) async fn referred(&self) -> Option<Known> {
+        let toc = self.soci_of(self.knowledge.unproved.as_ref()?).await?;
+        Some(Known::Wholly(Arc::new(toc), Verification::None))
+    }
+
+    async fn soci_of(&self, pushed: &PushedTocs) -> Option<LayerToc> {
+        match pushed.soci(self.digest.as_ref()?, self.size()).await {
+            Ok(toc) => toc,
+            Err(error) => {
+                if error.is_corrupt() {
+                    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+                    let (name, cause) = (&self.name, cause.unwrap_or_default());
+                    self.progress.warning(&format!("layer {name}: {error}{cause}; reading the layer itself"));
+                }
+                None
             }
-            Err(error) if error.is_corrupt() => {
-                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-                let (name, cause) = (&self.name, cause.unwrap_or_default());
-                self.progress.warning(&format!("layer {name}: {error}{cause}; reading the layer itself"));
-                false
-            }
-            _ => false,
         }
+    }
+
+    /// Goes by such a table from now on. One that turns out to be wrong does not come back.
+    pub(crate) fn adopt(&self, known: Known) {
+        self.knowledge.ask(Place::Referring);
+        self.warn_of(known.table());
+        self.knowledge.keep(known);
     }
 
     /// Looks in the cache and inside the blob.
@@ -186,10 +221,15 @@ impl Layer {
 
     /// Looks in the cache only.
     pub(crate) async fn learn_cached(&self, least: Verification) -> bool {
-        if least > Verification::Span || !self.knowledge.ask(Place::Cache) {
+        if least > Verification::Span || self.knowledge.has_asked(Place::Cache) {
             return false;
         }
-        let Some(known) = self.cached().await else { return false };
+        let known = self.cached().await;
+        // Only now: who is dropped while waiting has not looked.
+        if !self.knowledge.ask(Place::Cache) {
+            return !matches!(self.known(), Known::Nothing(_));
+        }
+        let Some(known) = known else { return false };
         self.warn_of(known.table());
         self.knowledge.keep(known);
         true

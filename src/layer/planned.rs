@@ -26,6 +26,9 @@ use crate::{
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct PlannedRead {
+    /// Whether it is asked beside the scan, once the first range has not answered, what refers to the image: where a SOCI index of version
+    /// 1 does, less is read by it. What is asked for this is not counted here.
+    pub asks_referrers: bool,
     /// Bytes of the blob, at most.
     pub bytes: u64,
     /// Whether it will be read; otherwise it depends on what the layers before it in the plan hold.
@@ -47,7 +50,15 @@ impl PlannedRead {
         let ranges: Vec<_> = ranges.into_iter().map(|range| range.start.0..range.end.0).collect();
         let ranges: Vec<_> = ranges.into_iter().filter(|range| !range.is_empty()).collect();
         let bytes = ranges.iter().map(|range| range.end - range.start).fold(0, u64::saturating_add);
-        Self { bytes, is_certain: true, layer, plan, requests: Some(ranges.len() as u64), ranges }
+        Self {
+            asks_referrers: false,
+            bytes,
+            is_certain: true,
+            layer,
+            plan,
+            requests: Some(ranges.len() as u64),
+            ranges,
+        }
     }
 }
 
@@ -77,7 +88,8 @@ impl Layer {
         let (layer, size) = (self.index, self.size());
         if let Some(first) = self.table_inside(least) {
             let (plan, ranges) = (Plan::Chunks, vec![first]);
-            return PlannedRead { bytes: size, is_certain, layer, plan, ranges, requests: None };
+            let (bytes, requests) = (size, None);
+            return PlannedRead { asks_referrers: false, bytes, is_certain, layer, plan, ranges, requests };
         }
         let from = match self.known() {
             Known::Partly(_) => {
@@ -95,7 +107,7 @@ impl Layer {
         let requests = (whole || !is_plain).then_some(requests);
         let ranges = Some(first).filter(|range| !range.is_empty()).into_iter().collect();
         let (bytes, plan) = (size.saturating_sub(from), Plan::Scan);
-        PlannedRead { bytes, is_certain, layer, plan, ranges, requests }
+        PlannedRead { asks_referrers: false, bytes, is_certain, layer, plan, ranges, requests }
     }
 
     /// Where reading a table begins that the manifest says to lie inside the blob.

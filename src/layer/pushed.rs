@@ -1,5 +1,5 @@
 //! Tables of contents that were pushed beside an image: an artifact whose manifest refers to the image's (OCI image specification,
-//! manifest.md, "Guidelines for Artifact Usage"), one of its layers for each layer of the image.
+//! manifest.md, "Guidelines for Artifact Usage"), one of its layers for each layer of the image; and SOCI's of version 1.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +8,10 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use tokio::sync::OnceCell;
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
 
 use super::soci::SociIndex;
 use crate::{
@@ -39,12 +42,10 @@ const ARTIFACTS: usize = 4;
 /// A table that is larger than its layer by more bytes is not worth fetching.
 const SPARE_BYTES: u64 = 64 << 10;
 
-/// What was pushed for one image, shared by its layers: looked for once.
+/// What was pushed for one image, shared by its layers: asked for once.
 pub(crate) struct PushedTocs {
     session: Arc<Session>,
-    cache: Option<Cache>,
-    subject: Digest,
-    found: OnceCell<Found>,
+    found: Shared<BoxFuture<'static, Result<Arc<Found>, Error>>>,
 }
 
 /// What refers to an image.
@@ -57,12 +58,13 @@ struct Found {
 impl PushedTocs {
     /// That of the image whose manifest is `subject`; nothing is asked for yet.
     pub(crate) fn new(session: Arc<Session>, subject: Digest, cache: Option<Cache>) -> Self {
-        Self { session, cache, subject, found: OnceCell::new() }
+        let found = find(Arc::clone(&session), subject, cache);
+        Self { session, found: found.map(|found| found.map(Arc::new)).boxed().shared() }
     }
 
     /// The tables that there are for a layer of so many bytes.
     pub(super) async fn tables(&self, layer: &Digest, size: u64) -> Result<Vec<Descriptor>, Error> {
-        let found = self.found.get_or_try_init(|| self.find()).await?;
+        let found = self.found.clone().await?;
         let tables = found.tables.get(layer).into_iter().flatten();
         let most = size.saturating_add(SPARE_BYTES);
         Ok(tables.filter(|table| table.size() <= most).cloned().collect())
@@ -76,50 +78,49 @@ impl PushedTocs {
         Ok((bytes, signature))
     }
 
-    /// What a SOCI index that refers to the image says of the layer, which nobody vouches for. Nothing where it could not be asked what
+    /// What a SOCI index that refers to the image says of the layer, which nobody vouches for. Nothing where it cannot be asked what
     /// refers to the image.
     pub(super) async fn soci(&self, layer: &Digest, size: u64) -> Result<Option<LayerToc>, Error> {
-        match self.found.get() {
-            Some(found) => found.soci.toc(layer, size).await,
-            None => Ok(None),
+        match self.found.clone().await {
+            Ok(found) => found.soci.toc(layer, size).await,
+            Err(_) => Ok(None),
         }
     }
+}
 
-    async fn find(&self) -> Result<Found, Error> {
-        let listed = match self.session.referrers(&self.subject).await? {
-            Some(bytes) => Some(Manifest::parse(&bytes, None).map_err(unreadable)?),
-            None => None,
+async fn find(session: Arc<Session>, subject: Digest, cache: Option<Cache>) -> Result<Found, Error> {
+    // Tables are only for who can tell by a key which are good.
+    let is_trusting = cache.as_ref().is_some_and(Cache::can_trust);
+    let mut listed = Vec::new();
+    for page in session.referrers(&subject, (!is_trusting).then_some(INDEX_V1)).await? {
+        if let Manifest::Index(index) = Manifest::parse(&page, None).map_err(unreadable)? {
+            listed.push(index);
+        }
+    }
+    let of_type = |wanted: &'static str| {
+        let listed = listed.iter().flat_map(|index| index.manifests());
+        let is_wanted = move |one: &&Descriptor| one.artifact_type().is_some_and(|is| is.as_str() == wanted);
+        listed.filter(is_wanted).map(Descriptor::digest).take(ARTIFACTS)
+    };
+    let mut tables = BTreeMap::<_, Vec<_>>::new();
+    for digest in of_type(ARTIFACT_TYPE).filter(|_| is_trusting) {
+        let bytes = session.manifest(&digest.to_string(), Some(digest)).await?.bytes;
+        let Manifest::Image(artifact) = Manifest::parse(&bytes, None).map_err(unreadable)? else {
+            continue;
         };
-        let index = match &listed {
-            Some(Manifest::Index(index)) => Some(index),
-            _ => None,
-        };
-        let of_type = |wanted: &'static str| {
-            let listed = index.into_iter().flat_map(|index| index.manifests());
-            let is_wanted =
-                move |one: &&Descriptor| one.artifact_type().is_some_and(|is| is.as_str() == wanted);
-            listed.filter(is_wanted).map(Descriptor::digest).take(ARTIFACTS)
-        };
-        let mut tables = BTreeMap::<_, Vec<_>>::new();
-        for digest in of_type(ARTIFACT_TYPE) {
-            let bytes = self.session.manifest(&digest.to_string(), Some(digest)).await?.bytes;
-            let Manifest::Image(artifact) = Manifest::parse(&bytes, None).map_err(unreadable)? else {
-                continue;
-            };
-            let mut seen = BTreeSet::new();
-            for table in artifact.layers() {
-                let layer = table.annotations().get(LAYER_ANNOTATION).and_then(|layer| layer.parse().ok());
-                let layer: Option<Digest> = layer.filter(|_| table.media_type().as_str() == TABLE_TYPE);
-                // One for each layer and artifact, so that what is to be tried stays bounded.
-                if let Some(layer) = layer.filter(|layer| seen.insert(layer.clone())) {
-                    tables.entry(layer).or_default().push(table.clone());
-                }
+        let mut seen = BTreeSet::new();
+        for table in artifact.layers() {
+            let layer = table.annotations().get(LAYER_ANNOTATION).and_then(|layer| layer.parse().ok());
+            let layer: Option<Digest> = layer.filter(|_| table.media_type().as_str() == TABLE_TYPE);
+            // One for each layer and artifact, so that what is to be tried stays bounded.
+            if let Some(layer) = layer.filter(|layer| seen.insert(layer.clone())) {
+                tables.entry(layer).or_default().push(table.clone());
             }
         }
-        let indexes = of_type(INDEX_V1).cloned().collect();
-        let soci = SociIndex::referring(indexes, self.subject.clone(), &self.session, self.cache.as_ref());
-        Ok(Found { tables, soci })
     }
+    let indexes = of_type(INDEX_V1).cloned().collect();
+    let soci = SociIndex::referring(indexes, subject, &session, cache.as_ref());
+    Ok(Found { tables, soci })
 }
 
 fn unreadable(error: crate::oci::manifest::ManifestError) -> Error {

@@ -6,7 +6,7 @@
 //! ```
 //! Each is checked against what names it, so that what a zTOC of version 2 says is as true as the manifest. An index that only refers
 //! to its image (version 1) can come from anybody who may push to the repository: nothing vouches for it. Looking for one costs a
-//! round trip before any layer is read, mostly for nothing: it is taken where what refers to the image is asked for anyway.
+//! round trip, mostly for nothing: it is taken where what refers to the image is asked for anyway, and else sought beside a scan only.
 
 use std::sync::Arc;
 

@@ -21,12 +21,12 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{
-    FutureExt as _, Stream, StreamExt as _,
+    FutureExt as _, Stream, StreamExt as _, TryStreamExt as _,
     future::{self, BoxFuture},
     stream,
     task::AtomicWaker,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::{ByteStream, Error, Source};
 use crate::offset::Compressed;
@@ -62,6 +62,8 @@ pub(crate) struct Demand {
     /// Whether the last byte of the blob has been asked for.
     is_all_requested: AtomicBool,
     all_requested: Notify,
+    /// Up to where the blob was asked for, once that is more than the first range; 0 before, and where ranges are not to be had.
+    grown: watch::Sender<u64>,
     /// What was asked for before the reader was there.
     begun: Mutex<Option<Begun>>,
 }
@@ -77,6 +79,7 @@ impl Default for Demand {
             waker: AtomicWaker::new(),
             is_all_requested: AtomicBool::new(false),
             all_requested: Notify::new(),
+            grown: watch::Sender::default(),
             begun: Mutex::default(),
         }
     }
@@ -86,6 +89,16 @@ impl Demand {
     /// That of a reader from the start, whose first range may have been asked for already.
     pub(crate) fn after(begun: Option<Begun>) -> Self {
         Self { begun: Mutex::new(begun), ..Self::default() }
+    }
+
+    /// The stream of the whole blob, if that was asked for before its reader was there.
+    pub(crate) fn begun_whole(&self) -> Option<ByteStream> {
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Some(match begun.filter(Begun::is_whole)?.part {
+            Part::Failed(error) => stream::once(future::ready(Err(error))).boxed(),
+            Part::Open(stream) => stream,
+            Part::Opening(opening) => stream::once(opening).try_flatten().boxed(),
+        })
     }
 
     /// `bytes` more of the blob have been decoded, and the reader goes on.
@@ -109,14 +122,28 @@ impl Demand {
         }
     }
 
-    fn set_all_requested(&self) {
+    /// Waits until more than the first range is asked for; for ever where ranges are not to be had.
+    pub(crate) async fn grown(&self) {
+        let mut grown = self.grown.subscribe();
+        if grown.wait_for(|requested| *requested > 0).await.is_err() {
+            future::pending().await
+        }
+    }
+
+    /// Up to where the blob has been asked for, once it has [`Self::grown`].
+    pub(crate) fn requested(&self) -> u64 {
+        *self.grown.borrow()
+    }
+
+    /// Nothing more of the blob will be asked for, and what is still to come will soon be there.
+    pub(crate) fn set_all_requested(&self) {
         if !self.is_all_requested.swap(true, Ordering::AcqRel) {
             self.all_requested.notify_waiters();
         }
     }
 }
 
-/// The first range of a blob, asked for before its reader is there.
+/// The first range of a blob, or all of it, asked for before its reader is there. Until then its bytes wait in the transport.
 pub(crate) struct Begun {
     end: u64,
     size: u64,
@@ -125,24 +152,36 @@ pub(crate) struct Begun {
 
 impl Begun {
     /// Asks for the first range when it is opened; nothing where ranges are not to be had, or what may be fetched is limited.
-    pub(crate) fn new(source: Arc<dyn Source>) -> Option<Self> {
-        let size = source.size();
-        let is_possible = source.wants_ranges() && source.allowance() == u64::MAX;
-        let range = next(0, 0, 0, size, false).filter(|_| is_possible)?;
-        let end = range.end;
-        Some(Self { end, size, part: Part::opening(source, range) })
+    pub(crate) fn first(source: Arc<dyn Source>) -> Option<Self> {
+        let range = next(0, 0, 0, source.size(), false)?;
+        Self::new(source, range)
     }
 
-    /// Whether the first range is all of the blob.
-    pub(crate) fn is_whole(&self) -> bool {
+    /// Asks for all of the blob when it is opened, on the same conditions: what breaks is taken up again by a range.
+    pub(crate) fn whole(source: Arc<dyn Source>) -> Option<Self> {
+        let range = 0..source.size();
+        Self::new(source, range)
+    }
+
+    fn new(source: Arc<dyn Source>, range: Range<u64>) -> Option<Self> {
+        let is_possible = source.wants_ranges() && source.allowance() == u64::MAX;
+        let (end, size) = (range.end, source.size());
+        is_possible.then(|| Self { end, size, part: Part::opening(source, range) })
+    }
+
+    /// Whether it is a whole blob, of no more than so many bytes.
+    pub(crate) fn is_whole_within(&self, bytes: u64) -> bool {
+        self.is_whole() && self.size <= bytes
+    }
+
+    /// Whether it is all of the blob.
+    fn is_whole(&self) -> bool {
         self.end == self.size
     }
 
-    /// Waits until its bytes begin to come, or do not. May be dropped and called again.
-    pub(crate) async fn open(&mut self) {
-        if let Part::Opening(opening) = &mut self.part {
-            self.part = opening.await.map_or_else(Part::Failed, Part::Open);
-        }
+    /// Sends the request on its way, and takes what comes of it.
+    pub(crate) fn poll_open(&mut self, context: &mut Context<'_>) {
+        self.part.poll_open(context);
     }
 }
 
@@ -172,6 +211,14 @@ impl Part {
     fn opening(source: Arc<dyn Source>, range: Range<u64>) -> Self {
         let opening = async move { source.open(Compressed(range.start)..Compressed(range.end)).await };
         Self::Opening(opening.boxed())
+    }
+
+    fn poll_open(&mut self, context: &mut Context<'_>) {
+        if let Self::Opening(opening) = self
+            && let Poll::Ready(opened) = opening.poll_unpin(context)
+        {
+            *self = opened.map_or_else(Self::Failed, Self::Open);
+        }
     }
 }
 
@@ -226,6 +273,9 @@ impl Growing {
             }
             allowance = allowance.saturating_sub(range.end - range.start);
             self.requested = range.end;
+            if range.start > self.start && !whole {
+                self.demand.grown.send_replace(range.end);
+            }
             self.parts.push_back(Part::opening(Arc::clone(&self.source), range));
         }
     }
@@ -251,11 +301,7 @@ impl Stream for Growing {
             }
             // Those behind the first one are only sent on their way.
             for part in &mut this.parts {
-                if let Part::Opening(opening) = part
-                    && let Poll::Ready(opened) = opening.poll_unpin(context)
-                {
-                    *part = opened.map_or_else(Part::Failed, Part::Open);
-                }
+                part.poll_open(context);
             }
             match this.parts.pop_front() {
                 None if this.is_requested() => return Poll::Ready(None),

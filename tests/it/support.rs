@@ -16,3 +16,4 @@ pub(crate) mod registry;
 pub(crate) mod subject;
 pub(crate) mod token_server;
 pub(crate) mod tools;
+pub(crate) mod ztoc;

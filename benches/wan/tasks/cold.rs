@@ -83,6 +83,21 @@ pub(crate) fn cold_base(world: &World, table: &mut Table) {
     }
 }
 
+/// `/etc/passwd` of the base, under small layers.
+pub(crate) fn cold_small(world: &World, table: &mut Table) {
+    let layers = world.images.layers(images::SMALL);
+    let (base, newer) = layers.split_first().expect("layers");
+    let above: u64 = newer.iter().map(|layer| layer.size).sum();
+    let passwd = depth::file(&base.file, "etc/passwd");
+    for transport in TRANSPORTS {
+        let (count, size) = (newer.len(), above / 1000);
+        let task = format!("Cold `/etc/passwd` of the base under {count} layers of {size} KB in all");
+        let peers = ["regctl", "oci-extract", "crane"];
+        let results = world.compare(files(world, transport, images::SMALL, &passwd, &peers));
+        add(table, &task, transport, &results, &[]);
+    }
+}
+
 /// A file of the base layer of two that are eStargz.
 pub(crate) fn cold_estargz(world: &World, table: &mut Table) {
     if world.images.has_estargz() {

@@ -8,14 +8,14 @@ use std::{
 
 use super::{
     super::{
-        images::Layer,
+        images::{self, Layer},
         programs::Host,
         runs::{self, Run},
         table::{NO_LINK, Table, Target},
         tools,
         world::{Candidate, World},
     },
-    OURS, median_of,
+    OURS, TRANSPORTS, add, median_of,
 };
 
 const CRANE: &str = "crane export \\| tar t";
@@ -68,6 +68,36 @@ pub(crate) fn list_everything(world: &World, table: &mut Table) {
         table.add(&task, NO_LINK, name, runs, if *name == ours { &targets } else { &[] });
     }
     table.note(&task, "Peak resident memory is that of the largest process of each.".to_owned());
+}
+
+/// Everything that is in an image that nobody has seen before.
+pub(crate) fn list_through_the_link(world: &World, table: &mut Table) {
+    for image in ["ml", images::SMALL] {
+        let layers = world.images.layers(image);
+        let all: u64 = layers.iter().map(|layer| layer.size).sum();
+        let task = format!("Cold, list everything: {} layers, {} MB", layers.len(), all / 1_000_000);
+        for transport in TRANSPORTS {
+            let host = world.host(transport);
+            let reference = format!("{}/{image}:latest", host.name);
+            let is_listing = |printed: &[u8]| printed.windows(10).any(|text| text == b"etc/passwd");
+            let ours = || {
+                world.judged(
+                    transport,
+                    world.programs.ours(&host, None, &["peek", &reference, "--all"]),
+                    is_listing,
+                )
+            };
+            let mut candidates: Vec<Candidate<'_>> = vec![(OURS.to_owned(), Box::new(ours))];
+            if world.programs.peer("crane").is_some() {
+                let crane = || {
+                    let command = world.programs.crane_list(&host, image).expect("crane");
+                    world.judged(transport, command, is_listing)
+                };
+                candidates.push((CRANE.to_owned(), Box::new(crane)));
+            }
+            add(table, &task, transport, &world.compare(candidates), &[]);
+        }
+    }
 }
 
 /// The size of all tables, and what a pass costs that makes them.

@@ -3,7 +3,13 @@
 use std::{fmt, path::Path, str::FromStr};
 
 use super::{
-    super::{auth_file::Style, error::CredentialError, sources::CredentialSources},
+    super::{
+        auth_file::{AuthFile, Style},
+        credential::{Credential, CredentialKind},
+        error::CredentialError,
+        key::RegistryKey,
+        sources::CredentialSources,
+    },
     CredentialStore,
     others::OthersFile,
     plain_file::PlainFile,
@@ -101,6 +107,34 @@ impl CredentialSources {
         }
     }
 
+    /// The store to write to for one registry: where docker's configuration names ourselves as its helper, that is our own
+    /// [secure store](Self::secure_store).
+    ///
+    /// # Errors
+    ///
+    /// If there is none of this kind here.
+    ///
+    /// ```no_run
+    /// use layerslayer::{CredentialSources, StoreKind};
+    ///
+    /// let store = CredentialSources::new().store_for(&"ghcr.io".parse()?, StoreKind::DockerConfig)?;
+    /// println!("credentials go to {}", store.place());
+    /// # Ok::<(), layerslayer::CredentialError>(())
+    /// ```
+    pub fn store_for(
+        &self,
+        registry: &RegistryKey,
+        kind: StoreKind,
+    ) -> Result<Box<dyn CredentialStore>, CredentialError> {
+        if kind == StoreKind::DockerConfig
+            && let Some(path) = &self.places().docker_config
+            && AuthFile::read(path, Style::Docker)?.is_some_and(|file| file.asks_us(registry))
+        {
+            return self.secure_store();
+        }
+        self.store(kind)
+    }
+
     /// The most secure store that works here: the keyring, if a probe can be written to it, else the encrypted file, if there
     /// is a passphrase for it. Secrets are never put in the clear unasked.
     ///
@@ -115,17 +149,14 @@ impl CredentialSources {
     /// ```
     pub fn secure_store(&self) -> Result<Box<dyn CredentialStore>, CredentialError> {
         #[cfg(feature = "keyring")]
-        let keyring = match super::keyring::may_be_there() {
-            true => super::keyring::Keyring.check(),
-            false => Err(CredentialError::unavailable("there is no keyring: no session bus")),
-        };
+        let keyring = super::keyring::Keyring.try_out();
         #[cfg(not(feature = "keyring"))]
         let keyring: Result<(), _> =
             Err(CredentialError::unavailable("this program was built without keyrings"));
         let Err(keyring) = keyring else { return self.store(StoreKind::Keyring) };
         // Without the keyring for its key: that has just refused.
         let sealed = SealedFile::new(self.own()?, self.passphrases().clone(), None);
-        match sealed.check() {
+        match sealed.try_out() {
             Ok(()) => Ok(Box::new(sealed)),
             Err(error) if sealed.is_there() || !error.is_without_passphrase() => Err(error),
             Err(_) => Err(CredentialError::locked(format!(
@@ -148,6 +179,53 @@ impl CredentialSources {
     pub fn stores(&self) -> Vec<Box<dyn CredentialStore>> {
         let all = super::own(self.places(), self.passphrases());
         all.into_iter().filter(|(_, is_there)| is_there()).map(|(store, _)| store).collect()
+    }
+
+    /// Keeps a credential in `store`, and removes from our stores what would count before it or could be mistaken for it: other
+    /// kinds for this registry, and what other stores have. What could not be removed is returned.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be kept; then nothing is removed.
+    ///
+    /// ```no_run
+    /// use layerslayer::{Credential, CredentialSources};
+    ///
+    /// let sources = CredentialSources::new();
+    /// let store = sources.secure_store()?;
+    /// let credential = Credential::basic("me", String::from("secret").into());
+    /// let left = sources.keep(store.as_ref(), &"ghcr.io".parse()?, &credential)?;
+    /// assert!(left.is_empty());
+    /// # Ok::<(), layerslayer::CredentialError>(())
+    /// ```
+    pub fn keep(
+        &self,
+        store: &dyn CredentialStore,
+        registry: &RegistryKey,
+        credential: &Credential,
+    ) -> Result<Vec<CredentialError>, CredentialError> {
+        store.store(registry, credential)?;
+        let place = store.place();
+        let mut left = Vec::new();
+        for other in self.stores() {
+            let is_same = other.place() == place;
+            for kind in CredentialKind::ALL.into_iter().filter(|kind| !is_same || *kind != credential.kind())
+            {
+                match other.delete(registry, kind) {
+                    Ok(_) => {}
+                    // A keyring that is not there holds nothing.
+                    Err(error) if error.is_unavailable() => break,
+                    Err(error) => {
+                        let other = other.place();
+                        left.push(error.about(format_args!(
+                            "{other} may still hold an older credential for {registry}"
+                        )));
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(left)
     }
 
     fn own(&self) -> Result<&Path, CredentialError> {

@@ -72,7 +72,7 @@ pub(super) fn run(open: &dyn Fn() -> Box<dyn CredentialStore>) {
     store.store(&key("a.b"), &pinned).unwrap();
     holds(open().as_ref(), &key("a.b"), &pinned);
     holds(open().as_ref(), &key("a.b"), &basic("you", "two"));
-    assert!(preferred(store.as_ref(), &key("a.b"), Some("x/y")).unwrap().unwrap().is_same(&pinned));
+    assert!(preferred(store.as_ref(), &key("a.b"), Some("x/y")).unwrap().unwrap().1.is_same(&pinned));
     // What no longer has a pin or an end has none.
     store.store(&key("a.b"), &token("refresh")).unwrap();
     holds(open().as_ref(), &key("a.b"), &token("refresh"));
@@ -81,7 +81,7 @@ pub(super) fn run(open: &dyn Fn() -> Box<dyn CredentialStore>) {
     holds(open().as_ref(), &key("c.d"), &registry);
     // A path below a registry counts before the registry itself.
     store.store(&key("c.d/team"), &basic("team", "x")).unwrap();
-    let user = |repository| preferred(open().as_ref(), &key("c.d"), repository).unwrap().unwrap();
+    let user = |repository| preferred(open().as_ref(), &key("c.d"), repository).unwrap().unwrap().1;
     assert_eq!((user(Some("team/app")).username(), user(Some("teams")).username()), ("team", ""));
     assert!(store.delete(&key("c.d/team"), CredentialKind::Password).unwrap());
     // A long secret, such as cloud registries have.
@@ -165,7 +165,7 @@ fn keyring_of_this_session_conforms(folder: &std::path::Path) {
         open().delete(&entry.registry, entry.kind).unwrap();
     }
     run(&sealed);
-    super::keyring::Keyring.check().unwrap();
+    super::keyring::Keyring.try_out().unwrap();
     assert!(open().list().unwrap().is_empty());
 }
 
@@ -201,7 +201,7 @@ fn the_environment_conforms_as_far_as_it_can_be_read() {
     let store = open(&serde_json::to_string(&all).unwrap());
     let found = store.retrieve(&key("a.b"), CredentialKind::Password).unwrap().unwrap();
     assert!(found.is_same(&basic("me", odd)));
-    assert!(preferred(&store, &key("c.d:5"), None).unwrap().unwrap().is_same(&token("refresh")));
+    assert!(preferred(&store, &key("c.d:5"), None).unwrap().unwrap().1.is_same(&token("refresh")));
     assert!(store.retrieve(&key("c.d"), CredentialKind::IdentityToken).unwrap().is_none());
     let listed = store.list().unwrap();
     assert_eq!(listed.len(), 2);

@@ -109,6 +109,10 @@ impl CredentialStore for Environment {
         "the environment".into()
     }
 
+    fn check(&self, registry: &RegistryKey) -> Result<(), CredentialError> {
+        Err(read_only(registry))
+    }
+
     fn store(&self, registry: &RegistryKey, _: &Credential) -> Result<(), CredentialError> {
         Err(read_only(registry))
     }

@@ -49,7 +49,10 @@ pub(crate) fn may_be_there() -> bool {
 
 impl Keyring {
     /// Whether a credential could be kept now. Writes: a locked keyring answers "nothing there" to readers.
-    pub(crate) fn check(self) -> Result<(), CredentialError> {
+    pub(crate) fn try_out(self) -> Result<(), CredentialError> {
+        if !may_be_there() {
+            return Err(CredentialError::unavailable("there is no keyring: no session bus"));
+        }
         with(|service| {
             let attributes = HashMap::from([SERVICE, (PURPOSE, PROBE)]);
             let collection = service.get_default_collection()?;
@@ -102,6 +105,10 @@ impl Keyring {
 impl CredentialStore for Keyring {
     fn place(&self) -> String {
         "the keyring".into()
+    }
+
+    fn check(&self, _: &RegistryKey) -> Result<(), CredentialError> {
+        self.try_out()
     }
 
     fn store(&self, registry: &RegistryKey, credential: &Credential) -> Result<(), CredentialError> {

@@ -12,11 +12,12 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use secrecy::ExposeSecret as _;
 use serde::Serialize as _;
 use serde_json::{Map, Value, ser::PrettyFormatter};
+use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
 use super::{
     super::{
-        auth_file::{AuthFile, Style},
+        auth_file::{AuthFile, InTheClear, Style},
         credential::{Credential, CredentialKind},
         error::CredentialError,
         helper::Helper,
@@ -49,11 +50,9 @@ impl OthersFile {
     }
 
     /// Registries that have a secret in the file itself, whatever helpers it names.
-    pub(crate) fn in_the_clear(&self) -> Result<Vec<(RegistryKey, Credential)>, CredentialError> {
-        match AuthFile::read(&self.path, self.style)? {
-            Some(file) => file.in_the_clear(),
-            None => Ok(Vec::new()),
-        }
+    pub(crate) fn in_the_clear(&self) -> Result<Vec<InTheClear>, CredentialError> {
+        let file = AuthFile::read(&self.path, self.style)?;
+        Ok(file.map(|file| file.in_the_clear()).unwrap_or_default())
     }
 
     /// Takes the secrets of a registry out of the file, if they are still those of `credential`; whether they were.
@@ -64,7 +63,9 @@ impl OthersFile {
     ) -> Result<bool, CredentialError> {
         let _lock = self.own.lock()?;
         let now = self.in_the_clear()?;
-        if !now.iter().any(|(key, found)| key == registry && found.is_same(credential)) {
+        if !now.iter().any(|(key, found)| {
+            key == registry && found.as_ref().is_ok_and(|found| found.is_same(credential))
+        }) {
             return Ok(false);
         }
         self.change(|config| remove(config, registry))
@@ -94,25 +95,32 @@ impl OthersFile {
         }
     }
 
-    /// Reads, changes and writes the file, under the caller's lock.
-    fn change<T>(&self, change: impl FnOnce(&mut Map<String, Value>) -> T) -> Result<T, CredentialError> {
-        let shown = self.path.display();
+    fn failed(&self, error: &io::Error) -> CredentialError {
+        CredentialError::other(format!("writing {}: {error}", self.path.display()))
+    }
+
+    /// The object that is the file, an empty one if there is none.
+    fn config(&self) -> Result<Map<String, Value>, CredentialError> {
         // Checked here, and its mistakes named.
         AuthFile::read(&self.path, self.style)?;
-        let failed = |error: io::Error| CredentialError::other(format!("writing {shown}: {error}"));
-        let mut config = match fs::read(&self.path).map(Zeroizing::new) {
+        match fs::read(&self.path).map(Zeroizing::new) {
             Ok(text) => serde_json::from_slice(&text)
-                .map_err(|_| CredentialError::other(format!("{shown} is not a JSON object")))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Map::new(),
-            Err(error) => return Err(failed(error)),
-        };
+                .map_err(|_| CredentialError::other(format!("{} is not a JSON object", self.path.display()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Map::new()),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    /// Reads, changes and writes the file, under the caller's lock.
+    fn change<T>(&self, change: impl FnOnce(&mut Map<String, Value>) -> T) -> Result<T, CredentialError> {
+        let mut config = self.config()?;
         let result = change(&mut config);
         let mut text = Zeroizing::new(Vec::new());
         let mut writer =
             serde_json::Serializer::with_formatter(&mut *text, PrettyFormatter::with_indent(b"\t"));
-        config.serialize(&mut writer).map_err(|error| failed(error.into()))?;
+        config.serialize(&mut writer).map_err(|error| self.failed(&error.into()))?;
         text.push(b'\n');
-        replace(&self.path, &text).map_err(failed)?;
+        replace(&self.path, &text).map_err(|error| self.failed(&error))?;
         Ok(result)
     }
 }
@@ -121,6 +129,14 @@ impl CredentialStore for OthersFile {
     fn place(&self) -> String {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         format!("{name} at {}", self.path.display())
+    }
+
+    /// A helper that cannot list what it has would not keep more.
+    fn check(&self, registry: &RegistryKey) -> Result<(), CredentialError> {
+        self.config()?;
+        self.own.lock()?;
+        temporary_beside(&target(&self.path)).map_err(|error| self.failed(&error))?;
+        self.helper(registry)?.map_or(Ok(()), |helper| helper.list().map(drop))
     }
 
     /// As `docker login` does: the secret goes to the helper that the file names, else into the file.
@@ -164,15 +180,15 @@ impl CredentialStore for OthersFile {
         Ok(true)
     }
 
-    /// What lies in the file itself; what helpers have is theirs to list.
+    /// What lies in the file itself and makes sense; what helpers have is theirs to list.
     fn list(&self) -> Result<Vec<StoredEntry>, CredentialError> {
         let mut entries: Vec<_> = self
             .in_the_clear()?
             .into_iter()
-            .map(|(registry, credential)| StoredEntry {
-                registry,
-                kind: credential.kind(),
-                username: credential.username().to_owned(),
+            .filter_map(|(registry, found)| {
+                let credential = found.ok()?;
+                let username = credential.username().to_owned();
+                Some(StoredEntry { registry, kind: credential.kind(), username })
             })
             .collect();
         entries.sort();
@@ -236,18 +252,28 @@ fn object(value: &mut Value) -> &mut Map<String, Value> {
 
 /// Puts a file that only its owner may read in the place of what `path` leads to.
 fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    // Whoever keeps it elsewhere and has a link here wants to go on so.
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let directory = target.parent().unwrap_or(Path::new("."));
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let mut temporary = tempfile::Builder::new()
-        .prefix(".layerslayer-")
-        .permissions(Permissions::from_mode(0o600))
-        .tempfile_in(directory)?;
+    let target = target(path);
+    let mut temporary = temporary_beside(&target)?;
     temporary.write_all(text)?;
     temporary.as_file().sync_all()?;
     temporary.persist(&target).map_err(|error| error.error)?;
-    File::open(directory)?.sync_all()
+    File::open(directory(&target))?.sync_all()
+}
+
+/// What `path` leads to: whoever keeps the file elsewhere and has a link here wants to go on so.
+fn target(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn temporary_beside(target: &Path) -> io::Result<NamedTempFile> {
+    let directory = directory(target);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let permissions = Permissions::from_mode(0o600);
+    tempfile::Builder::new().prefix(".layerslayer-").permissions(permissions).tempfile_in(directory)
+}
+
+fn directory(target: &Path) -> &Path {
+    target.parent().unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
 //! Credentials in a file that holds them in the clear: for who asked for it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use zeroize::Zeroizing;
 
 use super::{
     super::{
@@ -12,8 +11,7 @@ use super::{
         key::RegistryKey,
     },
     CredentialStore, StoredEntry,
-    private::PrivateDirectory,
-    table::Content,
+    own_file::OwnFile,
 };
 
 /// The file's name.
@@ -21,43 +19,27 @@ const NAME: &str = "credentials.toml";
 
 /// The plain file in our directory.
 #[derive(Clone, Debug)]
-pub(crate) struct PlainFile {
-    directory: PrivateDirectory,
-    path: PathBuf,
-}
+pub(crate) struct PlainFile(OwnFile);
 
 impl PlainFile {
     /// The one in `directory`, be it there or not.
     pub(crate) fn new(directory: &Path) -> Self {
-        let directory = PrivateDirectory::new(directory);
-        Self { path: directory.file(NAME), directory }
+        Self(OwnFile::new(directory, NAME))
     }
 
     /// Whether there is such a file.
     pub(crate) fn is_there(&self) -> bool {
-        self.path.symlink_metadata().is_ok()
-    }
-
-    fn read(&self) -> Result<Content, CredentialError> {
-        let text = self.directory.read(NAME)?;
-        Content::parse(text.as_ref().map(|text| text.as_str()), &self.path)
-    }
-
-    fn change<T>(
-        &self,
-        change: impl FnOnce(&mut Content) -> Result<T, CredentialError>,
-    ) -> Result<T, CredentialError> {
-        let lock = self.directory.lock()?;
-        let mut content = self.read()?;
-        let result = change(&mut content)?;
-        lock.write(NAME, &Zeroizing::new(content.text()))?;
-        Ok(result)
+        self.0.is_there()
     }
 }
 
 impl CredentialStore for PlainFile {
     fn place(&self) -> String {
-        format!("the plain file {}", self.path.display())
+        format!("the plain file {}", self.0.path().display())
+    }
+
+    fn check(&self, _: &RegistryKey) -> Result<(), CredentialError> {
+        self.0.check()
     }
 
     fn store(&self, registry: &RegistryKey, credential: &Credential) -> Result<(), CredentialError> {
@@ -68,7 +50,7 @@ impl CredentialStore for PlainFile {
             ("token-server", credential.token_server().map(Into::into)),
             ("expires", credential.expiry().map(|time| time.to_string().into())),
         ];
-        self.change(|content| content.set(registry, credential.kind(), values))
+        self.0.change(|content| content.set(registry, credential.kind(), values))
     }
 
     fn retrieve(
@@ -76,7 +58,7 @@ impl CredentialStore for PlainFile {
         registry: &RegistryKey,
         kind: CredentialKind,
     ) -> Result<Option<Credential>, CredentialError> {
-        let content = self.read()?;
+        let content = self.0.read()?;
         let Some(entry) = content.entry(registry, kind)? else { return Ok(None) };
         let text = |name: &str| content.text_of(registry, entry, name);
         let Some(secret) = text("secret")? else {
@@ -94,14 +76,11 @@ impl CredentialStore for PlainFile {
     }
 
     fn delete(&self, registry: &RegistryKey, kind: CredentialKind) -> Result<bool, CredentialError> {
-        if !self.exists(registry, kind)? {
-            return Ok(false);
-        }
-        self.change(|content| Ok(content.remove(registry, kind)))
+        self.0.delete(registry, kind)
     }
 
     fn list(&self) -> Result<Vec<StoredEntry>, CredentialError> {
-        self.read()?.list()
+        self.0.read()?.list()
     }
 }
 

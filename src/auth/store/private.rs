@@ -115,17 +115,28 @@ impl Lock {
             .map_err(|error| CredentialError::other(format!("writing {}: {error}", path.display())))
     }
 
+    /// Whether a file could be written.
+    pub(crate) fn try_out(&self) -> Result<(), CredentialError> {
+        let written = self.temporary().and_then(|mut temporary| temporary.write_all(b"probe"));
+        let shown = self.directory.display();
+        written.map_err(|error| CredentialError::other(format!("writing in {shown}: {error}")))
+    }
+
     fn replace(&self, path: &Path, text: &str) -> io::Result<()> {
         self.remove_leftovers()?;
-        let mut temporary = tempfile::Builder::new()
-            .prefix(TEMPORARY_PREFIX)
-            .permissions(Permissions::from_mode(0o600))
-            .tempfile_in(&self.directory)?;
+        let mut temporary = self.temporary()?;
         temporary.write_all(text.as_bytes())?;
         temporary.as_file().sync_all()?;
         temporary.persist(path).map_err(|error| error.error)?;
         // The rename itself must outlast a power failure.
         File::open(&self.directory)?.sync_all()
+    }
+
+    fn temporary(&self) -> io::Result<tempfile::NamedTempFile> {
+        tempfile::Builder::new()
+            .prefix(TEMPORARY_PREFIX)
+            .permissions(Permissions::from_mode(0o600))
+            .tempfile_in(&self.directory)
     }
 
     /// What killed processes of ours left behind. The lock is ours, so nobody is writing one now.
@@ -269,6 +280,17 @@ pub(crate) mod tests {
         let file = File::options().write(true).open(directory.file("x")).unwrap();
         file.set_len(limits::CREDENTIALS_BYTES + 1).unwrap();
         assert!(directory.read("x").unwrap_err().to_string().contains("larger than"));
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_in_is_found_out_and_nothing_is_left_by_trying() {
+        let (_folder, directory) = directory();
+        let lock = directory.lock().unwrap();
+        lock.try_out().unwrap();
+        assert_eq!(fs::read_dir(&directory.path).unwrap().count(), 1);
+        // For root no mode is in the way.
+        fs::remove_dir_all(&directory.path).unwrap();
+        assert!(lock.try_out().unwrap_err().to_string().contains("writing in"));
     }
 
     #[test]

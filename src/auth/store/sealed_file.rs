@@ -9,7 +9,7 @@
 //! random nonce for each seal. Bound means: an entry that was moved to another registry does not open.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Mutex, PoisonError},
 };
 
@@ -31,7 +31,7 @@ use super::{
         passphrase::{PassphrasePurpose, Passphrases},
     },
     CredentialStore, StoredEntry,
-    private::PrivateDirectory,
+    own_file::OwnFile,
     record,
     table::Content,
 };
@@ -59,8 +59,7 @@ pub(crate) trait KeyChest: Send + Sync {
 
 /// The encrypted file in our directory.
 pub(crate) struct SealedFile {
-    directory: PrivateDirectory,
-    path: PathBuf,
+    file: OwnFile,
     passphrases: Passphrases,
     chest: Option<Box<dyn KeyChest>>,
     /// The key that was made last, and the header it belongs to: making one takes a while.
@@ -70,38 +69,21 @@ pub(crate) struct SealedFile {
 impl SealedFile {
     /// The one in `directory`, be it there or not. Without a passphrase a new one has its key in `chest`.
     pub(crate) fn new(directory: &Path, passphrases: Passphrases, chest: Option<Box<dyn KeyChest>>) -> Self {
-        let directory = PrivateDirectory::new(directory);
-        Self { path: directory.file(NAME), directory, passphrases, chest, made: Mutex::default() }
+        Self { file: OwnFile::new(directory, NAME), passphrases, chest, made: Mutex::default() }
     }
 
     /// Whether there is such a file.
     pub(crate) fn is_there(&self) -> bool {
-        self.path.symlink_metadata().is_ok()
+        self.file.is_there()
     }
 
-    /// Whether a credential could be sealed now.
-    pub(crate) fn check(&self) -> Result<(), CredentialError> {
-        let content = self.read()?;
+    /// Whether a credential could be sealed now. Makes nothing, for want of a passphrase above all.
+    pub(crate) fn try_out(&self) -> Result<(), CredentialError> {
+        let content = self.file.read()?;
         match Header::read(&content)? {
             Some(header) => self.key(&content, &header).map(drop),
             None => self.new_secret().map(drop),
         }
-    }
-
-    fn read(&self) -> Result<Content, CredentialError> {
-        let text = self.directory.read(NAME)?;
-        Content::parse(text.as_ref().map(|text| text.as_str()), &self.path)
-    }
-
-    fn change<T>(
-        &self,
-        change: impl FnOnce(&mut Content) -> Result<T, CredentialError>,
-    ) -> Result<T, CredentialError> {
-        let lock = self.directory.lock()?;
-        let mut content = self.read()?;
-        let result = change(&mut content)?;
-        lock.write(NAME, &content.text())?;
-        Ok(result)
     }
 
     /// The key of a file, checked.
@@ -122,7 +104,7 @@ impl SealedFile {
         };
         if open(&key, &header.check, &header.bound()).is_none() {
             self.passphrases.forget();
-            let path = self.path.display();
+            let path = self.file.path().display();
             let problem = match header.kind {
                 KeyKind::Keyring => format!("the key in the keyring does not open {path}"),
                 KeyKind::Passphrase { .. } => format!("wrong passphrase for {path}"),
@@ -149,7 +131,7 @@ impl SealedFile {
         CredentialError::locked(format!(
             "{} is locked: {problem}; give it in LAYERSLAYER_PASSPHRASE or LAYERSLAYER_PASSPHRASE_FD, or run this in a \
              terminal",
-            self.path.display()
+            self.file.path().display()
         ))
     }
 
@@ -160,7 +142,7 @@ impl SealedFile {
             (None, None) => Err(CredentialError::locked(format!(
                 "a new encrypted file {} needs a passphrase: give it in LAYERSLAYER_PASSPHRASE or \
                  LAYERSLAYER_PASSPHRASE_FD, or run this in a terminal",
-                self.path.display()
+                self.file.path().display()
             ))),
             _ => Ok(passphrase),
         }
@@ -192,14 +174,19 @@ impl SealedFile {
 
 impl CredentialStore for SealedFile {
     fn place(&self) -> String {
-        format!("the encrypted file {}", self.path.display())
+        format!("the encrypted file {}", self.file.path().display())
+    }
+
+    fn check(&self, _: &RegistryKey) -> Result<(), CredentialError> {
+        self.try_out()?;
+        self.file.check()
     }
 
     fn store(&self, registry: &RegistryKey, credential: &Credential) -> Result<(), CredentialError> {
         // Whoever has to be asked for the passphrase is asked before others have to wait for the lock.
-        self.check()?;
+        self.try_out()?;
         let kind = credential.kind();
-        self.change(|content| {
+        self.file.change(|content| {
             let key = match Header::read(content)? {
                 Some(header) => self.key(content, &header)?,
                 None => self.begin(content)?,
@@ -220,7 +207,7 @@ impl CredentialStore for SealedFile {
         registry: &RegistryKey,
         kind: CredentialKind,
     ) -> Result<Option<Credential>, CredentialError> {
-        let content = self.read()?;
+        let content = self.file.read()?;
         let Some(entry) = content.entry(registry, kind)? else { return Ok(None) };
         let Some(header) = Header::read(&content)? else {
             return Err(content.damaged("it says nothing of its key"));
@@ -237,14 +224,11 @@ impl CredentialStore for SealedFile {
     }
 
     fn delete(&self, registry: &RegistryKey, kind: CredentialKind) -> Result<bool, CredentialError> {
-        if !self.exists(registry, kind)? {
-            return Ok(false);
-        }
-        self.change(|content| Ok(content.remove(registry, kind)))
+        self.file.delete(registry, kind)
     }
 
     fn list(&self) -> Result<Vec<StoredEntry>, CredentialError> {
-        self.read()?.list()
+        self.file.read()?.list()
     }
 }
 
@@ -394,7 +378,7 @@ mod tests {
             wrong.retrieve(&key("a.b"), CredentialKind::Password).unwrap_err(),
             wrong.store(&key("a.b"), &login("other")).unwrap_err(),
             wrong.store(&key("c.d"), &login("other")).unwrap_err(),
-            wrong.check().unwrap_err(),
+            wrong.try_out().unwrap_err(),
         ] {
             assert!(error.is_locked() && error.to_string().contains("wrong passphrase"), "{error}");
         }

@@ -1,10 +1,10 @@
 //! `login`: ask, verify, store.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use layerslayer::{Client, Credential, CredentialKind, CredentialStore, Login, StoreKind};
 
-use super::{Context, erase, failure, prompt::Terminal};
+use super::{Context, failure, prompt::Terminal};
 use crate::cli::{
     args::account::LoginArguments,
     connect,
@@ -17,53 +17,67 @@ const GITHUB: &str = "https://github.com";
 /// The registry that GitHub's sign-in is for.
 const GITHUB_REGISTRY: &str = "ghcr.io";
 
-/// What was asked for before anything began.
-pub(super) struct Answers {
+/// What is to be done, once everything is known that can be without asking a server.
+pub(super) struct Prepared {
+    store: Arc<dyn CredentialStore>,
     /// `None` with `--device`.
     credential: Option<Credential>,
 }
 
-/// Asks for what the command line does not say.
-pub(super) fn ask(arguments: &LoginArguments) -> Result<Answers, Failure> {
-    if arguments.pin_realm && arguments.store == Some(StoreKind::DockerConfig) {
-        return Err(Failure::usage(
-            "--pin-realm: docker's configuration has no place for it; choose another store",
-        ));
-    }
+/// Chooses the store, and asks for what the command line does not say.
+pub(super) fn prepare(arguments: &LoginArguments, context: &Context<'_>) -> Result<Prepared, Failure> {
+    check_store(arguments)?;
     if arguments.device {
         check_device(arguments)?;
-        return Ok(Answers { credential: None });
     }
-    let terminal = || {
-        Terminal::open().ok_or_else(|| {
-            Failure::usage("there is no terminal to ask at: give --username and --password-stdin")
-        })
+    let is_given = arguments.device || (arguments.username.is_some() && arguments.password_stdin);
+    let asks = !is_given;
+    let terminal = asks.then(Terminal::open).flatten();
+    if asks && terminal.is_none() {
+        return Err(Failure::usage("there is no terminal to ask at: give --username and --password-stdin"));
+    }
+    // Nobody shall type a password, or show it to anybody, that can be kept nowhere.
+    let store: Arc<dyn CredentialStore> = match arguments.store {
+        Some(kind) => {
+            let store = context.sources.store_for(&arguments.registry, kind).map_err(failure)?;
+            store.check(&arguments.registry).map_err(failure)?;
+            store.into()
+        }
+        None => context.store(None)?,
     };
-    let username = match &arguments.username {
-        Some(username) => username.clone(),
-        None => terminal()?.visible(&format!("User name for {}: ", arguments.registry))?,
+    let credential = match arguments.device {
+        true => None,
+        false => Some(ask(arguments, terminal.as_ref())?),
+    };
+    Ok(Prepared { store, credential })
+}
+
+/// Asks for user name and password, as far as the command line does not give them.
+fn ask(arguments: &LoginArguments, terminal: Option<&Terminal>) -> Result<Credential, Failure> {
+    let username = match (&arguments.username, terminal) {
+        (Some(username), _) => username.clone(),
+        (None, Some(terminal)) => terminal.visible(&format!("User name for {}: ", arguments.registry))?,
+        (None, None) => String::new(),
     };
     if username.is_empty() {
         return Err(Failure::usage("no user name was given"));
     }
-    let password = match arguments.password_stdin {
-        true => connect::password(io::stdin().lock())?,
-        false => terminal()?.hidden("Password or token: ")?,
+    let password = match terminal {
+        Some(terminal) if !arguments.password_stdin => terminal.hidden("Password or token: ")?,
+        _ => connect::password(io::stdin().lock())?,
     };
-    Ok(Answers { credential: Some(Credential::basic(username, password)) })
+    Ok(Credential::basic(username, password))
 }
 
 /// Logs in.
 pub(super) async fn run(
     arguments: &LoginArguments,
-    answers: Answers,
+    Prepared { store, credential }: Prepared,
     context: &Context<'_>,
 ) -> Result<(), Failure> {
     let registry = &arguments.registry;
-    // Nobody shall type a password, or show it to anybody, that can be kept nowhere.
-    let store = tokio::task::block_in_place(|| context.store(arguments.store))?;
     let client = context.client()?;
-    let credential = match answers.credential {
+    let credential = match credential {
         Some(credential) => credential,
         None => sign_in(arguments, &client, context).await?,
     };
@@ -92,68 +106,59 @@ fn keep(
     context: &Context<'_>,
 ) -> Result<(), Failure> {
     let registry = &arguments.registry;
-    store.store(registry, credential).map_err(failure)?;
-    let place = store.place();
-    for other in context.sources.stores() {
-        let is_same = other.place() == place;
-        let result = match is_same {
-            true => erase_others(other.as_ref(), arguments, credential.kind()),
-            false => erase(other.as_ref(), registry),
-        };
-        // A keyring that is not there holds nothing.
-        if let Err(error) = result
-            && !error.is_unavailable()
-        {
-            let problem =
-                format!("{} may still hold an older credential for {registry}: {error}", other.place());
-            context.console.warning(&problem);
-        }
+    for left in context.sources.keep(store, registry, credential).map_err(failure)? {
+        context.console.warning(&left.to_string());
     }
+    let place = store.place();
+    let candidates = context.sources.candidates(registry);
+    let mut usable = candidates.iter().filter(|candidate| candidate.credential.is_some());
+    let first = usable.clone().next();
+    // Docker's configuration may have given it to a helper.
+    let kept = usable.find(|candidate| candidate.place.contains(&place));
+    let shown = kept.map_or(&place, |kept| &kept.place);
     let who = match credential.username() {
         "" => String::new(),
         user => format!(" as {user}"),
     };
     let what = match credential.kind() {
         CredentialKind::IdentityToken => {
-            format!("its identity token is in {place}, the password is kept nowhere")
+            format!("its identity token is in {shown}, the password is kept nowhere")
         }
-        _ => format!("it issues no identity token, so the password itself is in {place}"),
+        _ => format!("it issues no identity token, so the password itself is in {shown}"),
     };
     context.console.note(&format!("logged in to {registry}{who}; {what}"));
     let in_the_clear = match arguments.store {
         Some(StoreKind::Plaintext) => true,
-        Some(StoreKind::DockerConfig) => !store.list().map_err(failure)?.is_empty(),
+        // Else a helper has it.
+        Some(kind @ StoreKind::DockerConfig) => {
+            *shown == context.sources.store(kind).map_err(failure)?.place()
+        }
         _ => false,
     };
     if in_the_clear {
         context.console.warning(&format!("{place} holds it in the clear"));
     }
-    let candidates = context.sources.candidates(registry);
-    if let Some(first) =
-        candidates.first().filter(|first| !first.place.contains(&place) && !is_shared(arguments))
-    {
-        context.console.warning(&format!("{} counts before it", first.place));
+    match (first, kept) {
+        (Some(first), Some(_)) if first.place != *shown => {
+            context.console.warning(&format!("{} counts before it", first.place));
+        }
+        (_, None) => context.console.warning(&format!("{place} does not count as things are set here")),
+        _ => {}
     }
     Ok(())
 }
 
-/// Whether the store may be a helper, which goes by another name.
-fn is_shared(arguments: &LoginArguments) -> bool {
-    arguments.store == Some(StoreKind::DockerConfig)
-}
-
-/// Removes what the same store has of other kinds.
-fn erase_others(
-    store: &dyn CredentialStore,
-    arguments: &LoginArguments,
-    kind: CredentialKind,
-) -> Result<bool, layerslayer::CredentialError> {
-    let registry = &arguments.registry;
-    let mut erased = false;
-    for entry in store.list()?.into_iter().filter(|entry| entry.registry == *registry && entry.kind != kind) {
-        erased |= store.delete(registry, entry.kind)?;
+/// Whether the store can hold what it is to hold.
+fn check_store(arguments: &LoginArguments) -> Result<(), Failure> {
+    if arguments.store != Some(StoreKind::DockerConfig) {
+        return Ok(());
     }
-    Ok(erased)
+    let problem = match arguments.registry.as_str() == arguments.registry.host() {
+        _ if arguments.pin_realm => "--pin-realm: docker's configuration has no place for it",
+        true => return Ok(()),
+        false => "docker keeps one credential for a registry, and none for a path below it",
+    };
+    Err(Failure::usage(format!("{problem}; choose another store")))
 }
 
 /// Whether the command line says all that signing in with a device code takes.

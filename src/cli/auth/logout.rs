@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use layerslayer::{CredentialStore, RegistryKey};
+use layerslayer::{CredentialStore, RegistryKey, StoreKind};
 
 use super::{Context, erase, failure};
 use crate::cli::{args::account::LogoutArguments, exit::Failure};
@@ -34,12 +34,25 @@ pub(super) fn run(arguments: &LogoutArguments, context: &Context<'_>) -> Result<
     Failure::all(failures)?;
     if !arguments.all {
         for left in context.sources.candidates(&arguments.registry) {
-            context
-                .console
-                .note(&format!("{} has a credential for {} still", left.place, arguments.registry));
+            let (place, registry) = (&left.place, &arguments.registry);
+            let remedy = remedy(arguments, place, context);
+            context.console.note(&format!("{place} has a credential for {registry} still{remedy}"));
         }
     }
     Ok(())
+}
+
+/// What removes a credential from a place that is not ours alone, as far as we know it.
+fn remedy(arguments: &LogoutArguments, place: &str, context: &Context<'_>) -> String {
+    let registry = &arguments.registry;
+    let docker = context.sources.store(StoreKind::DockerConfig).map(|store| store.place());
+    match docker {
+        Ok(docker) if place.contains(&docker) => {
+            format!("; remove it with: layerslayer logout {registry} --store {}", StoreKind::DockerConfig)
+        }
+        _ if place.contains(".json at ") => format!("; remove it with: podman logout {registry}"),
+        _ => String::new(),
+    }
 }
 
 /// Forgets in one store; which registries.

@@ -68,8 +68,18 @@ pub(super) async fn run(arguments: &StatusArguments, context: &Context<'_>) -> R
     if lines.is_empty() {
         let of = arguments.registry.as_ref().map(|registry| format!(" for {registry}")).unwrap_or_default();
         context.console.note(&format!("no credential{of}: images are read as anybody could"));
+        for key in arguments.registry.iter().flat_map(|registry| below(registry, context)) {
+            context.console.note(&format!("but for those below {key}; see: layerslayer auth status {key}"));
+        }
     }
     Ok(())
+}
+
+/// Paths below a registry that have a credential of their own.
+fn below(registry: &RegistryKey, context: &Context<'_>) -> Vec<RegistryKey> {
+    let mut keys = tokio::task::block_in_place(|| context.sources.registries());
+    keys.retain(|key| key != registry && key.host() == registry.as_str());
+    keys
 }
 
 /// What a locked keyring holds cannot be listed.
@@ -115,6 +125,9 @@ impl Line {
     fn columns(&self) -> [String; 4] {
         let mut said = if self.wins { self.place.clone() } else { format!("{} (shadowed)", self.place) };
         if let Some(problem) = &self.problem {
+            // Read alone it has to name the place, here that stands before it.
+            let problem = problem.strip_prefix(&format!("{}: ", self.place)).unwrap_or(problem);
+            let problem = problem.strip_suffix(&format!(", named in {}", self.place)).unwrap_or(problem);
             said = format!("{} (unusable: {problem})", self.place);
         }
         let facts = [

@@ -1,5 +1,7 @@
 //! Storing in a repository, and finding what was stored beside an image (distribution specification 1.1, "Push", "Referrers").
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::{Session, Task};
@@ -9,7 +11,7 @@ use crate::{
     progress::RequestTarget,
     registry::{
         error::{Error, Kind},
-        http::{Method, StatusCode, answer::Answer},
+        http::{Method, StatusCode, Url, answer::Answer, header},
         redirect,
         retry::Retry,
     },
@@ -57,17 +59,50 @@ impl Session {
         Ok(answer.headers.contains_key(SUBJECT_HEADER))
     }
 
-    /// The image index of what refers to a manifest, as it came: by the registry's list, else by the tag that stands in for it.
-    pub(crate) async fn referrers(&self, subject: &Digest) -> Result<Option<Bytes>, Error> {
+    /// The image indexes of what refers to a manifest, page after page, as they came: by the registry's list, else by the tag that stands
+    /// in for it. Where only one type of artifact is wanted, the registry may leave out others.
+    pub(crate) async fn referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+    ) -> Result<Vec<Bytes>, Error> {
         let doing = format!("asking what refers to {subject} in {}", self.repository);
         let mut task = Task::of_manifest(doing, Method::Get, &subject.to_string());
-        task.path = format!("referrers/{subject}");
-        let mut answer = self.get(&task, None, &mut Retry::new(&self.http)).await?;
-        if answer.status == StatusCode::OK {
-            let whole = answer.whole(limits::MANIFEST_BYTES).await;
-            return whole.map_err(|failure| failure.into_error(&task.doing));
+        let list = format!("referrers/{subject}");
+        let mut filter = self.url("/")?;
+        if let Some(artifact_type) = artifact_type {
+            filter.query_pairs_mut().append_pair("artifactType", artifact_type);
         }
-        self.referrers_by_tag(subject).await
+        task.path = filter.query().map_or_else(|| list.clone(), |query| format!("{list}?{query}"));
+        let (mut pages, mut asked, mut left) = (Vec::new(), BTreeSet::new(), limits::MANIFEST_BYTES);
+        while asked.len() < limits::REFERRERS_PAGES && asked.insert(task.path.clone()) {
+            let mut answer = self.get(&task, None, &mut Retry::new(&self.http)).await?;
+            match answer.status {
+                StatusCode::OK => {}
+                _ if pages.is_empty() => {
+                    return Ok(self.referrers_by_tag(subject).await?.into_iter().collect());
+                }
+                _ => break,
+            }
+            let next = self.next_page(&answer, &list);
+            let whole = answer.whole(left).await.map_err(|failure| failure.into_error(&task.doing))?;
+            let Some(page) = whole else { break };
+            left = left.saturating_sub(page.len() as u64);
+            pages.push(page);
+            let Some(next) = next else { break };
+            task.path = next;
+        }
+        Ok(pages)
+    }
+
+    /// Where a list goes on (RFC 8288), if that is a part of the same list: what we are authorised for goes nowhere else.
+    fn next_page(&self, answer: &Answer, list: &str) -> Option<String> {
+        let links = answer.headers.get_all(header::LINK).iter().filter_map(|value| value.to_str().ok());
+        let target =
+            links.filter_map(next_target).next().filter(|target| target.len() <= limits::URL_BYTES)?;
+        let target = answer.url.join(target).ok()?;
+        let below = self.below(answer, &target)?;
+        below.strip_prefix(list)?.starts_with('?').then_some(below)
     }
 
     /// The same by the tag alone ("Referrers Tag Schema").
@@ -97,15 +132,36 @@ impl Session {
         let mut target = redirect::target(&begun.url, &begun.headers)
             .map_err(|problem| Error::other(&task.doing, format!("the registry answers with {problem}")))?;
         target.query_pairs_mut().append_pair("digest", &digest.to_string());
-        let base = format!("/v2/{}/", self.repository.name);
-        let below = target.path().strip_prefix(&base);
-        let below = below.filter(|_| self.is_origin(&begun.url) && self.is_origin(&target));
-        let Some(below) = below else {
+        self.below(begun, &target).ok_or_else(|| {
             let problem = format!("the registry wants the content at {}", redirect::shown(&target));
-            return Err(Error::other(&task.doing, problem));
-        };
-        Ok(format!("{below}?{}", target.query().unwrap_or_default()))
+            Error::other(&task.doing, problem)
+        })
     }
+
+    /// The path and query below the repository of what an answer of the registry names there.
+    fn below(&self, answer: &Answer, target: &Url) -> Option<String> {
+        let is_own = self.is_origin(&answer.url) && self.is_origin(target);
+        let base = format!("/v2/{}/", self.repository.name);
+        let below = target.path().strip_prefix(&base).filter(|_| is_own)?;
+        Some(match target.query() {
+            Some(query) => format!("{below}?{query}"),
+            None => below.to_owned(),
+        })
+    }
+}
+
+/// The target of the link to what comes next, among those of a header.
+fn next_target(links: &str) -> Option<&str> {
+    let is_next = |parameter: &str| {
+        let (name, value) = parameter.split_once('=').unwrap_or_default();
+        let mut relations = value.trim_matches(['"', ' ', ',']).split(' ');
+        name.trim().eq_ignore_ascii_case("rel") && relations.any(|rel| rel.eq_ignore_ascii_case("next"))
+    };
+    // Commas part links, and may be in them.
+    links.split('<').skip(1).find_map(|link| {
+        let (target, parameters) = link.split_once('>')?;
+        parameters.split(';').any(is_next).then_some(target)
+    })
 }
 
 fn referrers_tag(subject: &Digest) -> String {

@@ -24,6 +24,7 @@ mod origins;
 mod reads;
 mod realms;
 mod redirects;
+mod referrers;
 
 const NAME: &str = "library/app";
 

@@ -34,7 +34,9 @@ fn a_real_helper_is_asked_where_dockers_configuration_names_it() {
     let status = home.status(&[]);
     assert!(status[0]["place"].as_str().unwrap().contains("docker-credential-secretservice"), "{status:?}");
     // And written to, as docker would.
-    home.login(&registry.host(), USER, PASSWORD, &["--store", "docker-config"]).done();
+    let ran = home.login(&registry.host(), USER, PASSWORD, &["--store", "docker-config"]).done();
+    let ran = ran.said("the password itself is in docker-credential-secretservice");
+    assert!(!ran.stderr.contains("warning"), "{}", ran.stderr);
     assert!(!home.text(".docker/config.json").contains("auth\":"));
     home.run(["logout", &registry.host(), "--store", "docker-config"], "").done();
     home.run(["peek", &image], "").failed(6);
@@ -125,6 +127,37 @@ fn skopeo_stores_gets_and_erases_through_us() {
     skopeo("logout", &[&host]).unwrap();
     assert_eq!(helper(&home, "list", "").done().stdout, "{}");
     skopeo("inspect", &["--tls-verify=false", &format!("docker://{image}")]).unwrap_err();
+}
+
+/// What docker does with us as its helper, docker/cli `cli/config/credentials/native_store.go`: `store` with the user's name or
+/// `<token>`, and an empty entry in its own file.
+#[test]
+fn what_docker_keeps_with_us_is_there_once_and_opened_without_asking_ourselves() {
+    let registry = DockerRegistry::htpasswd(USER, PASSWORD);
+    let (host, image) = (registry.host(), private_image(&registry));
+    let config = json!({ "auths": { &host: {} }, "credsStore": "layerslayer" }).to_string();
+    let home = Home::new().set("LAYERSLAYER_PASSPHRASE", "open sesame").file(".docker/config.json", config);
+    let token = json!({ "ServerURL": host, "Username": "<token>", "Secret": "old" }).to_string();
+    helper(&home, "store", &token).done();
+    // Where there are both, the token would count.
+    let record = json!({ "ServerURL": host, "Username": USER, "Secret": PASSWORD }).to_string();
+    helper(&home, "store", &record).done();
+    assert!(helper(&home, "get", &host).done().stdout.contains(USER));
+    for flags in [&[][..], &[host.as_str()]] {
+        let status = home.status(flags);
+        assert!(status.len() == 1 && status[0]["username"] == USER, "{status:?}");
+        assert!(status[0]["place"].as_str().unwrap().contains("encrypted file"), "{status:?}");
+    }
+    home.run(["peek", &image], "").done();
+    helper(&home, "erase", &host).done();
+    home.run(["peek", &image], "").failed(6);
+    // It is our own store that docker's configuration leads to.
+    let login = home.login(&host, USER, PASSWORD, &["--store", "docker-config"]).done();
+    let login = login.said("the encrypted file");
+    assert!(!login.stderr.contains("warning"), "{}", login.stderr);
+    home.run(["peek", &image], "").done();
+    home.run(["logout", &host, "--store", "docker-config"], "").done().said("removed from");
+    assert!(home.status(&[]).is_empty());
 }
 
 #[test]

@@ -29,6 +29,30 @@ fn a_wrong_password_is_said_to_be_one_and_nothing_is_stored() {
 }
 
 #[test]
+fn a_refused_login_leaves_every_store_as_it_was() {
+    let registry = DockerRegistry::htpasswd(USER, PASSWORD);
+    let (host, image) = (registry.host(), private_image(&registry));
+    let with_passphrase = || Home::new().set("LAYERSLAYER_PASSPHRASE", "open sesame");
+    for (store, home) in [
+        ("docker-config", Home::new()),
+        ("file", with_passphrase()),
+        ("file", Home::with_keyring()),
+        ("keyring", Home::with_keyring()),
+        ("plaintext", Home::new()),
+    ] {
+        let flags = ["--store", store];
+        home.login(&host, USER, "wrong", &flags).failed(6).said("nothing was stored");
+        assert!(home.status(&[]).is_empty(), "{store}");
+        home.login(&host, USER, PASSWORD, &flags).done();
+        home.login(&host, "bob", "wrong", &flags).failed(6);
+        let status = home.status(&["--check"]);
+        let shown = status.iter().map(|line| (line["username"].as_str(), line["check"].as_str()));
+        assert_eq!(shown.collect::<Vec<_>>(), [(Some(USER), Some("accepted"))], "{store}");
+        home.run(["peek", &image], "").done();
+    }
+}
+
+#[test]
 fn a_registry_that_cannot_be_reached_is_said_to_be_so() {
     let home = Home::new();
     // A port that was free a moment ago.

@@ -1,7 +1,12 @@
 //! Files that are shared with docker, podman and skopeo.
 
 use super::{PASSWORD, USER, private_image};
-use crate::support::{docker_registry::DockerRegistry, home::Home, tools};
+use crate::support::{
+    docker_registry::DockerRegistry,
+    home::Home,
+    token_server::{Policy, TokenServer},
+    tools,
+};
 
 #[test]
 fn skopeo_reads_what_we_wrote_for_docker() {
@@ -9,6 +14,7 @@ fn skopeo_reads_what_we_wrote_for_docker() {
     let image = private_image(&registry);
     let home = Home::new();
     home.login(&registry.host(), USER, PASSWORD, &["--store", "docker-config"]).done().said("in the clear");
+    home.run(["logout", &registry.host()], "").done().said("--store docker-config");
     let file = home.path(".docker/config.json");
     let image = format!("docker://{image}");
     tools::run(home.other("skopeo").args([
@@ -23,6 +29,20 @@ fn skopeo_reads_what_we_wrote_for_docker() {
 }
 
 #[test]
+fn skopeo_spends_the_identity_token_that_we_wrote_for_docker() {
+    let server = TokenServer::start(Policy::closed().user(USER, PASSWORD).issuing_identity_tokens());
+    let registry = DockerRegistry::token(&server);
+    let image = format!("docker://{}", private_image(&registry));
+    let home = Home::new();
+    home.login(&registry.host(), USER, PASSWORD, &["--store", "docker-config"]).done();
+    let config = home.text(".docker/config.json");
+    assert!(config.contains("identitytoken") && !config.contains("d29uZGVy"), "{config}");
+    tools::run(home.other("skopeo").args(["inspect", "--tls-verify=false", &image]));
+    let last = server.requests().pop().unwrap();
+    assert_eq!((last.method.as_str(), last.user.as_deref(), last.status), ("POST", Some(USER), 200));
+}
+
+#[test]
 fn we_read_what_skopeo_wrote() {
     let registry = DockerRegistry::htpasswd(USER, PASSWORD);
     let (host, image) = (registry.host(), private_image(&registry));
@@ -31,6 +51,7 @@ fn we_read_what_skopeo_wrote() {
     tools::run(home.other("skopeo").args(login).arg(&host));
     let status = home.status(&[&host]);
     assert!(status[0]["place"].as_str().unwrap().contains("run/containers/auth.json"), "{status:?}");
+    home.run(["logout", &host], "").done().said(&format!("remove it with: podman logout {host}"));
     home.run(["peek", &image], "").done();
     tools::run(home.other("skopeo").args(["logout", &host]));
     home.run(["peek", &image], "").failed(6);
@@ -41,6 +62,9 @@ fn we_read_what_skopeo_wrote() {
     tools::run(home.other("skopeo").args(login).arg(format!("{host}/closed")));
     assert!(home.text("mine.json").contains("/closed"));
     home.run(["peek", &image], "").done();
+    let status = home.status(&[&format!("{host}/closed/one"), "--check"]);
+    assert_eq!((&status[0]["username"], &status[0]["check"]), (&USER.into(), &"accepted".into()));
+    home.run(["auth", "status", &host], "").done().said(&format!("below {host}/closed"));
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! Every store, at both kinds of registry.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, thread};
+use std::{
+    fs,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    thread,
+};
 
 use super::{PASSWORD, USER, private_image};
 use crate::support::{
@@ -123,6 +127,44 @@ fn a_credential_in_a_locked_keyring_is_told_of_and_others_are_not_held_up() {
     home.run(["logout", &registry.host()], "").failed(6).said("the keyring is locked");
     home.run(["logout", &open.host()], "").done().said("nothing was stored");
     home.run(["logout", "--all"], "").failed(6).said("the keyring is locked");
+}
+
+/// Nobody listens at port 1: whoever went there would say so.
+#[test]
+fn a_store_that_keeps_nothing_says_so_before_a_password_is_shown_to_anybody() {
+    let refused = |home: &Home, store: &str, why: &str, code: i32| {
+        let ran = home.login("127.0.0.1:1", USER, PASSWORD, &["--store", store]).failed(code).said(why);
+        assert!(!ran.stderr.contains("cannot reach"), "{}", ran.stderr);
+    };
+    let home = Home::new();
+    refused(&home, "file", "needs a passphrase", 6);
+    refused(&home, "keyring", "there is no keyring", 1);
+    assert!(!home.path(".config/layerslayer").exists());
+    let home = Home::new().file(".config", "in the way");
+    refused(&home, "plaintext", ".config", 1);
+    let home = home.set(PASSPHRASE.0, PASSPHRASE.1);
+    refused(&home, "file", ".config", 1);
+    let home = Home::new().set(PASSPHRASE.0, PASSPHRASE.1);
+    home.login("127.0.0.1:1", USER, PASSWORD, &["--store", "plaintext"]).failed(7).said("cannot reach");
+    for (store, name) in [("plaintext", "credentials.toml"), ("file", "credentials.sealed.toml")] {
+        let path = home.path(".config/layerslayer").join(name);
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path).unwrap();
+        fs::write(&path, "damaged").unwrap();
+        refused(&home, store, "damaged", 1);
+    }
+    let config = |text: &str| Home::new().file(".docker/config.json", text);
+    refused(&config("["), "docker-config", "not docker's configuration", 1);
+    refused(&config(r#"{"auths": 1}"#), "docker-config", "not docker's configuration", 1);
+    refused(&Home::new().file(".docker", "in the way"), "docker-config", ".docker", 1);
+    let home = config(r#"{"credsStore": "no-such-helper"}"#);
+    refused(&home, "docker-config", "docker-credential-no-such-helper is not installed", 1);
+    let home = config(r#"{"credHelpers": {"127.0.0.1:1": "secretservice"}}"#);
+    refused(&home, "docker-config", "see why with: docker-credential-secretservice list", 1);
+    // What is not asked about this registry is in nobody's way.
+    let home = config(r#"{"credHelpers": {"a.b": "no-such-helper"}}"#);
+    let login = home.login("127.0.0.1:1", USER, PASSWORD, &["--store", "docker-config"]);
+    login.failed(7).said("cannot reach");
+    assert_eq!(fs::read_dir(home.path(".docker")).unwrap().count(), 1);
 }
 
 /// A wrong passphrase says so, at login and at peek, and changes nothing.

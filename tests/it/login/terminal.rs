@@ -53,10 +53,10 @@ fn a_password_and_a_passphrase_are_asked_for_and_not_shown() {
     let program = env!("CARGO_BIN_EXE_layerslayer");
     let line = format!("{program} login {}; stty -a | grep -o ' echo '", registry.host());
     let mut terminal = Terminal::start(home.other("script"), &line);
+    terminal.when("New passphrase", "open sesame\n").when("Once more: ", "open sesame\n");
     terminal.when("User name", &format!("{USER}\n"));
     // A mistake, taken back.
     terminal.when("Password or token: ", &format!("x\u{7f}oops\u{15}{PASSWORD}\n"));
-    terminal.when("New passphrase", "open sesame\n").when("Once more: ", "open sesame\n");
     let (shown, code) = terminal.end();
     assert!(shown.contains("logged in to") && shown.contains("encrypted file"), "{shown}");
     assert!(!shown.contains("wonder") && !shown.contains("sesame") && !shown.contains("oops"), "{shown}");
@@ -76,18 +76,17 @@ fn passphrases_that_differ_and_interruptions_store_nothing_and_leave_the_termina
     let program = env!("CARGO_BIN_EXE_layerslayer");
     let login = |after: &str| format!("{program} login {}; {after}", registry.host());
     let mut terminal = Terminal::start(home.other("script"), &login("echo status $?"));
-    terminal.when("User name", &format!("{USER}\n")).when("Password or token: ", &format!("{PASSWORD}\n"));
     terminal.when("New passphrase", "one\n").when("Once more: ", "two\n");
     let (shown, _) = terminal.end();
     assert!(shown.contains("differ") && !shown.contains("status 0"), "{shown}");
     let mut terminal =
         Terminal::start(home.other("script"), &login("echo status $?; stty -a | grep -o ' echo '"));
+    terminal.when("New passphrase", "open sesame\n").when("Once more: ", "open sesame\n");
     terminal.when("User name", &format!("{USER}\n")).when("Password or token: ", "half a pass\u{3}");
     let (shown, _) = terminal.end();
     assert!(shown.contains("status 130") && shown.contains(" echo ") && !shown.contains("half"), "{shown}");
     let mut terminal =
         Terminal::start(home.other("script"), &login("echo status $?; stty -a | grep -o ' echo '"));
-    terminal.when("User name", &format!("{USER}\n")).when("Password or token: ", &format!("{PASSWORD}\n"));
     terminal.when("New passphrase", "open\u{3}");
     let (shown, _) = terminal.end();
     assert!(shown.contains("status 130") && shown.contains(" echo "), "{shown}");

@@ -17,9 +17,10 @@ fn a_token_that_is_good_once_serves_many_at_a_time() {
     let server = TokenServer::start(policy.rotating_identity_tokens());
     let registry = DockerRegistry::token(&server);
     let image = private_image(&registry);
-    for store in ["plaintext", "file"] {
+    let (host, closed) = (registry.host(), format!("{}/closed", registry.host()));
+    for (store, registry) in [("plaintext", &host), ("file", &host), ("plaintext", &closed)] {
         let home = Home::new().set("LAYERSLAYER_PASSPHRASE", "open sesame");
-        home.login(&registry.host(), USER, PASSWORD, &["--store", store]).done();
+        home.login(registry, USER, PASSWORD, &["--store", store]).done();
         thread::scope(|scope| {
             for _ in 0..6 {
                 scope.spawn(|| home.run(["peek", &image, "--no-cache"], "").done());

@@ -61,6 +61,8 @@ enum Manner {
     Close,
     /// So many bytes of the body, then the connection is closed.
     Cut(usize),
+    /// So many bytes of the body, and the others once this allows it.
+    Hold(usize, Hold),
     /// These bytes and nothing else, then the connection is closed.
     Raw(Vec<u8>),
     /// Nothing at all until the client goes away.
@@ -68,6 +70,16 @@ enum Manner {
     /// So many bytes of the body, then nothing more until the client goes away.
     Stall(usize),
     Whole,
+}
+
+/// Returns when an answer may go on.
+#[derive(Clone)]
+struct Hold(Arc<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hold")
+    }
 }
 
 /// The server. Stops taking connections when dropped.
@@ -363,6 +375,12 @@ impl Reply {
         self
     }
 
+    /// Sends so many bytes of the body, and the others when `until` returns.
+    pub(crate) fn hold_after(mut self, bytes: usize, until: impl Fn() + Send + Sync + 'static) -> Self {
+        self.manner = Manner::Hold(bytes, Hold(Arc::new(until)));
+        self
+    }
+
     /// Sends no more after so many bytes of the body, and keeps the connection open.
     pub(crate) fn stall_after(mut self, bytes: usize) -> Self {
         self.manner = Manner::Stall(bytes);
@@ -414,6 +432,12 @@ impl Reply {
                 out.write_all(b"\r\n")?;
             }
             out.write_all(b"0\r\n\r\n")?;
+        } else if let Manner::Hold(bytes, hold) = &self.manner {
+            let (first, rest) = sent.split_at(*bytes);
+            out.write_all(first)?;
+            out.flush()?;
+            (hold.0)();
+            out.write_all(rest)?;
         } else {
             out.write_all(sent)?;
         }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    io::{self, BufReader, Read as _, Write as _},
+    io::{self, BufRead, BufReader, Read as _, Write as _},
     net::TcpStream,
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -186,10 +186,7 @@ fn answer(connection: &TcpStream, state: &Mutex<State>) -> io::Result<()> {
     let mut reader = BufReader::new(connection);
     let Some(head) = Head::read(&mut reader)? else { return Ok(()) };
     let (path, query) = head.word(1).split_once('?').unwrap_or((head.word(1), ""));
-    let mut form = String::new();
-    if let Some(length) = head.field("content-length").and_then(|length| length.parse().ok()) {
-        reader.take(FORM_BYTES.min(length)).read_to_string(&mut form)?;
-    }
+    let form = form(&head, &mut reader)?;
     let parameters = if head.word(0) == "POST" { form_pairs(&form) } else { form_pairs(query) };
     let (status, body) = if path == "/token" {
         respond(&head, parameters, &mut state.lock().unwrap())
@@ -205,6 +202,25 @@ fn answer(connection: &TcpStream, state: &Mutex<State>) -> io::Result<()> {
         httpdate::fmt_http_date(SystemTime::now()),
         body.len(),
     )
+}
+
+/// The body of a request; podman and skopeo send theirs in chunks.
+fn form(head: &Head, reader: &mut impl BufRead) -> io::Result<String> {
+    let mut form = String::new();
+    if head.field("transfer-encoding").is_none() {
+        let length = head.field("content-length").and_then(|length| length.parse().ok()).unwrap_or_default();
+        reader.take(FORM_BYTES.min(length)).read_to_string(&mut form)?;
+        return Ok(form);
+    }
+    loop {
+        let mut line = String::new();
+        reader.take(FORM_BYTES).read_line(&mut line)?;
+        match u64::from_str_radix(line.trim(), 16) {
+            Ok(length @ 1..=FORM_BYTES) => reader.take(length).read_to_string(&mut form)?,
+            _ => return Ok(form),
+        };
+        reader.take(FORM_BYTES).read_line(&mut String::new())?;
+    }
 }
 
 fn respond(head: &Head, parameters: Vec<(String, String)>, state: &mut State) -> (u16, Value) {

@@ -1,0 +1,70 @@
+//! The table of a large layer in a SOCI index that merely refers to the image: few images have one, so it is asked for beside the scan
+//! of the layer and delays nothing.
+//!
+//! ```text
+//! scan      [ first range ][ range, growing ][ … ]│ dropped, where less is still to be read by the table
+//! beside                   └ what refers to the image? ─▶ index ─▶ zTOC of the layer ─▶ spans
+//! ```
+
+use std::future;
+
+use super::{CarveOptions, hunt::stack};
+use crate::{
+    image::{Image, rootfs::Resolution},
+    layer::{Layer, Verification, known::Known},
+    offset::Compressed,
+    source::growing::Demand,
+};
+
+impl CarveOptions {
+    /// Whether answers will do that nothing vouches for, of this layer.
+    pub(super) fn may_be_referred(self, layer: &Layer) -> bool {
+        self.least == Verification::None && layer.may_be_referred()
+    }
+}
+
+impl Image {
+    /// Waits for a table of a layer by which less of it has to be read for a path than by going on with the scan. There may never be
+    /// one.
+    pub(super) async fn referred(
+        &self,
+        layer: &Layer,
+        demand: &Demand,
+        path: &[u8],
+        options: CarveOptions,
+    ) -> Known {
+        if options.may_be_referred(layer) {
+            demand.grown().await;
+            if let Some(known) = layer.referred().await
+                && self.is_shorter(layer, &known, demand.requested(), path, options)
+            {
+                return known;
+            }
+        }
+        future::pending().await
+    }
+
+    /// Whether the table leads past all that the scan has asked for.
+    fn is_shorter(
+        &self,
+        layer: &Layer,
+        table: &Known,
+        requested: u64,
+        path: &[u8],
+        options: CarveOptions,
+    ) -> bool {
+        let mut known = self.known();
+        if let Some(known) = known.get_mut(layer.index()) {
+            *known = table.clone();
+        }
+        let ranges = match stack(&known).resolve(path, options.resolution()).0 {
+            Resolution::Found { content, .. } if content.layer == layer.index() => {
+                layer.extraction(table).map(|job| job.ranges(&[content.record]))
+            }
+            _ => None,
+        };
+        let start = ranges.and_then(|ranges| ranges.first().map(|range| range.start));
+        // That there is nothing for the path in the layer the scan knows at its end only.
+        start.unwrap_or(Compressed(layer.size())) >= Compressed(requested) && requested < layer.size()
+    }
+}

@@ -1,0 +1,322 @@
+//! Layers that are read whole one after the other: the next is asked for before the one before it has come, against a registry that
+//! holds answers back until it is.
+
+use std::{
+    fs,
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use layerslayer::{Client, Platform, Verification};
+
+use crate::support::{
+    images::{Image, Layout, Tar, layout},
+    inspect::block_on,
+    noise::Noise,
+    program::{Program, Ran},
+    registry::{Reply, Request, ScriptedRegistry},
+    tools,
+};
+
+/// Longer than anything here takes: what would wait for ever fails then.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// More than may be left of a layer when the next is asked for.
+const LARGE: usize = 6 << 20;
+
+/// Held back of a layer.
+const TAIL: usize = 64 << 10;
+
+/// Under this budget nothing is asked for ahead.
+const BUDGET: &str = "--max-bytes=1000000000";
+
+/// What was asked for so far.
+#[derive(Default)]
+struct Asked {
+    targets: Mutex<Vec<String>>,
+    changed: Condvar,
+}
+
+impl Asked {
+    fn push(&self, digest: &str) {
+        self.targets.lock().unwrap().push(digest.to_owned());
+        self.changed.notify_all();
+    }
+
+    /// Waits until a blob was asked for; false if it is not in time.
+    fn wait_for(&self, digest: &str) -> bool {
+        let is_missing = |targets: &mut Vec<String>| !targets.iter().any(|target| target == digest);
+        let targets = self.targets.lock().unwrap();
+        !self.changed.wait_timeout_while(targets, PATIENCE, is_missing).unwrap().1.timed_out()
+    }
+}
+
+/// An image in a registry that answers as a test says.
+struct Served {
+    layout: Arc<Layout>,
+    /// Digests, base first.
+    layers: Vec<String>,
+    server: ScriptedRegistry,
+    asked: Arc<Asked>,
+}
+
+impl Served {
+    /// `answer` says how a layer, counted from the base, is answered.
+    fn new(
+        layout: &Arc<Layout>,
+        answer: impl Fn(&Arc<Asked>, &[String], usize, &Request, Vec<u8>) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let json = |bytes: Vec<u8>| serde_json::from_slice::<serde_json::Value>(&bytes).unwrap();
+        let index = json(fs::read(layout.path().join("index.json")).unwrap());
+        let name = index["manifests"][0]["digest"].as_str().unwrap().to_owned();
+        let manifest = fs::read(layout.blob_file(&name)).unwrap();
+        let layers: Vec<String> = json(manifest.clone())["layers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|layer| layer["digest"].as_str().unwrap().to_owned())
+            .collect();
+        let asked = Arc::<Asked>::default();
+        let (blobs, telling, digests) =
+            (layout.path().join("blobs/sha256"), Arc::clone(&asked), layers.clone());
+        let server = ScriptedRegistry::start(move |request: &Request| {
+            let name = request.path().rsplit_once('/').unwrap().1;
+            if request.path().contains("/manifests/") {
+                return Reply::ok(manifest.clone()).header("content-type", layout::MANIFEST);
+            }
+            telling.push(name);
+            let Ok(blob) = fs::read(blobs.join(name.strip_prefix("sha256:").unwrap())) else {
+                return Reply::status(404);
+            };
+            match digests.iter().position(|layer| layer == name) {
+                Some(layer) => answer(&telling, &digests, layer, request, blob),
+                None => Reply::blob(request, &blob),
+            }
+        });
+        Self { layout: Arc::clone(layout), layers, server, asked }
+    }
+
+    /// One whose layers are answered at once.
+    fn plainly(layout: &Arc<Layout>) -> Self {
+        Self::new(layout, |_, _, _, request, blob| Reply::blob(request, &blob))
+    }
+
+    fn image(&self) -> String {
+        format!("{}/app", self.server.host())
+    }
+
+    fn run(&self, words: &[&str]) -> Ran {
+        let words = words.iter().map(|word| word.replace("IMAGE", &self.image()));
+        let cache = tools::temporary_folder();
+        Program::new(words).cache(&cache.path().join("cache")).run()
+    }
+
+    /// The layers that were asked for since the last call, in that order; 0 = base. What is asked for together comes in any order.
+    fn order(&self) -> Vec<usize> {
+        let targets = std::mem::take(&mut *self.asked.targets.lock().unwrap());
+        let place = |target: &String| self.layers.iter().position(|layer| layer == target);
+        targets.iter().filter_map(place).collect()
+    }
+}
+
+/// Layers of this size, each with a file of its own.
+fn layers(count: usize, size: usize) -> Arc<Layout> {
+    let layer = |index: usize| {
+        let noise = Noise::new(index as u64 + 1).bytes(size);
+        Tar::new().file(format!("file-{index}"), "content").file(format!("noise-{index}"), noise).finish()
+    };
+    Arc::new(Layout::of(&Image::of((0..count).map(layer))))
+}
+
+/// Whatever reads whole layers, and whether it begins with the base.
+const READERS: [(&[&str], bool); 5] = [
+    (&["peek", "IMAGE", "--all"], true),
+    (&["peek", "IMAGE", "--all", "--verify=blob"], true),
+    (&["peek", "IMAGE", "--rootfs"], true),
+    (&["carve", "IMAGE", "--glob", "file-*", "--tar"], false),
+    (&["carve", "IMAGE", "--glob", "file-*", "--tar", "--verify"], false),
+];
+
+#[test]
+fn the_next_layer_is_asked_for_while_the_end_of_one_is_still_to_come() {
+    let layout = layers(3, LARGE);
+    for (words, is_base_first) in READERS {
+        let served = Served::new(&layout, move |asked, digests, layer, request, blob| {
+            let next = if is_base_first { Some(layer + 1) } else { layer.checked_sub(1) };
+            let next = next.and_then(|next| digests.get(next)).cloned();
+            let asked = Arc::clone(asked);
+            Reply::blob(request, &blob).hold_after(blob.len() - TAIL, move || {
+                assert!(next.as_ref().is_none_or(|next| asked.wait_for(next)), "held in vain");
+            })
+        });
+        let ran = served.run(words).done();
+        let order = if is_base_first { [0, 1, 2] } else { [2, 1, 0] };
+        assert_eq!(served.order(), order, "{words:?}");
+        let plainly = Served::plainly(&layout);
+        assert_eq!(ran.stdout, plainly.run(&[words, &[BUDGET]].concat()).done().stdout, "{words:?}");
+        assert_eq!(served.server.requests().len(), plainly.server.requests().len(), "{words:?}");
+    }
+}
+
+#[test]
+fn the_third_layer_is_asked_for_while_tables_of_two_are_made() {
+    let served = Served::new(&layers(3, LARGE), |asked, digests, _, request, blob| {
+        let (asked, last) = (Arc::clone(asked), digests[2].clone());
+        Reply::blob(request, &blob).hold_after(blob.len() - TAIL, move || {
+            assert!(asked.wait_for(&last), "held in vain");
+        })
+    });
+    let ran = served.run(&["toc", "build", "IMAGE"]).done();
+    assert_eq!(ran.stdout.iter().filter(|byte| **byte == b'\n').count(), 3);
+    assert_eq!(served.server.requests().len(), 5);
+}
+
+#[test]
+fn small_layers_that_are_read_whole_are_asked_for_three_ahead() {
+    let layout = layers(4, 1_000);
+    for (words, _) in READERS {
+        let served = Served::new(&layout, |asked, digests, _, request, blob| {
+            let all = digests.iter().all(|digest| asked.wait_for(digest));
+            if all { Reply::blob(request, &blob) } else { Reply::status(404) }
+        });
+        served.run(words).done();
+        assert_eq!(served.server.requests().len(), 6, "{words:?}");
+    }
+}
+
+#[test]
+fn no_other_layer_is_asked_for_while_much_of_one_is_to_come() {
+    let layout = layers(2, LARGE);
+    for (words, is_base_first) in READERS {
+        let served = Served::new(&layout, |_, _, _, request, blob| {
+            let reply = Reply::blob(request, &blob);
+            // What is asked for again is asked for before anything comes of the next layer.
+            if request.range().is_none() { reply.cut_after(1 << 20) } else { reply }
+        });
+        served.run(words).done();
+        let order = if is_base_first { [0, 0, 1, 1] } else { [1, 1, 0, 0] };
+        assert_eq!(served.order(), order, "{words:?}");
+    }
+}
+
+#[test]
+fn under_a_budget_one_layer_is_asked_for_after_the_other() {
+    let served = Served::new(&layers(2, LARGE), |_, _, _, request, blob| {
+        let reply = Reply::blob(request, &blob);
+        if request.range().is_none() { reply.cut_after(LARGE - TAIL) } else { reply }
+    });
+    served.run(&["peek", "IMAGE", "--all", BUDGET]).done();
+    assert_eq!(served.order(), [0, 0, 1, 1]);
+}
+
+#[test]
+fn what_was_asked_for_ahead_and_broke_off_is_taken_up_where_it_did() {
+    let layout = layers(2, LARGE);
+    let plainly = Served::plainly(&layout).run(&["peek", "IMAGE", "--all"]).done();
+    for kept in [0, 1_000, 1 << 20] {
+        let is_first = AtomicBool::new(true);
+        let served = Served::new(&layout, move |_, _, layer, request, blob| {
+            let reply = Reply::blob(request, &blob);
+            match layer {
+                1 if is_first.swap(false, Ordering::SeqCst) && kept == 0 => Reply::close(),
+                1 if request.range().is_none() && kept > 0 => reply.cut_after(kept),
+                _ => reply,
+            }
+        });
+        let ran = served.run(&["peek", "IMAGE", "--all"]).done();
+        assert_eq!(ran.stdout, plainly.stdout);
+        assert_eq!(served.order(), [0, 1, 1]);
+        let last = served.server.requests().pop().unwrap();
+        assert_eq!(last.range().map_or(0, |range| range.0), kept);
+    }
+}
+
+#[test]
+fn what_was_asked_for_ahead_and_is_wrong_counts_when_its_turn_comes_and_as_it_does_else() {
+    for (size, readers) in [(1_000, &READERS[..]), (LARGE, &READERS[..1])] {
+        for damage in [None, Some(b"no layer at all".as_slice())] {
+            let served = Served::plainly(&layers(3, size));
+            let file = served.layout.blob_file(&served.layers[1]);
+            match damage {
+                Some(other) => fs::write(&file, other).unwrap(),
+                None => fs::remove_file(&file).unwrap(),
+            }
+            for &(words, _) in readers {
+                let ran = served.run(words);
+                let alone = served.run(&[words, &[BUDGET]].concat());
+                assert_ne!(ran.code, 0, "{words:?}");
+                assert_eq!(ran.code, alone.code, "{words:?}");
+                assert_eq!(ran.stderr, alone.stderr, "{words:?}");
+                assert_eq!(ran.stdout, alone.stdout, "{words:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn layers_that_the_cache_knows_are_passed_over() {
+    let served = Served::plainly(&layers(4, 1_000));
+    let cache = tools::temporary_folder();
+    let run = |words: &[&str]| {
+        let words = words.iter().map(|word| word.replace("IMAGE", &served.image()));
+        Program::new(words).cache(&cache.path().join("cache")).run().done()
+    };
+    run(&["peek", "IMAGE", "--layer", "1", "--layer", "2"]);
+    let asked = || {
+        let mut layers = served.order();
+        layers.sort_unstable();
+        layers
+    };
+    assert_eq!(asked(), [1, 2]);
+    run(&["peek", "IMAGE", "--all"]);
+    assert_eq!(asked(), [0, 3]);
+}
+
+#[test]
+fn the_same_blob_again_is_asked_for_once_a_layer_at_most() {
+    let archive = Tar::new().file("file", "content").finish();
+    let again =
+        Image::of([archive.clone(), Tar::new().file("other", "other").finish(), archive.clone(), archive]);
+    for arguments in [&["--no-cache"][..], &[]] {
+        let served = Served::plainly(&Arc::new(Layout::of(&again)));
+        let words = [&["peek", "IMAGE", "--all"], arguments].concat();
+        let ran = served.run(&words).done();
+        let ahead = served.order().len();
+        assert_eq!(ran.stdout, served.run(&[&words[..], &[BUDGET]].concat()).done().stdout);
+        // Whether the table of the first is written when the third is read, is chance.
+        assert!(if arguments.is_empty() { ahead <= 4 } else { ahead == 4 }, "{ahead} {arguments:?}");
+    }
+}
+
+#[test]
+fn dropping_the_listing_ends_what_was_asked_for_ahead() {
+    let served = Arc::new(Served::new(&layers(2, LARGE), |asked, digests, layer, request, blob| {
+        let (asked, next) = (Arc::clone(asked), digests[1].clone());
+        let reply = Reply::blob(request, &blob);
+        match layer {
+            0 => reply.hold_after(blob.len() - TAIL, move || assert!(asked.wait_for(&next), "held in vain")),
+            // Until the client goes away.
+            _ => reply.stall_after(TAIL),
+        }
+    }));
+    let client = Client::builder().build().unwrap();
+    let reference = served.image().parse().unwrap();
+    block_on(async {
+        let image = client.image(&reference, &Platform::default()).await.unwrap();
+        let mut layers = image.layers_in_turn([0, 1], Verification::None).unwrap();
+        let mut entries = layers.next().await.unwrap().unwrap();
+        while let Some(entry) = entries.next().await {
+            entry.unwrap();
+        }
+        drop(entries);
+        drop(layers);
+        // The image is still there, and so is the connection of the first layer.
+        let server = Arc::clone(&served);
+        let closed = tokio::task::spawn_blocking(move || server.server.wait_for_closed(1));
+        tokio::time::timeout(PATIENCE, closed).await.expect("an end of the transfer").unwrap();
+        drop(image);
+    });
+}
