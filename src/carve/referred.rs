@@ -16,6 +16,10 @@ use crate::{
     source::growing::Demand,
 };
 
+/// What a scan has asked for by when a table is looked for, in compressed bytes: what lies before costs less to read than to ask, and
+/// a SOCI index's own spans are as long. The question would keep a connection from the first ranges.
+const FAR_BYTES: u64 = 4 << 20;
+
 impl CarveOptions {
     /// Whether answers will do that nothing vouches for, of this layer.
     pub(super) fn may_be_referred(self, layer: &Layer) -> bool {
@@ -34,7 +38,7 @@ impl Image {
         options: CarveOptions,
     ) -> Known {
         if options.may_be_referred(layer) {
-            demand.grown().await;
+            demand.grown(FAR_BYTES).await;
             if let Some(known) = layer.referred().await
                 && self.is_shorter(layer, &known, demand.requested(), path, options)
             {

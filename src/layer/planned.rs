@@ -26,8 +26,8 @@ use crate::{
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct PlannedRead {
-    /// Whether it is asked beside the scan, once the first range has not answered, what refers to the image: where a SOCI index of version
-    /// 1 does, less is read by it. What is asked for this is not counted here.
+    /// Whether it is asked beside the scan, once 4 MiB have been asked for, what refers to the image: where a SOCI index of version 1
+    /// does, less is read by it. What is asked for this is not counted here.
     pub asks_referrers: bool,
     /// Bytes of the blob, at most.
     pub bytes: u64,

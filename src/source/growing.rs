@@ -122,10 +122,10 @@ impl Demand {
         }
     }
 
-    /// Waits until more than the first range is asked for; for ever where ranges are not to be had.
-    pub(crate) async fn grown(&self) {
+    /// Waits until so many bytes of the blob are asked for, by more than the first range; for ever where ranges are not to be had.
+    pub(crate) async fn grown(&self, bytes: u64) {
         let mut grown = self.grown.subscribe();
-        if grown.wait_for(|requested| *requested > 0).await.is_err() {
+        if grown.wait_for(|requested| *requested > 0 && *requested >= bytes).await.is_err() {
             future::pending().await
         }
     }

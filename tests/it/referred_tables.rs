@@ -32,8 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 const SOCI_V1: &str = "application/vnd.amazon.soci.index.v1+json";
 
-/// More than is asked for before the first range is used up.
-const BEGUN_BYTES: usize = 2 << 20;
+/// Where a scan waits for what is asked beside it: from 4 MiB on it is asked for, and what a table leads to lies farther away.
+const HELD_BYTES: std::ops::Range<usize> = 3 << 20..6 << 20;
 
 /// What has happened, for whom that has to wait.
 #[derive(Default)]
@@ -88,11 +88,11 @@ struct Registry {
 impl Registry {
     /// The scan of the base goes on once `scan` has happened. `change` is done to the zTOC.
     fn new(referrers: Referrers, change: impl Fn(Vec<u8>) -> Vec<u8>) -> Self {
-        Self::of(11 << 20, referrers, change)
+        Self::of(20 << 20, referrers, change)
     }
 
     fn of(large: usize, referrers: Referrers, change: impl Fn(Vec<u8>) -> Vec<u8>) -> Self {
-        let (small, large) = (noise(400 << 10), noise(large));
+        let (small, large) = (noise(3990 << 10), noise(large));
         let files: [(&str, &[u8]); 5] = [
             ("first", b"first\n"),
             ("small", &small),
@@ -164,7 +164,7 @@ impl Registry {
             if name == blob {
                 // A scan goes on where it was; a table leads far away.
                 let start = request.range().map_or(0, |(start, _)| start);
-                if (1..BEGUN_BYTES).contains(&start) && !held.wait() {
+                if HELD_BYTES.contains(&start) && !held.wait() {
                     return Reply::status(500);
                 }
                 if tampered.load(Ordering::SeqCst) {
@@ -320,7 +320,7 @@ fn where_table_and_content_disagree_all_of_the_layer_is_read_and_tells() {
 
 #[test]
 fn nothing_is_asked_for_the_sake_of_a_smaller_layer() {
-    let registry = Registry::of(4 << 20, Referrers::Listed, |table| table);
+    let registry = Registry::of(5 << 20, Referrers::Listed, |table| table);
     registry.scan.happen();
     assert_eq!(how(&registry.carve(&["/last"]).done()), ("scan", "blob"));
     assert_eq!(registry.asked(), 0);
