@@ -204,7 +204,7 @@ impl Image {
     /// Content is given while it is read.
     async fn carve_streaming(&self, path: &[u8], options: CarveOptions) -> Result<File, Error> {
         let (mut held, mut hunted, mut plan) = (None, Vec::new(), Plan::Scan);
-        let ahead = self.ahead(Reading::Growing, options);
+        let mut ahead = self.ahead(Reading::Growing, options);
         loop {
             let known = self.known();
             let (resolution, trace) = stack(&known).resolve(path, options.resolution());
@@ -222,14 +222,20 @@ impl Image {
                     }
                     continue;
                 }
-                None => self.file_at(&stack(&known), path, resolution, &trace)?,
+                None => {
+                    let located = self.file_at(&stack(&known), path, resolution, &trace);
+                    located.inspect_err(|_| self.warn_of_unproved(&known, options))?
+                }
             };
+            let certain = certain && !self.rests_on_unproved(&known, options);
             if let Some((_, bytes)) = held.take_if(|(record, _)| *record == content) {
                 let verification = self.verified(&known, options);
                 let outcome = Outcome { verification, is_final: certain, plan };
                 return Ok(File::held(found, bytes.into(), outcome));
             }
             let mut file = self.fetch(found, content, certain, &known, options)?;
+            // What was begun of other layers is not polled from here on, and must hold nothing that the file needs.
+            ahead = self.ahead(Reading::Growing, options);
             if known.get(content.layer).is_some_and(Known::is_unproved_ztoc)
                 && let Err(error) = file.begin().await
             {
@@ -307,6 +313,7 @@ impl Image {
             let (resolution, _) = stack(&known).resolve(&path, options.resolution());
             match resolution {
                 Resolution::Found { content: last, certain, .. } if last == content => {
+                    let certain = certain && !image.rests_on_unproved(&known, options);
                     let verification = image.verified(&known, options);
                     Ok(Outcome { verification, is_final: certain, plan })
                 }
@@ -410,6 +417,22 @@ impl Image {
             Ok((sink, if complete { Verification::Blob } else { Verification::None }, scanned.plan))
         };
         Ok(pass.boxed())
+    }
+
+    /// Whether an answer rests on a table of files that nobody vouches for. What such a table leaves out nobody sees.
+    fn rests_on_unproved(&self, known: &[Known], options: CarveOptions) -> bool {
+        let asked = |layer: usize| options.layer.is_none_or(|only| only == layer);
+        known.iter().enumerate().any(|(layer, known)| asked(layer) && known.is_unproved_table())
+    }
+
+    /// Says of an answer without content, which no level goes with, that nobody vouches for it.
+    fn warn_of_unproved(&self, known: &[Known], options: CarveOptions) {
+        if self.rests_on_unproved(known, options)
+            && let Some(layer) = self.layers().first()
+        {
+            let message = "the answer rests on a table of contents that nobody vouches for";
+            layer.progress.warning(&format!("{message}; --verify reads the layers themselves"));
+        }
     }
 
     /// What is known of all layers now, base first.

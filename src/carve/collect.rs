@@ -329,12 +329,18 @@ impl Image {
                 Err(error) => return Err(error),
             };
         }
+        // What was begun of other layers is not polled any more, and must hold nothing that others need.
+        drop((ahead, ahead_whole));
         let known = self.known();
         let mut listing = Listing::default();
         self.list(&stack(&known), selection, options, &mut listing)?;
         let (refetched, plan) = self.fetch_missing(&known, &mut store, &listing, options).await?;
         let verification = self.verified(&known, options).min(refetched);
-        let outcome = Outcome { verification, is_final: listing.certain, plan };
+        let is_unproved = self.rests_on_unproved(&known, options);
+        if is_unproved && !listing.failures.is_empty() {
+            self.warn_of_unproved(&known, options);
+        }
+        let outcome = Outcome { verification, is_final: listing.certain && !is_unproved, plan };
         let Store { ranges, spool, .. } = *store;
         let content = spool.finish().map_err(super::sink::spool_error)?;
         let items = listing.items.into_iter().map(|(mut item, content)| {

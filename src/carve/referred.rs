@@ -48,7 +48,7 @@ impl Image {
         future::pending().await
     }
 
-    /// Whether the table leads past all that the scan has asked for.
+    /// Whether the table leads to content in the layer, past all that the scan has asked for.
     fn is_shorter(
         &self,
         layer: &Layer,
@@ -61,14 +61,13 @@ impl Image {
         if let Some(known) = known.get_mut(layer.index()) {
             *known = table.clone();
         }
-        let ranges = match stack(&known).resolve(path, options.resolution()).0 {
-            Resolution::Found { content, .. } if content.layer == layer.index() => {
-                layer.extraction(table).map(|job| job.ranges(&[content.record]))
-            }
-            _ => None,
+        // That the layer has nothing for the path is for the layer itself to say, and nothing is lost by waiting for it: a scan of a
+        // layer that has not got it goes to its end anyway.
+        let Resolution::Found { content, .. } = stack(&known).resolve(path, options.resolution()).0 else {
+            return false;
         };
-        let start = ranges.and_then(|ranges| ranges.first().map(|range| range.start));
-        // That there is nothing for the path in the layer the scan knows at its end only.
-        start.unwrap_or(Compressed(layer.size())) >= Compressed(requested) && requested < layer.size()
+        let job = layer.extraction(table).filter(|_| content.layer == layer.index());
+        let ranges = job.map(|job| job.ranges(&[content.record])).unwrap_or_default();
+        ranges.first().is_some_and(|range| range.start >= Compressed(requested))
     }
 }

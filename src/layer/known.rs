@@ -41,6 +41,13 @@ impl Known {
         matches!(toc.content, ContentMap::Ztoc(_))
     }
 
+    /// Whether it is known by somebody's table that nobody vouches for: it may leave out what is there.
+    pub(crate) fn is_unproved_table(&self) -> bool {
+        let Self::Wholly(toc, Verification::None) = self else { return false };
+        // What was hopped through has been seen, and left nothing to read content by.
+        !matches!(toc.content, ContentMap::Nothing)
+    }
+
     /// Whether it is known wholly, and vouched for at least so far.
     pub(crate) fn is_known(&self, least: Verification) -> bool {
         matches!(self, Self::Wholly(_, level) if *level >= least)

@@ -8,10 +8,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use futures_util::{
-    FutureExt as _,
-    future::{BoxFuture, Shared},
-};
+use tokio::sync::OnceCell;
 
 use super::soci::SociIndex;
 use crate::{
@@ -42,10 +39,13 @@ const ARTIFACTS: usize = 4;
 /// A table that is larger than its layer by more bytes is not worth fetching.
 const SPARE_BYTES: u64 = 64 << 10;
 
-/// What was pushed for one image, shared by its layers: asked for once.
+/// What was pushed for one image, shared by its layers: asked for once, or again where the question was dropped. Nothing of one that
+/// nobody waits for may stay: it could hold what others need for a token.
 pub(crate) struct PushedTocs {
     session: Arc<Session>,
-    found: Shared<BoxFuture<'static, Result<Arc<Found>, Error>>>,
+    subject: Digest,
+    cache: Option<Cache>,
+    found: OnceCell<Found>,
 }
 
 /// What refers to an image.
@@ -58,13 +58,16 @@ struct Found {
 impl PushedTocs {
     /// That of the image whose manifest is `subject`; nothing is asked for yet.
     pub(crate) fn new(session: Arc<Session>, subject: Digest, cache: Option<Cache>) -> Self {
-        let found = find(Arc::clone(&session), subject, cache);
-        Self { session, found: found.map(|found| found.map(Arc::new)).boxed().shared() }
+        Self { session, subject, cache, found: OnceCell::new() }
+    }
+
+    async fn found(&self) -> Result<&Found, Error> {
+        self.found.get_or_try_init(|| find(&self.session, &self.subject, self.cache.as_ref())).await
     }
 
     /// The tables that there are for a layer of so many bytes.
     pub(super) async fn tables(&self, layer: &Digest, size: u64) -> Result<Vec<Descriptor>, Error> {
-        let found = self.found.clone().await?;
+        let found = self.found().await?;
         let tables = found.tables.get(layer).into_iter().flatten();
         let most = size.saturating_add(SPARE_BYTES);
         Ok(tables.filter(|table| table.size() <= most).cloned().collect())
@@ -81,18 +84,22 @@ impl PushedTocs {
     /// What a SOCI index that refers to the image says of the layer, which nobody vouches for. Nothing where it cannot be asked what
     /// refers to the image.
     pub(super) async fn soci(&self, layer: &Digest, size: u64) -> Result<Option<LayerToc>, Error> {
-        match self.found.clone().await {
+        match self.found().await {
             Ok(found) => found.soci.toc(layer, size).await,
             Err(_) => Ok(None),
         }
     }
 }
 
-async fn find(session: Arc<Session>, subject: Digest, cache: Option<Cache>) -> Result<Found, Error> {
+async fn find(session: &Arc<Session>, subject: &Digest, cache: Option<&Cache>) -> Result<Found, Error> {
     // Tables are only for who can tell by a key which are good.
-    let is_trusting = cache.as_ref().is_some_and(Cache::can_trust);
+    let is_trusting = cache.is_some_and(Cache::can_trust);
     let mut listed = Vec::new();
-    for page in session.referrers(&subject, (!is_trusting).then_some(INDEX_V1)).await? {
+    let pages = match is_trusting {
+        true => session.referrers(subject).await?,
+        false => session.referrers_at_hand(subject, INDEX_V1).await?,
+    };
+    for page in pages {
         if let Manifest::Index(index) = Manifest::parse(&page, None).map_err(unreadable)? {
             listed.push(index);
         }
@@ -119,7 +126,7 @@ async fn find(session: Arc<Session>, subject: Digest, cache: Option<Cache>) -> R
         }
     }
     let indexes = of_type(INDEX_V1).cloned().collect();
-    let soci = SociIndex::referring(indexes, subject, &session, cache.as_ref());
+    let soci = SociIndex::referring(indexes, subject.clone(), session, cache);
     Ok(Found { tables, soci })
 }
 

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    ops::Range,
     sync::{
         Arc, Condvar, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -32,8 +33,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 const SOCI_V1: &str = "application/vnd.amazon.soci.index.v1+json";
 
-/// Where a scan waits for what is asked beside it: from 4 MiB on it is asked for, and what a table leads to lies farther away.
-const HELD_BYTES: std::ops::Range<usize> = 3 << 20..6 << 20;
+/// Bytes before `near`: nearly as many as a scan has asked for when it is asked beside it what refers to the image.
+const NEAR_BYTES: usize = (4 << 20) - (12 << 10);
+
+/// A scan waits here for what is asked beside it; what a table leads to lies farther away.
+const HELD_BYTES: Range<usize> = NEAR_BYTES..6 << 20;
 
 /// What has happened, for whom that has to wait.
 #[derive(Default)]
@@ -92,7 +96,7 @@ impl Registry {
     }
 
     fn of(large: usize, referrers: Referrers, change: impl Fn(Vec<u8>) -> Vec<u8>) -> Self {
-        let (small, large) = (noise(3990 << 10), noise(large));
+        let (small, large) = (noise(NEAR_BYTES), noise(large));
         let files: [(&str, &[u8]); 5] = [
             ("first", b"first\n"),
             ("small", &small),
@@ -163,8 +167,8 @@ impl Registry {
             }
             if name == blob {
                 // A scan goes on where it was; a table leads far away.
-                let start = request.range().map_or(0, |(start, _)| start);
-                if HELD_BYTES.contains(&start) && !held.wait() {
+                let is_held = |(start, end)| start < HELD_BYTES.end && end > HELD_BYTES.start;
+                if request.range().is_some_and(is_held) && !held.wait() {
                     return Reply::status(500);
                 }
                 if tampered.load(Ordering::SeqCst) {
@@ -193,6 +197,16 @@ impl Registry {
         self.program(&[&["carve"], words].concat()).run()
     }
 
+    /// Where a key is trusted, so that it is asked before the layer is read what refers to the image.
+    fn carve_trusting(&self, path: &str) -> Ran {
+        let folder = tools::temporary_folder();
+        let mut keygen = std::process::Command::new(env!("CARGO_BIN_EXE_layerslayer"));
+        let key = tools::run(keygen.args(["toc", "keygen", "-o"]).arg(folder.path().join("private")));
+        fs::write(folder.path().join("public"), key).unwrap();
+        let program = Program::new(["carve", &format!("{}/app:1", self.server.host()), path]);
+        program.variable("LAYERSLAYER_TOC_KEY", tools::text(&folder.path().join("public"))).run()
+    }
+
     /// What was asked of the referrers.
     fn asked(&self) -> usize {
         let is_asked = |request: &&Request| {
@@ -214,12 +228,14 @@ fn a_file_far_in_a_large_layer_is_read_by_an_index_that_refers_to_the_image() {
         let registry = Registry::new(referrers, |table| table);
         let ran = registry.carve(&["/last"]).done().said("not verified");
         assert_eq!((how(&ran), ran.stdout.as_slice()), (("soci", "none"), &b"last\n"[..]), "{referrers:?}");
+        assert_eq!(ran.report["final"], false, "nobody knows what the table leaves out");
         let bytes = ran.report["bytes_fetched"].as_u64().unwrap();
         assert!(bytes < registry.size / 2, "{bytes} of {}", registry.size);
         assert_eq!(registry.asked(), questions, "{referrers:?}");
-        // So is the answer that there is no such file.
-        registry.carve(&["/nowhere"]).failed(3);
         registry.scan.happen();
+        // That there is no such file the layer itself says.
+        registry.carve(&["/nowhere"]).failed(3);
+        assert!(registry.server.requests_to(&format!("/v2/app/blobs/{}", registry.base)).len() > 4);
     }
 }
 
@@ -307,15 +323,31 @@ fn where_table_and_content_disagree_all_of_the_layer_is_read_and_tells() {
     let ran = registry.carve(&["/last"]).failed(8).said("nothing vouches for the table");
     assert!(!ran.stdout.starts_with(b"last"));
     // The same where it is known what refers to the image before the layer is read.
-    let folder = tools::temporary_folder();
-    let mut keygen = std::process::Command::new(env!("CARGO_BIN_EXE_layerslayer"));
-    let key = tools::run(keygen.args(["toc", "keygen", "-o"]).arg(folder.path().join("private")));
-    fs::write(folder.path().join("public"), key).unwrap();
-    let trusting = Program::new(["carve", &format!("{}/app:1", registry.server.host()), "/last"]);
-    let trusting = trusting.variable("LAYERSLAYER_TOC_KEY", tools::text(&folder.path().join("public")));
-    let ran = trusting.run().failed(8).said("nothing vouches for the table");
+    let ran = registry.carve_trusting("/last").failed(8).said("nothing vouches for the table");
     assert!(!ran.stdout.starts_with(b"last"));
     registry.scan.happen();
+}
+
+#[test]
+fn that_a_file_is_not_there_is_said_not_to_be_vouched_for_where_only_a_table_tells() {
+    let registry = Registry::open(Referrers::Listed);
+    let ran = registry.carve_trusting("/nowhere").failed(3);
+    ran.said("the answer rests on a table of contents that nobody vouches for");
+    let first = registry.carve_trusting("/last").done();
+    assert_eq!((how(&first), &first.report["final"]), (("soci", "none"), &json!(false)));
+}
+
+#[test]
+fn a_table_that_is_larger_than_its_layer_is_not_fetched() {
+    let large = |mut table: Vec<u8>| {
+        table.resize(32 << 20, 0);
+        table
+    };
+    let registry = Registry::new(Referrers::Listed, large);
+    registry.scan.happen();
+    assert_eq!(how(&registry.carve_trusting("/last").done()), ("scan", "blob"));
+    assert!(!*registry.table_asked.happened.lock().unwrap());
+    assert_eq!(registry.asked(), 1);
 }
 
 #[test]

@@ -225,6 +225,10 @@ impl CredentialSources {
                 }
             }
         }
+        // Somebody else may have done the same with another store meanwhile.
+        if !store.exists(registry, credential.kind())? {
+            store.store(registry, credential)?;
+        }
         Ok(left)
     }
 

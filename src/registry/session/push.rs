@@ -60,12 +60,40 @@ impl Session {
     }
 
     /// The image indexes of what refers to a manifest, page after page, as they came: by the registry's list, else by the tag that stands
-    /// in for it. Where only one type of artifact is wanted, the registry may leave out others.
-    pub(crate) async fn referrers(
+    /// in for it.
+    pub(crate) async fn referrers(&self, subject: &Digest) -> Result<Vec<Bytes>, Error> {
+        if let Some(pages) = self.referrers_listed(subject, None).await? {
+            return Ok(pages);
+        }
+        Ok(self.referrers_by_tag(subject).await?.into_iter().collect())
+    }
+
+    /// The same of one type of artifact, of which the registry may leave out others, with what authorisation is at hand: where that does
+    /// not do, there are none.
+    pub(crate) async fn referrers_at_hand(
+        &self,
+        subject: &Digest,
+        artifact_type: &str,
+    ) -> Result<Vec<Bytes>, Error> {
+        if let Some(pages) = self.referrers_listed(subject, Some(artifact_type)).await? {
+            return Ok(pages);
+        }
+        let doing = format!("asking what refers to {subject} in {}", self.repository);
+        let task = Task::of_manifest(doing, Method::Get, &referrers_tag(subject));
+        let mut answer = self.get_as_is(&task).await?;
+        if answer.status != StatusCode::OK {
+            return Ok(Vec::new());
+        }
+        let whole = answer.whole(limits::MANIFEST_BYTES).await;
+        Ok(whole.map_err(|failure| failure.into_error(&task.doing))?.into_iter().collect())
+    }
+
+    /// The pages of the registry's list, if it has one; with a type of artifact, by what authorisation is at hand.
+    async fn referrers_listed(
         &self,
         subject: &Digest,
         artifact_type: Option<&str>,
-    ) -> Result<Vec<Bytes>, Error> {
+    ) -> Result<Option<Vec<Bytes>>, Error> {
         let doing = format!("asking what refers to {subject} in {}", self.repository);
         let mut task = Task::of_manifest(doing, Method::Get, &subject.to_string());
         let list = format!("referrers/{subject}");
@@ -76,12 +104,14 @@ impl Session {
         task.path = filter.query().map_or_else(|| list.clone(), |query| format!("{list}?{query}"));
         let (mut pages, mut asked, mut left) = (Vec::new(), BTreeSet::new(), limits::MANIFEST_BYTES);
         while asked.len() < limits::REFERRERS_PAGES && asked.insert(task.path.clone()) {
-            let mut answer = self.get(&task, None, &mut Retry::new(&self.http)).await?;
+            let mut answer = match artifact_type {
+                Some(_) => self.get_as_is(&task).await?,
+                None => self.get(&task, None, &mut Retry::new(&self.http)).await?,
+            };
             match answer.status {
                 StatusCode::OK => {}
-                _ if pages.is_empty() => {
-                    return Ok(self.referrers_by_tag(subject).await?.into_iter().collect());
-                }
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => break,
+                _ if pages.is_empty() => return Ok(None),
                 _ => break,
             }
             let next = self.next_page(&answer, &list);
@@ -92,7 +122,7 @@ impl Session {
             let Some(next) = next else { break };
             task.path = next;
         }
-        Ok(pages)
+        Ok(Some(pages))
     }
 
     /// Where a list goes on (RFC 8288), if that is a part of the same list: what we are authorised for goes nowhere else.
