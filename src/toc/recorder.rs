@@ -25,7 +25,7 @@ use crate::{
 const FOLLOWING_BYTES: usize = 64 << 10;
 
 /// A window that takes no more is good enough: the next candidate of its MiB is not looked at. In bytes, packed.
-const CHEAP_BYTES: usize = 4 << 10;
+const CHEAP_BYTES: usize = 2 << 10;
 
 /// Compressed bytes decoded since the first open candidate, from which on it is decided with what is there.
 const HELD_BYTES: u64 = 512 << 10;
