@@ -337,7 +337,7 @@ impl Image {
         let (refetched, plan) = self.fetch_missing(&known, &mut store, &listing, options).await?;
         let verification = self.verified(&known, options).min(refetched);
         let is_unproved = self.rests_on_unproved(&known, options);
-        if is_unproved && !listing.failures.is_empty() {
+        if !listing.failures.is_empty() {
             self.warn_of_unproved(&known, options);
         }
         let outcome = Outcome { verification, is_final: listing.certain && !is_unproved, plan };

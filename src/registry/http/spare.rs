@@ -46,7 +46,8 @@ impl Pool {
     pub(super) fn new(builder: impl Fn() -> ClientBuilder) -> reqwest::Result<Self> {
         let spares = Spares::default();
         let with = |role| builder().connector_layer(SpareLayer { spares: spares.clone(), role }).build();
-        Ok(Self { client: with(Role::Take)?, scout: with(Role::Keep)?, spares: spares.clone() })
+        let (client, scout) = (with(Role::Take)?, with(Role::Keep)?);
+        Ok(Self { client, scout, spares })
     }
 
     /// Waits for an answer of the server at `url`, and meanwhile makes so many connections to it.
@@ -71,7 +72,7 @@ impl Pool {
 }
 
 /// Whom a connection leads to.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 struct Server {
     scheme: String,
     authority: String,
