@@ -3,15 +3,18 @@
 
 use std::path::PathBuf;
 
-#[cfg(feature = "stores")]
-use super::super::registries_conf::{FILES, RegistriesConf};
 use super::super::{
     auth_file::{AuthFile, Style},
     credential::Credential,
     error::CredentialError,
-    helper::{Helper, OURSELVES},
+    helper::Helper,
     key::RegistryKey,
     places::Places,
+};
+#[cfg(feature = "stores")]
+use super::super::{
+    helper::OURSELVES,
+    registries_conf::{FILES, RegistriesConf},
 };
 
 /// Who is asked, and who is not.
