@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! environment ▸ DOCKER_AUTH_CONFIG ▸ own stores ▸ REGISTRY_AUTH_FILE, or containers' files ▸ docker's   (sources)
+//!                                    │            └ and helpers, as registries.conf has them in order   (registries_conf)
 //!                                    keyring ▸ encrypted file ▸ plain file                              (store)
 //! ```
 
@@ -15,6 +16,8 @@ pub(crate) mod migrate;
 #[cfg(feature = "stores")]
 pub(crate) mod passphrase;
 pub(crate) mod places;
+#[cfg(feature = "stores")]
+mod registries_conf;
 #[cfg(feature = "stores")]
 pub(crate) mod serve;
 pub(crate) mod sources;

@@ -199,6 +199,27 @@ pub const CHALLENGES: usize = 16;
 /// ```
 pub const DOCKER_CONFIG_BYTES: u64 = 4 << 20;
 
+/// Largest `registries.conf`, or file of `registries.conf.d`, that is read, in bytes.
+///
+/// ```
+/// assert_eq!(layerslayer::limits::REGISTRIES_CONF_BYTES, 1 << 20);
+/// ```
+pub const REGISTRIES_CONF_BYTES: u64 = 1 << 20;
+
+/// Most files of one `registries.conf.d` that are read.
+///
+/// ```
+/// assert_eq!(layerslayer::limits::REGISTRIES_CONF_FILES, 1_000);
+/// ```
+pub const REGISTRIES_CONF_FILES: usize = 1_000;
+
+/// Most credential helpers of `registries.conf` that are asked for one registry: each may take [`HELPER_WAIT`].
+///
+/// ```
+/// assert_eq!(layerslayer::limits::HELPERS, 8);
+/// ```
+pub const HELPERS: usize = 8;
+
 /// Most members of an image archive (`oci-archive:`, `docker-archive:`).
 ///
 /// ```

@@ -108,7 +108,7 @@ impl AuthFile {
     /// Reads the file at `path`, if there is one.
     pub(crate) fn read(path: &Path, style: Style) -> Result<Option<Self>, CredentialError> {
         let shown = path.display().to_string();
-        let Some(text) = read(path, &shown)? else { return Ok(None) };
+        let Some(text) = read(path, &shown, limits::DOCKER_CONFIG_BYTES)? else { return Ok(None) };
         let parsed = match style {
             Style::Legacy => {
                 serde_json::from_slice(&text).map(|auths| Config { auths: Some(auths), ..Config::default() })
@@ -175,7 +175,7 @@ impl AuthFile {
     }
 
     /// What the file itself holds.
-    fn in_file(
+    pub(crate) fn in_file(
         &self,
         registry: &RegistryKey,
         repository: Option<&str>,
@@ -264,7 +264,12 @@ impl AuthFile {
     }
 }
 
-fn read(file: &Path, path: &str) -> Result<Option<Zeroizing<Vec<u8>>>, CredentialError> {
+/// The text of a file, `path` in messages, of at most so many bytes; `None` if there is none.
+pub(crate) fn read(
+    file: &Path,
+    path: &str,
+    most: u64,
+) -> Result<Option<Zeroizing<Vec<u8>>>, CredentialError> {
     let failed = |error| CredentialError::other(format!("reading {path}: {error}"));
     let opened = match File::open(file) {
         Ok(opened) => opened,
@@ -274,9 +279,8 @@ fn read(file: &Path, path: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Credentia
         Err(error) => return Err(failed(error)),
     };
     let mut text = Zeroizing::new(Vec::new());
-    let read = opened.take(limits::DOCKER_CONFIG_BYTES + 1).read_to_end(&mut text).map_err(failed)?;
-    if read as u64 > limits::DOCKER_CONFIG_BYTES {
-        let most = limits::DOCKER_CONFIG_BYTES;
+    let read = opened.take(most + 1).read_to_end(&mut text).map_err(failed)?;
+    if read as u64 > most {
         return Err(CredentialError::other(format!("{path} is larger than {most} bytes")));
     }
     Ok(Some(text))

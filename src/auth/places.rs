@@ -16,6 +16,9 @@ pub(crate) struct Places {
     pub(crate) registry_auth_file: Option<PathBuf>,
     /// Files of containers, then of docker, in the order in which they are asked.
     pub(crate) files: Vec<(PathBuf, Style)>,
+    /// Where `registries.conf` may be.
+    #[cfg_attr(not(feature = "stores"), allow(dead_code, reason = "reading it takes a parser of TOML"))]
+    pub(crate) registries: RegistriesPlaces,
     /// Docker's `config.json`.
     #[cfg_attr(not(feature = "stores"), allow(dead_code, reason = "a store to write to"))]
     pub(crate) docker_config: Option<PathBuf>,
@@ -24,13 +27,28 @@ pub(crate) struct Places {
     pub(crate) own: Option<PathBuf>,
 }
 
+/// Where the configuration of containers' tools may be.
+#[derive(Clone, Default)]
+#[cfg_attr(not(feature = "stores"), allow(dead_code, reason = "reading it takes a parser of TOML"))]
+pub(crate) struct RegistriesPlaces {
+    /// The one file that `CONTAINERS_REGISTRIES_CONF` or `REGISTRIES_CONFIG_PATH` names.
+    pub(crate) named: Option<PathBuf>,
+    /// The user's directory of configuration, which is below the home directory whatever `XDG_CONFIG_HOME` says.
+    pub(crate) user: Option<PathBuf>,
+    /// The machine's.
+    pub(crate) machine: Option<PathBuf>,
+}
+
 impl Places {
     /// Those of this process.
     pub(crate) fn of_process() -> Self {
-        Self::of(&|name| std::env::var_os(name), home_dir().ok(), Some(rustix::process::geteuid().as_raw()))
+        let user = Some(rustix::process::geteuid().as_raw());
+        let mut places = Self::of(&|name| std::env::var_os(name), home_dir().ok(), user);
+        places.registries.machine = Some("/etc/containers".into());
+        places
     }
 
-    /// Those of an environment, a home directory and a user's number.
+    /// Those of an environment, a home directory and a user's number; nothing that the machine says to everybody.
     pub(crate) fn of(
         variable: &dyn Fn(&str) -> Option<OsString>,
         home: Option<PathBuf>,
@@ -57,12 +75,20 @@ impl Places {
             (docker_config.clone(), Style::Docker),
             (home(".dockercfg"), Style::Legacy),
         ];
+        // The first that is set counts, be it to nothing.
+        let named = ["CONTAINERS_REGISTRIES_CONF", "REGISTRIES_CONFIG_PATH"].into_iter().find_map(variable);
+        let registries = RegistriesPlaces {
+            named: named.filter(|path| !path.is_empty()).map(PathBuf::from),
+            user: home(".config/containers"),
+            machine: None,
+        };
         Self {
             docker_auth_config: set("DOCKER_AUTH_CONFIG")
                 .map(|value| SecretString::from(value.into_string().unwrap_or_default())),
             registry_auth_file: set("REGISTRY_AUTH_FILE").map(PathBuf::from),
             files: files.into_iter().filter_map(|(path, style)| Some((path?, style))).collect(),
             docker_config,
+            registries,
             own: config.map(|config| config.join("layerslayer")),
         }
     }
@@ -119,6 +145,18 @@ mod tests {
         assert_eq!(set.own, Some("/etc/me/layerslayer".into()));
         assert_eq!(set.registry_auth_file, Some("/x".into()));
         assert_eq!(set.docker_auth_config.unwrap().expose_secret(), "{}");
+    }
+
+    #[test]
+    fn the_configuration_of_containers_tools_is_where_they_look_for_it() {
+        let named = |variables: &[(&str, &str)]| places(variables).registries.named;
+        let (new, old) = (("CONTAINERS_REGISTRIES_CONF", "/new"), ("REGISTRIES_CONFIG_PATH", "/old"));
+        assert_eq!(named(&[new, old]), Some("/new".into()));
+        assert_eq!(named(&[old]), Some("/old".into()));
+        assert_eq!(named(&[("CONTAINERS_REGISTRIES_CONF", ""), old]), None);
+        let elsewhere = places(&[("XDG_CONFIG_HOME", "/etc/me")]).registries;
+        assert_eq!(elsewhere.user, Some("/home/me/.config/containers".into()));
+        assert_eq!(Places::of_process().registries.machine, Some("/etc/containers".into()));
     }
 
     #[test]

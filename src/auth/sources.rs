@@ -1,11 +1,14 @@
 //! Every place where a credential may be, in the order in which they count.
 
+mod shared;
+
 use std::{cmp::Reverse, collections::BTreeSet, fmt, sync::Arc, time::SystemTime};
 
+use self::shared::{Shared, SharedPlace};
 #[cfg(feature = "stores")]
 use super::passphrase::{Ask, PassphrasePurpose, Passphrases};
 use super::{
-    auth_file::{AuthFile, Style},
+    auth_file::AuthFile,
     credential::{Credential, CredentialKind},
     error::CredentialError,
     key::RegistryKey,
@@ -14,7 +17,8 @@ use super::{
 };
 
 /// Where credentials are looked for: the environment, `DOCKER_AUTH_CONFIG`, our own stores, then either the file that
-/// `REGISTRY_AUTH_FILE` names or the files of containers' tools and docker, with the credential helpers that they name.
+/// `REGISTRY_AUTH_FILE` names or the files of containers' tools and docker, with the credential helpers that they name, or that
+/// containers' `registries.conf` names (read with the feature `stores` only: it is TOML).
 /// Asking blocks: on files, on D-Bus, on programs.
 ///
 /// ```no_run
@@ -173,18 +177,17 @@ impl CredentialSources {
         if let Some(credential) = self.stored(registry, repository)? {
             return found(credential, warnings);
         }
-        for (path, style) in self.files() {
-            let result = match AuthFile::read(&path, style) {
-                Ok(Some(file)) if !file.asks_us(registry) => file.find(registry, repository),
-                Ok(_) => Ok(None),
-                Err(error) => Err(error),
-            };
-            match result {
+        let shared = Shared::of(&self.places);
+        warnings.extend(shared.problems.iter().map(ToString::to_string));
+        for place in &shared.asked {
+            match place.find(registry, repository) {
                 Ok(Some(credential)) => return found(credential, warnings),
                 Ok(None) => {}
                 Err(error) => warnings.push(error.to_string()),
             }
         }
+        let unasked = shared.unasked(registry, repository);
+        warnings.extend(unasked.into_iter().map(|(_, problem)| problem.to_string()));
         Ok(Found { credential: None, warnings })
     }
 
@@ -237,16 +240,18 @@ impl CredentialSources {
                 candidate
             }));
         }
-        for (path, style) in self.files() {
-            let place = || path.display().to_string();
-            match AuthFile::read(&path, style) {
-                Ok(Some(file)) if !file.asks_us(&host) => {
-                    candidates
-                        .extend(Candidate::of(file.find(&host, repository), || file.place().to_owned()));
-                }
-                Ok(_) => {}
-                Err(error) => candidates.extend(Candidate::of(Err(error), place)),
-            }
+        let shared = Shared::of(&self.places);
+        candidates.extend(
+            shared
+                .problems
+                .iter()
+                .filter_map(|problem| Candidate::of(Err(problem.clone()), || shared.place.clone())),
+        );
+        for place in &shared.asked {
+            candidates.extend(Candidate::of(place.find(&host, repository), || place.shown()));
+        }
+        for (place, problem) in shared.unasked(&host, repository) {
+            candidates.extend(Candidate::of(Err(problem), || place));
         }
         candidates
     }
@@ -269,11 +274,7 @@ impl CredentialSources {
         if let Some(Ok(file)) = self.docker_variable() {
             registries.extend(file.registries());
         }
-        for (path, style) in self.files() {
-            if let Ok(Some(file)) = AuthFile::read(&path, style) {
-                registries.extend(file.registries());
-            }
-        }
+        registries.extend(Shared::of(&self.places).asked.iter().flat_map(SharedPlace::registries));
         registries.into_iter().collect()
     }
 
@@ -294,13 +295,6 @@ impl CredentialSources {
         }
         let _ = (store, registry);
         credential
-    }
-
-    fn files(&self) -> Vec<(std::path::PathBuf, Style)> {
-        match &self.places.registry_auth_file {
-            Some(file) => vec![(file.clone(), Style::Containers)],
-            None => self.places.files.clone(),
-        }
     }
 
     fn docker_variable(&self) -> Option<Result<AuthFile, CredentialError>> {

@@ -22,7 +22,7 @@ mod record;
 #[cfg(feature = "stores")]
 pub(crate) mod sealed_file;
 #[cfg(feature = "stores")]
-mod table;
+pub(super) mod table;
 
 use super::{
     credential::{Credential, CredentialKind},

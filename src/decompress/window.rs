@@ -17,8 +17,8 @@ use zstd::bulk::{Compressor, Decompressor};
 
 use super::inflate::{Inflate, Stop, WINDOW_BYTES};
 
-/// How hard zstd tries: level 9 makes whole tables 1 % smaller, for a quarter of the time that recording takes.
-const LEVEL: i32 = 3;
+/// How hard zstd tries: level 3 makes whole tables 1 % smaller, level 9 another 1 % for a quarter of the time that recording takes.
+const LEVEL: i32 = 1;
 
 /// Zeros between two stored bytes that are worth another pair of numbers.
 const GAP_BYTES: usize = 3;
@@ -26,6 +26,9 @@ const GAP_BYTES: usize = 3;
 /// Most bytes that the places of a window take: a pair of numbers, of three bytes at most, for each stored byte and the gap
 /// before it, and the length.
 const PLACES_BYTES: usize = 2 * 3 * WINDOW_BYTES / (1 + GAP_BYTES) + 16;
+
+/// Bytes that are looked at together.
+const STRIDE: usize = 32;
 
 /// Places that two bytes can spell.
 const PLACES: usize = 1 << 16;
@@ -60,27 +63,41 @@ impl Thinner {
     }
 
     /// Of a checkpoint's window, drops what lies before the first byte that is needed, and sets those after it to 0 that are not.
-    /// `bits` and `value` are the checkpoint's, `following` the compressed bytes after it. Returns false, and leaves the window,
+    /// `bits` and `value` are the checkpoint's, `following` the compressed bytes after it, in pieces. Returns false, and leaves the window,
     /// where these are too few to tell.
-    pub(crate) fn thin(&mut self, bits: u8, value: u8, window: &mut Vec<u8>, following: &[u8]) -> bool {
-        let Some(length) = self.low.decode(&mut self.inflate, bits, value, window.len(), following) else {
+    pub(crate) fn thin<'a>(
+        &mut self,
+        bits: u8,
+        value: u8,
+        window: &mut Vec<u8>,
+        following: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> bool {
+        let again = following.clone();
+        let Some(length) = self.low.decode(&mut self.inflate, bits, value, window.len(), again) else {
             return false;
         };
         if self.high.decode(&mut self.inflate, bits, value, window.len(), following) != Some(length) {
             return false;
         }
         self.needed.fill(0);
-        for (low, high) in self.low.output.iter().zip(&self.high.output).take(length) {
-            // Without a branch: where both are the same, this is a place behind the window.
-            if let Some(needed) = self.needed.get_mut(usize::from(place(*low, *high))) {
-                *needed = u8::MAX;
+        let outputs = (self.low.output.get(..length), self.high.output.get(..length));
+        let (Some(low), Some(high)) = outputs else { return false };
+        for (low, high) in low.chunks(STRIDE).zip(high.chunks(STRIDE)) {
+            // Most of what is read is literals, or copies of those.
+            if low == high {
+                continue;
+            }
+            for (low, high) in low.iter().zip(high) {
+                // Without a branch: where both are the same, this is a place behind the window.
+                if let Some(needed) = self.needed.get_mut(usize::from(place(*low, *high))) {
+                    *needed = u8::MAX;
+                }
             }
         }
         for (byte, needed) in window.iter_mut().zip(&*self.needed) {
             *byte &= needed;
         }
-        let first = self.needed.iter().take(window.len()).position(|needed| *needed != 0);
-        let first = first.unwrap_or(window.len());
+        let first = zeros(self.needed.get(..window.len()).unwrap_or_default());
         window.drain(..first);
         true
     }
@@ -111,27 +128,30 @@ impl Marked {
     }
 
     /// Decodes what can refer to a window of `length` bytes; returns how much there is, if it is all there.
-    fn decode(
+    fn decode<'a>(
         &mut self,
         inflate: &mut Inflate,
         bits: u8,
         value: u8,
         length: usize,
-        following: &[u8],
+        following: impl Iterator<Item = &'a [u8]>,
     ) -> Option<usize> {
         inflate.resume(bits, value, self.dictionary.get(..length)?);
-        let (mut input, mut filled) = (following, 0);
-        loop {
-            let step = inflate.step(input, self.output.get_mut(filled..)?).ok()?;
-            input = input.get(step.consumed..)?;
-            filled += step.produced;
-            if filled == self.output.len() || step.stop == Stop::End {
-                return Some(filled);
-            }
-            if step.consumed == 0 && step.produced == 0 {
-                return None;
+        let mut filled = 0;
+        for mut input in following {
+            while !input.is_empty() {
+                let step = inflate.step(input, self.output.get_mut(filled..)?).ok()?;
+                input = input.get(step.consumed..)?;
+                filled += step.produced;
+                if filled == self.output.len() || step.stop == Stop::End {
+                    return Some(filled);
+                }
+                if step.consumed == 0 && step.produced == 0 {
+                    return None;
+                }
             }
         }
+        None
     }
 }
 
@@ -154,7 +174,7 @@ fn split(window: &[u8]) -> (Vec<u8>, Vec<u8>) {
     number(&mut places, window.len());
     let mut rest = window;
     while !rest.is_empty() {
-        let zeros = rest.iter().take_while(|byte| **byte == 0).count();
+        let zeros = zeros(rest);
         let (_, after) = rest.split_at(zeros);
         let length = until_gap(after);
         let (bytes, after) = after.split_at(length);
@@ -195,6 +215,14 @@ pub(crate) fn decode(packed: &[u8]) -> Option<Vec<u8>> {
     stored.is_empty().then_some(window)
 }
 
+/// How many bytes are 0 before the first that is not.
+fn zeros(bytes: &[u8]) -> usize {
+    // By strides first, which are compared at once.
+    let strides = bytes.chunks_exact(STRIDE).take_while(|stride| *stride == [0; STRIDE]).count();
+    let (_, rest) = bytes.split_at(strides * STRIDE);
+    strides * STRIDE + rest.iter().take_while(|byte| **byte == 0).count()
+}
+
 /// How many bytes come before the next gap, or before the zeros at the end.
 fn until_gap(bytes: &[u8]) -> usize {
     let mut end = 0;
@@ -231,6 +259,8 @@ fn take_number(bytes: &mut &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::iter;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -261,7 +291,7 @@ mod tests {
     /// The window after thinning, as long as before.
     fn thinned(window: &[u8], following: &[u8]) -> Option<Vec<u8>> {
         let mut thin = window.to_vec();
-        Thinner::new().thin(0, 0, &mut thin, following).then(|| {
+        Thinner::new().thin(0, 0, &mut thin, iter::once(following)).then(|| {
             let mut whole = vec![0; window.len() - thin.len()];
             whole.append(&mut thin);
             whole
@@ -307,7 +337,7 @@ mod tests {
     #[test]
     fn where_nothing_is_referred_to_nothing_is_stored() {
         let mut window = random_window();
-        assert!(Thinner::new().thin(0, 0, &mut window, &referring(&[], 33_000)));
+        assert!(Thinner::new().thin(0, 0, &mut window, iter::once(&*referring(&[], 33_000))));
         assert_eq!(window, b"");
         assert_eq!(encode(&window).unwrap(), b"");
         assert_eq!(decode(b"").unwrap(), b"");
@@ -316,7 +346,7 @@ mod tests {
     #[test]
     fn zeros_that_are_referred_to_are_not_nothing() {
         let mut window = vec![0; WINDOW_BYTES];
-        assert!(Thinner::new().thin(0, 0, &mut window, &referring(&[32_000], 33_000)));
+        assert!(Thinner::new().thin(0, 0, &mut window, iter::once(&*referring(&[32_000], 33_000))));
         assert_eq!(window, vec![0; WINDOW_BYTES - 32_000]);
         assert_eq!(decode(&encode(&window).unwrap()).unwrap(), window);
     }
@@ -398,7 +428,7 @@ mod tests {
             let taken = first.len() - 10 - 2 - 8;
             prop_assert_eq!(&body[taken - 4..taken], [0, 0, 0xff, 0xff]);
             let mut window = content[cut - WINDOW_BYTES..cut].to_vec();
-            prop_assert!(Thinner::new().thin(0, 0, &mut window, &body[taken..]));
+            prop_assert!(Thinner::new().thin(0, 0, &mut window, body[taken..].chunks(100)));
             let mut inflate = Inflate::new();
             inflate.resume(0, 0, &window);
             let mut output = vec![0; content.len() - cut];

@@ -186,6 +186,13 @@ impl<V: Visitor> Decode<V> {
         let seen = usize::try_from(self.seen).unwrap_or(usize::MAX).min(length);
         self.seen -= seen as u64;
         unpacked = unpacked.get(seen..).unwrap_or_default();
+        let decoded = self.visit(unpacked);
+        // Also what comes before an error.
+        self.visitor.pause();
+        decoded
+    }
+
+    fn visit(&mut self, mut unpacked: &[u8]) -> Result<(), Error> {
         while self.not_tar.is_none() {
             match self.tar.decode(&mut unpacked) {
                 Ok(Some(event)) => self.attention.visit(&mut self.visitor, event)?,

@@ -1,7 +1,7 @@
 //! The entries of one layer, as a stream.
 
 use std::{
-    fmt,
+    fmt, mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -23,8 +23,11 @@ use crate::{
     toc::{ContentMap, LayerToc, entries::LayerTable},
 };
 
-/// Entries waiting to be taken from the stream; decoding pauses when there are more.
-const ENTRIES: usize = 256;
+/// Entries that are handed over together, if so many are there: waking the reader costs more than finding one.
+const BATCH: usize = 32;
+
+/// Batches waiting to be taken from the stream; decoding pauses when there are more.
+const BATCHES: usize = 8;
 
 /// The entries of one layer, in the order of its tar: a [`Stream`] of `Result<Entry, Error>`. Dropping it ends the transfer.
 ///
@@ -44,9 +47,11 @@ const ENTRIES: usize = 256;
 pub struct Entries {
     /// Those that a table of contents has, before those of the pass.
     tabled: Option<Tabled>,
-    entries: mpsc::Receiver<Entry>,
+    batch: vec::IntoIter<Entry>,
+    batches: mpsc::Receiver<Vec<Entry>>,
     pass: Option<BoxFuture<'static, Result<Verification, Error>>>,
     verification: Option<Verification>,
+    error: Option<Error>,
     is_from_toc: bool,
 }
 
@@ -85,13 +90,13 @@ impl Entries {
     }
 
     fn table(toc: &Arc<LayerToc>, level: Verification) -> Self {
-        let (_, entries) = mpsc::channel(1);
-        let pass = Some(futures_util::future::ready(Ok(level.min(Verification::Span))).boxed());
-        Self { tabled: Some(Tabled::new(toc)), entries, pass, verification: None, is_from_toc: true }
+        let (_, batches) = mpsc::channel(1);
+        let pass = futures_util::future::ready(Ok(level.min(Verification::Span))).boxed();
+        Self { is_from_toc: true, ..Self::of(Some(Tabled::new(toc)), batches, pass) }
     }
 
     fn scan(layer: &Layer, begun: Option<&Arc<LayerToc>>, ahead: &Ahead) -> Self {
-        let (sender, entries) = mpsc::channel(ENTRIES);
+        let (sender, batches) = mpsc::channel(BATCHES);
         let unfinished = begun.and_then(|_| layer.unfinished());
         // What lies behind the place to go on from comes again.
         let tabled = unfinished.as_ref().map(|(table, _)| {
@@ -106,7 +111,7 @@ impl Entries {
         let job = Job { record: keeps, resume, ..layer.job() };
         let (layer, ahead, demand) = (layer.clone(), ahead.clone(), Arc::clone(&job.demand));
         let pass = async move {
-            let pass = scan(job, Sender { sender, table });
+            let pass = scan(job, Sender { sender, batch: Vec::new(), table });
             let scanned = ahead.beside(layer.index, &demand, pass).await.map_err(|error| {
                 // Nothing vouches for what an earlier pass has left.
                 if resumed && error.is_corrupt() {
@@ -119,7 +124,16 @@ impl Entries {
             }
             Ok(Verification::Blob)
         };
-        Self { tabled, entries, pass: Some(pass.boxed()), verification: None, is_from_toc: false }
+        Self::of(tabled, batches, pass.boxed())
+    }
+
+    fn of(
+        tabled: Option<Tabled>,
+        batches: mpsc::Receiver<Vec<Entry>>,
+        pass: BoxFuture<'static, Result<Verification, Error>>,
+    ) -> Self {
+        let (batch, pass) = (Vec::new().into_iter(), Some(pass));
+        Self { tabled, batch, batches, pass, verification: None, error: None, is_from_toc: false }
     }
 
     /// The next entry, `None` at the end of the layer.
@@ -190,17 +204,24 @@ impl Stream for Entries {
             self.tabled = None;
         }
         loop {
-            if let Poll::Ready(Some(entry)) = self.entries.poll_recv(context) {
+            if let Some(entry) = self.batch.next() {
                 return Poll::Ready(Some(Ok(entry)));
             }
-            let Some(pass) = &mut self.pass else { return Poll::Ready(None) };
-            let result = ready!(pass.poll_unpin(context));
-            self.pass = None;
-            match result {
-                // What was sent just before the end is still in the channel.
-                Ok(verification) => self.verification = Some(verification),
-                Err(error) => return Poll::Ready(Some(Err(error))),
+            let received = self.batches.poll_recv(context);
+            if let Poll::Ready(Some(batch)) = received {
+                self.batch = batch.into_iter();
+                continue;
             }
+            let Some(pass) = &mut self.pass else {
+                // What was sent just before the end or the error was still in the channel.
+                ready!(received);
+                return Poll::Ready(self.error.take().map(Err));
+            };
+            match ready!(pass.poll_unpin(context)) {
+                Ok(verification) => self.verification = Some(verification),
+                Err(error) => self.error = Some(error),
+            }
+            self.pass = None;
         }
     }
 }
@@ -212,7 +233,8 @@ impl fmt::Debug for Entries {
 }
 
 struct Sender {
-    sender: mpsc::Sender<Entry>,
+    sender: mpsc::Sender<Vec<Entry>>,
+    batch: Vec<Entry>,
     table: Option<LayerTable>,
 }
 
@@ -221,7 +243,17 @@ impl Visitor for Sender {
         if let Some(table) = &mut self.table {
             table.insert(&entry)?;
         }
+        self.batch.push(entry);
+        if self.batch.len() == BATCH {
+            self.pause();
+        }
         // A closed channel means that the stream was dropped, and with it this pass.
-        Ok(if self.sender.blocking_send(entry).is_ok() { Want::Entries } else { Want::Nothing })
+        Ok(if self.sender.is_closed() { Want::Nothing } else { Want::Entries })
+    }
+
+    fn pause(&mut self) {
+        if !self.batch.is_empty() {
+            let _ = self.sender.blocking_send(mem::take(&mut self.batch));
+        }
     }
 }

@@ -44,6 +44,9 @@ pub(crate) trait Visitor: Send + 'static {
         Ok(Want::Entries)
     }
 
+    /// All that was unpacked so far has been seen: what follows may be long in coming.
+    fn pause(&mut self) {}
+
     /// Whether content that is not wanted may be left out where the blob is not compressed, and with it the proof of its digest.
     fn hops(&self) -> bool {
         false

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 
 use self::{
+    insert::Nearby,
     names::NameIndex,
     pieces::Pieces,
     record::{BLOCK, IMPLIED, NONE, OPAQUE, Owners, RARE, REPLACED, Rare, Record},
@@ -69,6 +70,7 @@ pub(crate) struct LayerTable {
     /// Bytes of `owners` and `rare`: they count against the cap on names.
     side_bytes: u64,
     index: Index,
+    nearby: Nearby,
     warnings: Warnings,
     /// Caps: so many records, so many bytes of names, owners and rare data.
     most_records: usize,
@@ -100,6 +102,7 @@ impl LayerTable {
             rare: HashMap::new(),
             side_bytes: 0,
             index: Index::Hashed(NameIndex::new()),
+            nearby: Nearby::default(),
             warnings: Warnings::default(),
             most_records,
             most_bytes,

@@ -51,7 +51,6 @@ pub(crate) struct Recorder {
     candidates: VecDeque<Candidate>,
     progress: Progress,
     thinner: Thinner,
-    following: Vec<u8>,
     failed: Option<io::Error>,
 }
 
@@ -104,7 +103,6 @@ impl Recorder {
             candidates: VecDeque::new(),
             progress: Progress::new(progress),
             thinner: Thinner::new(),
-            following: Vec::new(),
             failed: None,
         }
     }
@@ -266,8 +264,8 @@ impl Recorder {
         else {
             return;
         };
-        copy_held(&self.held, self.held_start, candidate.at.compressed.0, &mut self.following);
-        self.thinner.thin(bits, value, window, &self.following);
+        let following = following(&self.held, self.held_start, candidate.at.compressed.0);
+        self.thinner.thin(bits, value, window, following);
         match self.thinner.pack(window) {
             Ok(packed) => candidate.window = Window::Packed(packed),
             Err(error) => {
@@ -328,19 +326,17 @@ fn mib(at: Position) -> u64 {
     at.uncompressed.0 / CHECKPOINT_BYTES
 }
 
-/// Copies what is held from a place on, as much as thinning looks at.
-fn copy_held(held: &VecDeque<Bytes>, held_start: u64, from: u64, following: &mut Vec<u8>) {
-    following.clear();
+/// What is held from a place on, as much as thinning looks at.
+fn following(held: &VecDeque<Bytes>, held_start: u64, from: u64) -> impl Iterator<Item = &[u8]> + Clone {
     let mut skip = usize::try_from(from.saturating_sub(held_start)).unwrap_or(usize::MAX);
-    for piece in held {
+    let mut room = FOLLOWING_BYTES;
+    held.iter().map(move |piece| {
         let (skipped, rest) = piece.split_at(skip.min(piece.len()));
+        let (taken, _) = rest.split_at(room.min(rest.len()));
         skip -= skipped.len();
-        let room = FOLLOWING_BYTES.saturating_sub(following.len());
-        following.extend_from_slice(rest.get(..room).unwrap_or(rest));
-        if room <= rest.len() {
-            return;
-        }
-    }
+        room -= taken.len();
+        taken
+    })
 }
 
 /// Thins the places where decoding came to.

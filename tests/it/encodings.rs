@@ -264,3 +264,21 @@ fn a_large_blob_that_is_no_archive_is_hashed_before_that_is_said_of_it() {
         }
     });
 }
+
+#[test]
+fn entries_before_a_damaged_one_come_before_the_error() {
+    let mut tar = Tar::new().file("a", "1").file("b", "2").file("c", "3").finish();
+    // The checksum of the third header does not fit any more.
+    tar[2 * 1_024] ^= 1;
+    let layout = layout(Layer::new(&tar, Compression::Gzip));
+    block_on(async {
+        let image = open(&layout.reference("latest")).await.unwrap();
+        let mut entries = image.layer(0).unwrap().entries().await.unwrap();
+        for path in [b"a", b"b"] {
+            assert_eq!(entries.next().await.unwrap().unwrap().path, path);
+        }
+        let error = entries.next().await.unwrap().unwrap_err();
+        assert_eq!(failure(&error), Failure::Corrupt, "{}", chain(&error));
+        assert!(entries.next().await.is_none());
+    });
+}

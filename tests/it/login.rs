@@ -6,6 +6,7 @@ mod helpers;
 mod kills;
 mod messages;
 mod others;
+mod registries_conf;
 mod stores;
 mod terminal;
 mod tokens;

@@ -248,3 +248,71 @@ fn every_registry_that_can_be_listed_is_listed() {
     let found = home.sources().find(&"a.b".parse().unwrap(), None).unwrap().credential.unwrap();
     assert_eq!(found.secret().expose_secret(), "x");
 }
+
+#[cfg(feature = "stores")]
+#[test]
+fn registries_conf_says_who_is_asked_before_and_instead_of_containers_files() {
+    let (home, one) = Home::new().helper("conf", r#"echo '{"Username":"of helper","Secret":"x"}'"#);
+    let miss = format!("echo '{}'; exit 1", crate::auth::helper::NOT_FOUND);
+    let (home, empty) = home.helper("conf-empty", &miss);
+    let mut home = home
+        .file(".config/containers/auth.json", auths("a.b/team", "containers"))
+        .file(".docker/config.json", auths("c.d", "docker"));
+    crate::auth::helper::tests::search(home.path());
+    for (helpers, team, docker) in [
+        (String::new(), "containers", "docker"),
+        (format!(r#""{one}""#), "of helper", "of helper"),
+        (format!(r#""{empty}", "containers-auth.json""#), "containers", "docker"),
+        (format!(r#""containers-auth.json", "{one}""#), "containers", "docker"),
+        // Docker has never heard of that file.
+        (format!(r#""{empty}""#), "", "docker"),
+        (r#""layerslayer""#.to_owned(), "", "docker"),
+    ] {
+        home = home.file(".config/containers/registries.conf", format!("credential-helpers = [{helpers}]"));
+        let user =
+            |registry: &str| home.found(registry, "team/x").0.map_or_else(String::new, |found| found.0);
+        assert_eq!((user("a.b"), user("c.d")), (team.to_owned(), docker.to_owned()), "{helpers}");
+    }
+    // What is left out is told, where it would have had something.
+    let (found, warnings) = home.found("a.b", "team/x");
+    assert!(found.is_none());
+    assert!(warnings[0].contains("auth.json") && warnings[0].contains("it is not asked"), "{warnings:?}");
+    assert!(home.found("e.f", "team/x").1.is_empty());
+    let candidates = home.sources().candidates(&"a.b/team".parse().unwrap());
+    assert!(candidates.len() == 1 && candidates[0].problem.is_some(), "{candidates:?}");
+    // The same of the file that a variable names.
+    let explicit = home.path().join("explicit.json");
+    let home = home.file("explicit.json", auths("a.b", "explicit")).set("REGISTRY_AUTH_FILE", explicit);
+    assert!(home.found("a.b", "x").1[0].contains("explicit.json"));
+    assert_eq!(home.user("c.d", "x"), "");
+}
+
+#[cfg(feature = "stores")]
+#[test]
+fn what_is_wrong_with_registries_conf_or_its_helpers_keeps_nobody_from_an_image() {
+    let conf = ".config/containers/registries.conf";
+    let home = Home::new().file(".config/containers/auth.json", auths("a.b", "containers"));
+    let home = home.file(conf, "credential-helpers = [");
+    let (found, warnings) = home.found("a.b", "x");
+    assert_eq!(found.unwrap().0, "containers");
+    assert!(warnings.len() == 1 && warnings[0].contains("registries.conf: line 1"), "{warnings:?}");
+    for (name, problem) in [("no-such", "docker-credential-no-such is not installed"), ("a/b", "is no name")]
+    {
+        let list = format!(r#"credential-helpers = ["{name}", "containers-auth.json"]"#);
+        let home = Home::new().file(conf, list).file(".docker/config.json", auths("a.b", "docker"));
+        let (found, warnings) = home.found("a.b", "x");
+        assert_eq!(found.unwrap().0, "docker");
+        let [warning] = &warnings[..] else { panic!("one warning: {warnings:?}") };
+        assert!(warning.contains(problem) && warning.contains("registries.conf at "), "{warning}");
+    }
+}
+
+#[cfg(feature = "stores")]
+#[test]
+fn what_a_helper_of_registries_conf_lists_is_listed() {
+    let (home, name) = Home::new().helper("conf-list", r#"echo '{"a.b":"me","https://c.d/v1/":"you"}'"#);
+    let home = home.file(".config/containers/registries.conf", format!(r#"credential-helpers = ["{name}"]"#));
+    crate::auth::helper::tests::search(home.path());
+    let registries = home.sources().registries();
+    assert_eq!(registries.iter().map(RegistryKey::as_str).collect::<Vec<_>>(), ["a.b", "c.d"]);
+}

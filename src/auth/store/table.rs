@@ -1,6 +1,6 @@
 //! The TOML of a file of credentials: `[registries."HOST".KIND]`. Whatever else is in it stays as it is.
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 use toml_edit::{DocumentMut, Item, Table, Value};
 
@@ -11,6 +11,14 @@ use super::{
 
 /// The version of the format.
 const VERSION: i64 = 1;
+
+/// Where in a text that is, for messages.
+pub(in super::super) fn line_and_column(text: &str, span: Option<Range<usize>>) -> (usize, usize) {
+    let before = text.get(..span.map_or(0, |span| span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|sign| *sign != '\n').count() + 1;
+    (line, column)
+}
 
 /// A file's content. Cannot be printed: it may hold secrets.
 pub(super) struct Content {
@@ -29,10 +37,7 @@ impl Content {
         };
         // The parser's own message quotes lines.
         let document = text.parse::<DocumentMut>().map_err(|error| {
-            let start = error.span().map_or(0, |span| span.start);
-            let before = text.get(..start).unwrap_or_default();
-            let line = before.matches('\n').count() + 1;
-            let column = before.chars().rev().take_while(|sign| *sign != '\n').count() + 1;
+            let (line, column) = line_and_column(text, error.span());
             CredentialError::other(format!(
                 "{path} is damaged: line {line}, column {column} is not TOML; it is left as it is"
             ))

@@ -50,7 +50,9 @@ fn remedy(arguments: &LogoutArguments, place: &str, context: &Context<'_>) -> St
         Ok(docker) if place.contains(&docker) => {
             format!("; remove it with: layerslayer logout {registry} --store {}", StoreKind::DockerConfig)
         }
-        _ if place.contains(".json at ") => format!("; remove it with: podman logout {registry}"),
+        _ if place.contains(".json at ") || place.contains(".conf at ") => {
+            format!("; remove it with: podman logout {registry}")
+        }
         _ => String::new(),
     }
 }

@@ -49,6 +49,26 @@ pub(crate) struct Inserted {
     pub(crate) replaced: bool,
 }
 
+/// The directory that the last entry lies in, if no link led there: most entries lie beside the one before, which has not replaced
+/// the directory that it lies in.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Nearby {
+    path: Vec<u8>,
+    directory: Option<u32>,
+}
+
+impl Nearby {
+    fn directory(&self, path: &[u8]) -> Option<u32> {
+        self.directory.filter(|_| self.path == path)
+    }
+
+    fn set(&mut self, path: &[u8], directory: u32) {
+        self.path.clear();
+        self.path.extend_from_slice(path);
+        self.directory = Some(directory);
+    }
+}
+
 /// Where a path of directories leads within a layer.
 pub(super) struct Located<'a> {
     /// The last directory there is.
@@ -97,7 +117,7 @@ impl LayerTable {
         let stays = before.filter(|record| self.kind(*record) == entry.kind && !is_fresh(entry.kind));
         let record = match stays {
             Some(record) => record,
-            None => self.put(directory, name, entry.kind, at)?,
+            None => self.put(directory, name, entry.kind, before, at)?,
         };
         self.describe(record, entry, target)?;
         Ok(Inserted { record, moved, replaced })
@@ -190,19 +210,26 @@ impl LayerTable {
 
     /// The directory that a path of parents leads to, made where it is missing.
     fn imply(&mut self, path: &[u8], at: Uncompressed) -> Result<(u32, bool), Error> {
+        if let Some(directory) = self.nearby.directory(path) {
+            return Ok((directory, false));
+        }
         let Located { mut directory, missing, followed } =
             self.locate(path).map_err(|TooDeep| Error::Path(at))?;
         for name in missing {
-            if self.child(directory, &name).is_some() {
+            let before = self.child(directory, &name);
+            if before.is_some() {
                 self.warnings.add(WarningKind::ReplacedByDirectory, path);
             }
-            directory = self.put(directory, &name, EntryKind::Directory, at)?;
+            directory = self.put(directory, &name, EntryKind::Directory, before, at)?;
         }
         if followed {
+            self.nearby = Nearby::default();
             self.warnings.add(WarningKind::FollowedLink, path);
             if self.path(directory).len() as u64 > limits::PATH_BYTES {
                 return Err(Error::Path(at));
             }
+        } else {
+            self.nearby.set(path, directory);
         }
         Ok((directory, followed))
     }
@@ -234,13 +261,19 @@ impl LayerTable {
         self.describe(number, marker, NONE)
     }
 
-    /// Puts a new record in the place of whatever has that name (and a whiteout only in that of a whiteout).
-    fn put(&mut self, parent: u32, name: &[u8], kind: EntryKind, at: Uncompressed) -> Result<u32, Error> {
+    /// Puts a new record in the place of the one `before` of that name (a whiteout's of a whiteout), if there is one.
+    fn put(
+        &mut self,
+        parent: u32,
+        name: &[u8],
+        kind: EntryKind,
+        before: Option<u32>,
+        at: Uncompressed,
+    ) -> Result<u32, Error> {
         if self.records.len() >= self.most_records {
             return Err(Error::TooMany(at));
         }
         let whiteout = kind == EntryKind::Whiteout;
-        let before = self.find(parent, name, whiteout);
         let text = match before {
             Some(record) => (self.record(record).name_start, self.record(record).name_length),
             None => self.keep(name, at)?,

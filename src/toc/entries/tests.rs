@@ -118,6 +118,14 @@ fn a_file_in_the_place_of_a_directory_drops_what_is_below() {
 }
 
 #[test]
+fn entries_side_by_side_go_where_their_directory_is_by_then() {
+    let replaced = layer([file("d/x"), file("d"), file("d/y")]);
+    assert_eq!(listing(&replaced), ["d/?", "d/y"]);
+    let through_a_link = layer([soft("l", "a"), file("a/d/x"), file("l/d"), file("a/d/y")]);
+    assert_eq!(listing(&through_a_link), ["a/?", "a/d/?", "a/d/y", "l@"]);
+}
+
+#[test]
 fn a_whiteout_and_an_entry_of_the_same_name_stand_side_by_side() {
     for entries in [[whiteout("d/x"), file("d/x")], [file("d/x"), whiteout("d/x")]] {
         let table = layer(entries);

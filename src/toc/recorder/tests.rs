@@ -175,7 +175,7 @@ fn the_cheaper_of_two_candidates_becomes_the_span() {
     for checkpoint in std::mem::take(&mut pass.candidates) {
         let Restart::Deflate { bits, value, mut window } = checkpoint.restart else { panic!() };
         let following = &blob[checkpoint.at.compressed.0 as usize..];
-        thinner.thin(bits, value, &mut window, following);
+        thinner.thin(bits, value, &mut window, std::iter::once(following));
         let cost = (Thinner::new().pack(&window).unwrap().len(), checkpoint.at);
         cheapest.entry(mib(checkpoint.at)).or_insert_with(Vec::new).push(cost);
     }

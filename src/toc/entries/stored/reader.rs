@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, io};
 use super::{
     super::{
         Index, LayerTable, ROOT,
+        insert::Nearby,
         names::NameIndex,
         pieces::Pieces,
         record::{NONE, OPAQUE, Owner, Owners, RARE, REPLACED, Rare, Record},
@@ -49,6 +50,7 @@ impl LayerTable {
                 rare: Default::default(),
                 side_bytes: facts.side_bytes,
                 index: Index::Sorted(Box::default()),
+                nearby: Nearby::default(),
                 warnings: Warnings::default(),
                 most_records: limits::ENTRIES,
                 most_bytes: limits::NAME_BYTES,
