@@ -168,6 +168,16 @@ fn the_next_layer_is_asked_for_while_the_end_of_one_is_still_to_come() {
 /// Whatever can read several layers to their end at the same time.
 const PARALLEL_READERS: [&[&str]; 2] = [&["toc", "build", "IMAGE"], &["peek", "IMAGE", "--rootfs"]];
 
+/// What was printed, but for sizes of tables: they depend on the pieces in which a layer comes.
+fn said(ran: &Ran) -> String {
+    let text = String::from_utf8_lossy(&ran.stdout);
+    let lines = text.lines().map(|line| match line.split_once("  made  ") {
+        Some((digest, rest)) => format!("{digest} {}", rest.split_once("B  ").unwrap().1),
+        None => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 fn the_next_layer_is_read_while_the_end_of_one_is_still_to_come() {
     let layout = layers(3, LARGE);
@@ -183,7 +193,7 @@ fn the_next_layer_is_read_while_the_end_of_one_is_still_to_come() {
                 })
             });
             let ran = served.run(&[words, &[option]].concat()).done();
-            assert_eq!(ran.stdout, expected.stdout, "{words:?}");
+            assert_eq!(said(&ran), said(&expected), "{words:?}");
             assert_eq!(served.order(), [0, 1, 2], "{words:?}");
             assert_eq!(served.server.requests().len(), alone.server.requests().len(), "{words:?}");
         }
@@ -218,7 +228,7 @@ fn the_number_of_layers_that_are_read_at_the_same_time_is_of_no_account_for_what
             assert!(alone.stderr.contains("layer 1 of"), "{}", alone.stderr);
             for layers in ["--parallel-layers=2", "--parallel-layers=5"] {
                 let ran = run(words, layers);
-                assert_eq!((ran.code, &ran.stdout), (alone.code, &alone.stdout), "{words:?}");
+                assert_eq!((ran.code, said(&ran)), (alone.code, said(&alone)), "{words:?}");
                 assert_eq!(ran.stderr, alone.stderr, "{words:?}");
             }
         }
