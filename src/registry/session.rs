@@ -32,6 +32,7 @@ use crate::{
     },
 };
 
+mod authorize;
 pub(crate) mod login;
 mod push;
 mod renewal;

@@ -4,8 +4,10 @@
 use secrecy::SecretString;
 
 use super::{
-    Session, Task, renewal,
-    request::{Asked, Trouble, challenges},
+    Session, Task,
+    authorize::challenges,
+    renewal,
+    request::{Asked, Trouble},
 };
 use crate::{
     auth::{Credential, credential::Secret},

@@ -1,0 +1,61 @@
+//! What several chunks may share.
+
+use super::feed::{Feed, cut};
+use crate::{
+    decompress::{Checkpoint, Decompressor, Encoding, Restart},
+    error::Error,
+    offset::{Compressed, Position},
+};
+
+/// A member or a run of frames that is being decoded.
+pub(super) struct Member {
+    pub(super) start: Compressed,
+    decompressor: Decompressor,
+    /// Unpacked bytes so far.
+    pub(super) produced: u64,
+}
+
+impl Member {
+    /// Of what begins here.
+    pub(super) fn new(start: Compressed, encoding: Encoding) -> Result<Self, Error> {
+        let restart = match encoding {
+            Encoding::Gzip => Restart::Member,
+            Encoding::Plain => Restart::Plain,
+            Encoding::Zstd => Restart::Frame,
+        };
+        let at = Position { compressed: start, ..Position::default() };
+        let decompressor = Decompressor::restart(encoding, &Checkpoint { at, restart })?;
+        Ok(Self { start, decompressor, produced: 0 })
+    }
+
+    /// Decodes the next bytes, at least one, and none from `end` (unpacked) on.
+    pub(super) fn decode(
+        &mut self,
+        feed: &mut Feed,
+        buffer: &mut [u8],
+        compressed_end: Compressed,
+        end: u64,
+    ) -> Result<usize, Error> {
+        let room = usize::try_from(end - self.produced).unwrap_or(usize::MAX).min(buffer.len());
+        let output = buffer.get_mut(..room).unwrap_or_default();
+        loop {
+            let left = usize::try_from(compressed_end.0.saturating_sub(feed.at.0)).unwrap_or(usize::MAX);
+            let input = if left == 0 { &[][..] } else { feed.fill()? };
+            let mut input = input.get(..left.min(input.len())).unwrap_or_default();
+            let length = input.len();
+            let produced = if length == 0 {
+                self.decompressor.finish(output)?
+            } else {
+                self.decompressor.decompress(&mut input, output)?
+            };
+            let taken = length - input.len();
+            feed.take(taken);
+            if produced > 0 {
+                return Ok(produced);
+            }
+            if length == 0 {
+                return Err(cut());
+            }
+        }
+    }
+}
