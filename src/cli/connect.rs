@@ -60,6 +60,9 @@ pub(crate) async fn open(
     if let Some(bytes) = common.max_bytes {
         builder = builder.max_bytes(bytes);
     }
+    if let Some(layers) = common.parallel_layers {
+        builder = builder.parallel_layers(layers.into());
+    }
     if let Some(file) = &common.ca {
         builder = builder.ca_file(file.clone());
     }
