@@ -1,6 +1,6 @@
 //! Where everything begins: settings, and images by their references.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc, thread};
 
 use crate::{
     auth::{Credential, CredentialSources, RegistryKey},
@@ -24,6 +24,9 @@ mod push;
 pub use login::{DeviceSignIn, Login};
 pub use push::PushedArtifact;
 
+/// Most layers that are decoded at the same time where nothing is said.
+const PARALLEL_LAYERS: usize = 4;
+
 /// Opens images. Cheap to clone; clones share connections and settings.
 ///
 /// ```
@@ -45,6 +48,7 @@ pub struct Client {
     sources: Arc<CredentialSources>,
     progress: Arc<dyn Progress>,
     cache: Option<Cache>,
+    parallel_layers: usize,
 }
 
 impl Client {
@@ -65,6 +69,7 @@ impl Client {
             sources: CredentialSources::new(),
             progress: Arc::new(Silent),
             cache: None,
+            parallel_layers: parallel_layers(),
         }
     }
 
@@ -94,6 +99,7 @@ impl Client {
             platform: platform.clone(),
             progress: Arc::clone(&self.progress),
             cache: self.cache.clone(),
+            parallel_layers: self.parallel_layers,
         };
         match reference {
             ImageReference::DockerArchive { path, .. } => resolve::docker_archive(request, path).await,
@@ -199,6 +205,7 @@ pub struct ClientBuilder {
     sources: CredentialSources,
     progress: Arc<dyn Progress>,
     cache: Option<Cache>,
+    parallel_layers: usize,
 }
 
 impl ClientBuilder {
@@ -280,6 +287,22 @@ impl ClientBuilder {
         self
     }
 
+    /// Decodes at most so many layers of an image at the same time, where several are read to their end: [`Image::rootfs`],
+    /// [`Image::build_tocs`]. Another one is begun where decoding, and not the link, is the limit, or where the rest of
+    /// the one before is on its way; what is found, and how many bytes are fetched for it, is the same for any number. Each takes some
+    /// 20 MiB and keeps two threads busy. Where nothing is said, it goes by the number of cores, and is four at most; 0 counts as 1.
+    ///
+    /// ```
+    /// let client = layerslayer::Client::builder().parallel_layers(2).build()?;
+    /// # let _ = client;
+    /// # Ok::<(), layerslayer::Error>(())
+    /// ```
+    #[must_use]
+    pub fn parallel_layers(mut self, layers: usize) -> Self {
+        self.parallel_layers = layers.max(1);
+        self
+    }
+
     /// Speaks plain http to every registry. Those on this machine are always tried by plain http first.
     ///
     /// ```
@@ -318,7 +341,7 @@ impl ClientBuilder {
     /// assert!(client.is_err());
     /// ```
     pub fn build(self) -> Result<Client, Error> {
-        let Self { http, ca_files, credentials, sources, progress, cache } = self;
+        let Self { http, ca_files, credentials, sources, progress, cache, parallel_layers } = self;
         let http = http.ca_files(ca_files).build()?;
         let cache = cache.map(|cache| cache.with_progress(Arc::clone(&progress)));
         #[cfg(feature = "object-store")]
@@ -328,8 +351,13 @@ impl ClientBuilder {
                 return Err(Error::caused(crate::error::Kind::Usage, "setting up shared tables", error));
             }
         };
-        Ok(Client { http, credentials, sources: Arc::new(sources), progress, cache })
+        Ok(Client { http, credentials, sources: Arc::new(sources), progress, cache, parallel_layers })
     }
+}
+
+/// As many layers as there are cores for.
+fn parallel_layers() -> usize {
+    thread::available_parallelism().map_or(1, usize::from).min(PARALLEL_LAYERS)
 }
 
 impl fmt::Debug for ClientBuilder {

@@ -6,9 +6,7 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _, future::try_join, 
 
 use crate::{
     error::{Error, Kind},
-    layer::{
-        BuiltToc, Layer, LayersInTurn, Verification, ahead::Ahead, configuration::Pending, scan::Reading,
-    },
+    layer::{BuiltToc, Layer, LayersInTurn, Verification, ahead::Ahead, configuration::Pending},
     oci::{digest::Digest, manifest::ImageConfig, platform::Platform, reference::ImageReference},
     registry::session::Session,
 };
@@ -18,9 +16,6 @@ mod documents;
 mod oci_layout;
 pub(crate) mod resolve;
 pub(crate) mod rootfs;
-
-/// Layers read at the same time where all of them are.
-const LAYERS_AT_A_TIME: usize = 2;
 
 /// One image, for one platform. Cheap to clone.
 ///
@@ -45,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) digest: Digest,
     pub(crate) configuration: Pending,
     pub(crate) layers: Vec<Layer>,
+    /// Layers that are decoded at the same time, at most.
+    pub(crate) parallel_layers: usize,
     /// Kept so that the session lives as long as the image.
     pub(crate) session: Option<Arc<Session>>,
 }
@@ -228,8 +225,8 @@ impl Image {
         self.build_tocs_in_turn().try_collect().await
     }
 
-    /// Makes the tables of contents of all layers, base first, each as [`Layer::build_toc`] does: at most two at a time, while the next
-    /// one is asked for.
+    /// Makes the tables of contents of all layers, base first, each as [`Layer::build_toc`] does, and as many at a time as
+    /// [`ClientBuilder::parallel_layers`](crate::ClientBuilder::parallel_layers) lets.
     ///
     /// ```
     /// # #[tokio::main]
@@ -250,12 +247,17 @@ impl Image {
     /// ```
     pub fn build_tocs_in_turn(&self) -> impl Stream<Item = Result<BuiltToc, Error>> + Send {
         // What only a publisher vouches for is not kept: such layers are read too.
-        let ahead = Ahead::new(self.layers().iter().cloned(), Reading::Whole, Verification::Span);
+        let ahead = self.whole_ahead(Verification::Span);
         let build = move |layer: &Layer| {
             let (layer, ahead) = (layer.clone(), ahead.clone());
             async move { layer.build_toc_in_turn(&ahead).await }
         };
-        stream::iter(self.layers()).map(build).buffered(LAYERS_AT_A_TIME)
+        stream::iter(self.layers()).then(build)
+    }
+
+    /// For reading all layers to their end, base first, but for those that are known by what is vouched for by `least`.
+    pub(crate) fn whole_ahead(&self, least: Verification) -> Ahead {
+        Ahead::whole(self.layers().iter().cloned(), least, self.inner.parallel_layers)
     }
 
     /// Ends the session with the registry: its tokens are forgotten. Dropping the last clone of the image does the same.

@@ -5,9 +5,7 @@ use crate::{
     image::{Image, rootfs::Stack},
     layer::{
         Layer, Verification,
-        ahead::Ahead,
         known::{Known, verification},
-        scan::Reading,
     },
     tar::entry::Entry,
 };
@@ -187,7 +185,7 @@ impl Image {
     }
 
     async fn merged(&self, least: Verification) -> Result<Rootfs, Error> {
-        let ahead = Ahead::new(self.layers().iter().cloned(), Reading::Whole, least);
+        let ahead = self.whole_ahead(least);
         for layer in self.layers() {
             while !layer.known().is_known(least) {
                 if layer.learn(least).await? {

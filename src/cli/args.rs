@@ -6,7 +6,7 @@ use std::{
 };
 
 use account::{AuthArguments, LoginArguments, LogoutArguments};
-use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum, value_parser};
 use layerslayer::Verification;
 
 pub(crate) mod account;
@@ -80,6 +80,9 @@ Examples:
   layerslayer carve ubuntu:24.04 /bin/sh --explain > sh
 
 Links are followed inside the image as a container would; a deleted file is an error (exit 4).";
+
+/// Most layers that can be read at the same time.
+const MOST_PARALLEL_LAYERS: i64 = 16;
 
 /// What the program is called for.
 #[derive(Debug, Subcommand)]
@@ -307,6 +310,9 @@ pub(crate) struct Common {
     /// Fetch no more than so much over the network: bytes, or a number followed by K, M or G
     #[arg(long, value_name = "BYTES", value_parser = size)]
     pub(crate) max_bytes: Option<u64>,
+    /// Read up to N layers at the same time [default: as many as there are cores for, 4 at most]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u8).range(1..=MOST_PARALLEL_LAYERS))]
+    pub(crate) parallel_layers: Option<u8>,
     /// Print which requests it would take and how many bytes, and read nothing of any layer
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -58,6 +58,8 @@ pub(crate) struct Request {
     pub(crate) progress: Arc<dyn Progress>,
     /// What outlives the run, if anything does.
     pub(crate) cache: Option<Cache>,
+    /// Layers that are decoded at the same time, at most.
+    pub(crate) parallel_layers: usize,
 }
 
 impl Request {
@@ -281,8 +283,8 @@ fn finish(
     layers: Vec<Layer>,
     session: Option<Arc<Session>>,
 ) -> Image {
-    let Request { reference, .. } = request;
-    Image { inner: Arc::new(Inner { reference, digest, configuration, layers, session }) }
+    let Request { reference, parallel_layers, .. } = request;
+    Image { inner: Arc::new(Inner { reference, digest, configuration, layers, parallel_layers, session }) }
 }
 
 /// A single image for another platform: an error if the platform was asked for, a warning if it was only preferred.

@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::{FutureExt as _, future::BoxFuture};
 
 use super::{
     Layer,
-    ahead::Ahead,
+    ahead::{Ahead, pass::Found},
     known::Known,
-    scan::{Job, Visitor, Want, scan},
+    scan::{Job, Scanned, Visitor, Want, scan},
 };
 use crate::{
     error::{Error, Kind},
     oci::digest::Digest,
+    source::growing::Demand,
     tar::entry::Entry,
-    toc::{ContentMap, entries::LayerTable, format},
+    toc::{ContentMap, entries::LayerTable, format, spans::Spans},
 };
 
 /// The table of contents of one layer, as [`Layer::build_toc`] leaves it in the cache.
@@ -89,9 +91,12 @@ impl Layer {
         }
         self.recall().await;
         self.read_whole(ahead).await?;
-        // It is written beside this thread; should that fail, a warning says why.
-        let _ = tokio::task::spawn_blocking(move || cache.finish_writes()).await;
-        match self.stored().await {
+        let stored = async {
+            // It is written beside this thread; should that fail, a warning says why.
+            let _ = tokio::task::spawn_blocking(move || cache.finish_writes()).await;
+            self.stored().await
+        };
+        match ahead.meanwhile(stored).await {
             Some(stored) => Ok(self.built(&stored, true)),
             None => Err(self.error(Error::new(Kind::Other, "its table of contents could not be kept"))),
         }
@@ -111,20 +116,27 @@ impl Layer {
         tokio::task::spawn_blocking(read).await.ok()?
     }
 
-    /// Reads the whole layer, going on where an earlier pass stopped, and keeps what it finds; begins the next layers meanwhile.
+    /// Reads the whole layer, going on where an earlier pass stopped, and keeps what it finds; takes up a pass that was begun, and
+    /// begins the next ones meanwhile.
     pub(crate) async fn read_whole(&self, ahead: &Ahead) -> Result<(), Error> {
         loop {
+            if let Some(pass) = ahead.take(self.index) {
+                let demand = pass.demand();
+                match ahead.beside(self.index, &demand, pass.finish()).await {
+                    Some(Ok(scanned)) => {
+                        self.keep_listing(scanned);
+                        return Ok(());
+                    }
+                    Some(Err(error)) => return Err(self.error(error)),
+                    None => {}
+                }
+            }
             let unfinished = self.unfinished();
             let resumed = unfinished.is_some();
-            let (table, resume) = match unfinished {
-                Some((table, spans)) => (table, Some(spans)),
-                None => (LayerTable::new(), None),
-            };
-            let job = Job { record: self.has_cache(), resume, ..self.job() };
-            let demand = Arc::clone(&job.demand);
-            match ahead.beside(self.index, &demand, scan(job, Listing(table))).await {
+            let (demand, pass) = self.listing_from(unfinished);
+            match ahead.beside(self.index, &demand, pass).await {
                 Ok(scanned) => {
-                    self.keep(scanned.visitor.0, scanned.pass, scanned.spans);
+                    self.keep_listing(scanned);
                     return Ok(());
                 }
                 // Nothing vouches for what an earlier pass has left.
@@ -132,6 +144,27 @@ impl Layer {
                 Err(error) => return Err(self.error(error)),
             }
         }
+    }
+
+    /// A pass over the whole layer that lists it, and how far it has come.
+    pub(super) fn listing(&self) -> (Arc<Demand>, BoxFuture<'static, Found>) {
+        self.listing_from(None)
+    }
+
+    fn listing_from(
+        &self,
+        unfinished: Option<(LayerTable, Spans)>,
+    ) -> (Arc<Demand>, BoxFuture<'static, Found>) {
+        let (table, resume) = match unfinished {
+            Some((table, spans)) => (table, Some(spans)),
+            None => (LayerTable::new(), None),
+        };
+        let job = Job { record: self.has_cache(), resume, ..self.job() };
+        (Arc::clone(&job.demand), scan(job, Listing(table)).boxed())
+    }
+
+    fn keep_listing(&self, scanned: Scanned<Listing>) {
+        self.keep(scanned.visitor.0, scanned.pass, scanned.spans);
     }
 
     /// Takes up what the cache has of the layer.
@@ -152,7 +185,8 @@ impl Layer {
     }
 }
 
-struct Listing(LayerTable);
+/// Keeps a table of all entries.
+pub(super) struct Listing(LayerTable);
 
 impl Visitor for Listing {
     fn entry(&mut self, entry: Entry) -> Result<Want, Error> {

@@ -46,6 +46,10 @@ const PIECES: usize = 16;
 /// trips of 40 ms: as long as an answer by a redirect to another host over TLS.
 const NEAR_BYTES: u64 = 4 << 20;
 
+/// Where so many bytes in a row, compressed, had to wait for the decoder, it is the limit: less may come at once over a link that is
+/// none the faster for that.
+const OUTRUN_BYTES: u64 = 1 << 20;
+
 /// What to read and what it must turn out to be.
 pub(crate) struct Job {
     /// The blob.
@@ -172,7 +176,7 @@ async fn pump(
     if job.reading == Reading::Whole {
         job.near(from);
     }
-    let mut is_read = false;
+    let (mut is_read, mut waited) = (false, 0);
     while !(is_read && is_told) {
         let message = tokio::select! {
             // The layer is asked for first: it has farther to go.
@@ -183,6 +187,10 @@ async fn pump(
                     job.progress.layer_advanced(job.layer, length);
                     if job.reading == Reading::Whole {
                         job.near(Compressed(at.0 + length));
+                    }
+                    waited = if pieces.capacity() == 0 { waited + length } else { 0 };
+                    if waited >= OUTRUN_BYTES {
+                        job.demand.set_outrun();
                     }
                     Message::Piece(at, piece)
                 }
@@ -226,5 +234,126 @@ pub(super) fn joined<T>(
         Ok(Ok(result)) => result,
         Ok(Err(payload)) => panic::resume_unwind(payload),
         Err(error) => Err(Error::caused(Kind::Other, "decoding was interrupted", error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        ops::Range,
+        sync::{Condvar, Mutex},
+    };
+
+    use futures_util::future::{self, BoxFuture, FutureExt as _};
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::{
+        oci::{manifest::ImageConfig, platform::Platform},
+        progress::Silent,
+        source,
+        tar::entry::Entry,
+    };
+
+    const PIECE_BYTES: u64 = 64 << 10;
+
+    /// Who waits for whom.
+    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    enum Limit {
+        Decoder,
+        Link,
+    }
+
+    /// A tar archive of one file, and how far it has been given and decoded.
+    #[derive(Debug)]
+    struct Archive {
+        bytes: Bytes,
+        limit: Limit,
+        given: Mutex<u64>,
+        was_given: Condvar,
+        decoded: watch::Sender<u64>,
+    }
+
+    impl Archive {
+        fn new(size: u64, limit: Limit) -> Arc<Self> {
+            let mut header = tar::Header::new_gnu();
+            header.set_path("file").unwrap();
+            header.set_size(size);
+            header.set_cksum();
+            let mut bytes = header.as_bytes().to_vec();
+            bytes.resize(bytes.len() + size.next_multiple_of(512) as usize + 1024, 0);
+            let (given, was_given, decoded) = (Mutex::default(), Condvar::new(), watch::Sender::default());
+            Arc::new(Self { bytes: bytes.into(), limit, given, was_given, decoded })
+        }
+    }
+
+    impl Source for Arc<Archive> {
+        fn size(&self) -> u64 {
+            self.bytes.len() as u64
+        }
+
+        fn open(&self, range: Range<Compressed>) -> BoxFuture<'_, Result<source::ByteStream, source::Error>> {
+            let pieces =
+                stream::unfold((Self::clone(self), range.start.0), move |(archive, at)| async move {
+                    let end = range.end.0.min(at + PIECE_BYTES);
+                    if archive.limit == Limit::Link {
+                        let mut decoded = archive.decoded.subscribe();
+                        decoded.wait_for(|decoded| *decoded + 3 * 512 >= at).await.unwrap();
+                    }
+                    *archive.given.lock().unwrap() = end;
+                    archive.was_given.notify_all();
+                    (at < end).then(|| (Ok(archive.bytes.slice(at as usize..end as usize)), (archive, end)))
+                });
+            future::ready(Ok(pieces.boxed())).boxed()
+        }
+    }
+
+    /// Goes on, where the decoder is the limit, once as much has come as can wait.
+    struct Slow(Arc<Archive>);
+
+    impl Visitor for Slow {
+        fn entry(&mut self, _: Entry) -> Result<Want, Error> {
+            Ok(Want::Content)
+        }
+
+        fn content(&mut self, piece: Piece<'_>) -> Result<(), Error> {
+            let Piece::Data(data) = piece else { panic!("a hole") };
+            self.0.decoded.send_modify(|decoded| *decoded += data.len() as u64);
+            let enough = *self.0.decoded.borrow() + (PIECES as u64 + 1) * PIECE_BYTES;
+            if self.0.limit == Limit::Decoder {
+                let enough = enough.min(self.0.bytes.len() as u64);
+                let given = self.0.given.lock().unwrap();
+                drop(self.0.was_given.wait_while(given, |given| *given < enough).unwrap());
+            }
+            Ok(())
+        }
+    }
+
+    fn job(source: Arc<Archive>) -> Job {
+        let config = ImageConfig::parse(b"{}").unwrap();
+        Job {
+            name: Digest::sha256(&source.bytes),
+            source: Arc::new(source),
+            digest: None,
+            configuration: Pending::ready(Configuration::new(config, Platform::default(), 1)),
+            layer: 0,
+            progress: Arc::new(Silent),
+            reading: Reading::Whole,
+            record: false,
+            demand: Arc::default(),
+            resume: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn the_decoder_is_the_limit_where_much_in_a_row_has_to_wait_for_it() {
+        for limit in [Limit::Decoder, Limit::Link] {
+            let archive = Archive::new(NEAR_BYTES + 3 * OUTRUN_BYTES, limit);
+            let job = job(Arc::clone(&archive));
+            let demand = Arc::clone(&job.demand);
+            let (scanned, ()) = future::join(scan(job, Slow(archive)), demand.all_requested()).await;
+            assert!(scanned.is_ok_and(|scanned| scanned.pass == Pass::Complete));
+            assert_eq!(demand.outrun().now_or_never().is_some(), limit == Limit::Decoder);
+        }
     }
 }

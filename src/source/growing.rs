@@ -59,9 +59,10 @@ pub(crate) struct Demand {
     /// Where to go on, if not at what follows; [`NO_HOP`] if there.
     hop: AtomicU64,
     waker: AtomicWaker,
-    /// Whether the last byte of the blob has been asked for.
-    is_all_requested: AtomicBool,
-    all_requested: Notify,
+    /// The last byte of the blob has been asked for.
+    all_requested: Flag,
+    /// Bytes come faster than they are decoded.
+    outrun: Flag,
     /// Up to where the blob was asked for, once that is more than the first range; 0 before, and where ranges are not to be had.
     grown: watch::Sender<u64>,
     /// What was asked for before the reader was there.
@@ -71,14 +72,36 @@ pub(crate) struct Demand {
 /// No hop is due.
 const NO_HOP: u64 = u64::MAX;
 
+/// Something that comes to be so, and stays so.
+#[derive(Default)]
+struct Flag {
+    is_set: AtomicBool,
+    set: Notify,
+}
+
+impl Flag {
+    fn set(&self) {
+        if !self.is_set.swap(true, Ordering::AcqRel) {
+            self.set.notify_waiters();
+        }
+    }
+
+    async fn wait(&self) {
+        let set = self.set.notified();
+        if !self.is_set.load(Ordering::Acquire) {
+            set.await;
+        }
+    }
+}
+
 impl Default for Demand {
     fn default() -> Self {
         Self {
             decoded: AtomicU64::new(0),
             hop: AtomicU64::new(NO_HOP),
             waker: AtomicWaker::new(),
-            is_all_requested: AtomicBool::new(false),
-            all_requested: Notify::new(),
+            all_requested: Flag::default(),
+            outrun: Flag::default(),
             grown: watch::Sender::default(),
             begun: Mutex::default(),
         }
@@ -116,10 +139,12 @@ impl Demand {
 
     /// Waits until the last byte of the blob has been asked for.
     pub(crate) async fn all_requested(&self) {
-        let requested = self.all_requested.notified();
-        if !self.is_all_requested.load(Ordering::Acquire) {
-            requested.await;
-        }
+        self.all_requested.wait().await;
+    }
+
+    /// Waits until decoding, and not what brings the bytes, has been the limit for a while.
+    pub(crate) async fn outrun(&self) {
+        self.outrun.wait().await;
     }
 
     /// Waits until so many bytes of the blob are asked for, by more than the first range; for ever where ranges are not to be had.
@@ -137,9 +162,12 @@ impl Demand {
 
     /// Nothing more of the blob will be asked for, and what is still to come will soon be there.
     pub(crate) fn set_all_requested(&self) {
-        if !self.is_all_requested.swap(true, Ordering::AcqRel) {
-            self.all_requested.notify_waiters();
-        }
+        self.all_requested.set();
+    }
+
+    /// Bytes have come faster than they were decoded for a while.
+    pub(crate) fn set_outrun(&self) {
+        self.outrun.set();
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
         Arc, Condvar, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -69,16 +70,7 @@ impl Served {
         layout: &Arc<Layout>,
         answer: impl Fn(&Arc<Asked>, &[String], usize, &Request, Vec<u8>) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        let json = |bytes: Vec<u8>| serde_json::from_slice::<serde_json::Value>(&bytes).unwrap();
-        let index = json(fs::read(layout.path().join("index.json")).unwrap());
-        let name = index["manifests"][0]["digest"].as_str().unwrap().to_owned();
-        let manifest = fs::read(layout.blob_file(&name)).unwrap();
-        let layers: Vec<String> = json(manifest.clone())["layers"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|layer| layer["digest"].as_str().unwrap().to_owned())
-            .collect();
+        let (manifest, layers) = described(layout);
         let asked = Arc::<Asked>::default();
         let (blobs, telling, digests) =
             (layout.path().join("blobs/sha256"), Arc::clone(&asked), layers.clone());
@@ -122,6 +114,18 @@ impl Served {
     }
 }
 
+/// The manifest of the only image, and the digests of its layers.
+fn described(layout: &Layout) -> (Vec<u8>, Vec<String>) {
+    let json = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).unwrap();
+    let index = json(&fs::read(layout.path().join("index.json")).unwrap());
+    let name = index["manifests"][0]["digest"].as_str().unwrap().to_owned();
+    let manifest = fs::read(layout.blob_file(&name)).unwrap();
+    let described = json(&manifest);
+    let layers = described["layers"].as_array().unwrap().iter();
+    let layers = layers.map(|layer| layer["digest"].as_str().unwrap().to_owned()).collect();
+    (manifest, layers)
+}
+
 /// Layers of this size, each with a file of its own.
 fn layers(count: usize, size: usize) -> Arc<Layout> {
     let layer = |index: usize| {
@@ -161,17 +165,74 @@ fn the_next_layer_is_asked_for_while_the_end_of_one_is_still_to_come() {
     }
 }
 
-#[test]
-fn the_third_layer_is_asked_for_while_tables_of_two_are_made() {
-    let served = Served::new(&layers(3, LARGE), |asked, digests, _, request, blob| {
-        let (asked, last) = (Arc::clone(asked), digests[2].clone());
-        Reply::blob(request, &blob).hold_after(blob.len() - TAIL, move || {
-            assert!(asked.wait_for(&last), "held in vain");
-        })
+/// Whatever can read several layers to their end at the same time.
+const PARALLEL_READERS: [&[&str]; 2] = [&["toc", "build", "IMAGE"], &["peek", "IMAGE", "--rootfs"]];
+
+/// What was printed, but for sizes of tables: they depend on the pieces in which a layer comes.
+fn said(ran: &Ran) -> String {
+    let text = String::from_utf8_lossy(&ran.stdout);
+    let lines = text.lines().map(|line| match line.split_once("  made  ") {
+        Some((digest, rest)) => format!("{digest} {}", rest.split_once("B  ").unwrap().1),
+        None => line.to_owned(),
     });
-    let ran = served.run(&["toc", "build", "IMAGE"]).done();
-    assert_eq!(ran.stdout.iter().filter(|byte| **byte == b'\n').count(), 3);
-    assert_eq!(served.server.requests().len(), 5);
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_next_layer_is_read_while_the_end_of_one_is_still_to_come() {
+    let layout = layers(3, LARGE);
+    for words in PARALLEL_READERS {
+        let alone = Served::plainly(&layout);
+        let expected = alone.run(&[words, &["--parallel-layers=1"]].concat()).done();
+        for option in ["--parallel-layers=2", "--parallel-layers=3"] {
+            // Behind a layer as large as these the next is asked for only while it is read.
+            let served = Served::new(&layout, |asked, digests, _, request, blob| {
+                let (asked, last) = (Arc::clone(asked), digests[2].clone());
+                Reply::blob(request, &blob).hold_after(blob.len() - TAIL, move || {
+                    assert!(asked.wait_for(&last), "held in vain");
+                })
+            });
+            let ran = served.run(&[words, &[option]].concat()).done();
+            assert_eq!(said(&ran), said(&expected), "{words:?}");
+            assert_eq!(served.order(), [0, 1, 2], "{words:?}");
+            assert_eq!(served.server.requests().len(), alone.server.requests().len(), "{words:?}");
+        }
+    }
+}
+
+#[test]
+fn the_number_of_layers_that_are_read_at_the_same_time_is_of_no_account_for_what_is_said() {
+    // The same name twice is a warning of its layer, and the digest of a layer may be wrong.
+    let layer = |index: usize| {
+        let twice = Tar::new().file("twice", "first").file("twice", "second");
+        twice.file(format!("file-{index}"), Noise::new(index as u64 + 1).bytes(1 << 20)).finish()
+    };
+    let layout = Layout::of(&Image::of((0..5).map(layer)));
+    let run = |words: &[&str], layers: &str| {
+        let words = words.iter().map(|word| word.replace("IMAGE", &layout.reference("latest")));
+        let cache = tools::temporary_folder();
+        let words = words.chain([layers.to_owned()]);
+        Program::new(words).cache(&cache.path().join("cache")).run()
+    };
+    for is_damaged in [false, true] {
+        if is_damaged {
+            let third = &described(&layout).1[2];
+            let mut blob = fs::read(layout.blob_file(third)).unwrap();
+            let middle = blob.len() / 2;
+            blob[middle] ^= 1;
+            fs::write(layout.blob_file(third), blob).unwrap();
+        }
+        for words in PARALLEL_READERS {
+            let alone = run(words, "--parallel-layers=1");
+            assert_eq!(alone.code, if is_damaged { 8 } else { 0 }, "{}", alone.stderr);
+            assert!(alone.stderr.contains("layer 1 of"), "{}", alone.stderr);
+            for layers in ["--parallel-layers=2", "--parallel-layers=5"] {
+                let ran = run(words, layers);
+                assert_eq!((ran.code, said(&ran)), (alone.code, said(&alone)), "{words:?}");
+                assert_eq!(ran.stderr, alone.stderr, "{words:?}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -196,7 +257,7 @@ fn no_other_layer_is_asked_for_while_much_of_one_is_to_come() {
             // What is asked for again is asked for before anything comes of the next layer.
             if request.range().is_none() { reply.cut_after(1 << 20) } else { reply }
         });
-        served.run(words).done();
+        served.run(&[words, &["--parallel-layers=1"]].concat()).done();
         let order = if is_base_first { [0, 0, 1, 1] } else { [1, 1, 0, 0] };
         assert_eq!(served.order(), order, "{words:?}");
     }
@@ -244,8 +305,11 @@ fn what_was_asked_for_ahead_and_is_wrong_counts_when_its_turn_comes_and_as_it_do
                 Some(other) => fs::write(&file, other).unwrap(),
                 None => fs::remove_file(&file).unwrap(),
             }
-            for &(words, _) in readers {
-                let ran = served.run(words);
+            let options = ["--parallel-layers=1", "--parallel-layers=3"];
+            for (&(words, _), option) in
+                readers.iter().flat_map(|reader| options.map(|option| (reader, option)))
+            {
+                let ran = served.run(&[words, &[option]].concat());
                 let alone = served.run(&[words, &[BUDGET]].concat());
                 assert_ne!(ran.code, 0, "{words:?}");
                 assert_eq!(ran.code, alone.code, "{words:?}");
@@ -314,6 +378,37 @@ fn dropping_the_listing_ends_what_was_asked_for_ahead() {
         drop(entries);
         drop(layers);
         // The image is still there, and so is the connection of the first layer.
+        let server = Arc::clone(&served);
+        let closed = tokio::task::spawn_blocking(move || server.server.wait_for_closed(1));
+        tokio::time::timeout(PATIENCE, closed).await.expect("an end of the transfer").unwrap();
+        drop(image);
+    });
+}
+
+#[test]
+fn dropping_what_reads_all_layers_ends_the_passes_beside() {
+    let served = Arc::new(Served::new(&layers(3, LARGE), |asked, digests, layer, request, blob| {
+        let (asked, next) = (Arc::clone(asked), digests.get(layer + 1).cloned());
+        let reply = Reply::blob(request, &blob);
+        match next {
+            Some(next) => reply.hold_after(blob.len() - TAIL, move || {
+                assert!(asked.wait_for(&next), "held in vain");
+                // Until the client goes away.
+                thread::park_timeout(PATIENCE);
+            }),
+            None => reply.stall_after(TAIL),
+        }
+    }));
+    let client = Client::builder().parallel_layers(3).build().unwrap();
+    let reference = served.image().parse().unwrap();
+    block_on(async {
+        let image = client.image(&reference, &Platform::default()).await.unwrap();
+        let server = Arc::clone(&served);
+        let last = tokio::task::spawn_blocking(move || server.asked.wait_for(&server.layers[2]));
+        tokio::select! {
+            ended = image.rootfs() => panic!("{ended:?}"),
+            is_asked = last => assert!(is_asked.unwrap()),
+        }
         let server = Arc::clone(&served);
         let closed = tokio::task::spawn_blocking(move || server.server.wait_for_closed(1));
         tokio::time::timeout(PATIENCE, closed).await.expect("an end of the transfer").unwrap();

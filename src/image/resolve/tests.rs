@@ -111,8 +111,12 @@ async fn resolve(
     let repository = Repository { host: server.host(), name: "app".to_owned() };
     let session =
         Session::with_progress(Http::builder().build().unwrap(), repository, None, Arc::clone(&progress));
-    let image =
-        super::registry(Request { reference, platform, progress, cache: None }, &registry, session).await;
+    let image = super::registry(
+        Request { reference, platform, progress, cache: None, parallel_layers: 1 },
+        &registry,
+        session,
+    )
+    .await;
     let image = match image {
         Ok(image) => image.config().await.map(drop).map(|()| image.clone()),
         Err(error) => Err(error),
