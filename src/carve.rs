@@ -15,7 +15,7 @@ use crate::{
         ahead::Ahead,
         extract::extract,
         known::{Known, verification},
-        scan::{Job, Pass, Reading, scan},
+        scan::{Job, Pass, Reading, Scanned, scan},
     },
     source::growing::Demand,
     tar::entry::{Entry, EntryKind},
@@ -26,6 +26,7 @@ mod candidates;
 mod collect;
 mod fetch;
 mod file;
+mod guess;
 mod hunt;
 mod planned;
 mod referred;
@@ -36,6 +37,7 @@ use self::{
     candidates::Candidates,
     fetch::Fetch,
     file::Found,
+    guess::Guesses,
     hunt::{Extent, Hunt, Query, stack},
     sink::{Reader, Sink, Stream},
 };
@@ -56,11 +58,12 @@ pub use self::{
 pub struct CarveOptions {
     layer: Option<usize>,
     least: Verification,
+    parallel_layers: usize,
 }
 
 impl Default for CarveOptions {
     fn default() -> Self {
-        Self { layer: None, least: Verification::None }
+        Self { layer: None, least: Verification::None, parallel_layers: 1 }
     }
 }
 
@@ -128,6 +131,33 @@ impl CarveOptions {
     pub fn at_least(mut self, least: Verification) -> Self {
         self.least = least;
         self
+    }
+
+    /// Reads up to so many layers at the same time for a single path, the lower ones before it is known whether they are needed: bytes
+    /// for time. The answer is the same, and so is what vouches for it. What turns out not to be needed is not read on. Where content
+    /// has to be verified before it is given, and for layers of which a table of contents may be had, it is of no account, nor under
+    /// [`ClientBuilder::max_bytes`](crate::ClientBuilder::max_bytes).
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let options = layerslayer::CarveOptions::default().parallel_layers(3);
+    /// let content = image.carve_with("/etc/passwd", &options).await?.read_to_end(1 << 20).await?;
+    /// assert_eq!(content, image.carve("/etc/passwd").await?.read_to_end(1 << 20).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn parallel_layers(mut self, layers: usize) -> Self {
+        self.parallel_layers = layers.max(1);
+        self
+    }
+
+    /// Whether layers are read before it is known whether they are needed.
+    fn guesses(self) -> bool {
+        self.parallel_layers > 1
     }
 
     fn verifies(self) -> bool {
@@ -204,7 +234,7 @@ impl Image {
     /// Content is given while it is read.
     async fn carve_streaming(&self, path: &[u8], options: CarveOptions) -> Result<File, Error> {
         let (mut held, mut hunted, mut plan) = (None, Vec::new(), Plan::Scan);
-        let mut ahead = self.ahead(Reading::Growing, options);
+        let (mut ahead, mut guesses) = (self.ahead(Reading::Growing, options), Guesses::default());
         loop {
             let known = self.known();
             let (resolution, trace) = stack(&known).resolve(path, options.resolution());
@@ -213,9 +243,14 @@ impl Image {
                     if self.layer(layer)?.learn(options.least).await? {
                         continue;
                     }
+                    self.guess(&mut guesses, layer, path, options).await?;
+                    let guessed = guesses.take(layer);
                     let again = hunted.contains(&layer);
-                    hunted.push(layer);
-                    match self.read_on(known, layer, again, path, options, &ahead).await? {
+                    if guessed.is_none() {
+                        hunted.push(layer);
+                    }
+                    let query = (path, again, options);
+                    match self.read_on(known, layer, query, guessed, (&ahead, &mut guesses)).await? {
                         Progress::Held(content, how) => (held, plan) = (content.or(held), how),
                         Progress::Referred(table) => self.layer(layer)?.adopt(table),
                         Progress::Streaming(file) => return Ok(*file),
@@ -235,7 +270,7 @@ impl Image {
             }
             let mut file = self.fetch(found, content, certain, &known, options)?;
             // What was begun of other layers is not polled from here on, and must hold nothing that the file needs.
-            ahead = self.ahead(Reading::Growing, options);
+            (ahead, guesses) = (self.ahead(Reading::Growing, options), Guesses::default());
             if known.get(content.layer).is_some_and(Known::is_unproved_ztoc)
                 && let Err(error) = file.begin().await
             {
@@ -261,10 +296,9 @@ impl Image {
         &self,
         known: Vec<Known>,
         layer: usize,
-        again: bool,
-        path: &[u8],
-        options: CarveOptions,
-        ahead: &Ahead,
+        (path, again, options): (&[u8], bool, CarveOptions),
+        guessed: Option<Scanning>,
+        (ahead, guesses): (&Ahead, &mut Guesses),
     ) -> Result<Progress, Error> {
         let (stream, reader) = Stream::new();
         let paths = [path.to_vec()];
@@ -274,12 +308,17 @@ impl Image {
             options: options.resolution(),
             extent: if again { Extent::Whole } else { options.extent() },
         };
-        let Hunting { mut pass, demand, resumed } = self.hunt(known, layer, query, Sink::Stream(stream))?;
+        let scanning = match guessed {
+            Some(guessed) => guessed,
+            None => self.scanning(known, layer, query, Sink::Stream(stream))?,
+        };
+        let Hunting { mut pass, demand, resumed } = scanning.hunting();
         let Reader { mut started, pieces } = reader;
         let started = tokio::select! {
             biased;
             Ok(started) = &mut started => started,
             never = ahead.run(layer, &demand) => match never {},
+            never = guesses.run() => match never {},
             table = self.referred(self.layer(layer)?, &demand, path, options) => {
                 return Ok(Progress::Referred(table));
             }
@@ -331,15 +370,27 @@ impl Image {
     }
 
     /// What asks for layers ahead of their turn, from the newest down; none where one layer alone is asked for, or where layers are
-    /// read to their end for a proof, before which nobody knows whether the next one is needed.
+    /// read to their end for a proof, before which nobody knows whether the next one is needed, or where guesses are read anyway.
     fn ahead(&self, reading: Reading, options: CarveOptions) -> Ahead {
-        let is_wanted = options.layer.is_none() && (reading == Reading::Whole || !options.verifies());
+        let is_growing = reading == Reading::Growing;
+        let is_wanted = options.layer.is_none() && !(is_growing && (options.verifies() || options.guesses()));
         let layers = self.layers().iter().rev().filter(|_| is_wanted).cloned();
         Ahead::new(layers, reading, options.least)
     }
 
     /// One pass of a hunt, whose findings are kept.
     fn hunt(&self, known: Vec<Known>, layer: usize, query: Query<'_>, sink: Sink) -> Result<Hunting, Error> {
+        Ok(self.scanning(known, layer, query, sink)?.hunting())
+    }
+
+    /// One pass of a hunt.
+    fn scanning(
+        &self,
+        known: Vec<Known>,
+        layer: usize,
+        query: Query<'_>,
+        sink: Sink,
+    ) -> Result<Scanning, Error> {
         let whole = query.extent != Extent::Answered;
         // What an earlier pass gave away nobody has kept: what is wanted of it is read by its spans.
         let read = self.layer(layer)?.clone();
@@ -352,13 +403,7 @@ impl Image {
         let job = Job { reading: reading(whole), record: true, resume, ..read.job() };
         let demand = Arc::clone(&job.demand);
         let hunt = Hunt::new(known, layer, table, query, sink);
-        let pass = async move {
-            let scanned = scan(job, hunt).await.map_err(|error| read.error(error))?;
-            let (table, sink) = scanned.visitor.finish();
-            read.keep(table, scanned.pass, scanned.spans);
-            Ok((sink, scanned.plan))
-        };
-        Ok(Hunting { pass: pass.boxed(), demand, resumed })
+        Ok(Scanning { read, pass: scan(job, hunt).boxed(), demand, resumed })
     }
 
     /// Reads content of a layer that is known: by its table of contents, or by streaming the layer again.
@@ -521,10 +566,31 @@ struct Hunting {
     resumed: bool,
 }
 
+/// A pass of a hunt of which nothing is kept yet.
+struct Scanning {
+    read: Layer,
+    pass: BoxFuture<'static, Result<Scanned<Hunt>, Error>>,
+    demand: Arc<Demand>,
+    resumed: bool,
+}
+
+impl Scanning {
+    /// The pass whose findings are kept at its end.
+    fn hunting(self) -> Hunting {
+        let Self { read, pass, demand, resumed } = self;
+        let pass = async move {
+            let scanned = pass.await.map_err(|error| read.error(error))?;
+            let (table, sink) = scanned.visitor.finish();
+            read.keep(table, scanned.pass, scanned.spans);
+            Ok((sink, scanned.plan))
+        };
+        Hunting { pass: pass.boxed(), demand, resumed }
+    }
+}
+
 /// Content on its way: where it went, what vouches for it, how it was read.
 type Fetching = BoxFuture<'static, Result<(Sink, Verification, Plan), Error>>;
 
-/// How a layer is best read: `whole` to its end whatever it holds.
 /// The layer that is to be read on before a file is given. What is a directory so far may be a file by a later entry of its name.
 fn unread(known: &[Known], resolution: &Resolution) -> Option<usize> {
     match *resolution {
@@ -538,6 +604,7 @@ fn unread(known: &[Known], resolution: &Resolution) -> Option<usize> {
     }
 }
 
+/// How a layer is best read: `whole` to its end whatever it holds.
 fn reading(whole: bool) -> Reading {
     if whole { Reading::Whole } else { Reading::Growing }
 }
