@@ -244,7 +244,8 @@ impl Image {
                         continue;
                     }
                     self.guess(&mut guesses, layer, path, options).await?;
-                    let guessed = guesses.take(layer);
+                    // Where layers above had something to say, it was looked for something else.
+                    let guessed = guesses.take(layer).filter(|_| trace.steps.is_empty());
                     let again = hunted.contains(&layer);
                     if guessed.is_none() {
                         hunted.push(layer);

@@ -1,11 +1,12 @@
 //! Lower layers that are read before anybody knows whether they are needed: bytes for time.
 //!
 //! ```text
-//! newest    [ hunt ──────────────────────────▶]│ its tables are kept
-//! the next  [ hunt as if nothing lay above ──▶]  waits │ its tables are kept │─▶ what is missing is read on
+//! newest    [ hunt ──────────────────────────▶]│ its table is kept
+//! the next  [ hunt as if nothing lay above ──▶]  waits │ its turn: its table is kept
 //! ```
 //!
-//! What such a hunt finds counts when its turn comes, and only as far as the layers above let it: the path is asked for again then.
+//! What such a hunt finds counts when its turn comes, if the layers above then say nothing of the path indeed; else the layer is read
+//! again.
 
 use std::{
     convert::Infallible,
