@@ -20,9 +20,14 @@ use layerslayer::{Credential, CredentialSources, RegistryKey, StoreKind};
 /// Set in the home of its own.
 const INSIDE: &str = "LAYERSLAYER_BENCH_HOME";
 
-/// Begins a keyring before the bench.
-const SESSION: &str =
-    r#"printf x | gnome-keyring-daemon --unlock --components=secrets >/dev/null 2>&1; exec "$0" "$@""#;
+/// Begins a keyring before the bench and ends it after.
+const SESSION: &str = r#"printf x | gnome-keyring-daemon --unlock --components=secrets >/dev/null 2>&1
+for try in $(seq 1000); do
+    keyring=$(dbus-send --print-reply=literal --dest=org.freedesktop.DBus / \
+        org.freedesktop.DBus.GetConnectionUnixProcessID string:org.freedesktop.secrets 2>/dev/null) && break
+done
+trap 'kill "${keyring##* }"' EXIT
+"$0" "$@""#;
 
 const PASSPHRASE: &str = "open sesame";
 

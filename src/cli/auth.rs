@@ -18,6 +18,7 @@ pub(crate) mod helper;
 mod login;
 mod logout;
 mod migrate;
+pub(crate) mod password;
 pub(crate) mod prompt;
 mod status;
 

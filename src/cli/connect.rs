@@ -1,9 +1,8 @@
 //! From the command line to an open image.
 
-use std::io::{self, Read as _};
+use std::io;
 
 use layerslayer::{Cache, CacheOptions, Client, Credential, Image, ImageReference, Platform};
-use secrecy::SecretString;
 
 use super::{
     args::Common,
@@ -13,9 +12,6 @@ use super::{
     output::facts::ImageFacts,
     report::Report,
 };
-
-/// Longest password read from stdin, in bytes; tokens of cloud registries have some thousand.
-const PASSWORD_BYTES: u64 = 64 << 10;
 
 /// An image and the client that reads it.
 pub(crate) struct Connection {
@@ -74,7 +70,7 @@ pub(crate) async fn open(
         let ImageReference::Registry(reference) = &reference else {
             return Err(Failure::usage(format!("--username is for registries, and {image:?} is none")));
         };
-        let credential = Credential::basic(username, password(io::stdin().lock())?);
+        let credential = Credential::basic(username, auth::password::read(io::stdin().lock())?);
         builder = builder.credential(reference.registry(), credential);
     }
     let client = builder.build()?;
@@ -113,44 +109,5 @@ fn cache(common: &Common, console: &Console) -> Result<Option<Cache>, Failure> {
             console.warning(&format!("{}; going on without the cache", chain(&error)));
             Ok(None)
         }
-    }
-}
-
-/// Reads a password up to the end of `input`; the newline that `echo` adds is not part of it.
-pub(crate) fn password(input: impl io::Read) -> Result<SecretString, Failure> {
-    let mut text = String::new();
-    if let Err(error) = input.take(PASSWORD_BYTES + 1).read_to_string(&mut text) {
-        return Err(Failure::usage(format!("reading the password from stdin: {error}")));
-    }
-    let end =
-        text.strip_suffix('\n').map_or(text.len(), |line| line.strip_suffix('\r').unwrap_or(line).len());
-    text.truncate(end);
-    let length = text.len();
-    let password = SecretString::from(text);
-    match length as u64 {
-        0 => Err(Failure::usage("--password-stdin: stdin is empty")),
-        PASSWORD_BYTES.. => Err(Failure::usage("--password-stdin: stdin is too long for a password")),
-        _ => Ok(password),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use secrecy::ExposeSecret as _;
-
-    use super::*;
-
-    #[test]
-    fn one_newline_at_the_end_is_not_part_of_the_password() {
-        for (input, expected) in [("a b", "a b"), ("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n")] {
-            assert_eq!(password(input.as_bytes()).unwrap().expose_secret(), expected);
-        }
-    }
-
-    #[test]
-    fn an_empty_or_endless_password_is_refused() {
-        assert!(password(&b"\n"[..]).is_err());
-        assert!(password(io::repeat(b'a')).is_err());
-        assert!(password(&b"\xff"[..]).is_err());
     }
 }

@@ -1,4 +1,5 @@
 //! The test support itself, held against independent tools.
 
 mod archives;
+mod homes;
 mod registries;

@@ -243,7 +243,71 @@ fn homeless() -> CredentialError {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::{
+        super::{super::passphrase::Passphrases, StoredEntry, environment::Environment},
+        *,
+    };
+    use crate::auth::places::Places;
+
+    /// A store that something else happens beside, as soon as it has stored.
+    struct Interrupted<'a> {
+        store: PlainFile,
+        meanwhile: &'a (dyn Fn() + Sync),
+        has_happened: AtomicBool,
+    }
+
+    impl CredentialStore for Interrupted<'_> {
+        fn place(&self) -> String {
+            self.store.place()
+        }
+
+        fn store(&self, registry: &RegistryKey, credential: &Credential) -> Result<(), CredentialError> {
+            self.store.store(registry, credential)?;
+            if !self.has_happened.swap(true, Ordering::Relaxed) {
+                (self.meanwhile)();
+            }
+            Ok(())
+        }
+
+        fn retrieve(
+            &self,
+            registry: &RegistryKey,
+            kind: CredentialKind,
+        ) -> Result<Option<Credential>, CredentialError> {
+            self.store.retrieve(registry, kind)
+        }
+
+        fn delete(&self, registry: &RegistryKey, kind: CredentialKind) -> Result<bool, CredentialError> {
+            self.store.delete(registry, kind)
+        }
+
+        fn list(&self) -> Result<Vec<StoredEntry>, CredentialError> {
+            self.store.list()
+        }
+    }
+
+    #[test]
+    fn two_logins_at_once_to_two_stores_do_not_leave_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = Places::of(&|_| None, Some(folder.path().into()), None);
+        let environment = Environment::of(std::iter::empty());
+        let sources = CredentialSources::of(environment, places, Passphrases::fixed("open sesame"));
+        let registry: RegistryKey = "two-logins.example".parse().unwrap();
+        let login = |user: &str| Credential::basic(user, String::from("x").into());
+        // The other one is over before this one has removed what other stores have: each removes the other's.
+        let other = || {
+            let sealed = sources.store(StoreKind::File).unwrap();
+            sources.keep(sealed.as_ref(), &registry, &login("other")).unwrap();
+            assert!(sealed.exists(&registry, CredentialKind::Password).unwrap());
+        };
+        let store = PlainFile::new(sources.own().unwrap());
+        let store = Interrupted { store, meanwhile: &other, has_happened: AtomicBool::new(false) };
+        sources.keep(&store, &registry, &login("this")).unwrap();
+        let found = sources.stored(&registry, None).unwrap();
+        assert_eq!(found.expect("one of the two").username(), "this");
+    }
 
     #[test]
     fn a_store_is_known_by_its_name() {

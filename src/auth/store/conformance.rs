@@ -136,7 +136,12 @@ fn the_keyring_conforms() {
     }
     let folder = private_folder();
     let script = r#"printf 'open sesame' | gnome-keyring-daemon --unlock --components=secrets >/dev/null 2>&1
-        exec "$1" --exact auth::store::conformance::the_keyring_conforms"#;
+        for try in $(seq 1000); do
+            keyring=$(dbus-send --print-reply=literal --dest=org.freedesktop.DBus / \
+                org.freedesktop.DBus.GetConnectionUnixProcessID string:org.freedesktop.secrets 2>/dev/null) && break
+        done
+        trap 'kill "${keyring##* }"' EXIT
+        "$1" --exact auth::store::conformance::the_keyring_conforms"#;
     let output = std::process::Command::new("dbus-run-session")
         .args(["--", "sh", "-c", script, "sh"])
         .arg(std::env::current_exe().unwrap())

@@ -4,10 +4,9 @@ use std::{io, sync::Arc};
 
 use layerslayer::{Client, Credential, CredentialKind, CredentialStore, Login, StoreKind};
 
-use super::{Context, failure, prompt::Terminal};
+use super::{Context, failure, password, prompt::Terminal};
 use crate::cli::{
     args::account::LoginArguments,
-    connect,
     exit::{Exit, Failure},
 };
 
@@ -64,7 +63,7 @@ fn ask(arguments: &LoginArguments, terminal: Option<&Terminal>) -> Result<Creden
     }
     let password = match terminal {
         Some(terminal) if !arguments.password_stdin => terminal.hidden("Password or token: ")?,
-        _ => connect::password(io::stdin().lock())?,
+        _ => password::read(io::stdin().lock())?,
     };
     Ok(Credential::basic(username, password))
 }

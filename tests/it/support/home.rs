@@ -9,24 +9,39 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use rustix::process::Pid;
 use serde_json::Value;
 
 use super::tools;
 
-/// Starts a keyring with its default collection unlocked or as it is without its password, says where its bus is, and lives as long as standard input stays open.
+/// Starts a keyring with its default collection unlocked or as it is without its password, says where its bus is, and lives as long
+/// as standard input stays open. The keyring would outlive its bus: it is ended by the number under which the bus knows it.
 const SESSION: &str = r#"case $1 in
 unlocked) printf 'of the keyring' | gnome-keyring-daemon --unlock --components=secrets >/dev/null 2>&1;;
 locked) gnome-keyring-daemon --components=secrets >/dev/null 2>&1;;
 esac
-echo "$DBUS_SESSION_BUS_ADDRESS"
-exec cat >/dev/null"#;
+for try in $(seq 1000); do
+    keyring=$(dbus-send --print-reply=literal --dest=org.freedesktop.DBus / \
+        org.freedesktop.DBus.GetConnectionUnixProcessID string:org.freedesktop.secrets 2>/dev/null) && break
+done
+keyring=${keyring##* }
+echo "$DBUS_SESSION_BUS_ADDRESS $keyring"
+cat >/dev/null
+kill "$keyring""#;
 
 /// A home directory, the variables of its user, and their keyring.
 #[derive(Debug)]
 pub(crate) struct Home {
     folder: tempfile::TempDir,
     variables: Vec<(String, String)>,
-    session: Option<Child>,
+    session: Option<Session>,
+}
+
+/// A bus with a keyring, which both end with the value.
+#[derive(Debug)]
+struct Session {
+    process: Child,
+    keyring: Pid,
 }
 
 /// What came of a run.
@@ -55,7 +70,7 @@ impl Home {
 
     /// The same with its keyring locked, as it is after a login that did not give its password. Nobody is there to be asked.
     pub(crate) fn lock_keyring(mut self) -> Self {
-        self.end_session();
+        self.session = None;
         self.keyring("locked")
     }
 
@@ -64,20 +79,19 @@ impl Home {
         let mut command = tools::command("dbus-run-session");
         self.settle(&mut command);
         command.args(["--", "sh", "-c", SESSION, "sh", state]);
-        let mut session =
+        let mut process =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut address = String::new();
-        BufReader::new(session.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        assert!(address.starts_with("unix:"), "{address:?}");
-        self.session = Some(session);
-        self.set("DBUS_SESSION_BUS_ADDRESS", address.trim())
+        let mut said = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        let (address, keyring) = said.trim_end().split_once(' ').expect("a bus and a keyring");
+        let keyring = keyring.parse().ok().and_then(Pid::from_raw).expect("the number of the keyring");
+        self.session = Some(Session { process, keyring });
+        self.set("DBUS_SESSION_BUS_ADDRESS", address)
     }
 
-    fn end_session(&mut self) {
-        if let Some(mut session) = self.session.take() {
-            drop(session.stdin.take());
-            let _ = session.wait();
-        }
+    /// The number of the process that is the keyring.
+    pub(crate) fn keyring_process(&self) -> i32 {
+        self.session.as_ref().map(|session| session.keyring.as_raw_nonzero().get()).unwrap()
     }
 
     /// The same with a variable set.
@@ -146,9 +160,10 @@ impl Home {
     }
 }
 
-impl Drop for Home {
+impl Drop for Session {
     fn drop(&mut self) {
-        self.end_session();
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
     }
 }
 
