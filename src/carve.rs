@@ -134,8 +134,8 @@ impl CarveOptions {
     }
 
     /// Reads up to so many layers at the same time for a single path, the lower ones before it is known whether they are needed: bytes
-    /// for time. The answer is the same, and so is what vouches for it. What turns out not to be needed is not read on. Where content
-    /// has to be verified before it is given, and for layers of which a table of contents may be had, it is of no account, nor under
+    /// for time. The answer is the same, and so is what vouches for it. What turns out not to be needed is not read on, and what a link
+    /// of a newer layer leads to, or has more than 1 MiB, is read again. Where content has to be verified before it is given, and for layers of which a table of contents may be had, it is of no account, nor under
     /// [`ClientBuilder::max_bytes`](crate::ClientBuilder::max_bytes).
     ///
     /// ```
@@ -309,6 +309,7 @@ impl Image {
             options: options.resolution(),
             extent: if again { Extent::Whole } else { options.extent() },
         };
+        let is_guess = guessed.is_some();
         let scanning = match guessed {
             Some(guessed) => guessed,
             None => self.scanning(known, layer, query, Sink::Stream(stream))?,
@@ -327,6 +328,8 @@ impl Image {
                 return match result {
                     Ok((Sink::Stream(mut stream), plan)) => Ok(Progress::Held(stream.held(), plan)),
                     Ok((Sink::Spool(_), plan)) => Ok(Progress::Held(None, plan)),
+                    // The layer is read as if nothing had been guessed.
+                    Err(_) if is_guess => Ok(Progress::Held(None, Plan::Scan)),
                     // Nothing vouches for what an earlier pass has left.
                     Err(error) if resumed && error.is_corrupt() => {
                         self.layer(layer)?.forget();

@@ -94,7 +94,7 @@ impl Stream {
         Self::holding(0)
     }
 
-    /// A sink that keeps content up to [`HOLD_BYTES`], and none of what is larger: nobody waits for it.
+    /// A sink that holds content back up to [`HOLD_BYTES`], and fails at what is larger: nobody waits for it.
     pub(super) fn held_only() -> Box<Self> {
         let (mut stream, _) = Self::new();
         stream.is_waited_for = false;
@@ -146,8 +146,7 @@ impl Stream {
             return Ok(());
         }
         if !self.is_waited_for {
-            (self.open, self.holding, self.held) = (false, None, Vec::new());
-            return Ok(());
+            return Err(Error::new(Kind::Other, "nobody waits for content that is not held back"));
         }
         if let (Some(started), Some(start)) = (self.holding.take(), self.start.take()) {
             // A reader that is gone shows at the next piece.
