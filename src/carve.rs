@@ -8,14 +8,14 @@ use crate::{
     error::{Error, Kind},
     image::{
         Image,
-        rootfs::{Content, Options, Resolution, Stack, Trace},
+        rootfs::{Content, Resolution, Stack, Trace},
     },
     layer::{
         Layer, Plan, Verification,
         ahead::Ahead,
         extract::extract,
         known::{Known, verification},
-        scan::{Job, Pass, Reading, scan},
+        scan::{Job, Pass, Reading, Scanned, scan},
     },
     source::growing::Demand,
     tar::entry::{Entry, EntryKind},
@@ -26,7 +26,9 @@ mod candidates;
 mod collect;
 mod fetch;
 mod file;
+mod guess;
 mod hunt;
+mod options;
 mod planned;
 mod referred;
 mod sink;
@@ -36,112 +38,15 @@ use self::{
     candidates::Candidates,
     fetch::Fetch,
     file::Found,
+    guess::Guesses,
     hunt::{Extent, Hunt, Query, stack},
     sink::{Reader, Sink, Stream},
 };
 pub use self::{
     collect::{Collection, Item, Selection},
     file::{File, Outcome},
+    options::CarveOptions,
 };
-
-/// How to carve.
-///
-/// ```
-/// use layerslayer::CarveOptions;
-///
-/// let options = CarveOptions::default().layer(0).verify(true);
-/// # let _ = options;
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct CarveOptions {
-    layer: Option<usize>,
-    least: Verification,
-}
-
-impl Default for CarveOptions {
-    fn default() -> Self {
-        Self { layer: None, least: Verification::None }
-    }
-}
-
-impl CarveOptions {
-    /// Looks in this layer alone, 0 = base, as if the image had no other.
-    ///
-    /// ```
-    /// # #[tokio::main]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let client = layerslayer::Client::builder().build()?;
-    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
-    /// use layerslayer::CarveOptions;
-    ///
-    /// // A newer layer deletes it.
-    /// let options = CarveOptions::default().layer(1);
-    /// assert!(image.carve_with("/app/secret", &options).await.is_ok());
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn layer(mut self, layer: usize) -> Self {
-        self.layer = Some(layer);
-        self
-    }
-
-    /// Gives nothing that nothing vouches for, and nothing before it has been checked: content by tables of contents that can be
-    /// trusted, and layers without one by reading them to their end. This also holds for the answer that there is no such file.
-    ///
-    /// ```
-    /// # #[tokio::main]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let client = layerslayer::Client::builder().build()?;
-    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
-    /// use layerslayer::{CarveOptions, Verification};
-    ///
-    /// let mut file = image.carve_with("/etc/passwd", &CarveOptions::default().verify(true)).await?;
-    /// file.read_to_end(1 << 20).await?;
-    /// assert_eq!(file.outcome().map(|outcome| outcome.verification), Some(Verification::Blob));
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn verify(self, verify: bool) -> Self {
-        self.at_least(if verify { Verification::Chunk } else { Verification::None })
-    }
-
-    /// Like [`Self::verify`], with nothing given that is vouched for by less than `least`. [`Verification::Blob`] reads every layer
-    /// that the answer rests on to its end.
-    ///
-    /// ```
-    /// # #[tokio::main]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let client = layerslayer::Client::builder().build()?;
-    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
-    /// use layerslayer::{CarveOptions, Verification};
-    ///
-    /// let options = CarveOptions::default().at_least(Verification::Blob);
-    /// let mut file = image.carve_with("/etc/passwd", &options).await?;
-    /// file.read_to_end(1 << 20).await?;
-    /// assert_eq!(file.outcome().map(|outcome| outcome.verification), Some(Verification::Blob));
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn at_least(mut self, least: Verification) -> Self {
-        self.least = least;
-        self
-    }
-
-    fn verifies(self) -> bool {
-        self.least > Verification::None
-    }
-
-    fn resolution(self) -> Options {
-        Options { only_layer: self.layer, ..Options::default() }
-    }
-
-    fn extent(self) -> Extent {
-        if self.verifies() { Extent::Verified } else { Extent::Answered }
-    }
-}
 
 impl Image {
     /// The file at `path` as a container would see it: links followed, whiteouts applied, the newest layer first.
@@ -204,7 +109,7 @@ impl Image {
     /// Content is given while it is read.
     async fn carve_streaming(&self, path: &[u8], options: CarveOptions) -> Result<File, Error> {
         let (mut held, mut hunted, mut plan) = (None, Vec::new(), Plan::Scan);
-        let mut ahead = self.ahead(Reading::Growing, options);
+        let (mut ahead, mut guesses) = (self.ahead(Reading::Growing, options), Guesses::default());
         loop {
             let known = self.known();
             let (resolution, trace) = stack(&known).resolve(path, options.resolution());
@@ -213,9 +118,15 @@ impl Image {
                     if self.layer(layer)?.learn(options.least).await? {
                         continue;
                     }
+                    self.guess(&mut guesses, layer, path, options).await?;
+                    // Where layers above had something to say, it was looked for something else.
+                    let guessed = guesses.take(layer).filter(|_| trace.steps.is_empty());
                     let again = hunted.contains(&layer);
-                    hunted.push(layer);
-                    match self.read_on(known, layer, again, path, options, &ahead).await? {
+                    if guessed.is_none() {
+                        hunted.push(layer);
+                    }
+                    let query = (path, again, options);
+                    match self.read_on(known, layer, query, guessed, (&ahead, &mut guesses)).await? {
                         Progress::Held(content, how) => (held, plan) = (content.or(held), how),
                         Progress::Referred(table) => self.layer(layer)?.adopt(table),
                         Progress::Streaming(file) => return Ok(*file),
@@ -235,7 +146,7 @@ impl Image {
             }
             let mut file = self.fetch(found, content, certain, &known, options)?;
             // What was begun of other layers is not polled from here on, and must hold nothing that the file needs.
-            ahead = self.ahead(Reading::Growing, options);
+            (ahead, guesses) = (self.ahead(Reading::Growing, options), Guesses::default());
             if known.get(content.layer).is_some_and(Known::is_unproved_ztoc)
                 && let Err(error) = file.begin().await
             {
@@ -261,10 +172,9 @@ impl Image {
         &self,
         known: Vec<Known>,
         layer: usize,
-        again: bool,
-        path: &[u8],
-        options: CarveOptions,
-        ahead: &Ahead,
+        (path, again, options): (&[u8], bool, CarveOptions),
+        guessed: Option<Scanning>,
+        (ahead, guesses): (&Ahead, &mut Guesses),
     ) -> Result<Progress, Error> {
         let (stream, reader) = Stream::new();
         let paths = [path.to_vec()];
@@ -274,12 +184,18 @@ impl Image {
             options: options.resolution(),
             extent: if again { Extent::Whole } else { options.extent() },
         };
-        let Hunting { mut pass, demand, resumed } = self.hunt(known, layer, query, Sink::Stream(stream))?;
+        let is_guess = guessed.is_some();
+        let scanning = match guessed {
+            Some(guessed) => guessed,
+            None => self.scanning(known, layer, query, Sink::Stream(stream))?,
+        };
+        let Hunting { mut pass, demand, resumed } = scanning.hunting();
         let Reader { mut started, pieces } = reader;
         let started = tokio::select! {
             biased;
             Ok(started) = &mut started => started,
             never = ahead.run(layer, &demand) => match never {},
+            never = guesses.run() => match never {},
             table = self.referred(self.layer(layer)?, &demand, path, options) => {
                 return Ok(Progress::Referred(table));
             }
@@ -287,6 +203,8 @@ impl Image {
                 return match result {
                     Ok((Sink::Stream(mut stream), plan)) => Ok(Progress::Held(stream.held(), plan)),
                     Ok((Sink::Spool(_), plan)) => Ok(Progress::Held(None, plan)),
+                    // The layer is read as if nothing had been guessed.
+                    Err(_) if is_guess => Ok(Progress::Held(None, Plan::Scan)),
                     // Nothing vouches for what an earlier pass has left.
                     Err(error) if resumed && error.is_corrupt() => {
                         self.layer(layer)?.forget();
@@ -331,15 +249,27 @@ impl Image {
     }
 
     /// What asks for layers ahead of their turn, from the newest down; none where one layer alone is asked for, or where layers are
-    /// read to their end for a proof, before which nobody knows whether the next one is needed.
+    /// read to their end for a proof, before which nobody knows whether the next one is needed, or where guesses are read anyway.
     fn ahead(&self, reading: Reading, options: CarveOptions) -> Ahead {
-        let is_wanted = options.layer.is_none() && (reading == Reading::Whole || !options.verifies());
+        let is_growing = reading == Reading::Growing;
+        let is_wanted = options.layer.is_none() && !(is_growing && (options.verifies() || options.guesses()));
         let layers = self.layers().iter().rev().filter(|_| is_wanted).cloned();
         Ahead::new(layers, reading, options.least)
     }
 
     /// One pass of a hunt, whose findings are kept.
     fn hunt(&self, known: Vec<Known>, layer: usize, query: Query<'_>, sink: Sink) -> Result<Hunting, Error> {
+        Ok(self.scanning(known, layer, query, sink)?.hunting())
+    }
+
+    /// One pass of a hunt.
+    fn scanning(
+        &self,
+        known: Vec<Known>,
+        layer: usize,
+        query: Query<'_>,
+        sink: Sink,
+    ) -> Result<Scanning, Error> {
         let whole = query.extent != Extent::Answered;
         // What an earlier pass gave away nobody has kept: what is wanted of it is read by its spans.
         let read = self.layer(layer)?.clone();
@@ -352,13 +282,7 @@ impl Image {
         let job = Job { reading: reading(whole), record: true, resume, ..read.job() };
         let demand = Arc::clone(&job.demand);
         let hunt = Hunt::new(known, layer, table, query, sink);
-        let pass = async move {
-            let scanned = scan(job, hunt).await.map_err(|error| read.error(error))?;
-            let (table, sink) = scanned.visitor.finish();
-            read.keep(table, scanned.pass, scanned.spans);
-            Ok((sink, scanned.plan))
-        };
-        Ok(Hunting { pass: pass.boxed(), demand, resumed })
+        Ok(Scanning { read, pass: scan(job, hunt).boxed(), demand, resumed })
     }
 
     /// Reads content of a layer that is known: by its table of contents, or by streaming the layer again.
@@ -521,10 +445,31 @@ struct Hunting {
     resumed: bool,
 }
 
+/// A pass of a hunt of which nothing is kept yet.
+struct Scanning {
+    read: Layer,
+    pass: BoxFuture<'static, Result<Scanned<Hunt>, Error>>,
+    demand: Arc<Demand>,
+    resumed: bool,
+}
+
+impl Scanning {
+    /// The pass whose findings are kept at its end.
+    fn hunting(self) -> Hunting {
+        let Self { read, pass, demand, resumed } = self;
+        let pass = async move {
+            let scanned = pass.await.map_err(|error| read.error(error))?;
+            let (table, sink) = scanned.visitor.finish();
+            read.keep(table, scanned.pass, scanned.spans);
+            Ok((sink, scanned.plan))
+        };
+        Hunting { pass: pass.boxed(), demand, resumed }
+    }
+}
+
 /// Content on its way: where it went, what vouches for it, how it was read.
 type Fetching = BoxFuture<'static, Result<(Sink, Verification, Plan), Error>>;
 
-/// How a layer is best read: `whole` to its end whatever it holds.
 /// The layer that is to be read on before a file is given. What is a directory so far may be a file by a later entry of its name.
 fn unread(known: &[Known], resolution: &Resolution) -> Option<usize> {
     match *resolution {
@@ -538,6 +483,7 @@ fn unread(known: &[Known], resolution: &Resolution) -> Option<usize> {
     }
 }
 
+/// How a layer is best read: `whole` to its end whatever it holds.
 fn reading(whole: bool) -> Reading {
     if whole { Reading::Whole } else { Reading::Growing }
 }

@@ -3,13 +3,16 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     io::{Read as _, Write as _},
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 
+use rustix::fs::{Access, access};
 #[cfg(any(feature = "stores", test))]
 use secrecy::ExposeSecret as _;
 use secrecy::SecretString;
@@ -24,6 +27,9 @@ pub(crate) const NOT_FOUND: &str = "credentials not found in native keychain";
 
 /// How often a helper that has printed all is asked whether it has ended.
 const EXIT_PAUSE: Duration = Duration::from_millis(2);
+
+/// Where programs are looked for if nobody says where, as the C library does.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// The name by which docker and others know us as a helper.
 pub(crate) const OURSELVES: &str = "layerslayer";
@@ -161,7 +167,9 @@ impl Helper {
     }
 
     fn run(&self, verb: &str, input: &str) -> Result<(ExitStatus, Zeroizing<Vec<u8>>), CredentialError> {
-        let mut command = Command::new(&self.program);
+        let missing = || self.problem("is not installed");
+        let program = located(&self.program, std::env::var_os("PATH").as_deref()).ok_or_else(missing)?;
+        let mut command = Command::new(program);
         command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         for (name, _) in std::env::vars_os().filter(|_| !self.is_ourselves) {
             if OWN_VARIABLES.iter().any(|own| name.to_string_lossy().starts_with(own)) {
@@ -169,7 +177,7 @@ impl Helper {
             }
         }
         let mut child = command.spawn().map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => self.problem("is not installed"),
+            std::io::ErrorKind::NotFound => missing(),
             _ => self.problem(format_args!("cannot be run: {error}")),
         })?;
         let until = Instant::now() + self.wait;
@@ -230,18 +238,24 @@ impl Helper {
     }
 }
 
+/// Where a program is, by `PATH`. Relative places in there, the empty one included, do not count: whoever wrote the directory that
+/// somebody happens to be in must not be handed credentials. Docker and containers' tools refuse such a find as well.
+fn located(program: &str, path: Option<&OsStr>) -> Option<PathBuf> {
+    if program.contains('/') {
+        return Some(program.into());
+    }
+    let folders = std::env::split_paths(path.unwrap_or(OsStr::new(DEFAULT_PATH)));
+    let mut found = folders.filter(|folder| folder.is_absolute()).map(|folder| folder.join(program));
+    found.find(|path| path.is_file() && access(path, Access::EXEC_OK).is_ok())
+}
+
 fn is_not_found(output: &[u8]) -> bool {
     output.trim_ascii() == NOT_FOUND.as_bytes()
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::{
-        fs,
-        os::unix::fs::PermissionsExt as _,
-        path::{Path, PathBuf},
-        sync::Mutex,
-    };
+    use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Mutex};
 
     use super::*;
 
@@ -276,6 +290,22 @@ pub(crate) mod tests {
             assert!(Helper::named(wrong).is_err(), "{wrong}");
         }
         assert_eq!(Helper::named("ecr-login_2").unwrap().program(), "docker-credential-ecr-login_2");
+    }
+
+    #[test]
+    fn a_program_is_looked_for_in_absolute_places_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
+        for (place, mode) in [(&first, 0o644), (&second, 0o755)] {
+            fs::create_dir_all(place.join("a-folder")).unwrap();
+            fs::write(place.join("program"), "").unwrap();
+            fs::set_permissions(place.join("program"), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let path = std::env::join_paths([&first, &second]).unwrap();
+        assert_eq!(located("program", Some(&path)), Some(second.join("program")));
+        assert_eq!(located("a-folder", Some(&path)), None);
+        assert_eq!(located("program", Some(first.as_os_str())), None);
+        assert!(located("sh", None).is_some());
     }
 
     #[test]

@@ -78,6 +78,7 @@ pub(super) struct Stream {
     held: Vec<u8>,
     holding: Option<Started>,
     open: bool,
+    is_waited_for: bool,
     start: Option<oneshot::Sender<Started>>,
     pieces: mpsc::Sender<Bytes>,
 }
@@ -93,11 +94,19 @@ impl Stream {
         Self::holding(0)
     }
 
+    /// A sink that holds content back up to [`HOLD_BYTES`], and fails at what is larger: nobody waits for it.
+    pub(super) fn held_only() -> Box<Self> {
+        let (mut stream, _) = Self::new();
+        stream.is_waited_for = false;
+        stream
+    }
+
     fn holding(hold: usize) -> (Box<Self>, Reader) {
         let (start, started) = oneshot::channel();
         let (sender, pieces) = mpsc::channel(PIECES);
         let (held, start) = (Vec::new(), Some(start));
-        let stream = Self { hold, held, holding: None, open: false, start, pieces: sender };
+        let (holding, open, is_waited_for) = (None, false, true);
+        let stream = Self { hold, held, holding, open, is_waited_for, start, pieces: sender };
         (Box::new(stream), Reader { started, pieces })
     }
 
@@ -135,6 +144,9 @@ impl Stream {
         if self.holding.is_some() && self.held.len() + data.len() <= self.hold {
             self.held.extend_from_slice(&data);
             return Ok(());
+        }
+        if !self.is_waited_for {
+            return Err(Error::new(Kind::Other, "nobody waits for content that is not held back"));
         }
         if let (Some(started), Some(start)) = (self.holding.take(), self.start.take()) {
             // A reader that is gone shows at the next piece.

@@ -62,6 +62,9 @@ pub(crate) async fn run(
     let Connection { client, image, writes: _writes } =
         opened.inspect_err(|_| console.explain_requests(&[]))?;
     let mut options = CarveOptions::default().at_least(arguments.common.least());
+    if let Some(layers) = arguments.common.parallel_layers {
+        options = options.parallel_layers(layers.into());
+    }
     if let Some(layer) = &arguments.layer {
         options = options.layer(selector::layer(layer, &LayerFacts::of_all(&image).await?)?);
     }

@@ -90,7 +90,7 @@ impl Layer {
     }
 
     /// Whether it will be read from its start for all that is known now, where the cache has been looked at.
-    pub(super) fn will_be_read(&self, least: Verification) -> bool {
+    pub(crate) fn will_be_read(&self, least: Verification) -> bool {
         let inside_or_beside =
             self.table_inside(least).is_some() || self.soci.is_some() && least <= Verification::Chunk;
         // What is shared and vouched for, the cache has by now.

@@ -12,6 +12,7 @@ use layerslayer::{Client, Platform, Progress, RequestTarget};
 use crate::support::{
     images::{Compression, Image, Layer, Layout, Tar, layout, noise},
     inspect::block_on,
+    noise::Noise,
     program::Program,
     registry::{Reply, Request, ScriptedRegistry},
 };
@@ -187,4 +188,88 @@ fn what_was_asked_for_ahead_and_cannot_be_had_counts_only_when_its_turn_comes() 
     let server = serve(&layout, &Gate::awaiting([]));
     assert_eq!(carve(&server, "/newest").run().done().stdout, b"newest");
     carve(&server, "/base").run().failed(8);
+}
+
+/// Two layers of which not all is asked for at once, above a small one.
+fn large_layers() -> Layout {
+    let large = |name: &str, seed: u64| {
+        let noise = Noise::new(seed).bytes(6 << 20);
+        Tar::new().file(format!("{name}-first"), name).file(format!("{name}-noise"), noise)
+    };
+    Layout::of(&Image::of([
+        Tar::new()
+            .directory("d")
+            .file("d/target", "target")
+            .file("gone", "gone")
+            .file("base", "base")
+            .finish(),
+        large("middle", 1).symlink("link", "d/target").file("big", Noise::new(3).bytes(3 << 20)).finish(),
+        large("newest", 2).whiteout("gone").symlink("away", "big").file("base", "newer").finish(),
+    ]))
+}
+
+#[test]
+fn lower_layers_are_read_before_they_are_known_to_be_needed_where_that_is_asked_for() {
+    let layout = large_layers();
+    let manifest = manifest(&layout);
+    for count in [2, 3] {
+        // Nothing of these is answered before all of them have been asked for.
+        let layers = manifest["layers"].as_array().unwrap().iter().rev().map(digest).take(count);
+        let server = serve(&layout, &Gate::awaiting(layers));
+        let option = format!("--parallel-layers={count}");
+        let ran = carve(&server, "/d/target").args([option.as_str()]).run().done();
+        assert_eq!(ran.stdout, b"target");
+        let again = server
+            .requests()
+            .iter()
+            .filter(|request| request.range().is_none_or(|range| range.0 == 0))
+            .count();
+        // Manifest, configuration, and each of the layers from its start.
+        assert_eq!(again, 5);
+    }
+}
+
+#[test]
+fn reading_several_layers_at_the_same_time_changes_no_answer() {
+    let layout = large_layers();
+    let image = layout.reference("latest");
+    let paths = [
+        "/newest-first",
+        "/middle-first",
+        "/base",
+        "/d/target",
+        "/link",
+        "/away",
+        "/big",
+        "/gone",
+        "/d",
+        "/not",
+    ];
+    for path in paths {
+        let run = |layers: &str| {
+            let ran = Program::new(["carve", &image, path, "--no-cache", layers]).run();
+            let keys = ["verified", "final", "layer", "exit", "error", "resolved_path", "size"];
+            let report = keys.map(|key| ran.report[key].clone());
+            (ran.code, ran.stdout, ran.stderr, report)
+        };
+        let alone = run("--parallel-layers=1");
+        for layers in ["--parallel-layers=2", "--parallel-layers=3"] {
+            let (ran, alone) = (run(layers), &alone);
+            assert_eq!((ran.0, &ran.2, &ran.3), (alone.0, &alone.2, &alone.3), "{path} {layers}");
+            assert!(ran.1 == alone.1, "{path} {layers}");
+        }
+    }
+}
+
+#[test]
+fn what_was_read_on_a_guess_and_is_wrong_counts_only_when_it_is_needed() {
+    let layout = large_layers();
+    let manifest = manifest(&layout);
+    for layer in [0, 1] {
+        fs::write(layout.blob_file(&digest(&manifest["layers"][layer])), b"no layer").unwrap();
+    }
+    let server = serve(&layout, &Gate::awaiting([]));
+    let parallel = |path| carve(&server, path).args(["--parallel-layers=3"]).run();
+    assert_eq!(parallel("/base").done().stdout, b"newer");
+    parallel("/d/target").failed(8);
 }

@@ -1,6 +1,9 @@
 //! Credential helpers: real ones that we ask, and ourselves as one that skopeo asks.
 
-use std::{fs, os::unix::fs::DirBuilderExt as _};
+use std::{
+    fs,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+};
 
 use serde_json::{Value, json};
 
@@ -127,6 +130,20 @@ fn skopeo_stores_gets_and_erases_through_us() {
     skopeo("logout", &[&host]).unwrap();
     assert_eq!(helper(&home, "list", "").done().stdout, "{}");
     skopeo("inspect", &["--tls-verify=false", &format!("docker://{image}")]).unwrap_err();
+}
+
+#[test]
+fn a_helper_in_the_folder_that_one_is_in_is_not_run() {
+    let home = Home::new().file(".docker/config.json", r#"{"credsStore":"here"}"#);
+    let home = home.file("here/docker-credential-here", "#!/bin/sh\ntouch ran\n");
+    let here = home.path("here");
+    fs::set_permissions(here.join("docker-credential-here"), fs::Permissions::from_mode(0o755)).unwrap();
+    for path in [".", "", "/nowhere::", "../here"] {
+        let mut command = home.command(["auth", "status", "a.b"]);
+        let done = Done::of(command.current_dir(&here).env("PATH", path), "").done();
+        assert!(done.stdout.contains("docker-credential-here is not installed"), "{path:?}: {}", done.stdout);
+        assert!(!here.join("ran").exists(), "{path:?}");
+    }
 }
 
 /// What docker does with us as its helper, docker/cli `cli/config/credentials/native_store.go`: `store` with the user's name or
