@@ -107,7 +107,7 @@ impl Image {
     }
 
     /// Content is given while it is read.
-    async fn carve_streaming(&self, path: &[u8], options: CarveOptions) -> Result<File, Error> {
+    async fn carve_streaming(&self, path: &[u8], mut options: CarveOptions) -> Result<File, Error> {
         let (mut held, mut hunted, mut plan) = (None, Vec::new(), Plan::Scan);
         let (mut ahead, mut guesses) = (self.ahead(Reading::Growing, options), Guesses::default());
         loop {
@@ -115,7 +115,8 @@ impl Image {
             let (resolution, trace) = stack(&known).resolve(path, options.resolution());
             let (found, content, certain) = match unread(&known, &resolution) {
                 Some(layer) => {
-                    if self.layer(layer)?.learn(options.least).await? {
+                    let learn = self.layer(layer)?.learn(options.least);
+                    if guesses.meanwhile(ahead.meanwhile(learn)).await? {
                         continue;
                     }
                     self.guess(&mut guesses, layer, path, options).await?;
@@ -126,7 +127,13 @@ impl Image {
                         hunted.push(layer);
                     }
                     let query = (path, again, options);
-                    match self.read_on(known, layer, query, guessed, (&ahead, &mut guesses)).await? {
+                    let progress = self.read_on(known, layer, query, guessed, (&ahead, &mut guesses)).await;
+                    if progress.as_ref().is_err_and(Error::is_for_want_of_a_window) && guesses.end() {
+                        // One of them has it. Alone it goes well, or fails for a reason of its own.
+                        options.parallel_layers = 1;
+                        continue;
+                    }
+                    match progress? {
                         Progress::Held(content, how) => (held, plan) = (content.or(held), how),
                         Progress::Referred(table) => self.layer(layer)?.adopt(table),
                         Progress::Streaming(file) => return Ok(*file),
@@ -195,7 +202,6 @@ impl Image {
             biased;
             Ok(started) = &mut started => started,
             never = ahead.run(layer, &demand) => match never {},
-            never = guesses.run() => match never {},
             table = self.referred(self.layer(layer)?, &demand, path, options) => {
                 return Ok(Progress::Referred(table));
             }
@@ -213,6 +219,7 @@ impl Image {
                     Err(error) => Err(error),
                 };
             }
+            never = guesses.run() => match never {},
         };
         // More content than is held back: it flows on while the layer is read.
         let Some(found) = started.found else { return Ok(Progress::Held(None, Plan::Scan)) };

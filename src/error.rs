@@ -3,7 +3,7 @@
 
 use std::{error::Error as StdError, fmt, io, sync::Arc};
 
-use crate::{registry, source, toc};
+use crate::{decompress, registry, source, toc};
 
 /// Why a request could not be answered.
 ///
@@ -72,6 +72,18 @@ impl Error {
     pub(crate) fn context(self, message: impl Into<String>) -> Self {
         let kind = self.inner.kind;
         Self::caused(kind, message, self)
+    }
+
+    /// Whether it failed only because others had the memory that large zstd windows are decoded with.
+    pub(crate) fn is_for_want_of_a_window(&self) -> bool {
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            if matches!(error.downcast_ref(), Some(decompress::Error::Busy { .. })) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
     }
 
     /// The content is corrupt: a digest, checksum, length or format does not hold.
@@ -287,5 +299,24 @@ impl fmt::Debug for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.inner.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::offset::Compressed;
+
+    #[test]
+    fn the_want_of_a_window_is_known_however_deep_it_lies() {
+        let waited = Duration::from_secs(1);
+        let busy = || Error::from(decompress::Error::Busy { at: Compressed(0), window: 1 << 27, waited });
+        assert!(busy().is_for_want_of_a_window());
+        assert!(busy().context("reading layer 0").is_for_want_of_a_window());
+        let cut = decompress::Error::Truncated { at: Compressed(0), within: "a frame" };
+        assert!(!Error::from(cut).is_for_want_of_a_window());
+        assert!(!Error::new(Kind::Other, "busy").is_for_want_of_a_window());
     }
 }

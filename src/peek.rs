@@ -188,7 +188,7 @@ impl Image {
         let ahead = self.whole_ahead(least);
         for layer in self.layers() {
             while !layer.known().is_known(least) {
-                if layer.learn(least).await? {
+                if ahead.meanwhile(layer.learn(least)).await? {
                     continue;
                 }
                 layer.read_whole(&ahead).await?;

@@ -303,7 +303,8 @@ impl Image {
         let (ahead, ahead_whole) =
             (self.ahead(Reading::Growing, options), self.ahead(Reading::Whole, options));
         while let Some((layer, whole)) = self.unread(selection, options) {
-            if self.layer(layer)?.learn(options.least).await? {
+            let learn = self.layer(layer)?.learn(options.least);
+            if ahead.meanwhile(ahead_whole.meanwhile(learn)).await? {
                 continue;
             }
             let again = hunted.contains(&layer);

@@ -53,6 +53,20 @@ impl Guesses {
         Some(scanning)
     }
 
+    /// Does `work`, and goes on with all of them meanwhile: what they hold, a token's turn or a connection, others may wait for.
+    pub(super) async fn meanwhile<T>(&mut self, work: impl Future<Output = T> + Send) -> T {
+        tokio::select! {
+            biased;
+            done = work => done,
+            never = self.run() => match never {},
+        }
+    }
+
+    /// Ends all of them; false if there were none.
+    pub(super) fn end(&mut self) -> bool {
+        !std::mem::take(&mut self.0).is_empty()
+    }
+
     /// Goes on with all of them. Never ends, and may be dropped and called again.
     pub(super) async fn run(&mut self) -> Infallible {
         poll_fn(|context| {
@@ -93,7 +107,7 @@ impl Image {
             if is_begun || is_again || read.source.allowance() < u64::MAX {
                 continue;
             }
-            read.learn_cached(options.least).await;
+            guesses.meanwhile(read.learn_cached(options.least)).await;
             if !read.will_be_read(options.least) {
                 continue;
             }

@@ -123,6 +123,13 @@ impl Ahead {
         Some(pass)
     }
 
+    /// Ends all passes, for one that could not go on beside them; false if there were none. Their layers are read in their turn.
+    pub(super) fn end_passes(&self) -> bool {
+        let mut steps = self.0.lock();
+        let passing = steps.iter_mut().filter(|step| matches!(step, Step::Passing(_)));
+        passing.map(|step| *step = Step::Waiting).count() > 0
+    }
+
     /// Does `pass`, which reads this layer, and begins the next ones meanwhile.
     pub(crate) async fn beside<T>(
         &self,
@@ -138,7 +145,7 @@ impl Ahead {
     }
 
     /// Does `work`, which reads no layer, and goes on meanwhile with what was begun.
-    pub(super) async fn meanwhile<T>(&self, work: impl Future<Output = T> + Send) -> T {
+    pub(crate) async fn meanwhile<T>(&self, work: impl Future<Output = T> + Send) -> T {
         tokio::select! {
             biased;
             done = work => done,
@@ -233,8 +240,15 @@ impl Line {
 
     /// Whether another pass may be begun beside.
     fn has_core(&self) -> bool {
-        let running = |step: &&Step| matches!(step, Step::Passing(pass) if pass.is_running());
-        self.lock().iter().filter(running).count() + 1 < self.passes
+        let (mut running, mut ended) = (1, 0);
+        for step in &*self.lock() {
+            match step {
+                Step::Passing(pass) if pass.is_running() => running += 1,
+                Step::Passing(_) => ended += 1,
+                Step::Asked | Step::Done | Step::Waiting => {}
+            }
+        }
+        may_begin(self.passes, running, ended)
     }
 
     /// Whether another layer may be asked for.
@@ -284,14 +298,16 @@ impl Line {
         loop {
             let Some(at) = self.lock().iter().position(&is_next) else { return false };
             let Some(layer) = self.layers.get(at) else { return false };
-            layer.learn_cached(self.least).await;
+            // The same blob again may be known by then.
+            let is_again = self.layers.iter().take(at).any(|other| other.name == layer.name);
+            if !is_again {
+                layer.learn_cached(self.least).await;
+            }
             let mut steps = self.lock();
             if steps.iter().position(&is_next) != Some(at) {
                 continue;
             }
             let Some(step) = steps.get_mut(at) else { return false };
-            // The same blob again may be known by then.
-            let is_again = self.layers.iter().take(at).any(|other| other.name == layer.name);
             if layer.known().is_known(self.least) || is_again && layer.has_cache() {
                 *step = Step::Done;
                 continue;
@@ -313,5 +329,25 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         self.layers.iter().for_each(|layer| drop(layer.begun.take()));
+    }
+}
+
+/// Whether there is a core for another pass, and not too much waits for its turn already: it would have been read for nothing if the
+/// layer that is read now is damaged.
+fn may_begin(passes: usize, running: usize, ended: usize) -> bool {
+    running < passes && running + ended < 2 * passes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_go_by_the_cores_and_do_not_run_away() {
+        assert!(!may_begin(1, 1, 0), "the only core reads the layer whose turn it is");
+        assert!(may_begin(2, 1, 0));
+        assert!(!may_begin(2, 2, 0));
+        assert!(may_begin(2, 1, 2));
+        assert!(!may_begin(2, 1, 3), "three wait for their turn");
     }
 }

@@ -86,10 +86,10 @@ impl Layer {
         if self.digest.is_none() {
             return refused("its archive does not give the digest that a table of contents is kept by");
         }
-        if let Some(stored) = self.stored().await {
+        if let Some(stored) = ahead.meanwhile(self.stored()).await {
             return Ok(self.built(&stored, false));
         }
-        self.recall().await;
+        ahead.meanwhile(self.recall()).await;
         self.read_whole(ahead).await?;
         let stored = async {
             // It is written beside this thread; should that fail, a warning says why.
@@ -119,16 +119,20 @@ impl Layer {
     /// Reads the whole layer, going on where an earlier pass stopped, and keeps what it finds; takes up a pass that was begun, and
     /// begins the next ones meanwhile.
     pub(crate) async fn read_whole(&self, ahead: &Ahead) -> Result<(), Error> {
+        let (mut ahead, alone) = (ahead, Ahead::none());
         loop {
             if let Some(pass) = ahead.take(self.index) {
                 let demand = pass.demand();
                 match ahead.beside(self.index, &demand, pass.finish()).await {
-                    Some(Ok(scanned)) => {
+                    Ok(scanned) => {
                         self.keep_listing(scanned);
                         return Ok(());
                     }
-                    Some(Err(error)) => return Err(self.error(error)),
-                    None => {}
+                    Err(error) if !error.is_for_want_of_a_window() => return Err(self.error(error)),
+                    Err(_) => {
+                        ahead.end_passes();
+                        ahead = &alone;
+                    }
                 }
             }
             let unfinished = self.unfinished();
@@ -141,6 +145,8 @@ impl Layer {
                 }
                 // Nothing vouches for what an earlier pass has left.
                 Err(error) if resumed && error.is_corrupt() => self.forget(),
+                // One of those beside has it. Alone it goes well, or fails for a reason of its own.
+                Err(error) if error.is_for_want_of_a_window() && ahead.end_passes() => ahead = &alone,
                 Err(error) => return Err(self.error(error)),
             }
         }

@@ -273,3 +273,75 @@ fn what_was_read_on_a_guess_and_is_wrong_counts_only_when_it_is_needed() {
     assert_eq!(parallel("/base").done().stdout, b"newer");
     parallel("/d/target").failed(8);
 }
+
+/// Tells the gate when the newest of three layers has been read.
+struct NewestRead(Arc<Gate>);
+
+impl Progress for NewestRead {
+    fn layer_finished(&self, layer: usize) {
+        if layer == 2 {
+            self.0.came("newest");
+        }
+    }
+}
+
+#[test]
+fn what_is_learnt_of_a_layer_waits_for_no_guess_that_stands_still() {
+    let large = |seed| Tar::new().file("noise", Noise::new(seed).bytes(6 << 20));
+    let layer = |tar: Tar| Layer::new(&tar.finish(), Compression::None);
+    let mut middle = layer(Tar::new().file("middle", noise(300_000)));
+    middle.annotations = serde_json::json!({
+        "containerd.io/snapshot/stargz/toc.digest": format!("sha256:{}", "1".repeat(64)),
+    });
+    let image = Image::new().layer(layer(large(1).file("t", "content"))).layer(middle).layer(layer(large(2)));
+    let layout = Layout::of(&image);
+    let manifest = manifest(&layout);
+    let [base, _, newest] = [0, 1, 2].map(|layer| digest(&manifest["layers"][layer]));
+    let (renewal, read) = ["renewal", "newest"].map(|what| Gate::awaiting([what.to_owned()])).into();
+    let tokens = Mutex::new(0);
+    let blobs = layout.path().join("blobs/sha256");
+    let manifest = serde_json::to_vec(&manifest).unwrap();
+    let is_read = Arc::clone(&read);
+    let server = ScriptedRegistry::start(move |request: &Request| {
+        if request.path() == "/token" {
+            let mut tokens = tokens.lock().unwrap();
+            *tokens += 1;
+            if *tokens == 2 {
+                // The base's new token comes once nobody reads the newest layer any more.
+                renewal.came("renewal");
+                is_read.pass("");
+            }
+            return Reply::token(&format!("t{tokens}"));
+        }
+        let realm = format!("http://{}/token", request.header("host").unwrap());
+        let challenge = format!(r#"Bearer realm="{realm}",service="s",scope="repository:app:pull""#);
+        let Some(authorization) = request.authorization() else { return Reply::challenge(&challenge) };
+        let name = request.path().rsplit_once('/').unwrap().1;
+        if request.path().contains("/manifests/") {
+            return Reply::ok(manifest.clone()).header("content-type", layout::MANIFEST);
+        }
+        if name == base && authorization == "Bearer t1" && request.range().is_some_and(|range| range.0 > 0) {
+            return Reply::challenge(&challenge);
+        }
+        let Ok(blob) = fs::read(blobs.join(name.strip_prefix("sha256:").unwrap())) else {
+            return Reply::status(404);
+        };
+        let is_end = request.range().is_some_and(|range| range.1 == blob.len());
+        match Reply::blob(request, &blob) {
+            reply if name == newest && is_end => {
+                let renewal = Arc::clone(&renewal);
+                reply.hold_after(1, move || assert!(renewal.pass("")))
+            }
+            reply => reply,
+        }
+    });
+    block_on(async {
+        let client = Client::builder().progress(Arc::new(NewestRead(read))).build().unwrap();
+        let reference = format!("{}/app", server.host()).parse().unwrap();
+        let image = client.image(&reference, &Platform::default()).await.unwrap();
+        let options = layerslayer::CarveOptions::default().parallel_layers(2);
+        let carved = tokio::time::timeout(PATIENCE, image.carve_with("/t", &options));
+        let mut file = carved.await.expect("it stands still").unwrap();
+        assert_eq!(file.read_to_end(100).await.unwrap(), b"content");
+    });
+}

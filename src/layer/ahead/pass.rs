@@ -1,7 +1,6 @@
 //! A pass over a whole layer beside the reading of others: what it finds is kept back until the layer's turn.
 
 use std::{
-    error::Error as _,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -9,7 +8,6 @@ use std::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 
 use crate::{
-    decompress,
     error::Error,
     layer::{Layer, build::Listing, scan::Scanned},
     source::growing::Demand,
@@ -52,36 +50,11 @@ impl Pass {
         true
     }
 
-    /// Its end, now that its turn has come; `None` if it failed for no other reason than that it was not alone.
-    pub(in crate::layer) async fn finish(self) -> Option<Found> {
-        let found = match self.state {
+    /// Its end, now that its turn has come.
+    pub(in crate::layer) async fn finish(self) -> Found {
+        match self.state {
             State::Ended(found) => *found,
             State::Running(pass) => pass.await,
-        };
-        let is_busy = found.as_ref().err().is_some_and(is_busy);
-        (!is_busy).then_some(found)
-    }
-}
-
-/// Whether it was for want of the one large window.
-fn is_busy(error: &Error) -> bool {
-    let cause = error.source().and_then(|cause| cause.downcast_ref());
-    matches!(cause, Some(decompress::Error::Busy { .. }))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::{error::Kind, offset::Compressed};
-
-    #[test]
-    fn only_the_want_of_a_window_is_no_answer() {
-        let waited = Duration::from_secs(1);
-        let busy = decompress::Error::Busy { at: Compressed(0), window: 1 << 27, waited };
-        assert!(is_busy(&busy.into()));
-        assert!(!is_busy(&decompress::Error::Truncated { at: Compressed(0), within: "a frame" }.into()));
-        assert!(!is_busy(&Error::new(Kind::Other, "busy")));
+        }
     }
 }
