@@ -102,7 +102,8 @@ impl Image {
         let path = path.as_ref();
         match options.verifies() {
             true => self.carve_verified(path, *options).await,
-            false => self.configured(self.carve_streaming(path, *options)).await,
+            // On the heap: callers ask for many files at once.
+            false => self.configured(self.carve_streaming(path, *options).boxed()).await,
         }
     }
 
@@ -115,7 +116,7 @@ impl Image {
             let (resolution, trace) = stack(&known).resolve(path, options.resolution());
             let (found, content, certain) = match unread(&known, &resolution) {
                 Some(layer) => {
-                    let learn = self.layer(layer)?.learn(options.least);
+                    let learn = self.layer(layer)?.learn(options.least).boxed();
                     if guesses.meanwhile(ahead.meanwhile(learn)).await? {
                         continue;
                     }
@@ -142,16 +143,17 @@ impl Image {
                 }
                 None => {
                     let located = self.file_at(&stack(&known), path, resolution, &trace);
-                    located.inspect_err(|_| self.warn_of_unproved(&known, options))?
+                    located.inspect_err(|_| self.warn_of_unproved(rests_on(&known, trace.oldest, options)))?
                 }
             };
-            let certain = certain && !self.rests_on_unproved(&known, options);
+            let rest = rests_on(&known, trace.oldest, options);
+            let certain = certain && !is_unproved(rest);
             if let Some((_, bytes)) = held.take_if(|(record, _)| *record == content) {
-                let verification = self.verified(&known, options);
-                let outcome = Outcome { verification, is_final: certain, plan };
+                let outcome = Outcome { verification: verification(rest), is_final: certain, plan };
                 return Ok(File::held(found, bytes.into(), outcome));
             }
-            let mut file = self.fetch(found, content, certain, &known, options)?;
+            let rest = (verification(rest), certain);
+            let mut file = self.fetch(found, content, rest, &known, options)?;
             // What was begun of other layers is not polled from here on, and must hold nothing that the file needs.
             (ahead, guesses) = (self.ahead(Reading::Growing, options), Guesses::default());
             if known.get(content.layer).is_some_and(Known::is_unproved_ztoc)
@@ -235,12 +237,12 @@ impl Image {
                 }
             };
             let known = image.known();
-            let (resolution, _) = stack(&known).resolve(&path, options.resolution());
+            let (resolution, trace) = stack(&known).resolve(&path, options.resolution());
             match resolution {
                 Resolution::Found { content: last, certain, .. } if last == content => {
-                    let certain = certain && !image.rests_on_unproved(&known, options);
-                    let verification = image.verified(&known, options);
-                    Ok(Outcome { verification, is_final: certain, plan })
+                    let rest = rests_on(&known, trace.oldest, options);
+                    let certain = certain && !is_unproved(rest);
+                    Ok(Outcome { verification: verification(rest), is_final: certain, plan })
                 }
                 _ => Err(Error::new(
                     Kind::Corrupt,
@@ -297,7 +299,7 @@ impl Image {
         &self,
         found: Found,
         content: Content,
-        certain: bool,
+        (rest, certain): (Verification, bool),
         known: &[Known],
         options: CarveOptions,
     ) -> Result<File, Error> {
@@ -305,7 +307,6 @@ impl Image {
         let Some(of) = known.get(content.layer) else { return Err(self.lost(content)) };
         let wanted = HashMap::from([(of.table().header_offset(content.record), content)]);
         let fetch = Fetch::new(wanted, options.extent(), Sink::Stream(stream));
-        let rest = self.verified(known, options);
         let pass = self.fetched(content.layer, of, vec![content.record], fetch, options)?;
         let pass = async move {
             let (_, level, plan) = pass.await?;
@@ -350,15 +351,9 @@ impl Image {
         Ok(pass.boxed())
     }
 
-    /// Whether an answer rests on a table of files that nobody vouches for. What such a table leaves out nobody sees.
-    fn rests_on_unproved(&self, known: &[Known], options: CarveOptions) -> bool {
-        let asked = |layer: usize| options.layer.is_none_or(|only| only == layer);
-        known.iter().enumerate().any(|(layer, known)| asked(layer) && known.is_unproved_table())
-    }
-
     /// Says of an answer without content, which no level goes with, that nobody vouches for it.
-    fn warn_of_unproved(&self, known: &[Known], options: CarveOptions) {
-        if self.rests_on_unproved(known, options)
+    fn warn_of_unproved(&self, rest: &[Known]) {
+        if is_unproved(rest)
             && let Some(layer) = self.layers().first()
         {
             let message = "the answer rests on a table of contents that nobody vouches for";
@@ -373,14 +368,6 @@ impl Image {
 
     fn lost(&self, content: Content) -> Error {
         Error::new(Kind::Other, format!("{} has no layer {}", self.reference(), content.layer))
-    }
-
-    /// The weakest verification of all that was read for an answer.
-    fn verified(&self, known: &[Known], options: CarveOptions) -> Verification {
-        match options.layer.and_then(|layer| known.get(layer)) {
-            Some(known) => verification([known]),
-            None => verification(known),
-        }
     }
 
     /// The file that a resolution found, or why it is none.
@@ -476,6 +463,20 @@ impl Scanning {
 
 /// Content on its way: where it went, what vouches for it, how it was read.
 type Fetching = BoxFuture<'static, Result<(Sink, Verification, Plan), Error>>;
+
+/// Those of the layers that an answer rests on: the oldest that was asked and all above, or the only one.
+fn rests_on(known: &[Known], oldest: Option<usize>, options: CarveOptions) -> &[Known] {
+    let layers = match options.layer {
+        Some(only) => known.get(only..=only),
+        None => known.get(oldest.unwrap_or_default()..),
+    };
+    layers.unwrap_or_default()
+}
+
+/// Whether one of these is known by a table of files that nobody vouches for. What such a table leaves out nobody sees.
+fn is_unproved(layers: &[Known]) -> bool {
+    layers.iter().any(Known::is_unproved_table)
+}
 
 /// The layer that is to be read on before a file is given. What is a directory so far may be a file by a later entry of its name.
 fn unread(known: &[Known], resolution: &Resolution) -> Option<usize> {

@@ -1,5 +1,7 @@
 //! `peek`: what an image holds.
 
+use futures_util::FutureExt as _;
+
 use crate::{
     error::Error,
     image::{Image, rootfs::Stack},
@@ -188,7 +190,7 @@ impl Image {
         let ahead = self.whole_ahead(least);
         for layer in self.layers() {
             while !layer.known().is_known(least) {
-                if ahead.meanwhile(layer.learn(least)).await? {
+                if ahead.meanwhile(layer.learn(least).boxed()).await? {
                     continue;
                 }
                 layer.read_whole(&ahead).await?;

@@ -6,6 +6,7 @@ use std::{
     ops::Range,
 };
 
+use futures_util::FutureExt as _;
 use globset::GlobSet;
 
 use super::{
@@ -14,6 +15,7 @@ use super::{
     fetch::Fetch,
     file::Found,
     hunt::{Extent, Query, stack},
+    is_unproved, rests_on,
     sink::{Sink, Store},
     spool::Spooled,
 };
@@ -23,7 +25,11 @@ use crate::{
         Image,
         rootfs::{Content, Resolution, Stack},
     },
-    layer::{Plan, Verification, known::Known, scan::Reading},
+    layer::{
+        Plan, Verification,
+        known::{Known, verification},
+        scan::Reading,
+    },
     tar::entry::{Entry, EntryKind},
 };
 
@@ -295,7 +301,7 @@ impl Image {
         if let Some(layer) = options.layer {
             self.layer(layer)?;
         }
-        self.configured(self.collect_all(selection, *options)).await
+        self.configured(self.collect_all(selection, *options).boxed()).await
     }
 
     async fn collect_all(&self, selection: &Selection, options: CarveOptions) -> Result<Collection, Error> {
@@ -303,7 +309,7 @@ impl Image {
         let (ahead, ahead_whole) =
             (self.ahead(Reading::Growing, options), self.ahead(Reading::Whole, options));
         while let Some((layer, whole)) = self.unread(selection, options) {
-            let learn = self.layer(layer)?.learn(options.least);
+            let learn = self.layer(layer)?.learn(options.least).boxed();
             if ahead.meanwhile(ahead_whole.meanwhile(learn)).await? {
                 continue;
             }
@@ -336,10 +342,10 @@ impl Image {
         let mut listing = Listing::default();
         self.list(&stack(&known), selection, options, &mut listing)?;
         let (refetched, plan) = self.fetch_missing(&known, &mut store, &listing, options).await?;
-        let verification = self.verified(&known, options).min(refetched);
-        let is_unproved = self.rests_on_unproved(&known, options);
+        let rest = rests_on(&known, listing.oldest, options);
+        let (verification, is_unproved) = (verification(rest).min(refetched), is_unproved(rest));
         if !listing.failures.is_empty() {
-            self.warn_of_unproved(&known, options);
+            self.warn_of_unproved(rest);
         }
         let outcome = Outcome { verification, is_final: listing.certain && !is_unproved, plan };
         let Store { ranges, spool, .. } = *store;
@@ -399,6 +405,7 @@ impl Image {
         let view = View { stack: only.as_ref().unwrap_or(stack), first: options.layer.unwrap_or(0) };
         match &selection.kind {
             SelectionKind::Globs(globs) => {
+                listing.asks(Some(0));
                 for node in view.stack.merged() {
                     if candidates::matches_or_below(globs, &node.path) {
                         let path = node.path.clone();
@@ -409,6 +416,7 @@ impl Image {
             SelectionKind::Paths(paths) => {
                 for (requested, path) in paths.iter().enumerate() {
                     let (resolution, trace) = stack.resolve(path, options.resolution());
+                    listing.asks(trace.oldest);
                     let (Located { found, content }, certain) =
                         match self.located(stack, path, resolution, &trace) {
                             Ok(located) => located,
@@ -420,6 +428,7 @@ impl Image {
                     listing.certain &= certain;
                     let asked = crate::tar::normalise(path);
                     if found.entry.kind == EntryKind::Directory {
+                        listing.asks(Some(0));
                         let physical = found.entry.path.clone();
                         for node in view.stack.subtree(&physical) {
                             let below = node.path.get(physical.len()..).unwrap_or_default();
@@ -485,6 +494,8 @@ pub(super) struct Listing {
     traces: Vec<(usize, Vec<String>)>,
     first_names: HashMap<Content, Vec<u8>>,
     certain: bool,
+    /// The oldest layer that was asked for any of them.
+    oldest: Option<usize>,
 }
 
 impl Default for Listing {
@@ -495,11 +506,16 @@ impl Default for Listing {
             traces: Vec::new(),
             first_names: HashMap::new(),
             certain: true,
+            oldest: None,
         }
     }
 }
 
 impl Listing {
+    fn asks(&mut self, oldest: Option<usize>) {
+        self.oldest = self.oldest.into_iter().chain(oldest).min();
+    }
+
     fn push(
         &mut self,
         entry: Entry,

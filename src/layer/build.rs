@@ -86,17 +86,17 @@ impl Layer {
         if self.digest.is_none() {
             return refused("its archive does not give the digest that a table of contents is kept by");
         }
-        if let Some(stored) = ahead.meanwhile(self.stored()).await {
+        if let Some(stored) = ahead.meanwhile(self.stored().boxed()).await {
             return Ok(self.built(&stored, false));
         }
-        ahead.meanwhile(self.recall()).await;
+        ahead.meanwhile(self.recall().boxed()).await;
         self.read_whole(ahead).await?;
         let stored = async {
             // It is written beside this thread; should that fail, a warning says why.
             let _ = tokio::task::spawn_blocking(move || cache.finish_writes()).await;
             self.stored().await
         };
-        match ahead.meanwhile(stored).await {
+        match ahead.meanwhile(stored.boxed()).await {
             Some(stored) => Ok(self.built(&stored, true)),
             None => Err(self.error(Error::new(Kind::Other, "its table of contents could not be kept"))),
         }

@@ -79,7 +79,7 @@ impl Entries {
                     return Ok(Self::table(&toc, level));
                 }
                 Known::Wholly(..) => {}
-                _ if ahead.meanwhile(layer.learn(least)).await? => continue,
+                _ if ahead.meanwhile(layer.learn(least).boxed()).await? => continue,
                 Known::Partly(toc) if is_exact && least == Verification::None => {
                     return Ok(Self::scan(layer, Some(&toc), ahead));
                 }

@@ -1,6 +1,6 @@
 //! Content on its way out: streamed, held back, verified, read again.
 
-use layerslayer::{CarveOptions, Verification};
+use layerslayer::{CarveOptions, Selection, Verification};
 
 use crate::support::{
     images::{self, Compression, Layer, Layout, Tar, noise},
@@ -291,5 +291,28 @@ fn one_image_answers_many_at_once() {
         );
         assert!(answers.3.unwrap() == large && answers.4.unwrap() == large);
         assert_eq!(failure(&answers.5.unwrap_err()), Failure::Deleted);
+    });
+}
+
+#[test]
+fn layers_below_the_one_that_answers_vouch_for_nothing_and_need_no_proof() {
+    let base = Tar::new().file("early", "early").file("noise", noise(LARGE)).file("late", "late");
+    let layout = layout(Compression::Gzip, [base, Tar::new().file("top", "top")]);
+    block_on(async {
+        let image = open(&layout.reference("latest")).await.unwrap();
+        let ask = async |path: &str, options: CarveOptions| {
+            let mut file = image.carve_with(path, &options).await.unwrap();
+            file.read_to_end(100).await.unwrap();
+            file.outcome().unwrap().verification
+        };
+        assert_eq!(ask("early", CarveOptions::default().layer(0)).await, Verification::None);
+        assert_eq!(ask("top", CarveOptions::default()).await, Verification::Blob);
+        // What the newest layer lacks is known by both.
+        assert_eq!(ask("early", CarveOptions::default()).await, Verification::None);
+        let found = image.collect(&Selection::paths(["top"]), &CarveOptions::default()).await.unwrap();
+        assert_ne!(found.outcome().verification, Verification::None);
+        let found =
+            image.collect(&Selection::paths(["top", "early"]), &CarveOptions::default()).await.unwrap();
+        assert_eq!(found.outcome().verification, Verification::None);
     });
 }

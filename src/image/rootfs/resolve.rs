@@ -190,6 +190,7 @@ impl<'s, 'a> Resolver<'s, 'a> {
         directories: usize,
     ) -> Result<Result<Walked, usize>, End> {
         let Some(table) = self.stack.layer(layer) else { return Err(End::Missing) };
+        self.trace.oldest = Some(self.trace.oldest.map_or(layer, |oldest| oldest.min(layer)));
         let mut directory = ROOT;
         let mut hides = table.is_opaque(ROOT).then_some((0, StepKind::Opaque));
         for (before, name) in path.iter().enumerate() {

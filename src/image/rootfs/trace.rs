@@ -7,6 +7,8 @@ use std::fmt;
 pub(crate) struct Trace {
     /// The steps.
     pub(crate) steps: Vec<Step>,
+    /// The oldest layer that was asked: the answer rests on it and on all above. `None` if none was.
+    pub(crate) oldest: Option<usize>,
 }
 
 /// Something met on the way.
