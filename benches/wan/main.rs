@@ -161,7 +161,7 @@ fn options() -> Options {
             // What cargo adds.
             "--bench" => {}
             "--mbit" => options.mbit = value().parse().expect("a number of Mbit/s"),
-            "--only" => options.only = value().split(',').map(str::to_owned).collect(),
+            "--only" => options.only.extend(value().split(',').map(str::to_owned)),
             "--rounds" => options.rounds = value().parse().expect("a number of rounds"),
             "--rtt" => options.round_trip = value().parse().expect("a number of milliseconds"),
             "--serve" => options.serve = true,
