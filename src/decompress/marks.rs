@@ -1,10 +1,16 @@
 //! Where a pass that records stops for checkpoints.
 
 use super::{CHECKPOINT_BYTES, Restart};
-use crate::offset::Uncompressed;
+use crate::offset::{Compressed, Uncompressed};
 
 /// The least distance between two candidates, in unpacked bytes.
 const CANDIDATE_BYTES: u64 = 256 << 10;
+
+/// Compressed bytes between two places where it is noted how much came out.
+const STEP_BYTES: u64 = 16 << 10;
+
+/// In so many compressed bytes they lie that close; in twice as many behind these half as close, and so on.
+const STEPS_DOUBLE_BYTES: u64 = 512 << 20;
 
 /// The next unpacked offset from which on a checkpoint is welcome.
 ///
@@ -24,6 +30,16 @@ impl Marks {
         Self { due: next_mib(at.0), begun: None }
     }
 
+    /// Of a pass that goes on at the first candidate of its MiB, or at a second one: another may still follow the first.
+    pub(super) fn after(at: Uncompressed) -> Self {
+        let mut marks = Self::new(at);
+        if is_first_candidate(at) {
+            marks.due = at.0.saturating_add(CANDIDATE_BYTES);
+            marks.begun = Some(at.0 / CHECKPOINT_BYTES);
+        }
+        marks
+    }
+
     /// Unpacked bytes until a checkpoint is due: 0 if it is due now.
     pub(super) fn distance(&self, at: Uncompressed) -> u64 {
         self.due.saturating_sub(at.0)
@@ -40,6 +56,47 @@ impl Marks {
         let second = at.0.saturating_add(CANDIDATE_BYTES);
         self.due = if another && second < end { second } else { end };
     }
+}
+
+/// Whether a candidate can only be the first of its MiB, wherever that one was found.
+pub(crate) fn is_first_candidate(at: Uncompressed) -> bool {
+    at.0 % CHECKPOINT_BYTES < CANDIDATE_BYTES
+}
+
+/// The places of a blob where it is noted how much its bytes up to there unpack to, in compressed bytes.
+///
+/// They are the same in every pass, so that its notes are. A read ends with a whole leaf of 64 KiB anyway, so nothing much is gained by
+/// more of them; far behind, where few layers reach, there are fewer.
+#[derive(Debug)]
+pub(super) struct Steps {
+    next: u64,
+}
+
+impl Steps {
+    /// Of a pass that begins here.
+    pub(super) fn new(at: Compressed) -> Self {
+        let mut steps = Self { next: STEP_BYTES };
+        if at.0 > 0 {
+            let length = step(at.0 - 1);
+            steps.next = at.0.div_ceil(length).saturating_mul(length);
+        }
+        steps
+    }
+
+    /// Compressed bytes until the next place: 0 at one that was not [`passed`](Self::passed).
+    pub(super) fn distance(&self, at: Compressed) -> u64 {
+        self.next.saturating_sub(at.0)
+    }
+
+    /// The next place was noted.
+    pub(super) fn passed(&mut self) {
+        self.next = self.next.saturating_add(step(self.next));
+    }
+}
+
+/// How far the next place is from the one at or before `at`.
+fn step(at: u64) -> u64 {
+    STEP_BYTES << (at / STEPS_DOUBLE_BYTES + 1).ilog2()
 }
 
 fn next_mib(at: u64) -> u64 {
