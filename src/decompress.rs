@@ -21,7 +21,6 @@ mod zstd;
 pub(crate) use self::{
     checkpoint::{Checkpoint, Restart},
     inflate::WINDOW_BYTES,
-    marks::is_first_candidate,
 };
 
 /// A pass that records makes about one checkpoint in so many unpacked bytes.
@@ -124,12 +123,8 @@ impl Decompressor {
     /// then: at most two in each MiB of output, none where the blob begins or decoding began. [`Self::take_progress`] has how far it
     /// came. Neither depends on how the blob is cut into pieces, nor on how much output there is room for.
     pub(crate) fn record(&mut self) {
-        let Position { compressed, uncompressed } = self.position;
-        self.marks = Some(match &self.state {
-            State::Gzip(decoder) if decoder.is_within_member() => Marks::after(uncompressed),
-            State::Gzip(_) | State::Plain | State::Sniffing | State::Zstd(_) => Marks::new(uncompressed),
-        });
-        self.steps = Some(Steps::new(compressed));
+        self.marks = Some(Marks::new(self.position.uncompressed));
+        self.steps = Some(Steps::new(self.position.compressed));
     }
 
     /// How much of the blob was taken and how much came out so far, both from the blob's start.

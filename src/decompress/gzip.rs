@@ -81,11 +81,6 @@ impl Decoder {
         matches!(self.state, State::Between | State::Padding)
     }
 
-    /// Whether decoding is within the content of a member.
-    pub(super) fn is_within_member(&self) -> bool {
-        self.state == State::Body
-    }
-
     /// See [`super::Decompressor::decompress`]; `start` is where `input` and `output` begin, `marks` where to stop.
     pub(super) fn decompress(
         &mut self,

@@ -30,16 +30,6 @@ impl Marks {
         Self { due: next_mib(at.0), begun: None }
     }
 
-    /// Of a pass that goes on at the first candidate of its MiB, or at a second one: another may still follow the first.
-    pub(super) fn after(at: Uncompressed) -> Self {
-        let mut marks = Self::new(at);
-        if is_first_candidate(at) {
-            marks.due = at.0.saturating_add(CANDIDATE_BYTES);
-            marks.begun = Some(at.0 / CHECKPOINT_BYTES);
-        }
-        marks
-    }
-
     /// Unpacked bytes until a checkpoint is due: 0 if it is due now.
     pub(super) fn distance(&self, at: Uncompressed) -> u64 {
         self.due.saturating_sub(at.0)
@@ -56,11 +46,6 @@ impl Marks {
         let second = at.0.saturating_add(CANDIDATE_BYTES);
         self.due = if another && second < end { second } else { end };
     }
-}
-
-/// Whether a candidate can only be the first of its MiB, wherever that one was found.
-pub(crate) fn is_first_candidate(at: Uncompressed) -> bool {
-    at.0 % CHECKPOINT_BYTES < CANDIDATE_BYTES
 }
 
 /// The places of a blob where it is noted how much its bytes up to there unpack to, in compressed bytes.

@@ -19,9 +19,7 @@ use super::{
     spans::{Span, Spans, Start, WindowRange, WindowStore},
 };
 use crate::{
-    decompress::{
-        CHECKPOINT_BYTES, Checkpoint, Encoding, Restart, WINDOW_BYTES, is_first_candidate, window::Thinner,
-    },
+    decompress::{CHECKPOINT_BYTES, Checkpoint, Encoding, Restart, WINDOW_BYTES, window::Thinner},
     limits,
     offset::{Position, Uncompressed},
 };
@@ -81,25 +79,11 @@ impl Recorder {
 
     /// Of a pass that goes on where another one stopped, from the start of its last span.
     pub(crate) fn resume(spans: Spans) -> Self {
-        let checkpoint = match spans.spans.last() {
-            Some(last) if may_be_open(last) => Some(spans.checkpoint(spans.spans.len() - 1)),
-            Some(_) | None => None,
-        };
         let mut progress = spans.progress;
         if let Some(last) = spans.spans.last() {
             progress.retain(|position| position.uncompressed <= last.at.uncompressed);
         }
-        let mut recorder = Self::with(spans.spans, spans.leaves, progress, spans.windows);
-        match checkpoint {
-            // It is decided on again: so is it if it was the last one by chance only, or its window was not thinned.
-            Some(Ok(checkpoint)) => {
-                recorder.spans.pop();
-                recorder.candidates.push_back(Candidate::new(checkpoint));
-            }
-            Some(Err(error)) => recorder.failed = Some(error),
-            None => {}
-        }
-        recorder
+        Self::with(spans.spans, spans.leaves, progress, spans.windows)
     }
 
     fn with(
@@ -191,17 +175,15 @@ impl Recorder {
     ) -> io::Result<Spans> {
         self.decoded = self.decoded.max(end);
         self.settle(false);
-        // The first of what is not decided on may begin the open span, if it is known for a first one when this is gone on with.
-        self.candidates.truncate(1);
-        self.candidates.retain(|candidate| is_first_candidate(candidate.at.uncompressed));
-        self.end(end);
+        // What is not decided on would be, in another place, by who goes on: the leaves before it are anchored at the span that ends there.
+        self.candidates.clear();
         let mut spans = self.into_spans(encoding, end)?;
         let keep = spans.spans.partition_point(|span| span.at.uncompressed <= next_header);
         spans.reopen(keep.saturating_sub(1));
         Ok(spans)
     }
 
-    /// No candidates follow.
+    /// The blob ends here, and no candidates follow.
     fn end(&mut self, end: Position) {
         self.decoded = self.decoded.max(end);
         self.settle(false);
@@ -351,12 +333,6 @@ impl fmt::Debug for Recorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recorder").field("decoded", &self.decoded).finish_non_exhaustive()
     }
-}
-
-/// Whether another candidate may still take the place of a span, or its window be thinned.
-fn may_be_open(span: &Span) -> bool {
-    matches!(span.start, Start::Deflate { window, .. } if window.length > 0)
-        && is_first_candidate(span.at.uncompressed)
 }
 
 /// The MiB of output that a place lies in.
