@@ -21,6 +21,7 @@ mod encodings;
 mod equality;
 mod killing;
 mod login;
+mod pushed_tables;
 mod real_auth;
 mod real_canary;
 mod real_cost;
