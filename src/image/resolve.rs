@@ -68,15 +68,29 @@ impl Request {
     }
 }
 
-/// Resolves an image in a registry.
+/// Resolves an image in a registry; so many blobs will be read at once then, if the tag has been seen before.
 pub(crate) async fn registry(
     request: Request,
     reference: &Reference,
     session: Arc<Session>,
+    leads_on: usize,
 ) -> Result<Image, Error> {
-    let documents = Documents::new(session, request.cache.clone());
+    let documents = Documents::new(session, request.cache.clone()).leading_on(leads_on);
     let start = documents.start(reference).await?;
     descend(request, Origin::Registry(documents), start).await
+}
+
+/// The image that a tag meant when it was last seen, if all of its documents are in the cache. Asks nobody.
+pub(crate) async fn last_seen(
+    request: Request,
+    reference: &Reference,
+    session: Arc<Session>,
+) -> Option<Image> {
+    let documents = Documents::new(session, request.cache.clone()).offline();
+    let start = documents.last(reference).await?;
+    let image = descend(request, Origin::Registry(documents), start).await.ok()?;
+    image.inner.configuration.read().await.ok()?;
+    Some(image)
 }
 
 /// Resolves an image in an OCI image layout.

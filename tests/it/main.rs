@@ -35,6 +35,7 @@ mod rootfs_links;
 mod rootfs_names;
 mod rootfs_types;
 mod rootfs_whiteouts;
+mod seen_tags;
 #[cfg(feature = "object-store")]
 mod shared_tables;
 mod side_by_side;

@@ -14,7 +14,7 @@ use crate::{
         authorization::{Authorization, Next},
         error::Error,
         http::{
-            HeaderMap, HeaderValue, Method, Outgoing, StatusCode, Url,
+            Beside, HeaderMap, HeaderValue, Method, Outgoing, StatusCode, Url,
             address::AddressClass,
             answer::{Answer, Failure, FailureKind},
             header,
@@ -124,6 +124,9 @@ impl Session {
         loop {
             let (answer, authorization) = self.authorized(task, &headers).await?;
             if !is_redirect(answer.status) {
+                if task.digest.is_some() && answer.status.is_success() {
+                    self.habits.gave_blob(None);
+                }
                 return Ok(answer);
             }
             resolutions += 1;
@@ -163,6 +166,7 @@ impl Session {
             && !self.is_origin(&answer.url)
         {
             lock(&self.links).remember(digest, answer.url.clone(), self.http.clock.now());
+            self.habits.gave_blob(Some((&answer.url, self.redirect_floor())));
         }
         if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             let (target, status) = (redirect::shown(&answer.url), response::status_text(answer.status));
@@ -296,8 +300,19 @@ impl Session {
     fn outgoing(&self, task: &Task<'_>, url: Url, headers: HeaderMap, floor: AddressClass) -> Outgoing {
         let (method, target) = (task.method.clone(), task.target.clone());
         let progress = Arc::clone(&self.progress);
-        let leads_on = task.leads_on && !lock(&self.origin).is_reached;
-        Outgoing { url, headers, method, target, progress, floor, leads_on }
+        let beside = self.beside(task, &url, floor);
+        Outgoing { url, headers, method, target, progress, floor, beside }
+    }
+
+    /// The connections for what follows the first answer, which itself leaves one.
+    fn beside(&self, task: &Task<'_>, url: &Url, floor: AddressClass) -> Vec<Beside> {
+        if task.leads_on == 0 || lock(&self.origin).is_reached {
+            return Vec::new();
+        }
+        let own = Beside { url: url.clone(), floor, connections: task.leads_on - 1 };
+        let storage = self.habits.storage();
+        let storage = storage.map(|(url, floor)| Beside { url, floor, connections: task.leads_on });
+        storage.into_iter().chain([own]).collect()
     }
 
     async fn transmit(&self, outgoing: Outgoing) -> Result<Answer, Failure> {
