@@ -298,7 +298,7 @@ impl Line {
         loop {
             let Some(at) = self.lock().iter().position(&is_next) else { return false };
             let Some(layer) = self.layers.get(at) else { return false };
-            // The same blob again may be known by then.
+            // The same blob again will be known by then.
             let is_again = self.layers.iter().take(at).any(|other| other.name == layer.name);
             if !is_again {
                 layer.learn_cached(self.least).await;
@@ -308,11 +308,11 @@ impl Line {
                 continue;
             }
             let Some(step) = steps.get_mut(at) else { return false };
-            if layer.known().is_known(self.least) || is_again && layer.has_cache() {
+            if is_again || layer.known().is_known(self.least) {
                 *step = Step::Done;
                 continue;
             }
-            if is_again || !layer.will_be_read(self.least) {
+            if !layer.will_be_read(self.least) {
                 return false;
             }
             let Some(begun) = begin(layer) else { return false };

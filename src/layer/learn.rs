@@ -12,7 +12,7 @@ use futures_util::TryStreamExt as _;
 use super::{
     Layer, Verification,
     extract::Extraction,
-    known::{Known, Place},
+    known::{Known, Place, Proved},
     pushed::PushedTocs,
     record::WindowSpool,
     scan::Pass,
@@ -43,7 +43,7 @@ impl Layer {
     /// Looks for a table of contents where none has been looked for yet; `least` is what must vouch for it. Tells whether more is
     /// known now.
     pub(crate) async fn learn(&self, least: Verification) -> Result<bool, Error> {
-        if self.learn_here(least).await? {
+        if self.learn_from_twin(least).await || self.learn_here(least).await? {
             return Ok(true);
         }
         if least > Verification::Span {
@@ -184,6 +184,18 @@ impl Layer {
         self.knowledge.ask(Place::Referring);
         self.warn_of(known.table());
         self.knowledge.keep(known);
+    }
+
+    /// Takes over what a pass over the same blob has found for another layer of the image, where that unpacks to the same. What was
+    /// odd about the blob is said by a pass over each of them.
+    async fn learn_from_twin(&self, least: Verification) -> bool {
+        let Some(Proved { diff_id, toc }) = self.knowledge.proved() else { return false };
+        let is_same = self.diff_id().await.is_ok_and(|expected| expected == diff_id.as_ref());
+        let is_news = is_same && toc.entries.warnings().count() == 0 && !self.known().is_known(least);
+        if is_news {
+            self.knowledge.keep(Known::Wholly(toc, Verification::Blob));
+        }
+        is_news
     }
 
     /// Looks in the cache and inside the blob.
@@ -329,6 +341,10 @@ impl Layer {
         self.warn_of(&table);
         let content = spans.map_or(ContentMap::Nothing, ContentMap::Spans);
         let toc = Arc::new(LayerToc { entries: table, content });
+        if let (Pass::Complete, Some(configuration)) = (pass, self.configuration.now()) {
+            let diff_id = configuration.diff_id(self.index).cloned();
+            self.knowledge.prove(Proved { diff_id, toc: Arc::clone(&toc) });
+        }
         self.knowledge.keep(match pass {
             Pass::Complete => Known::Wholly(Arc::clone(&toc), Verification::Blob),
             Pass::Hopped => Known::Wholly(Arc::clone(&toc), Verification::None),
@@ -353,6 +369,11 @@ impl Layer {
                 drop(writing);
             });
         }
+    }
+
+    /// Whether what a listing finds is of use to others: to later runs, or to another layer of the same blob.
+    pub(crate) fn is_listed_again(&self) -> bool {
+        self.has_cache() || self.knowledge.has_twin()
     }
 
     /// Whether passes leave something for later runs.
