@@ -34,6 +34,12 @@ use crate::{
 /// --min-layer-size`).
 const SOCI_LAYER_BYTES: u64 = 10 << 20;
 
+/// What a pass has found.
+pub(super) struct Kept {
+    toc: Arc<LayerToc>,
+    pass: Pass,
+}
+
 impl Layer {
     /// What is known of the layer now.
     pub(crate) fn known(&self) -> Known {
@@ -334,23 +340,33 @@ impl Layer {
     }
 
     /// Keeps what a pass has found: for further questions about this image, and on disk for later ones.
-    pub(crate) fn keep(&self, mut table: LayerTable, pass: Pass, spans: Option<Spans>) {
+    pub(crate) fn keep(&self, table: LayerTable, pass: Pass, spans: Option<Spans>) {
+        self.keep_stored(&self.keep_for_later(table, pass, spans));
+    }
+
+    /// Keeps what a pass has found on disk, where the turn of the layer has not come.
+    pub(super) fn keep_for_later(&self, mut table: LayerTable, pass: Pass, spans: Option<Spans>) -> Kept {
         if pass != Pass::Stopped {
             table.complete();
         }
-        self.warn_of(&table);
         let content = spans.map_or(ContentMap::Nothing, ContentMap::Spans);
         let toc = Arc::new(LayerToc { entries: table, content });
+        self.store(Arc::clone(&toc));
+        Kept { toc, pass }
+    }
+
+    /// Keeps for further questions about this image what is on disk already.
+    pub(super) fn keep_stored(&self, Kept { toc, pass }: &Kept) {
+        self.warn_of(&toc.entries);
         if let (Pass::Complete, Some(configuration)) = (pass, self.configuration.now()) {
             let diff_id = configuration.diff_id(self.index).cloned();
-            self.knowledge.prove(Proved { diff_id, toc: Arc::clone(&toc) });
+            self.knowledge.prove(Proved { diff_id, toc: Arc::clone(toc) });
         }
         self.knowledge.keep(match pass {
-            Pass::Complete => Known::Wholly(Arc::clone(&toc), Verification::Blob),
-            Pass::Hopped => Known::Wholly(Arc::clone(&toc), Verification::None),
-            Pass::Stopped => Known::Partly(Arc::clone(&toc)),
+            Pass::Complete => Known::Wholly(Arc::clone(toc), Verification::Blob),
+            Pass::Hopped => Known::Wholly(Arc::clone(toc), Verification::None),
+            Pass::Stopped => Known::Partly(Arc::clone(toc)),
         });
-        self.store(toc);
     }
 
     /// Forgets a table that has led to content that is not right, also on disk.

@@ -11,9 +11,10 @@ use std::{
     time::Duration,
 };
 
-use layerslayer::{Client, Platform, Verification};
+use layerslayer::{Cache, CacheOptions, Client, Platform, Progress, Verification};
 
 use crate::support::{
+    event::Event,
     images::{Compression, Image, Layer, Layout, Tar, layout},
     inspect::block_on,
     noise::Noise,
@@ -256,6 +257,52 @@ fn layers_that_are_unpacked_with_a_large_window_are_read_at_the_same_time_like_o
         let alone = run("--parallel-layers=1");
         assert!(alone.lines().count() >= 5, "{alone}");
         assert_eq!(run("--parallel-layers=4"), alone, "{words:?}");
+    }
+}
+
+/// Tells when the layer above the base has been read.
+struct FirstRead(Arc<Event>);
+
+impl Progress for FirstRead {
+    fn layer_finished(&self, layer: usize) {
+        if layer == 1 {
+            self.0.happen();
+        }
+    }
+}
+
+#[test]
+fn what_was_read_whole_beside_a_layer_that_fails_is_kept() {
+    let layout = layers(3, LARGE);
+    for is_built in [false, true] {
+        let (folder, read) = (tools::temporary_folder(), Arc::new(Event::default()));
+        let cache = Cache::open(&CacheOptions::new(folder.path().join("cache"))).unwrap();
+        let client = Client::builder().parallel_layers(2).cache(cache.clone());
+        let client = client.progress(Arc::new(FirstRead(Arc::clone(&read)))).build().unwrap();
+        // The last byte of the base is wrong, and comes once the layer beside it has been read.
+        let served = Served::new(&layout, move |_, _, layer, request, mut blob| {
+            if layer > 0 {
+                return Reply::blob(request, &blob);
+            }
+            *blob.last_mut().unwrap() ^= 1;
+            let read = Arc::clone(&read);
+            Reply::blob(request, &blob).hold_after(blob.len() - TAIL, move || assert!(read.wait()))
+        });
+        let reference = served.image().parse().unwrap();
+        block_on(async {
+            let image = client.image(&reference, &Platform::default()).await.unwrap();
+            let failed = match is_built {
+                true => image.build_tocs().await.map(drop),
+                false => image.rootfs().await.map(drop),
+            };
+            assert!(failed.unwrap_err().is_corrupt());
+            cache.finish_writes();
+            served.order();
+            let image = client.image(&reference, &Platform::default()).await.unwrap();
+            let mut entries = image.layer(1).unwrap().entries().await.unwrap();
+            assert!(entries.next().await.is_some_and(|entry| entry.is_ok()) && entries.is_from_toc());
+        });
+        assert_eq!(served.order(), [] as [usize; 0]);
     }
 }
 
