@@ -339,15 +339,4 @@ fn may_begin(passes: usize, running: usize, ended: usize) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn passes_go_by_the_cores_and_do_not_run_away() {
-        assert!(!may_begin(1, 1, 0), "the only core reads the layer whose turn it is");
-        assert!(may_begin(2, 1, 0));
-        assert!(!may_begin(2, 2, 0));
-        assert!(may_begin(2, 1, 2));
-        assert!(!may_begin(2, 1, 3), "three wait for their turn");
-    }
-}
+mod tests;

@@ -20,6 +20,7 @@ mod debian;
 mod encodings;
 mod equality;
 mod killing;
+mod let_go;
 mod login;
 mod real_auth;
 mod real_canary;

@@ -14,7 +14,7 @@ use std::{
 use layerslayer::{Client, Platform, Verification};
 
 use crate::support::{
-    images::{Image, Layout, Tar, layout},
+    images::{Compression, Image, Layer, Layout, Tar, layout},
     inspect::block_on,
     noise::Noise,
     program::{Program, Ran},
@@ -232,6 +232,30 @@ fn the_number_of_layers_that_are_read_at_the_same_time_is_of_no_account_for_what
                 assert_eq!(ran.stderr, alone.stderr, "{words:?}");
             }
         }
+    }
+}
+
+#[test]
+fn layers_that_are_unpacked_with_a_large_window_are_read_at_the_same_time_like_others() {
+    // Of such windows there is one at a time.
+    let layer = |index: usize| {
+        let noise = Noise::new(index as u64 + 1).bytes(300_000);
+        let tar = Tar::new().file(format!("file-{index}"), noise).finish();
+        let blob = tools::filter(tools::command("zstd").args(["-c", "-q", "-1", "--long=27"]), &tar);
+        // No single segment, and the exponent of the longest window (RFC 8878, 3.1.1.1).
+        assert_eq!((blob[4] & 0x20, blob[5] >> 3), (0, 27 - 10));
+        Layer::new(&tar, Compression::Zstd).blob(blob)
+    };
+    let layout = Arc::new(Layout::of(&(0..5).map(layer).fold(Image::new(), Image::layer)));
+    for words in PARALLEL_READERS {
+        let run = |layers| {
+            let ran = Served::plainly(&layout).run(&[words, &[layers]].concat()).done();
+            assert_eq!(ran.stderr, "", "{words:?}");
+            said(&ran)
+        };
+        let alone = run("--parallel-layers=1");
+        assert!(alone.lines().count() >= 5, "{alone}");
+        assert_eq!(run("--parallel-layers=4"), alone, "{words:?}");
     }
 }
 
