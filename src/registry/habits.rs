@@ -1,7 +1,7 @@
 //! How a registry behaved the last time: whether it asked for a token, and where it sent us for blobs. What is known beforehand
 //! spares round trips; where it turns out to be otherwise, nothing is lost but those.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use tokio::task::spawn_blocking;
 
@@ -18,10 +18,12 @@ use crate::{
 pub(crate) struct Habits {
     /// Where they outlive the run.
     cache: Option<Cache>,
-    /// As the cache has them.
-    kept: Mutex<RegistryRecord>,
-    /// As they are now.
-    now: Mutex<RegistryRecord>,
+    /// As they were.
+    kept: RegistryRecord,
+    /// As they are.
+    now: Arc<Mutex<RegistryRecord>>,
+    /// Held by who writes: of two, either writes all that is known then.
+    writing: Arc<Mutex<()>>,
 }
 
 impl Habits {
@@ -37,19 +39,22 @@ impl Habits {
             None => None,
         };
         let kept = kept.unwrap_or_else(|| RegistryRecord { registry: host, ..RegistryRecord::default() });
-        Self { cache, now: Mutex::new(kept.clone()), kept: Mutex::new(kept) }
+        Self { cache, now: Arc::new(Mutex::new(kept.clone())), kept, writing: Arc::default() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn kept(record: RegistryRecord) -> Self {
+        Self { kept: record, ..Self::default() }
     }
 
     /// Whether it answered over http (`is_plain`) or https without any authorisation.
     pub(super) fn was_open(&self, is_plain: bool) -> bool {
-        let kept = lock(&self.kept);
-        kept.is_open && kept.is_plain == is_plain
+        self.kept.is_open && self.kept.is_plain == is_plain
     }
 
     /// Where it sent us for blobs, and how private an address that may have.
     pub(super) fn storage(&self) -> Option<(Url, AddressClass)> {
-        let kept = lock(&self.kept);
-        let storage = kept.storage.as_ref()?;
+        let storage = self.kept.storage.as_ref()?;
         let url: Url = storage.address.parse().ok()?;
         let is_address = matches!(url.scheme(), "http" | "https") && url.has_host();
         let floor = AddressClass::ALL.into_iter().find(|class| class.name() == storage.floor)?;
@@ -58,26 +63,30 @@ impl Habits {
 
     /// Notes that the registry has answered.
     pub(super) fn answered(&self, is_plain: bool, is_open: bool) {
-        let mut now = lock(&self.now);
-        (now.is_plain, now.is_open) = (is_plain, is_open);
+        self.note(|now| (now.is_plain, now.is_open) = (is_plain, is_open));
     }
 
-    /// Notes that a blob has come: from where the registry redirected to, if it did.
-    pub(super) fn gave_blob(&self, redirected: Option<(&Url, AddressClass)>) {
+    /// Notes that a blob has come from where the registry redirected to.
+    pub(super) fn redirected(&self, url: &Url, floor: AddressClass) {
+        let (address, floor) = (url.origin().ascii_serialization(), floor.name().to_owned());
+        self.note(|now| now.storage = Some(StorageRecord { address, floor }));
+    }
+
+    fn note(&self, change: impl FnOnce(&mut RegistryRecord)) {
+        let Some(cache) = &self.cache else { return };
         let mut now = lock(&self.now);
-        if let Some((url, floor)) = redirected {
-            let address = url.origin().ascii_serialization();
-            now.storage = Some(StorageRecord { address, floor: floor.name().to_owned() });
-        }
-        let (Some(cache), mut kept) = (&self.cache, lock(&self.kept)) else { return };
-        if *kept == *now {
+        let before = now.clone();
+        change(&mut now);
+        if *now == before {
             return;
         }
-        kept.clone_from(&now);
-        let (cache, record, writing) = (cache.clone(), now.clone(), cache.begin_write());
+        let (cache, awaited) = (cache.clone(), cache.begin_write());
+        let (now, writing) = (Arc::clone(&self.now), Arc::clone(&self.writing));
         spawn_blocking(move || {
+            let writing = lock(&writing);
+            let record = lock(&now).clone();
             cache.put_registry(&record);
-            drop(writing);
+            drop((writing, awaited));
         });
     }
 }
@@ -94,26 +103,22 @@ mod tests {
         RegistryRecord { registry: HOST.to_owned(), is_plain: false, is_open: true, storage }
     }
 
-    fn habits(record: RegistryRecord) -> Habits {
-        Habits { kept: Mutex::new(record), ..Habits::default() }
-    }
-
     #[test]
     fn a_note_that_makes_no_sense_leads_nowhere() {
-        assert!(habits(record("https://s.example:8443", "public")).storage().is_some());
+        assert!(Habits::kept(record("https://s.example:8443", "public")).storage().is_some());
         for (address, floor) in [
             ("https://s.example", "anywhere"),
             ("s.example", "public"),
             ("file:///etc/passwd", "public"),
             ("", "public"),
         ] {
-            assert!(habits(record(address, floor)).storage().is_none(), "{address} {floor}");
+            assert!(Habits::kept(record(address, floor)).storage().is_none(), "{address} {floor}");
         }
     }
 
     #[test]
     fn who_was_open_by_one_scheme_is_not_by_the_other() {
-        let habits = habits(record("https://s.example", "public"));
+        let habits = Habits::kept(record("https://s.example", "public"));
         assert_eq!([false, true].map(|is_plain| habits.was_open(is_plain)), [true, false]);
     }
 
@@ -125,7 +130,7 @@ mod tests {
         let habits = Habits::of(HOST, Some(cache.clone())).await;
         assert_eq!((habits.storage(), habits.was_open(false)), (None, false));
         habits.answered(false, true);
-        habits.gave_blob(Some((&url, AddressClass::Private)));
+        habits.redirected(&url, AddressClass::Private);
         cache.finish_writes();
         let next = Habits::of(HOST, Some(cache.clone())).await;
         let (url, floor) = next.storage().unwrap();

@@ -206,16 +206,21 @@ impl Session {
     /// Waits until a further request beside the first one will be accepted if that one is: until it is known what it has to carry. Not
     /// at all where the registry asked for nothing the last time.
     pub(crate) async fn admitted(&self) {
+        if self.is_probably_open() {
+            return;
+        }
+        // It cannot be closed as long as we are here.
+        let _ = self.is_admitted.subscribe().wait_for(|is_admitted| *is_admitted).await;
+    }
+
+    /// Whether nothing has to be shown to the registry, if it is as it was.
+    fn is_probably_open(&self) -> bool {
         let is_plain = {
             let origin = lock(&self.origin);
             // Of two schemes, the one that is tried first.
             if origin.is_decided { origin.is_plain } else { !self.http.has_authorities }
         };
-        if self.authority.credential.is_none() && self.habits.was_open(is_plain) {
-            return;
-        }
-        // It cannot be closed as long as we are here.
-        let _ = self.is_admitted.subscribe().wait_for(|is_admitted| *is_admitted).await;
+        self.authority.credential.is_none() && self.habits.was_open(is_plain)
     }
 
     /// Bytes that may still be asked for.

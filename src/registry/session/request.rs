@@ -124,9 +124,6 @@ impl Session {
         loop {
             let (answer, authorization) = self.authorized(task, &headers).await?;
             if !is_redirect(answer.status) {
-                if task.digest.is_some() && answer.status.is_success() {
-                    self.habits.gave_blob(None);
-                }
                 return Ok(answer);
             }
             resolutions += 1;
@@ -166,7 +163,7 @@ impl Session {
             && !self.is_origin(&answer.url)
         {
             lock(&self.links).remember(digest, answer.url.clone(), self.http.clock.now());
-            self.habits.gave_blob(Some((&answer.url, self.redirect_floor())));
+            self.habits.redirected(&answer.url, self.redirect_floor());
         }
         if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             let (target, status) = (redirect::shown(&answer.url), response::status_text(answer.status));
@@ -304,12 +301,18 @@ impl Session {
         Outgoing { url, headers, method, target, progress, floor, beside }
     }
 
-    /// The connections for what follows the first answer, which itself leaves one.
+    /// The connections for what follows the first answer. A manifest leaves one; who asks for its digest alone asks for blobs at the
+    /// same time: at once, over connections of their own, or once there is a token.
     fn beside(&self, task: &Task<'_>, url: &Url, floor: AddressClass) -> Vec<Beside> {
         if task.leads_on == 0 || lock(&self.origin).is_reached {
             return Vec::new();
         }
-        let own = Beside { url: url.clone(), floor, connections: task.leads_on - 1 };
+        let connections = match task.method {
+            Method::Head if self.is_probably_open() => 0,
+            Method::Head => task.leads_on,
+            _ => task.leads_on - 1,
+        };
+        let own = Beside { url: url.clone(), floor, connections };
         let storage = self.habits.storage();
         let storage = storage.map(|(url, floor)| Beside { url, floor, connections: task.leads_on });
         storage.into_iter().chain([own]).collect()
