@@ -1,5 +1,5 @@
 //! What earlier runs have learnt, kept on disk: tables of layers by their digest, manifests and configurations by theirs, and
-//! which tags have been seen.
+//! which tags and registries have been seen.
 //!
 //! Nothing in it is believed for being there. Documents are hashed when they are read, a table carries its own checksum, and
 //! what a tag means is asked of the registry every time. Content that does not hold is removed and counts as absent.
@@ -9,6 +9,7 @@ mod error;
 #[cfg(feature = "object-store")]
 mod objects;
 mod options;
+mod records;
 mod root;
 mod signature;
 mod store;
@@ -27,9 +28,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
-pub(crate) use self::signature::Opened;
 use self::{
     directory::Directory,
     signature::Keys,
@@ -40,6 +39,10 @@ pub use self::{
     error::CacheError,
     options::{CacheOptions, parse_size},
     signature::SigningKey,
+};
+pub(crate) use self::{
+    records::{RegistryRecord, StorageRecord},
+    signature::Opened,
 };
 use crate::{
     limits,
@@ -116,13 +119,6 @@ pub struct Removed {
     pub files: u64,
     /// Bytes that they took, in whole blocks of 4 KiB.
     pub bytes: u64,
-}
-
-/// That a tag has been seen, and what it meant then.
-#[derive(Debug, Deserialize, Serialize)]
-struct TagRecord {
-    reference: String,
-    digest: String,
 }
 
 impl Cache {
@@ -411,25 +407,6 @@ impl Cache {
     /// Stores a manifest or configuration, which must have been hashed.
     pub(crate) fn put_document(&self, digest: &Digest, bytes: &[u8]) {
         self.write(&Key::Document(digest.clone()), &mut |out| out.write_all(bytes));
-    }
-
-    /// What the tag of this canonical reference was when it was last seen. It may have moved since.
-    pub(crate) fn tag(&self, reference: &str) -> Option<Digest> {
-        let key = Key::tag(reference);
-        let bytes = self.read(&key, limits::TAG_RECORD_BYTES)?;
-        let record = serde_json::from_slice::<TagRecord>(&bytes).ok();
-        let record = record.filter(|record| record.reference == reference);
-        let digest = record.and_then(|record| record.digest.parse().ok());
-        if digest.is_none() {
-            self.remove(&key);
-        }
-        digest
-    }
-
-    /// Notes what the tag of this canonical reference is now.
-    pub(crate) fn put_tag(&self, reference: &str, digest: &Digest) {
-        let record = TagRecord { reference: reference.to_owned(), digest: digest.to_string() };
-        self.write(&Key::tag(reference), &mut |out| Ok(serde_json::to_writer(out, &record)?));
     }
 
     fn read(&self, key: &Key, cap: u64) -> Option<Bytes> {

@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf, sync::Arc, thread};
 
+use futures_util::future;
+
 use crate::{
     auth::{Credential, CredentialSources, RegistryKey},
     cache::Cache,
@@ -15,9 +17,10 @@ use crate::{
         reference::{ImageReference, Reference},
     },
     progress::{Progress, Silent},
-    registry::{Http, HttpBuilder, Repository, Session},
+    registry::{Habits, Http, HttpBuilder, Repository, Session},
 };
 
+mod carve;
 mod login;
 mod push;
 
@@ -94,20 +97,14 @@ impl Client {
     /// # }
     /// ```
     pub async fn image(&self, reference: &ImageReference, platform: &Platform) -> Result<Image, Error> {
-        let request = Request {
-            reference: reference.clone(),
-            platform: platform.clone(),
-            progress: Arc::clone(&self.progress),
-            cache: self.cache.clone(),
-            parallel_layers: self.parallel_layers,
-        };
+        let request = self.request(reference, platform);
         match reference {
             ImageReference::DockerArchive { path, .. } => resolve::docker_archive(request, path).await,
             ImageReference::OciArchive { path, .. } => resolve::layout(request, path, true).await,
             ImageReference::OciLayout { path, .. } => resolve::layout(request, path, false).await,
             ImageReference::Registry(reference) => {
                 let session = self.session(reference).await?;
-                resolve::registry(request, reference, session).await
+                resolve::registry(request, reference, session, 0).await
             }
         }
     }
@@ -130,10 +127,22 @@ impl Client {
         Transferred { requests: self.http.requests(), bytes: self.http.bytes_fetched() }
     }
 
+    fn request(&self, reference: &ImageReference, platform: &Platform) -> Request {
+        Request {
+            reference: reference.clone(),
+            platform: platform.clone(),
+            progress: Arc::clone(&self.progress),
+            cache: self.cache.clone(),
+            parallel_layers: self.parallel_layers,
+        }
+    }
+
     async fn session(&self, reference: &Reference) -> Result<Arc<Session>, Error> {
-        let (repository, credential) = self.access(reference).await?;
+        let habits = Habits::of(reference.api_host(), self.cache.clone());
+        let (access, habits) = future::join(self.access(reference), habits).await;
+        let (repository, credential) = access?;
         let (http, progress) = (Arc::clone(&self.http), Arc::clone(&self.progress));
-        Ok(Session::with_progress(http, repository, credential, progress))
+        Ok(Session::reading(http, repository, credential, progress, habits))
     }
 
     /// A repository, and the credential for it.

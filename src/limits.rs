@@ -262,12 +262,12 @@ pub const REFERRERS_PAGES: usize = 16;
 /// ```
 pub const STORED_TOC_BYTES: u64 = 1 << 30;
 
-/// Longest note of what a tag was, in bytes. References have a few hundred.
+/// Longest note in the cache of what a tag was or how a registry was found, in bytes. References have a few hundred.
 ///
 /// ```
-/// assert_eq!(layerslayer::limits::TAG_RECORD_BYTES, 16 * 1024);
+/// assert_eq!(layerslayer::limits::CACHE_RECORD_BYTES, 16 * 1024);
 /// ```
-pub const TAG_RECORD_BYTES: u64 = 16 << 10;
+pub const CACHE_RECORD_BYTES: u64 = 16 << 10;
 
 /// Most spans of a layer in a stored table of contents: enough for 1 TiB unpacked.
 ///

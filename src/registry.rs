@@ -5,6 +5,7 @@ pub(crate) mod blob;
 mod challenge;
 pub(crate) mod device;
 pub(crate) mod error;
+mod habits;
 #[cfg(feature = "internals")]
 pub(crate) mod held;
 pub(crate) mod http;
@@ -19,6 +20,7 @@ mod token;
 
 pub(crate) use authorization::NO_TOKEN_SERVER;
 pub(crate) use error::{Error, Kind};
+pub(crate) use habits::Habits;
 pub(crate) use http::{Http, HttpBuilder};
 pub(crate) use session::Session;
 

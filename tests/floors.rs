@@ -23,7 +23,7 @@ const ROOMS: &[(&str, u32, &[&str])] = &[
     ("error", 5, &[]),
     ("layer", 5, &["error"]),
     ("image", 5, &["error", "layer"]),
-    ("client", 6, &[]),
+    ("client", 6, &["carve"]),
     ("peek", 6, &[]),
     ("carve", 6, &[]),
     ("scan", 6, &[]),

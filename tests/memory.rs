@@ -18,7 +18,7 @@ use std::{
 
 use flate2::{Compression, write::GzEncoder};
 use layerslayer::{Cache, CacheOptions, Client, Image};
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 /// Bytes that every entry kept may take besides its name.
@@ -40,6 +40,9 @@ const RECORDING_BYTES: usize = 10 << 20;
 
 /// What is known of each MiB unpacked: a span, digests of its leaves, and where reads may end.
 const SPAN_BYTES: usize = 4 << 10;
+
+/// Layers that are read at the same time.
+const SIDE_BY_SIDE: usize = 4;
 
 /// What reading by a table takes over the table: the stored one as it is read, with its windows.
 const STORED_BYTES: usize = 2 << 20;
@@ -178,7 +181,13 @@ impl<'a> Layer<'a> {
     }
 
     /// Ends the tar and makes an image of it.
-    fn finish(mut self, compressed: bool) {
+    fn finish(self, compressed: bool) {
+        let folder = self.folder;
+        image(folder, &[self.end(compressed)]);
+    }
+
+    /// Ends the tar: its descriptor and its DiffID.
+    fn end(mut self, compressed: bool) -> (Value, String) {
         let end = [0; 1024];
         if compressed {
             self.add_gzip(&end)
@@ -188,22 +197,28 @@ impl<'a> Layer<'a> {
         let Self { folder, size, digest, diff_id, .. } = self;
         let layer = hex(digest);
         fs::rename(folder.join("layer"), folder.join("blobs/sha256").join(&layer)).unwrap();
-        let store = |bytes: String, media_type: &str| {
-            let digest = hex(Sha256::new().chain_update(&bytes));
-            fs::write(folder.join("blobs/sha256").join(&digest), &bytes).unwrap();
-            json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": bytes.len() })
-        };
-        let config = json!({ "architecture": "amd64", "os": "linux", "config": {},
-            "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", hex(diff_id))] } });
-        let manifest = json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": store(config.to_string(), "application/vnd.oci.image.config.v1+json"),
-            "layers": [{ "mediaType": "application/vnd.oci.image.layer.v1.tar",
-                "digest": format!("sha256:{layer}"), "size": size }] });
-        let manifest = store(manifest.to_string(), "application/vnd.oci.image.manifest.v1+json");
-        let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
-        fs::write(folder.join("index.json"), index.to_string()).unwrap();
-        fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+        let descriptor = json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar",
+            "digest": format!("sha256:{layer}"), "size": size });
+        (descriptor, format!("sha256:{}", hex(diff_id)))
     }
+}
+
+/// Makes an image of these layers, base first.
+fn image(folder: &Path, layers: &[(Value, String)]) {
+    let store = |bytes: String, media_type: &str| {
+        let digest = hex(Sha256::new().chain_update(&bytes));
+        fs::write(folder.join("blobs/sha256").join(&digest), &bytes).unwrap();
+        json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": bytes.len() })
+    };
+    let (layers, diff_ids): (Vec<_>, Vec<_>) = layers.iter().cloned().unzip();
+    let config = json!({ "architecture": "amd64", "os": "linux", "config": {},
+        "rootfs": { "type": "layers", "diff_ids": diff_ids } });
+    let manifest = json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": store(config.to_string(), "application/vnd.oci.image.config.v1+json"), "layers": layers });
+    let manifest = store(manifest.to_string(), "application/vnd.oci.image.manifest.v1+json");
+    let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
+    fs::write(folder.join("index.json"), index.to_string()).unwrap();
+    fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
 }
 
 fn hex(digest: Sha256) -> String {
@@ -253,7 +268,12 @@ const CONTENT: usize = 64 << 20;
 
 /// An image of one file, `content`, of `times` 64 MiB, before a small one.
 fn content(folder: &Path, times: u64, compressed: bool) {
-    let mut random = 1_u64;
+    image(folder, &[content_layer(folder, 1, times, compressed)]);
+}
+
+/// A layer of such files, made from `seed`.
+fn content_layer(folder: &Path, seed: u64, times: u64, compressed: bool) -> (Value, String) {
+    let mut random = seed;
     let mut content: Vec<u8> = Vec::with_capacity(CONTENT);
     for _ in 0..4096 {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -276,7 +296,7 @@ fn content(folder: &Path, times: u64, compressed: bool) {
         layer.add(&content, &stored);
     }
     small(header("small", 0), &mut layer);
-    layer.finish(compressed);
+    layer.end(compressed)
 }
 
 #[test]
@@ -353,5 +373,32 @@ fn recording_and_reading_by_a_table_take_no_more_for_larger_layers() {
         let bound = PASS_BYTES + TABLE_BYTES + STORED_BYTES + spans;
         assert!(small.peak <= bound, "an empty file took {small:?} of {size} bytes, more than {bound}");
         assert!(file.peak <= bound + FILE_BYTES, "a file took {file:?} of {size} bytes, more than {bound}");
+    }
+}
+
+#[test]
+fn layers_side_by_side_take_what_a_pass_takes_each_however_large_and_many_they_are() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    for (count, times) in [(5, 1), (5, 3), (13, 1)] {
+        let folder = tempfile::tempdir().unwrap();
+        let layers: Vec<_> =
+            (0..count).map(|layer| content_layer(folder.path(), layer + 1, times, true)).collect();
+        image(folder.path(), &layers);
+        let tables = layers.len() * TABLE_BYTES;
+        let spans = layers.len() * usize::try_from(times).unwrap() * (CONTENT >> 20) * SPAN_BYTES;
+
+        let client = Client::builder().parallel_layers(SIDE_BY_SIDE).build().unwrap();
+        let rootfs = measured_by(&client, folder.path(), async |image| image.rootfs().await.unwrap());
+        let bound = SIDE_BY_SIDE * PASS_BYTES + tables;
+        assert!(rootfs.peak <= bound, "rootfs took {rootfs:?} of {count} layers, more than {bound}");
+
+        let cache = Cache::open(&CacheOptions::new(folder.path().join("cache"))).unwrap();
+        let client = Client::builder().parallel_layers(SIDE_BY_SIDE).cache(cache.clone()).build().unwrap();
+        let built = measured_by(&client, folder.path(), async |image| {
+            assert_eq!(image.build_tocs().await.unwrap().len(), layers.len());
+        });
+        cache.finish_writes();
+        let bound = SIDE_BY_SIDE * (PASS_BYTES + RECORDING_BYTES) + tables + spans;
+        assert!(built.peak <= bound, "tables took {built:?} of {count} layers, more than {bound}");
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! toc/sha256/HEX     the table of a layer         blob/sha256/HEX    a manifest or configuration, as it came
-//! tag/HEX            what a tag was               tmp/HEX            being written, and locked meanwhile
-//! usage              how much it takes together
+//! tag/HEX            what a tag was               registry/HEX       how a registry was found
+//! usage              how much it takes together   tmp/HEX            being written, and locked meanwhile
 //! ```
 //!
 //! A file is written under `tmp` and renamed to its place: it is there whole or not at all, however its writer ends. When it was
@@ -28,7 +28,7 @@ use super::{
 };
 
 /// Every place that holds files of ours.
-const PLACES: [&str; 5] = ["blob/sha256", "blob/sha512", "tag", "toc/sha256", "toc/sha512"];
+const PLACES: [&str; 6] = ["blob/sha256", "blob/sha512", "registry", "tag", "toc/sha256", "toc/sha512"];
 /// The list of changes of size.
 const USAGE: &str = "usage";
 /// A cache that has become too large is made smaller than it need be by this part, so that this is done rarely.

@@ -15,6 +15,8 @@ use crate::oci::digest::Digest;
 pub(super) enum Key {
     /// A manifest or configuration, by its digest.
     Document(Digest),
+    /// How a registry was found, by the SHA-256 of its host.
+    Registry(Digest),
     /// What a tag was, by the SHA-256 of its canonical reference: names of images stay out of names of files.
     Tag(Digest),
     /// The table of a layer, by the digest of the layer's blob.
@@ -52,6 +54,11 @@ pub(super) trait Store: Send + Sync {
 }
 
 impl Key {
+    /// The name of a registry's record.
+    pub(super) fn registry(host: &str) -> Self {
+        Self::Registry(Digest::sha256(host.as_bytes()))
+    }
+
     /// The name of a tag's record.
     pub(super) fn tag(reference: &str) -> Self {
         Self::Tag(Digest::sha256(reference.as_bytes()))
@@ -61,6 +68,7 @@ impl Key {
     pub(super) fn path(&self) -> String {
         match self {
             Self::Document(digest) => format!("blob/{}/{}", digest.algorithm().as_str(), digest.hex()),
+            Self::Registry(digest) => format!("registry/{}", digest.hex()),
             Self::Tag(digest) => format!("tag/{}", digest.hex()),
             Self::Toc(digest) => format!("toc/{}/{}", digest.algorithm().as_str(), digest.hex()),
         }
@@ -72,6 +80,7 @@ impl Key {
         let digest = |text: &str| text.replacen('/', ":", 1).parse::<Digest>().ok();
         let key = match kind {
             "blob" => Self::Document(digest(rest)?),
+            "registry" => Self::Registry(format!("sha256:{rest}").parse().ok()?),
             "tag" => Self::Tag(format!("sha256:{rest}").parse().ok()?),
             "toc" => Self::Toc(digest(rest)?),
             _ => return None,
@@ -92,6 +101,7 @@ mod tests {
         let keys = [
             Key::Document(digest.clone()),
             Key::Document(long.clone()),
+            Key::registry("registry-1.docker.io"),
             Key::tag("docker.io/library/nginx:latest"),
             Key::Toc(digest.clone()),
             Key::Toc(long),

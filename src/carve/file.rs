@@ -7,7 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{FutureExt as _, Stream, StreamExt, future::BoxFuture};
+use futures_util::{
+    FutureExt as _, Stream, StreamExt,
+    future::{self, BoxFuture, Either},
+};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -241,9 +244,22 @@ impl File {
     }
 
     /// Waits for the first piece, which stays to be given.
-    pub(super) async fn begin(&mut self) -> Result<(), Error> {
+    pub(crate) async fn begin(&mut self) -> Result<(), Error> {
         self.first = self.next().await.transpose()?;
         Ok(())
+    }
+
+    /// Waits for something else while what reads the content goes on, as far as it can before anybody takes a piece. Who waits without
+    /// this could wait for what a transfer that stands still holds.
+    pub(crate) async fn meanwhile<T>(&mut self, other: impl Future<Output = T> + Unpin) -> T {
+        let Body::Streaming { pass, .. } = &mut self.body else { return other.await };
+        match future::select(other, &mut *pass).await {
+            Either::Left((value, _)) => value,
+            Either::Right((result, other)) => {
+                *pass = future::ready(result).boxed();
+                other.await
+            }
+        }
     }
 
     fn end(&mut self, outcome: Outcome) -> Poll<Option<Result<Bytes, Error>>> {
@@ -296,7 +312,7 @@ impl Stream for File {
                     (Ok(outcome), Ok(piece)) => {
                         let (_, none) = mpsc::channel(1);
                         let pieces = std::mem::replace(pieces, none);
-                        let rest = futures_util::future::ready(Ok(outcome)).boxed();
+                        let rest = future::ready(Ok(outcome)).boxed();
                         file.body = Body::Streaming { pieces, pass: rest };
                         Poll::Ready(Some(Ok(piece)))
                     }
@@ -316,5 +332,33 @@ impl fmt::Debug for File {
         let mut text = f.debug_struct("File");
         text.field("entry", &self.found.entry).field("layer", &self.found.layer);
         text.field("outcome", &self.outcome).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_file_reads_goes_on_while_something_else_is_waited_for() {
+        let (told, other) = oneshot::channel();
+        let (sender, pieces) = mpsc::channel(1);
+        let outcome = Outcome { verification: Verification::Span, is_final: true, plan: Plan::Toc };
+        let pass = async move {
+            sender.send(Bytes::from_static(b"content")).await.unwrap();
+            // What holds the other up is let go by the transfer only.
+            told.send(()).unwrap();
+            Ok(outcome)
+        };
+        let entry = Entry::new(b"f".to_vec(), crate::tar::entry::EntryKind::File);
+        let mut file = File::streaming(Found { entry, layer: 0, trace: Vec::new() }, pieces, pass.boxed());
+        let waited = tokio::time::timeout(Duration::from_secs(20), file.meanwhile(other)).await;
+        waited.expect("it stands still").unwrap();
+        assert_eq!(file.read_to_end(100).await.unwrap(), b"content");
+        assert_eq!(file.outcome(), Some(outcome));
     }
 }

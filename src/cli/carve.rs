@@ -3,7 +3,7 @@
 use std::{ffi::OsStr, io::Write as _, os::unix::ffi::OsStrExt as _, path::Path};
 
 use futures_util::FutureExt as _;
-use layerslayer::{CarveOptions, Collection, File, Image, Item, Outcome, Selection, Verification};
+use layerslayer::{CarveOptions, Collection, Error, File, Image, Item, Outcome, Selection, Verification};
 
 use super::{
     args::CarveArguments,
@@ -58,13 +58,21 @@ pub(crate) async fn run(
     let is_dry = arguments.common.dry_run;
     let destination = if is_dry { None } else { Some(Destination::of(arguments)?) };
     let patterns = Patterns::new(&arguments.globs)?;
-    let opened = connect::open(&arguments.image, &arguments.common, console, report).await;
-    let Connection { client, image, writes: _writes } =
-        opened.inspect_err(|_| console.explain_requests(&[]))?;
     let mut options = CarveOptions::default().at_least(arguments.common.least());
     if let Some(layers) = arguments.common.parallel_layers {
         options = options.parallel_layers(layers.into());
     }
+    let (image, common) = (&arguments.image, &arguments.common);
+    let opened = match (&destination, arguments.paths.as_slice(), &arguments.layer) {
+        (Some(Destination::Single(_) | Destination::Directory(_)), [path], None) => {
+            let asked = (image.as_str(), path.as_bytes(), &options);
+            let opened = connect::carve(asked, common, console, report).await;
+            opened.map(|(connection, file)| (connection, Some(file)))
+        }
+        _ => connect::open(image, common, console, report).await.map(|connection| (connection, None)),
+    };
+    let (Connection { client, image, writes: _writes }, found) =
+        opened.inspect_err(|_| console.explain_requests(&[]))?;
     if let Some(layer) = &arguments.layer {
         options = options.layer(selector::layer(layer, &LayerFacts::of_all(&image).await?)?);
     }
@@ -75,7 +83,7 @@ pub(crate) async fn run(
         return result;
     };
     let carve = Carve { arguments, console, image: &image, options, patterns };
-    let result = carve.to(&destination, report).await;
+    let result = carve.to(&destination, found, report).await;
     console.explain_requests(image.layers());
     let facts = connect::facts(&client, &image, report);
     // What failed is not waited for any longer.
@@ -104,11 +112,16 @@ fn selection(arguments: &CarveArguments) -> Result<Selection, Failure> {
 }
 
 impl Carve<'_> {
-    async fn to(&self, destination: &Destination, report: &mut Report) -> Result<Written, Failure> {
+    async fn to(
+        &self,
+        destination: &Destination,
+        found: Option<Result<File, Error>>,
+        report: &mut Report,
+    ) -> Result<Written, Failure> {
         match (destination, self.arguments.paths.as_slice()) {
-            (Destination::Single(target), [path]) => self.one_to_stream(path, target, report).await,
+            (Destination::Single(target), [path]) => self.one_to_stream(path, found, target, report).await,
             (Destination::Directory(directory), [path]) => {
-                match self.one_to_directory(path, directory, report).await {
+                match self.one_to_directory(path, found, directory, report).await {
                     Err(failure) if failure.exit == Exit::WrongKind => {
                         self.several(&Destination::Directory(directory.clone()), report).await
                     }
@@ -154,10 +167,11 @@ impl Carve<'_> {
     async fn one_to_stream(
         &self,
         path: &OsStr,
+        found: Option<Result<File, Error>>,
         target: &Target,
         report: &mut Report,
     ) -> Result<Written, Failure> {
-        let mut file = self.find(path, report).await.map_err(|failure| match failure.exit {
+        let mut file = self.find(path, found, report).await.map_err(|failure| match failure.exit {
             Exit::WrongKind => failure.advise("-o DIR/ or --tar carves directories"),
             _ => failure,
         })?;
@@ -185,10 +199,11 @@ impl Carve<'_> {
     async fn one_to_directory(
         &self,
         path: &OsStr,
+        found: Option<Result<File, Error>>,
         directory: &Path,
         report: &mut Report,
     ) -> Result<Written, Failure> {
-        let mut file = self.find(path, report).await?;
+        let mut file = self.find(path, found, report).await?;
         let mut piece = file.next().await.transpose()?;
         let name = match Path::new(path).file_name() {
             Some(name) => name.as_bytes().to_vec(),
@@ -209,8 +224,18 @@ impl Carve<'_> {
         Ok(Written::one(path, &file))
     }
 
-    async fn find(&self, path: &OsStr, report: &mut Report) -> Result<File, Failure> {
-        let file = self.image.carve_with(path.as_bytes(), &self.options).await.map_err(|error| {
+    /// The file at `path`, unless it has been looked for already.
+    async fn find(
+        &self,
+        path: &OsStr,
+        found: Option<Result<File, Error>>,
+        report: &mut Report,
+    ) -> Result<File, Failure> {
+        let found = match found {
+            Some(found) => found,
+            None => self.image.carve_with(path.as_bytes(), &self.options).await,
+        };
+        let file = found.map_err(|error| {
             let failure = Failure::from(&error);
             match path.as_bytes().iter().any(|byte| b"*?[".contains(byte)) {
                 true if error.is_not_found() => failure.advise("a PATH is literal; --glob takes patterns"),

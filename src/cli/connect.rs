@@ -2,7 +2,9 @@
 
 use std::io;
 
-use layerslayer::{Cache, CacheOptions, Client, Credential, Image, ImageReference, Platform};
+use layerslayer::{
+    Cache, CacheOptions, CarveOptions, Client, Credential, Error, File, Image, ImageReference, Platform,
+};
 
 use super::{
     args::Common,
@@ -19,6 +21,14 @@ pub(crate) struct Connection {
     pub(crate) image: Image,
     /// To be kept until the answer is given.
     pub(crate) writes: Writes,
+}
+
+/// What the command line asks for.
+struct Asked {
+    client: Client,
+    reference: ImageReference,
+    platform: Platform,
+    writes: Writes,
 }
 
 /// Waits, when dropped, for what is being written to the cache meanwhile.
@@ -40,6 +50,31 @@ pub(crate) async fn open(
     console: &Console,
     report: &mut Report,
 ) -> Result<Connection, Failure> {
+    let Asked { client, reference, platform, writes } = asked(image, common, console)?;
+    let result = client.image(&reference, &platform).await;
+    report.read_by(&client);
+    let image = result?;
+    report.opened(&image);
+    Ok(Connection { client, image, writes })
+}
+
+/// Opens `image` as the flags say, and finds the file at `path` in it.
+pub(crate) async fn carve(
+    (image, path, options): (&str, &[u8], &CarveOptions),
+    common: &Common,
+    console: &Console,
+    report: &mut Report,
+) -> Result<(Connection, Result<File, Error>), Failure> {
+    let Asked { client, reference, platform, writes } = asked(image, common, console)?;
+    let result = client.carve(&reference, &platform, path, options).await;
+    report.read_by(&client);
+    let (image, file) = result?;
+    report.opened(&image);
+    Ok((Connection { client, image, writes }, file))
+}
+
+/// A client as the flags say, and what it is to be asked for.
+fn asked(image: &str, common: &Common, console: &Console) -> Result<Asked, Failure> {
     let reference: ImageReference = image
         .parse()
         .map_err(|error| Failure::usage(format!("malformed image reference {image:?}: {}", chain(&error))))?;
@@ -73,14 +108,7 @@ pub(crate) async fn open(
         let credential = Credential::basic(username, auth::password::read(io::stdin().lock())?);
         builder = builder.credential(reference.registry(), credential);
     }
-    let client = builder.build()?;
-    let result = client.image(&reference, &platform).await;
-    report.read_by(&client);
-    let image = result?;
-    // Sizes are what the manifest says: together they may be more than there is room for.
-    let bytes = image.layers().iter().map(layerslayer::Layer::size).fold(0, u64::saturating_add);
-    report.image(image.reference().to_string(), image.digest().to_string(), bytes);
-    Ok(Connection { client, image, writes })
+    Ok(Asked { client: builder.build()?, reference, platform, writes })
 }
 
 /// What there is to say of an image. Reads its configuration.

@@ -2,7 +2,7 @@
 
 use std::{io::Write as _, path::Path, time::Duration};
 
-use layerslayer::{Client, Outcome, Plan, Verification};
+use layerslayer::{Client, Image, Layer, Outcome, Plan, Verification};
 use serde::Serialize;
 
 use super::{
@@ -73,7 +73,13 @@ impl Report {
     }
 
     /// The image has been found; its layers have so many bytes.
-    pub(crate) fn image(&mut self, reference: String, digest: String, bytes_of_layers: u64) {
+    pub(crate) fn opened(&mut self, image: &Image) {
+        // Sizes are what the manifest says: together they may be more than there is room for.
+        let bytes = image.layers().iter().map(Layer::size).fold(0, u64::saturating_add);
+        self.image(image.reference().to_string(), image.digest().to_string(), bytes);
+    }
+
+    fn image(&mut self, reference: String, digest: String, bytes_of_layers: u64) {
         self.reference = reference;
         self.digest = Some(digest);
         self.bytes_of_layers = Some(bytes_of_layers);

@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 use super::resolve::Start;
 use crate::{
     cache::Cache,
-    error::Error,
+    error::{Error, Kind},
     limits,
     oci::{digest::Digest, manifest::Manifest, reference::Reference},
     registry::{Session, session::FetchedManifest},
@@ -25,11 +25,25 @@ use crate::{
 pub(super) struct Documents {
     session: Arc<Session>,
     cache: Option<Cache>,
+    /// Whether nothing is asked for.
+    is_offline: bool,
+    /// Blobs that are read next.
+    leads_on: usize,
 }
 
 impl Documents {
     pub(super) fn new(session: Arc<Session>, cache: Option<Cache>) -> Self {
-        Self { session, cache }
+        Self { session, cache, is_offline: false, leads_on: 0 }
+    }
+
+    /// Those in the cache alone.
+    pub(super) fn offline(self) -> Self {
+        Self { is_offline: true, ..self }
+    }
+
+    /// The same where so many blobs will be read as soon as it is known what the tag means.
+    pub(super) fn leading_on(self, leads_on: usize) -> Self {
+        Self { leads_on, ..self }
     }
 
     pub(super) fn session(&self) -> &Arc<Session> {
@@ -42,13 +56,9 @@ impl Documents {
             return self.start_at(digest).await;
         }
         let (tag, name) = (reference.tag().unwrap_or("latest"), reference.to_string());
-        let seen = self.cached({
-            let name = name.clone();
-            move |cache| cache.tag(&name)
-        });
-        let seen = seen.await;
+        let seen = self.seen(&name).await;
         if seen.is_some()
-            && let Some(digest) = self.session.head_manifest(tag).await?
+            && let Some(digest) = self.session.head_manifest(tag, self.leads_on).await?
         {
             let start = self.start_at(&digest).await?;
             if seen.as_ref() != Some(&digest) {
@@ -64,6 +74,20 @@ impl Documents {
         Ok(fetched.into())
     }
 
+    /// The manifest that a tag led to when it was last seen.
+    pub(super) async fn last(&self, reference: &Reference) -> Option<Start> {
+        if reference.digest().is_some() {
+            return None;
+        }
+        let digest = self.seen(&reference.to_string()).await?;
+        self.start_at(&digest).await.ok()
+    }
+
+    async fn seen(&self, name: &str) -> Option<Digest> {
+        let name = name.to_owned();
+        self.cached(move |cache| cache.tag(&name)).await
+    }
+
     /// The manifest with this digest, of which nobody has said what it is.
     async fn start_at(&self, digest: &Digest) -> Result<Start, Error> {
         if let Some(bytes) = self.cached_document(digest, limits::MANIFEST_BYTES).await
@@ -71,6 +95,7 @@ impl Documents {
         {
             return Ok(Start { bytes, content_type: None, digest: digest.clone() });
         }
+        self.check_online(digest)?;
         let fetched = self.session.manifest(&digest.to_string(), Some(digest)).await?;
         self.keep_start(&fetched);
         Ok(fetched.into())
@@ -81,6 +106,7 @@ impl Documents {
         if let Some(bytes) = self.cached_document(digest, limits::MANIFEST_BYTES).await {
             return Ok(bytes);
         }
+        self.check_online(digest)?;
         let bytes = self.session.manifest(&digest.to_string(), Some(digest)).await?.bytes;
         self.keep_document(digest, &bytes);
         Ok(bytes)
@@ -92,9 +118,17 @@ impl Documents {
         if let Some(bytes) = cached.filter(|bytes| bytes.len() as u64 == size) {
             return Ok(bytes);
         }
+        self.check_online(digest)?;
         let bytes = self.session.blob(digest, size, limits::CONFIG_BYTES).await?;
         self.keep_document(digest, &bytes);
         Ok(bytes)
+    }
+
+    fn check_online(&self, digest: &Digest) -> Result<(), Error> {
+        match self.is_offline {
+            true => Err(Error::new(Kind::Other, format!("{digest} is not in the cache"))),
+            false => Ok(()),
+        }
     }
 
     /// Keeps a manifest if it says by itself what it is: the cache does not know what the registry said.

@@ -1,6 +1,10 @@
 //! From a reference to an image: manifest, or image index ▸ platform ▸ manifest, then the configuration and the layers.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    path::Path,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -68,15 +72,29 @@ impl Request {
     }
 }
 
-/// Resolves an image in a registry.
+/// Resolves an image in a registry; so many blobs will be read at once then, if the tag has been seen before.
 pub(crate) async fn registry(
     request: Request,
     reference: &Reference,
     session: Arc<Session>,
+    leads_on: usize,
 ) -> Result<Image, Error> {
-    let documents = Documents::new(session, request.cache.clone());
+    let documents = Documents::new(session, request.cache.clone()).leading_on(leads_on);
     let start = documents.start(reference).await?;
     descend(request, Origin::Registry(documents), start).await
+}
+
+/// The image that a tag meant when it was last seen, if all of its documents are in the cache. Asks nobody.
+pub(crate) async fn last_seen(
+    request: Request,
+    reference: &Reference,
+    session: Arc<Session>,
+) -> Option<Image> {
+    let documents = Documents::new(session, request.cache.clone()).offline();
+    let start = documents.last(reference).await?;
+    let image = descend(request, Origin::Registry(documents), start).await.ok()?;
+    image.inner.configuration.read().await.ok()?;
+    Some(image)
 }
 
 /// Resolves an image in an OCI image layout.
@@ -217,8 +235,12 @@ async fn image(
     let referring = session
         .as_ref()
         .map(|session| Arc::new(PushedTocs::new(Arc::clone(session), digest.clone(), request.cache.clone())));
-    let mut layers = Vec::with_capacity(manifest.layers().len());
+    let (mut layers, mut known) = (Vec::with_capacity(manifest.layers().len()), HashMap::new());
     for (index, descriptor) in manifest.layers().iter().enumerate() {
+        let knowledge = match known.entry((descriptor.digest(), descriptor.size())) {
+            Entry::Occupied(other) => Arc::new(Arc::<Knowledge>::as_ref(other.get()).twin()),
+            Entry::Vacant(place) => Arc::clone(place.insert(request.knowledge(referring.as_ref()))),
+        };
         layers.push(Layer {
             image: Arc::clone(&name),
             index,
@@ -228,7 +250,7 @@ async fn image(
             configuration: configuration.clone(),
             annotations: Arc::new(descriptor.annotations().clone()),
             soci: soci.clone(),
-            knowledge: request.knowledge(referring.as_ref()),
+            knowledge,
             begun: Slot::default(),
             source: origin.blob(descriptor, &request.progress),
             progress: Arc::clone(&request.progress),

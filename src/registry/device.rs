@@ -193,7 +193,7 @@ impl Device {
         let is_local = url.host_str().is_some_and(super::http::is_loopback);
         let floor = if is_local { AddressClass::Loopback } else { AddressClass::Private };
         let (target, progress) = (RequestTarget::Token, Arc::clone(&self.progress));
-        let outgoing = Outgoing { url, headers, method, target, progress, floor, leads_on: false };
+        let outgoing = Outgoing { url, headers, method, target, progress, floor, beside: Vec::new() };
         let sent = self.http.send(outgoing, &self.counters).await;
         let mut answer = sent.map_err(|failure| {
             let may_pass = failure.is_passing();

@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future;
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{Client, redirect::Policy};
 pub(super) use reqwest::{
@@ -128,8 +129,17 @@ pub(super) struct Outgoing {
     pub(super) progress: Arc<dyn Progress>,
     /// The most private class of address that the request may reach.
     pub(super) floor: AddressClass,
-    /// Whether more will be asked of the server at once, when it has answered.
-    pub(super) leads_on: bool,
+    /// Connections that are made meanwhile, for what will be asked when it has been answered.
+    pub(super) beside: Vec<Beside>,
+}
+
+/// Connections to be made beside a request.
+pub(super) struct Beside {
+    /// Scheme, host and port count.
+    pub(super) url: Url,
+    /// The most private class of address that they may lead to.
+    pub(super) floor: AddressClass,
+    pub(super) connections: usize,
 }
 
 impl Http {
@@ -160,7 +170,7 @@ impl Http {
 
     /// Sends a request and waits for the head of the answer.
     pub(super) async fn send(&self, outgoing: Outgoing, counters: &Arc<Counters>) -> Result<Answer, Failure> {
-        let Outgoing { url, mut headers, method, target, progress, floor, leads_on } = outgoing;
+        let Outgoing { url, mut headers, method, target, progress, floor, beside } = outgoing;
         self.check_literal(&url, floor)?;
         let range = range(&headers);
         let is_head = matches!(method, Method::Head);
@@ -195,10 +205,9 @@ impl Http {
         };
         counters.requests.fetch_add(1, Ordering::Relaxed);
         let sent = tokio::time::timeout(patience, request.headers(headers).send());
-        let sent = match pool.filter(|_| leads_on) {
-            Some(pool) => pool.connect_beside(&url, 1, sent).await,
-            None => sent.await,
-        };
+        let connecting =
+            beside.iter().map(|beside| self.connect(&beside.url, beside.floor, beside.connections));
+        let sent = spare::beside(future::join_all(connecting), sent).await;
         let Ok(sent) = sent else { return Err(Failure::stalled(self.stall_window)) };
         let response = sent.map_err(Failure::from_reqwest)?;
         ongoing.answered(response.status().as_u16());
@@ -215,6 +224,12 @@ impl Http {
 
     /// Makes connections to the server at `url` for so many requests that will be sent at once, but not through proxies.
     pub(super) async fn connect(&self, url: &Url, floor: AddressClass, connections: usize) {
+        if self.check_literal(url, floor).is_err() {
+            return;
+        }
+        if url.scheme() == "https" {
+            self.verifier.prepare();
+        }
         if let Some(pool) = self.direct.get(&floor).filter(|_| !self.is_proxied(url)) {
             pool.connect(url, connections).await;
         }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use crate::{
     auth::Credential,
@@ -24,6 +25,7 @@ use crate::{
         authorization::Authority,
         blob::BlobReader,
         error::{Error, Kind},
+        habits::Habits,
         http::{self, Counters, Http, Method, StatusCode, Url, address::AddressClass, answer::Answer},
         lock,
         redirect::Links,
@@ -57,6 +59,9 @@ pub(crate) struct Session {
     authority: Authority,
     origin: Mutex<Origin>,
     links: Mutex<Links>,
+    habits: Habits,
+    /// Whether a request has been accepted, or what it takes for that is at hand.
+    is_admitted: watch::Sender<bool>,
     ranges_ignored: AtomicBool,
     is_closed: AtomicBool,
     /// Tokens are to allow storing, too.
@@ -99,15 +104,16 @@ pub(super) struct Task<'a> {
     accept: Option<&'static str>,
     /// Of a blob: the link to it may be remembered.
     digest: Option<&'a Digest>,
-    /// What it is told will be followed by several requests at once.
-    leads_on: bool,
+    /// How many blobs will be asked for at once, when it has been answered.
+    leads_on: usize,
 }
 
 impl Task<'_> {
     fn of_manifest(doing: String, method: Method, reference: &str) -> Self {
         let target = RequestTarget::Manifest(reference.to_owned());
         let path = format!("manifests/{reference}");
-        let leads_on = matches!(method, Method::Get);
+        // The configuration and the first range.
+        let leads_on = if matches!(method, Method::Get) { 2 } else { 0 };
         Self { doing, path, method, target, accept: Some(&ACCEPT_MANIFEST), digest: None, leads_on }
     }
 }
@@ -139,6 +145,17 @@ impl Session {
         progress: Arc<dyn Progress>,
     ) -> Arc<Self> {
         Arc::new(Self::open(http, repository, credential, progress))
+    }
+
+    /// One that reads, of which earlier runs know this.
+    pub(crate) fn reading(
+        http: Arc<Http>,
+        repository: Repository,
+        credential: Option<Credential>,
+        progress: Arc<dyn Progress>,
+        habits: Habits,
+    ) -> Arc<Self> {
+        Arc::new(Self { habits, ..Self::open(http, repository, credential, progress) })
     }
 
     /// A session that may store something, too.
@@ -173,6 +190,8 @@ impl Session {
             authority: Authority::new(credential),
             origin: Mutex::new(origin),
             links: Mutex::default(),
+            habits: Habits::default(),
+            is_admitted: watch::Sender::new(false),
             ranges_ignored: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             pushes: false,
@@ -182,6 +201,26 @@ impl Session {
     /// Whether the registry has answered a range with the whole blob.
     pub(crate) fn ignores_ranges(&self) -> bool {
         self.ranges_ignored.load(Ordering::Relaxed)
+    }
+
+    /// Waits until a further request beside the first one will be accepted if that one is: until it is known what it has to carry. Not
+    /// at all where the registry asked for nothing the last time.
+    pub(crate) async fn admitted(&self) {
+        if self.is_probably_open() {
+            return;
+        }
+        // It cannot be closed as long as we are here.
+        let _ = self.is_admitted.subscribe().wait_for(|is_admitted| *is_admitted).await;
+    }
+
+    /// Whether nothing has to be shown to the registry, if it is as it was.
+    fn is_probably_open(&self) -> bool {
+        let is_plain = {
+            let origin = lock(&self.origin);
+            // Of two schemes, the one that is tried first.
+            if origin.is_decided { origin.is_plain } else { !self.http.has_authorities }
+        };
+        self.authority.credential.is_none() && self.habits.was_open(is_plain)
     }
 
     /// Bytes that may still be asked for.
@@ -233,9 +272,10 @@ impl Session {
 
     /// Asks what digest the manifest or index of a tag has, without fetching it: Docker Hub counts no pull for that. `None` if the
     /// registry does not say, be it that it does not know the tag, the question or the header; fetching the manifest will tell.
-    pub(crate) async fn head_manifest(&self, tag: &str) -> Result<Option<Digest>, Error> {
+    /// So many blobs will be asked for then.
+    pub(crate) async fn head_manifest(&self, tag: &str, leads_on: usize) -> Result<Option<Digest>, Error> {
         let doing = format!("asking for the digest of {tag} of {}", self.repository);
-        let task = Task::of_manifest(doing, Method::Head, tag);
+        let task = Task { leads_on, ..Task::of_manifest(doing, Method::Head, tag) };
         let answer = self.get(&task, None, &mut Retry::new(&self.http)).await?;
         if answer.status != StatusCode::OK {
             return Ok(None);
@@ -287,7 +327,7 @@ impl Session {
             target: RequestTarget::Blob(digest.clone()),
             accept: None,
             digest: Some(digest),
-            leads_on: false,
+            leads_on: 0,
         }
     }
 

@@ -213,7 +213,7 @@ impl TokenRequest<'_> {
     fn outgoing(&self, url: Url, headers: HeaderMap, method: Method) -> Outgoing {
         let progress = Arc::clone(self.progress);
         let target = RequestTarget::Token;
-        Outgoing { url, headers, method, target, progress, floor: self.floor, leads_on: false }
+        Outgoing { url, headers, method, target, progress, floor: self.floor, beside: Vec::new() }
     }
 
     /// Sends a request until it is answered for good. A server that is slow all the time is given up: everybody waits for the

@@ -20,6 +20,7 @@ mod debian;
 mod encodings;
 mod equality;
 mod killing;
+mod let_go;
 mod login;
 mod pushed_tables;
 mod real_auth;
@@ -35,6 +36,7 @@ mod rootfs_links;
 mod rootfs_names;
 mod rootfs_types;
 mod rootfs_whiteouts;
+mod seen_tags;
 #[cfg(feature = "object-store")]
 mod shared_tables;
 mod side_by_side;

@@ -5,17 +5,17 @@ use std::{
     fs,
     ops::Range,
     sync::{
-        Arc, Condvar, Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
 };
 
 use layerslayer::{Client, Digest, Plan, Platform, Progress};
 use serde_json::{Value, json};
 
 use crate::support::{
+    event::Event,
     images::{
         Compression, Image, Layer, Layout, Tar,
         layout::{INDEX, MANIFEST},
@@ -28,9 +28,6 @@ use crate::support::{
     ztoc::{self, Stored},
 };
 
-/// Longer than anything here takes: what would wait for ever fails then.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 const SOCI_V1: &str = "application/vnd.amazon.soci.index.v1+json";
 
 /// Bytes before `near`: nearly as many as a scan has asked for when it is asked beside it what refers to the image.
@@ -38,26 +35,6 @@ const NEAR_BYTES: usize = (4 << 20) - (12 << 10);
 
 /// A scan waits here for what is asked beside it; what a table leads to lies farther away.
 const HELD_BYTES: Range<usize> = NEAR_BYTES..6 << 20;
-
-/// What has happened, for whom that has to wait.
-#[derive(Default)]
-struct Event {
-    happened: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Event {
-    fn happen(&self) {
-        *self.happened.lock().unwrap() = true;
-        self.changed.notify_all();
-    }
-
-    /// Whether it happened in time.
-    fn wait(&self) -> bool {
-        let happened = self.happened.lock().unwrap();
-        !self.changed.wait_timeout_while(happened, PATIENCE, |happened| !*happened).unwrap().1.timed_out()
-    }
-}
 
 /// What the registry says of what refers to the image.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -96,6 +73,16 @@ impl Registry {
     }
 
     fn of(large: usize, referrers: Referrers, change: impl Fn(Vec<u8>) -> Vec<u8>) -> Self {
+        Self::over(None, large, referrers, change)
+    }
+
+    /// One with a layer below the base, which never comes: what the table leads to comes once nobody waits for it any more.
+    fn over(
+        below: Option<Layer>,
+        large: usize,
+        referrers: Referrers,
+        change: impl Fn(Vec<u8>) -> Vec<u8>,
+    ) -> Self {
         let (small, large) = (noise(NEAR_BYTES), noise(large));
         let files: [(&str, &[u8]); 5] = [
             ("first", b"first\n"),
@@ -116,7 +103,9 @@ impl Registry {
             .blob(stored.blob.clone());
         let (digest, size) = (base.digest(), base.blob.len() as u64);
         let top = Layer::new(&Tar::new().file("top", "top\n").finish(), Compression::Gzip);
-        let manifest = layout.image(&Image::new().layer(base).layer(top));
+        let lowest = below.as_ref().map(Layer::digest);
+        let image = below.into_iter().fold(Image::new(), Image::layer);
+        let manifest = layout.image(&image.layer(base).layer(top));
         let subject = manifest["digest"].as_str().unwrap().to_owned();
         entry["annotations"] = json!({ "com.amazon.soci.image-layer-digest": &digest });
         let index = json!({
@@ -135,6 +124,7 @@ impl Registry {
         let table_asked = Arc::clone(&asked);
         let is_tampering = Arc::new(AtomicBool::new(false));
         let (held, blob, tampered) = (Arc::clone(&scan), digest.clone(), Arc::clone(&is_tampering));
+        let left = Arc::new(Event::default());
         let listed = move |request: &Request, tag: bool| match referrers {
             Referrers::Empty if !tag => empty.clone(),
             Referrers::Listed if !tag => full.clone(),
@@ -165,11 +155,19 @@ impl Registry {
             if name == table {
                 asked.happen();
             }
+            if lowest.as_deref() == Some(name) {
+                let left = Arc::clone(&left);
+                return Reply::blob(request, &bytes).stall_until_left(100, move || left.happen());
+            }
             if name == blob {
                 // A scan goes on where it was; a table leads far away.
                 let is_held = |(start, end)| start < HELD_BYTES.end && end > HELD_BYTES.start;
                 if request.range().is_some_and(is_held) && !held.wait() {
                     return Reply::status(500);
+                }
+                let is_far = |(start, _)| start >= HELD_BYTES.end;
+                if lowest.is_some() && request.range().is_some_and(is_far) && !left.wait() {
+                    return Reply::status(404);
                 }
                 if tampered.load(Ordering::SeqCst) {
                     let at = bytes.windows(5).rposition(|content| content == b"last\n").unwrap();
@@ -346,7 +344,7 @@ fn a_table_that_is_larger_than_its_layer_is_not_fetched() {
     let registry = Registry::new(Referrers::Listed, large);
     registry.scan.happen();
     assert_eq!(how(&registry.carve_trusting("/last").done()), ("scan", "blob"));
-    assert!(!*registry.table_asked.happened.lock().unwrap());
+    assert!(!registry.table_asked.has_happened());
     assert_eq!(registry.asked(), 1);
 }
 
@@ -369,6 +367,15 @@ fn a_scan_that_has_asked_for_the_file_goes_on() {
         registry.carve(&["/near"]).done()
     });
     assert_eq!((how(&ran), ran.stdout.as_slice()), (("scan", "none"), &b"near\n"[..]));
+}
+
+#[test]
+fn what_was_guessed_of_other_layers_is_let_go_before_content_is_read_by_a_table() {
+    let below = Layer::new(&Tar::new().file("below", noise(1_000)).finish(), Compression::Gzip);
+    let registry = Registry::over(Some(below), 20 << 20, Referrers::Listed, |table| table);
+    let ran = registry.carve(&["/last", "--parallel-layers=3"]).done();
+    assert_eq!((how(&ran), ran.stdout.as_slice()), (("soci", "none"), &b"last\n"[..]));
+    registry.scan.happen();
 }
 
 #[test]

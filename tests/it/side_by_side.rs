@@ -1,15 +1,14 @@
 //! What is asked for while other answers are still to come, against a registry that answers only once it has seen all of it.
 
 use std::{
-    collections::BTreeSet,
     fs,
-    sync::{Arc, Condvar, Mutex},
-    time::Duration,
+    sync::{Arc, Mutex},
 };
 
 use layerslayer::{Client, Platform, Progress, RequestTarget};
 
 use crate::support::{
+    gate::{Gate, PATIENCE},
     images::{Compression, Image, Layer, Layout, Tar, layout, noise},
     inspect::block_on,
     noise::Noise,
@@ -17,43 +16,13 @@ use crate::support::{
     registry::{Reply, Request, ScriptedRegistry},
 };
 
-/// Longer than anything here takes: what would wait for ever fails then.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Holds answers back until all that it waits for has been asked for.
-#[derive(Default)]
-struct Gate {
-    awaited: Mutex<BTreeSet<String>>,
-    opened: Condvar,
-}
-
-impl Gate {
-    fn awaiting(digests: impl IntoIterator<Item = String>) -> Arc<Self> {
-        Arc::new(Self { awaited: Mutex::new(digests.into_iter().collect()), opened: Condvar::new() })
-    }
-
-    /// One thing less is awaited.
-    fn came(&self, what: &str) {
-        self.awaited.lock().unwrap().remove(what);
-        self.opened.notify_all();
-    }
-
-    /// Whether all was asked for in time.
-    fn pass(&self, digest: &str) -> bool {
-        self.came(digest);
-        let awaited = self.awaited.lock().unwrap();
-        let is_shut = |awaited: &mut BTreeSet<String>| !awaited.is_empty();
-        !self.opened.wait_timeout_while(awaited, PATIENCE, is_shut).unwrap().1.timed_out()
-    }
-}
-
 /// Serves the only image of a layout; blobs that the gate awaits pass through it.
 fn serve(layout: &Layout, gate: &Arc<Gate>) -> ScriptedRegistry {
     let index: serde_json::Value =
         serde_json::from_slice(&fs::read(layout.path().join("index.json")).unwrap()).unwrap();
     let manifest = index["manifests"][0]["digest"].as_str().unwrap().to_owned();
     let (blobs, gate) = (layout.path().join("blobs/sha256"), Arc::clone(gate));
-    let gated = gate.awaited.lock().unwrap().clone();
+    let gated = gate.awaited();
     let read = move |digest: &str| fs::read(blobs.join(digest.strip_prefix("sha256:").unwrap())).ok();
     ScriptedRegistry::start(move |request: &Request| {
         let name = request.path().rsplit_once('/').unwrap().1;
@@ -227,6 +196,26 @@ fn lower_layers_are_read_before_they_are_known_to_be_needed_where_that_is_asked_
         // Manifest, configuration, and each of the layers from its start.
         assert_eq!(again, 5);
     }
+}
+
+#[test]
+fn a_file_that_is_too_large_to_wait_is_found_by_a_guess_and_read_on_from_there() {
+    let noise = |seed, size| Noise::new(seed).bytes(size);
+    let base = Tar::new().file("before", noise(1, 6 << 20)).file("big", noise(2, 3 << 20));
+    let base = base.file("behind", noise(3, 6 << 20)).finish();
+    let newest = Tar::new().file("newest", noise(4, 6 << 20)).finish();
+    let layout = Layout::of(&Image::of([base, newest]));
+    let manifest = manifest(&layout);
+    let [base, newest] = [0, 1].map(|layer| digest(&manifest["layers"][layer]));
+    let server = serve(&layout, &Gate::awaiting([base.clone(), newest]));
+    let ran = carve(&server, "/big").args(["--parallel-layers=2"]).run().done();
+    assert!(ran.stdout == noise(2, 3 << 20), "{}", ran.stderr);
+    let requests = server.requests_to(&format!("/v2/app/blobs/{base}"));
+    let ranges: Vec<_> = requests.iter().map(|request| request.range().unwrap()).collect();
+    assert_eq!(ranges.iter().filter(|range| range.0 == 0).count(), 1, "{ranges:?}");
+    let bytes: usize = ranges.iter().map(|(start, end)| end - start).sum();
+    // What was asked for ahead of the guess comes on top, and the content once more.
+    assert!(bytes < 15 << 20, "{ranges:?}");
 }
 
 #[test]

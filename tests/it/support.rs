@@ -4,6 +4,8 @@
 pub(crate) mod certificate;
 pub(crate) mod cutter;
 pub(crate) mod docker_registry;
+pub(crate) mod event;
+pub(crate) mod gate;
 pub(crate) mod home;
 pub(crate) mod http;
 pub(crate) mod images;

@@ -355,11 +355,12 @@ fn a_soci_index_that_refers_to_the_image_is_used_unverified_where_referrers_are_
         let ran = image.carve("one", &["/var/last"]).run().done();
         assert_eq!((how(&ran), ran.stdout.as_slice()), (("soci", "none"), &b"last\n"[..]));
         let expected: &[_] = match is_listed {
-            true => &["HEAD manifests", "GET referrers", "GET blobs part"],
-            false => &["HEAD manifests", "GET referrers", "GET manifests", "GET blobs part"],
+            true => &["GET blobs part", "GET referrers", "HEAD manifests"],
+            false => &["GET blobs part", "GET manifests", "GET referrers", "HEAD manifests"],
         };
         let mut asked = image.asked(before);
         asked.retain(|one| one != "GET blobs");
+        asked.sort();
         // The newer layer, which has no zTOC, was read to its end the first time.
         assert_eq!(asked, expected);
         let ran = image.carve("two", &["/var/last", "--verify"]).run().done();

@@ -11,8 +11,11 @@ use std::{
 
 use crate::limits;
 
+/// Tests of who waits in vain are not to take as long.
+const PATIENCE: Duration = if cfg!(test) { Duration::from_millis(300) } else { limits::ZSTD_WINDOW_PATIENCE };
+
 /// The one large window that this process may have.
-pub(super) static LARGE_WINDOW: LargeWindow = LargeWindow::new(limits::ZSTD_WINDOW_PATIENCE);
+pub(super) static LARGE_WINDOW: LargeWindow = LargeWindow::new(PATIENCE);
 
 /// A permit for one large window, given to one decoder at a time.
 #[derive(Debug)]

@@ -115,6 +115,7 @@ async fn resolve(
         Request { reference, platform, progress, cache: None, parallel_layers: 1 },
         &registry,
         session,
+        0,
     )
     .await;
     let image = match image {

@@ -27,7 +27,18 @@ pub(crate) enum AddressClass {
 }
 
 impl AddressClass {
-    pub(super) const ALL: [Self; 4] = [Self::LinkLocal, Self::Loopback, Self::Private, Self::Public];
+    pub(in crate::registry) const ALL: [Self; 4] =
+        [Self::LinkLocal, Self::Loopback, Self::Private, Self::Public];
+
+    /// What it is called where it is written down.
+    pub(in crate::registry) fn name(self) -> &'static str {
+        match self {
+            Self::LinkLocal => "link-local",
+            Self::Loopback => "loopback",
+            Self::Private => "private",
+            Self::Public => "public",
+        }
+    }
 
     /// The class of `address`.
     pub(crate) fn of(address: IpAddr) -> Self {

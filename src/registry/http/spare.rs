@@ -50,24 +50,19 @@ impl Pool {
         Ok(Self { client, scout, spares })
     }
 
-    /// Waits for an answer of the server at `url`, and meanwhile makes so many connections to it.
-    pub(super) async fn connect_beside<T>(
-        &self,
-        url: &Url,
-        connections: usize,
-        answer: impl Future<Output = T>,
-    ) -> T {
-        match future::select(pin!(answer), pin!(self.connect(url, connections))).await {
-            Either::Left((answer, _)) => answer,
-            Either::Right(((), answer)) => answer.await,
-        }
-    }
-
     /// Makes connections to the server at `url` until so many are kept. What fails is told to who needs one.
     pub(super) async fn connect(&self, url: &Url, connections: usize) {
         let kept = self.spares.count(&Server::at(url));
         let scout = || self.scout.get(url.clone()).send();
         future::join_all((kept..connections).map(|_| scout())).await;
+    }
+}
+
+/// Waits for an answer while connections are made; not for these.
+pub(super) async fn beside<T>(connecting: impl Future, answer: impl Future<Output = T>) -> T {
+    match future::select(pin!(answer), pin!(connecting)).await {
+        Either::Left((answer, _)) => answer,
+        Either::Right((_, answer)) => answer.await,
     }
 }
 
@@ -273,7 +268,7 @@ mod tests {
         let (pool, (_silent, url)) = (pool(), listen().await);
         // Nobody answers a handshake.
         let url = url.as_str().replace("http:", "https:").parse().unwrap();
-        assert_eq!(pool.connect_beside(&url, 1, future::ready(7)).await, 7);
+        assert_eq!(beside(pool.connect(&url, 1), future::ready(7)).await, 7);
     }
 
     #[test]

@@ -41,6 +41,8 @@ impl Session {
                 if let Some(warning) = authorization.as_ref().and_then(|one| self.authority.accepted(one)) {
                     self.progress.warning(&format!("{}: {warning}", self.repository.host));
                 }
+                self.habits.answered(lock(&self.origin).is_plain, authorization.is_none());
+                self.is_admitted.send_replace(true);
                 return Ok((answer, authorization));
             };
             next = self.authority.refused(authorization.as_ref(), &refused, is_fresh);
@@ -88,7 +90,9 @@ impl Session {
         }
         let result = self.climb(task, &plan, &offered, peer, refusal).await;
         let result = self.check_open(&task.doing).and(result);
-        Ok(self.authority.fetched(&plan, result)?)
+        let authorization = self.authority.fetched(&plan, result)?;
+        self.is_admitted.send_replace(true);
+        Ok(authorization)
     }
 
     /// Tries one rung after the other; the first refusal is the one to tell.

@@ -42,7 +42,7 @@ impl Session {
             target: RequestTarget::Api,
             accept: None,
             digest: None,
-            leads_on: false,
+            leads_on: 0,
         };
         let mut answer = self.knock(&task, None).await?;
         if answer.status.is_success() {

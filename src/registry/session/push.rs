@@ -32,7 +32,7 @@ impl Session {
             target: RequestTarget::Blob(digest.clone()),
             accept: None,
             digest: None,
-            leads_on: false,
+            leads_on: 0,
         };
         if self.get(&task, None, &mut Retry::new(&self.http)).await?.status == StatusCode::OK {
             return Ok(());

@@ -14,7 +14,7 @@ use crate::{
         authorization::{Authorization, Next},
         error::Error,
         http::{
-            HeaderMap, HeaderValue, Method, Outgoing, StatusCode, Url,
+            Beside, HeaderMap, HeaderValue, Method, Outgoing, StatusCode, Url,
             address::AddressClass,
             answer::{Answer, Failure, FailureKind},
             header,
@@ -163,6 +163,7 @@ impl Session {
             && !self.is_origin(&answer.url)
         {
             lock(&self.links).remember(digest, answer.url.clone(), self.http.clock.now());
+            self.habits.redirected(&answer.url, self.redirect_floor());
         }
         if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             let (target, status) = (redirect::shown(&answer.url), response::status_text(answer.status));
@@ -296,8 +297,25 @@ impl Session {
     fn outgoing(&self, task: &Task<'_>, url: Url, headers: HeaderMap, floor: AddressClass) -> Outgoing {
         let (method, target) = (task.method.clone(), task.target.clone());
         let progress = Arc::clone(&self.progress);
-        let leads_on = task.leads_on && !lock(&self.origin).is_reached;
-        Outgoing { url, headers, method, target, progress, floor, leads_on }
+        let beside = self.beside(task, &url, floor);
+        Outgoing { url, headers, method, target, progress, floor, beside }
+    }
+
+    /// The connections for what follows the first answer. A manifest leaves one; who asks for its digest alone asks for blobs at the
+    /// same time: at once, over connections of their own, or once there is a token.
+    fn beside(&self, task: &Task<'_>, url: &Url, floor: AddressClass) -> Vec<Beside> {
+        if task.leads_on == 0 || lock(&self.origin).is_reached {
+            return Vec::new();
+        }
+        let connections = match task.method {
+            Method::Head if self.is_probably_open() => 0,
+            Method::Head => task.leads_on,
+            _ => task.leads_on - 1,
+        };
+        let own = Beside { url: url.clone(), floor, connections };
+        let storage = self.habits.storage();
+        let storage = storage.map(|(url, floor)| Beside { url, floor, connections: task.leads_on });
+        storage.into_iter().chain([own]).collect()
     }
 
     async fn transmit(&self, outgoing: Outgoing) -> Result<Answer, Failure> {

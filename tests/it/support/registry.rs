@@ -67,12 +67,12 @@ enum Manner {
     Raw(Vec<u8>),
     /// Nothing at all until the client goes away.
     Silence,
-    /// So many bytes of the body, then nothing more until the client goes away.
-    Stall(usize),
+    /// So many bytes of the body, then nothing more until the client goes away, which is told then.
+    Stall(usize, Hold),
     Whole,
 }
 
-/// Returns when an answer may go on.
+/// Returns when an answer may go on, or is told that it will not.
 #[derive(Clone)]
 struct Hold(Arc<dyn Fn() + Send + Sync>);
 
@@ -382,8 +382,13 @@ impl Reply {
     }
 
     /// Sends no more after so many bytes of the body, and keeps the connection open.
-    pub(crate) fn stall_after(mut self, bytes: usize) -> Self {
-        self.manner = Manner::Stall(bytes);
+    pub(crate) fn stall_after(self, bytes: usize) -> Self {
+        self.stall_until_left(bytes, || {})
+    }
+
+    /// The same, and calls `left` once the client has gone away.
+    pub(crate) fn stall_until_left(mut self, bytes: usize, left: impl Fn() + Send + Sync + 'static) -> Self {
+        self.manner = Manner::Stall(bytes, Hold(Arc::new(left)));
         self
     }
 
@@ -420,7 +425,7 @@ impl Reply {
             return Ok(true);
         }
         let (sent, goes_on) = match self.manner {
-            Manner::Cut(bytes) | Manner::Stall(bytes) => {
+            Manner::Cut(bytes) | Manner::Stall(bytes, _) => {
                 (self.body.get(..bytes).unwrap_or(&self.body), false)
             }
             _ => (self.body.as_slice(), true),
@@ -442,9 +447,10 @@ impl Reply {
             out.write_all(sent)?;
         }
         out.flush()?;
-        if matches!(self.manner, Manner::Stall(_)) {
-            // Returns once the client is gone.
-            io::copy(stream, &mut io::sink())?;
+        if let Manner::Stall(_, left) = &self.manner {
+            // Returns once the client is gone, with an error if it has left bytes unread.
+            let _ = io::copy(stream, &mut io::sink());
+            (left.0)();
         }
         // A length that the body does not have leaves nothing that a next answer could follow.
         Ok(goes_on && self.length.is_none_or(|length| length == self.body.len() as u64))

@@ -7,6 +7,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::cache::RegistryRecord;
 
 async fn listen() -> (TcpListener, Arc<Session>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -51,9 +52,32 @@ async fn asking_for_a_digest_makes_one_connection() {
         answer(&mut first).await;
         first
     };
-    let (result, _first) = tokio::join!(session.head_manifest("latest"), server);
+    let (result, _first) = tokio::join!(session.head_manifest("latest", 0), server);
     result.unwrap();
     assert!(listener.accept().now_or_never().is_none());
+}
+
+#[tokio::test]
+async fn while_a_digest_is_asked_for_a_connection_is_made_for_what_follows_a_token() {
+    for is_open in [false, true] {
+        let (listener, _) = listen().await;
+        let host = listener.local_addr().unwrap().to_string();
+        let record = RegistryRecord { registry: host.clone(), is_plain: true, is_open, storage: None };
+        let (http, progress) = (builder().build().unwrap(), Arc::new(crate::progress::Silent));
+        let session = Session::reading(http, repository(&host, NAME), None, progress, Habits::kept(record));
+        let server = async {
+            let (mut first, _) = listener.accept().await.unwrap();
+            let second = if is_open { None } else { Some(listener.accept().await.unwrap()) };
+            answer(&mut first).await;
+            (first, second)
+        };
+        let both = async { tokio::join!(session.head_manifest("latest", 1), server) };
+        let (result, _connections) =
+            tokio::time::timeout(Duration::from_secs(10), both).await.expect("connections");
+        result.unwrap();
+        // Where nothing has to be shown, what follows is asked for at once, and connects by itself.
+        assert!(listener.accept().now_or_never().is_none());
+    }
 }
 
 #[tokio::test]
@@ -65,6 +89,12 @@ async fn connections_for_ranges_of_a_blob_lead_to_where_it_was_found() {
     assert!(storage.accept().now_or_never().is_none());
     let link = format!("http://{}/blob", storage.local_addr().unwrap()).parse().unwrap();
     lock(&session.links).remember(&digest, link, session.http.clock.now());
+    session.connect_for(&digest, 2).await;
+    assert!(
+        storage.accept().now_or_never().is_none(),
+        "too private as long as nobody knows where the registry is"
+    );
+    lock(&session.origin).peer = Some(AddressClass::Loopback);
     session.connect_for(&digest, 2).await;
     assert!(has_two(&storage).await);
     assert!(registry.accept().now_or_never().is_none());
