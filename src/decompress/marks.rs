@@ -7,7 +7,7 @@ use crate::offset::{Compressed, Uncompressed};
 const CANDIDATE_BYTES: u64 = 256 << 10;
 
 /// Compressed bytes between two places where it is noted how much came out: a leaf. The decoder stops there, so that four times as many
-/// make a pass 6 % dearer.
+/// make decoding 6 % dearer.
 const STEP_BYTES: u64 = 64 << 10;
 
 /// In so many compressed bytes they lie that close; in twice as many behind these half as close, and so on.
