@@ -469,7 +469,7 @@ impl fmt::Debug for Blob {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(10))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn spans_of_random_blobs_give_their_content(
