@@ -453,9 +453,20 @@ impl Scanning {
         let Self { read, pass, demand, resumed } = self;
         let pass = async move {
             let scanned = pass.await.map_err(|error| read.error(error))?;
-            let (table, sink) = scanned.visitor.finish();
-            read.keep(table, scanned.pass, scanned.spans);
-            Ok((sink, scanned.plan))
+            let Scanned { visitor, pass, spans, plan } = scanned;
+            let left = visitor.left().filter(|_| pass == Pass::Stopped);
+            let (table, sink) = visitor.finish();
+            let Some(left) = left else {
+                read.keep(table, pass, spans);
+                return Ok((sink, plan));
+            };
+            // Whoever goes on comes by the entry again, whose content could not wait.
+            let resume = spans.as_ref().and_then(|spans| spans.resume.as_ref());
+            let comes_by = resume.is_some_and(|resume| resume.next_header <= left);
+            if let Some(table) = table.until(left).filter(|_| comes_by) {
+                read.keep(table, pass, spans);
+            }
+            Ok((sink, plan))
         };
         Hunting { pass: pass.boxed(), demand, resumed }
     }

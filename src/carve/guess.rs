@@ -6,7 +6,7 @@
 //! ```
 //!
 //! What such a hunt finds counts when its turn comes, if the layers above then say nothing of the path indeed; else the layer is read
-//! again.
+//! again. It stops at content that is larger than what can wait for the turn, which goes on from there.
 
 use std::{
     convert::Infallible,

@@ -91,8 +91,9 @@ impl CarveOptions {
     }
 
     /// Reads up to so many layers at the same time for a single path, the lower ones before it is known whether they are needed: bytes
-    /// for time. The answer is the same, and so is what vouches for it. What turns out not to be needed is not read on, and what a link
-    /// of a newer layer leads to, or has more than 1 MiB, is read again. Where content has to be verified before it is given, and for layers of which a table of contents may be had, it is of no account, nor under
+    /// for time. The answer is the same, and so is what vouches for it. What turns out not to be needed is not read on; what a link of a
+    /// newer layer leads to is read again; content of more than 1 MiB waits for its turn. Where content has to be verified before it is
+    /// given, and for layers of which a table of contents may be had, it is of no account, nor under
     /// [`ClientBuilder::max_bytes`](crate::ClientBuilder::max_bytes).
     ///
     /// ```

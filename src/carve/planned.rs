@@ -1,6 +1,6 @@
 //! What carving would read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::{
     CarveOptions, Selection,
@@ -63,6 +63,9 @@ impl Image {
             .rev()
             .filter(asked)
             .filter(|layer| (whole || layer.index() <= first) && !layer.known().is_known(options.least));
+        // The same blob again is known by then.
+        let mut seen = HashSet::new();
+        let unread = unread.filter(|layer| seen.insert(layer.digest()));
         Ok(unread
             .map(|layer| {
                 let read = layer.planned(options.least, whole_layers, whole || layer.index() == first);

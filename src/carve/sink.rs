@@ -30,6 +30,14 @@ pub(super) enum Sink {
 }
 
 impl Sink {
+    /// Whether content of so many bytes can go there.
+    pub(super) fn takes(&self, size: u64) -> bool {
+        match self {
+            Self::Spool(_) => true,
+            Self::Stream(stream) => stream.is_waited_for || size <= stream.hold as u64,
+        }
+    }
+
     /// Content of this record begins; `found` says what it answers, where that is not yet known to the reader.
     pub(super) fn begin(&mut self, content: Content, found: Option<Found>) {
         match self {
@@ -94,7 +102,7 @@ impl Stream {
         Self::holding(0)
     }
 
-    /// A sink that holds content back up to [`HOLD_BYTES`], and fails at what is larger: nobody waits for it.
+    /// A sink that holds content back up to [`HOLD_BYTES`], and takes none that is larger: nobody waits for it.
     pub(super) fn held_only() -> Box<Self> {
         let (mut stream, _) = Self::new();
         stream.is_waited_for = false;

@@ -1,6 +1,10 @@
 //! From a reference to an image: manifest, or image index ▸ platform ▸ manifest, then the configuration and the layers.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    path::Path,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -231,8 +235,12 @@ async fn image(
     let referring = session
         .as_ref()
         .map(|session| Arc::new(PushedTocs::new(Arc::clone(session), digest.clone(), request.cache.clone())));
-    let mut layers = Vec::with_capacity(manifest.layers().len());
+    let (mut layers, mut known) = (Vec::with_capacity(manifest.layers().len()), HashMap::new());
     for (index, descriptor) in manifest.layers().iter().enumerate() {
+        let knowledge = match known.entry((descriptor.digest(), descriptor.size())) {
+            Entry::Occupied(other) => Arc::new(Arc::<Knowledge>::as_ref(other.get()).twin()),
+            Entry::Vacant(place) => Arc::clone(place.insert(request.knowledge(referring.as_ref()))),
+        };
         layers.push(Layer {
             image: Arc::clone(&name),
             index,
@@ -242,7 +250,7 @@ async fn image(
             configuration: configuration.clone(),
             annotations: Arc::new(descriptor.annotations().clone()),
             soci: soci.clone(),
-            knowledge: request.knowledge(referring.as_ref()),
+            knowledge,
             begun: Slot::default(),
             source: origin.blob(descriptor, &request.progress),
             progress: Arc::clone(&request.progress),

@@ -114,6 +114,12 @@ impl Ahead {
         Self(Arc::new(Line { layers, reading, least, passes, steps, room: Notify::new() }))
     }
 
+    /// Whether a pass over a layer was begun.
+    pub(super) fn has_begun(&self, layer: usize) -> bool {
+        let at = self.0.place(layer);
+        at.is_some_and(|at| matches!(self.0.lock().get(at), Some(Step::Passing(_))))
+    }
+
     /// The pass over a layer whose turn has come, if it was begun.
     pub(super) fn take(&self, layer: usize) -> Option<Pass> {
         let at = self.0.place(layer)?;
@@ -123,11 +129,12 @@ impl Ahead {
         Some(pass)
     }
 
-    /// Ends all passes, for one that could not go on beside them; false if there were none. Their layers are read in their turn.
+    /// Ends all passes that are under way, for one that could not go on beside them; false if there were none. Their layers are read in
+    /// their turn.
     pub(super) fn end_passes(&self) -> bool {
         let mut steps = self.0.lock();
-        let passing = steps.iter_mut().filter(|step| matches!(step, Step::Passing(_)));
-        passing.map(|step| *step = Step::Waiting).count() > 0
+        let is_running = |step: &&mut Step| matches!(step, Step::Passing(pass) if pass.is_running());
+        steps.iter_mut().filter(is_running).map(|step| *step = Step::Waiting).count() > 0
     }
 
     /// Does `pass`, which reads this layer, and begins the next ones meanwhile.
@@ -298,7 +305,7 @@ impl Line {
         loop {
             let Some(at) = self.lock().iter().position(&is_next) else { return false };
             let Some(layer) = self.layers.get(at) else { return false };
-            // The same blob again may be known by then.
+            // The same blob again will be known by then.
             let is_again = self.layers.iter().take(at).any(|other| other.name == layer.name);
             if !is_again {
                 layer.learn_cached(self.least).await;
@@ -308,11 +315,11 @@ impl Line {
                 continue;
             }
             let Some(step) = steps.get_mut(at) else { return false };
-            if layer.known().is_known(self.least) || is_again && layer.has_cache() {
+            if is_again || layer.known().is_known(self.least) {
                 *step = Step::Done;
                 continue;
             }
-            if is_again || !layer.will_be_read(self.least) {
+            if !layer.will_be_read(self.least) {
                 return false;
             }
             let Some(begun) = begin(layer) else { return false };

@@ -86,10 +86,13 @@ impl Layer {
         if self.digest.is_none() {
             return refused("its archive does not give the digest that a table of contents is kept by");
         }
-        if let Some(stored) = ahead.meanwhile(self.stored().boxed()).await {
-            return Ok(self.built(&stored, false));
+        // What was begun of it is not there from before, nor will it be gone on with from where an earlier pass stopped.
+        if !ahead.has_begun(self.index) {
+            if let Some(stored) = ahead.meanwhile(self.stored().boxed()).await {
+                return Ok(self.built(&stored, false));
+            }
+            ahead.meanwhile(self.recall().boxed()).await;
         }
-        ahead.meanwhile(self.recall().boxed()).await;
         self.read_whole(ahead).await?;
         let stored = async {
             // It is written beside this thread; should that fail, a warning says why.
@@ -124,8 +127,8 @@ impl Layer {
             if let Some(pass) = ahead.take(self.index) {
                 let demand = pass.demand();
                 match ahead.beside(self.index, &demand, pass.finish()).await {
-                    Ok(scanned) => {
-                        self.keep_listing(scanned);
+                    Ok(kept) => {
+                        self.keep_stored(&kept);
                         return Ok(());
                     }
                     Err(error) if !error.is_for_want_of_a_window() => return Err(self.error(error)),
@@ -139,8 +142,8 @@ impl Layer {
             let resumed = unfinished.is_some();
             let (demand, pass) = self.listing_from(unfinished);
             match ahead.beside(self.index, &demand, pass).await {
-                Ok(scanned) => {
-                    self.keep_listing(scanned);
+                Ok(kept) => {
+                    self.keep_stored(&kept);
                     return Ok(());
                 }
                 // Nothing vouches for what an earlier pass has left.
@@ -152,7 +155,8 @@ impl Layer {
         }
     }
 
-    /// A pass over the whole layer that lists it, and how far it has come.
+    /// A pass over the whole layer that lists it, and how far it has come. What it finds is on its way to the disk when it ends, whatever
+    /// becomes of other layers.
     pub(super) fn listing(&self) -> (Arc<Demand>, BoxFuture<'static, Found>) {
         self.listing_from(None)
     }
@@ -166,11 +170,12 @@ impl Layer {
             None => (LayerTable::new(), None),
         };
         let job = Job { record: self.has_cache(), resume, ..self.job() };
-        (Arc::clone(&job.demand), scan(job, Listing(table)).boxed())
-    }
-
-    fn keep_listing(&self, scanned: Scanned<Listing>) {
-        self.keep(scanned.visitor.0, scanned.pass, scanned.spans);
+        let (demand, layer) = (Arc::clone(&job.demand), self.clone());
+        let pass = async move {
+            let Scanned { visitor, pass, spans, .. } = scan(job, Listing(table)).await?;
+            Ok(layer.keep_for_later(visitor.0, pass, spans))
+        };
+        (demand, pass.boxed())
     }
 
     /// Takes up what the cache has of the layer.
@@ -192,7 +197,7 @@ impl Layer {
 }
 
 /// Keeps a table of all entries.
-pub(super) struct Listing(LayerTable);
+struct Listing(LayerTable);
 
 impl Visitor for Listing {
     fn entry(&mut self, entry: Entry) -> Result<Want, Error> {

@@ -76,7 +76,8 @@ impl Entries {
             let is_exact = known.table().warnings().count() == 0;
             match known {
                 Known::Wholly(toc, level) if is_exact && level >= least => {
-                    return Ok(Self::table(&toc, level));
+                    // What a pass of this run has proved is as good as one of its own where nothing less will do.
+                    return Ok(Self::table(&toc, level.min(Verification::Span.max(least))));
                 }
                 Known::Wholly(..) => {}
                 _ if ahead.meanwhile(layer.learn(least).boxed()).await? => continue,
@@ -91,7 +92,7 @@ impl Entries {
 
     fn table(toc: &Arc<LayerToc>, level: Verification) -> Self {
         let (_, batches) = mpsc::channel(1);
-        let pass = futures_util::future::ready(Ok(level.min(Verification::Span))).boxed();
+        let pass = futures_util::future::ready(Ok(level)).boxed();
         Self { is_from_toc: true, ..Self::of(Some(Tabled::new(toc)), batches, pass) }
     }
 
@@ -103,12 +104,11 @@ impl Entries {
             Tabled::new(&Arc::new(LayerToc { entries: table.clone(), content: ContentMap::Nothing }))
         });
         let resumed = tabled.is_some();
-        let keeps = layer.has_cache();
         let (table, resume) = match unfinished {
             Some((table, spans)) => (Some(table), Some(spans)),
-            None => (keeps.then(LayerTable::new), None),
+            None => (layer.is_listed_again().then(LayerTable::new), None),
         };
-        let job = Job { record: keeps, resume, ..layer.job() };
+        let job = Job { record: layer.has_cache(), resume, ..layer.job() };
         let (layer, ahead, demand) = (layer.clone(), ahead.clone(), Arc::clone(&job.demand));
         let pass = async move {
             let pass = scan(job, Sender { sender, batch: Vec::new(), table });

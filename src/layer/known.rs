@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{Verification, pushed::PushedTocs};
 use crate::{
     cache::Cache,
+    oci::digest::Digest,
     toc::{ContentMap, LayerToc, entries::LayerTable},
 };
 
@@ -67,6 +68,7 @@ pub(crate) fn verification<'a>(layers: impl IntoIterator<Item = &'a Known>) -> V
 /// What is known of one layer now, and where more may come from.
 pub(crate) struct Knowledge {
     known: Mutex<Known>,
+    proved: Arc<Mutex<Option<Proved>>>,
     asked: Mutex<Asked>,
     /// Where tables of contents are kept between runs.
     pub(super) cache: Option<Cache>,
@@ -74,6 +76,14 @@ pub(crate) struct Knowledge {
     pub(super) pushed: Option<Arc<PushedTocs>>,
     /// The same where it is believed by nobody: asking for it must delay nothing.
     pub(super) unproved: Option<Arc<PushedTocs>>,
+}
+
+/// What a pass has found in a whole blob, which hashed to its digest: for all layers of the image that have this blob.
+#[derive(Clone)]
+pub(super) struct Proved {
+    /// What it unpacked to, if it was told what to unpack to.
+    pub(super) diff_id: Option<Digest>,
+    pub(super) toc: Arc<LayerToc>,
 }
 
 /// Where the layer's table was looked for already.
@@ -109,7 +119,34 @@ impl Knowledge {
             true => (referring, None),
             false => (None, referring),
         };
-        Self { known, asked, cache, pushed, unproved }
+        Self { known, proved: Arc::default(), asked, cache, pushed, unproved }
+    }
+
+    /// That of another layer of the same blob.
+    pub(crate) fn twin(&self) -> Self {
+        Self {
+            known: Mutex::new(Known::nothing()),
+            proved: Arc::clone(&self.proved),
+            asked: Mutex::default(),
+            cache: self.cache.clone(),
+            pushed: self.pushed.clone(),
+            unproved: self.unproved.clone(),
+        }
+    }
+
+    /// Whether there is another layer of the same blob.
+    pub(super) fn has_twin(&self) -> bool {
+        Arc::strong_count(&self.proved) > 1
+    }
+
+    /// What a pass over the blob has found, for this layer or another.
+    pub(super) fn proved(&self) -> Option<Proved> {
+        lock(&self.proved).clone().filter(|_| self.has_twin())
+    }
+
+    /// A pass over the whole blob has found this.
+    pub(super) fn prove(&self, proved: Proved) {
+        *lock(&self.proved) = Some(proved);
     }
 
     /// What is known now.
@@ -133,6 +170,7 @@ impl Knowledge {
     /// Forgets what was found to be wrong.
     pub(super) fn forget(&self) {
         *lock(&self.known) = Known::nothing();
+        *lock(&self.proved) = None;
     }
 
     /// Whether to look there now: not twice.

@@ -12,7 +12,7 @@ use futures_util::TryStreamExt as _;
 use super::{
     Layer, Verification,
     extract::Extraction,
-    known::{Known, Place},
+    known::{Known, Place, Proved},
     pushed::PushedTocs,
     record::WindowSpool,
     scan::Pass,
@@ -34,6 +34,12 @@ use crate::{
 /// --min-layer-size`).
 const SOCI_LAYER_BYTES: u64 = 10 << 20;
 
+/// What a pass has found.
+pub(super) struct Kept {
+    toc: Arc<LayerToc>,
+    pass: Pass,
+}
+
 impl Layer {
     /// What is known of the layer now.
     pub(crate) fn known(&self) -> Known {
@@ -43,7 +49,7 @@ impl Layer {
     /// Looks for a table of contents where none has been looked for yet; `least` is what must vouch for it. Tells whether more is
     /// known now.
     pub(crate) async fn learn(&self, least: Verification) -> Result<bool, Error> {
-        if self.learn_here(least).await? {
+        if self.learn_from_twin(least).await || self.learn_here(least).await? {
             return Ok(true);
         }
         if least > Verification::Span {
@@ -186,6 +192,18 @@ impl Layer {
         self.knowledge.keep(known);
     }
 
+    /// Takes over what a pass over the same blob has found for another layer of the image, where that unpacks to the same. What was
+    /// odd about the blob is said by a pass over each of them.
+    async fn learn_from_twin(&self, least: Verification) -> bool {
+        let Some(Proved { diff_id, toc }) = self.knowledge.proved() else { return false };
+        let is_same = self.diff_id().await.is_ok_and(|expected| expected == diff_id.as_ref());
+        let is_news = is_same && toc.entries.warnings().count() == 0 && !self.known().is_known(least);
+        if is_news {
+            self.knowledge.keep(Known::Wholly(toc, Verification::Blob));
+        }
+        is_news
+    }
+
     /// Looks in the cache and inside the blob.
     async fn learn_here(&self, least: Verification) -> Result<bool, Error> {
         if least > Verification::Span {
@@ -322,19 +340,33 @@ impl Layer {
     }
 
     /// Keeps what a pass has found: for further questions about this image, and on disk for later ones.
-    pub(crate) fn keep(&self, mut table: LayerTable, pass: Pass, spans: Option<Spans>) {
+    pub(crate) fn keep(&self, table: LayerTable, pass: Pass, spans: Option<Spans>) {
+        self.keep_stored(&self.keep_for_later(table, pass, spans));
+    }
+
+    /// Keeps what a pass has found on disk, where the turn of the layer has not come.
+    pub(super) fn keep_for_later(&self, mut table: LayerTable, pass: Pass, spans: Option<Spans>) -> Kept {
         if pass != Pass::Stopped {
             table.complete();
         }
-        self.warn_of(&table);
         let content = spans.map_or(ContentMap::Nothing, ContentMap::Spans);
         let toc = Arc::new(LayerToc { entries: table, content });
+        self.store(Arc::clone(&toc));
+        Kept { toc, pass }
+    }
+
+    /// Keeps for further questions about this image what is on disk already.
+    pub(super) fn keep_stored(&self, Kept { toc, pass }: &Kept) {
+        self.warn_of(&toc.entries);
+        if let (Pass::Complete, Some(configuration)) = (pass, self.configuration.now()) {
+            let diff_id = configuration.diff_id(self.index).cloned();
+            self.knowledge.prove(Proved { diff_id, toc: Arc::clone(toc) });
+        }
         self.knowledge.keep(match pass {
-            Pass::Complete => Known::Wholly(Arc::clone(&toc), Verification::Blob),
-            Pass::Hopped => Known::Wholly(Arc::clone(&toc), Verification::None),
-            Pass::Stopped => Known::Partly(Arc::clone(&toc)),
+            Pass::Complete => Known::Wholly(Arc::clone(toc), Verification::Blob),
+            Pass::Hopped => Known::Wholly(Arc::clone(toc), Verification::None),
+            Pass::Stopped => Known::Partly(Arc::clone(toc)),
         });
-        self.store(toc);
     }
 
     /// Forgets a table that has led to content that is not right, also on disk.
@@ -353,6 +385,11 @@ impl Layer {
                 drop(writing);
             });
         }
+    }
+
+    /// Whether what a listing finds is of use to others: to later runs, or to another layer of the same blob.
+    pub(crate) fn is_listed_again(&self) -> bool {
+        self.has_cache() || self.knowledge.has_twin()
     }
 
     /// Whether passes leave something for later runs.

@@ -199,6 +199,26 @@ fn lower_layers_are_read_before_they_are_known_to_be_needed_where_that_is_asked_
 }
 
 #[test]
+fn a_file_that_is_too_large_to_wait_is_found_by_a_guess_and_read_on_from_there() {
+    let noise = |seed, size| Noise::new(seed).bytes(size);
+    let base = Tar::new().file("before", noise(1, 6 << 20)).file("big", noise(2, 3 << 20));
+    let base = base.file("behind", noise(3, 6 << 20)).finish();
+    let newest = Tar::new().file("newest", noise(4, 6 << 20)).finish();
+    let layout = Layout::of(&Image::of([base, newest]));
+    let manifest = manifest(&layout);
+    let [base, newest] = [0, 1].map(|layer| digest(&manifest["layers"][layer]));
+    let server = serve(&layout, &Gate::awaiting([base.clone(), newest]));
+    let ran = carve(&server, "/big").args(["--parallel-layers=2"]).run().done();
+    assert!(ran.stdout == noise(2, 3 << 20), "{}", ran.stderr);
+    let requests = server.requests_to(&format!("/v2/app/blobs/{base}"));
+    let ranges: Vec<_> = requests.iter().map(|request| request.range().unwrap()).collect();
+    assert_eq!(ranges.iter().filter(|range| range.0 == 0).count(), 1, "{ranges:?}");
+    let bytes: usize = ranges.iter().map(|(start, end)| end - start).sum();
+    // What was asked for ahead of the guess comes on top, and the content once more.
+    assert!(bytes < 15 << 20, "{ranges:?}");
+}
+
+#[test]
 fn reading_several_layers_at_the_same_time_changes_no_answer() {
     let layout = large_layers();
     let image = layout.reference("latest");

@@ -11,9 +11,10 @@ use std::{
     time::Duration,
 };
 
-use layerslayer::{Client, Platform, Verification};
+use layerslayer::{Cache, CacheOptions, Client, Platform, Progress, Verification};
 
 use crate::support::{
+    event::Event,
     images::{Compression, Image, Layer, Layout, Tar, layout},
     inspect::block_on,
     noise::Noise,
@@ -259,6 +260,52 @@ fn layers_that_are_unpacked_with_a_large_window_are_read_at_the_same_time_like_o
     }
 }
 
+/// Tells when the layer above the base has been read.
+struct FirstRead(Arc<Event>);
+
+impl Progress for FirstRead {
+    fn layer_finished(&self, layer: usize) {
+        if layer == 1 {
+            self.0.happen();
+        }
+    }
+}
+
+#[test]
+fn what_was_read_whole_beside_a_layer_that_fails_is_kept() {
+    let layout = layers(3, LARGE);
+    for is_built in [false, true] {
+        let (folder, read) = (tools::temporary_folder(), Arc::new(Event::default()));
+        let cache = Cache::open(&CacheOptions::new(folder.path().join("cache"))).unwrap();
+        let client = Client::builder().parallel_layers(2).cache(cache.clone());
+        let client = client.progress(Arc::new(FirstRead(Arc::clone(&read)))).build().unwrap();
+        // The last byte of the base is wrong, and comes once the layer beside it has been read.
+        let served = Served::new(&layout, move |_, _, layer, request, mut blob| {
+            if layer > 0 {
+                return Reply::blob(request, &blob);
+            }
+            *blob.last_mut().unwrap() ^= 1;
+            let read = Arc::clone(&read);
+            Reply::blob(request, &blob).hold_after(blob.len() - TAIL, move || assert!(read.wait()))
+        });
+        let reference = served.image().parse().unwrap();
+        block_on(async {
+            let image = client.image(&reference, &Platform::default()).await.unwrap();
+            let failed = match is_built {
+                true => image.build_tocs().await.map(drop),
+                false => image.rootfs().await.map(drop),
+            };
+            assert!(failed.unwrap_err().is_corrupt());
+            cache.finish_writes();
+            served.order();
+            let image = client.image(&reference, &Platform::default()).await.unwrap();
+            let mut entries = image.layer(1).unwrap().entries().await.unwrap();
+            assert!(entries.next().await.is_some_and(|entry| entry.is_ok()) && entries.is_from_toc());
+        });
+        assert_eq!(served.order(), [] as [usize; 0]);
+    }
+}
+
 #[test]
 fn small_layers_that_are_read_whole_are_asked_for_three_ahead() {
     let layout = layers(4, 1_000);
@@ -364,18 +411,59 @@ fn layers_that_the_cache_knows_are_passed_over() {
 }
 
 #[test]
-fn the_same_blob_again_is_asked_for_once_a_layer_at_most() {
-    let archive = Tar::new().file("file", "content").finish();
-    let again =
-        Image::of([archive.clone(), Tar::new().file("other", "other").finish(), archive.clone(), archive]);
-    for arguments in [&["--no-cache"][..], &[]] {
-        let served = Served::plainly(&Arc::new(Layout::of(&again)));
-        let words = [&["peek", "IMAGE", "--all"], arguments].concat();
-        let ran = served.run(&words).done();
-        let ahead = served.order().len();
-        assert_eq!(ran.stdout, served.run(&[&words[..], &[BUDGET]].concat()).done().stdout);
-        // Whether the table of the first is written when the third is read, is chance.
-        assert!(if arguments.is_empty() { ahead <= 4 } else { ahead == 4 }, "{ahead} {arguments:?}");
+fn the_same_blob_again_is_asked_for_once() {
+    let archive = Tar::new().file("file-0", "content").finish();
+    let other = Tar::new().file("other", "other").finish();
+    let again = Image::of([archive.clone(), other, archive.clone(), archive]);
+    let served = Served::plainly(&Arc::new(Layout::of(&again)));
+    let readers = READERS.iter().map(|(words, _)| *words).chain(PARALLEL_READERS);
+    for words in readers {
+        let keeps = words[0] != "toc";
+        let arguments: &[&[&str]] = if keeps { &[&[], &["--no-cache"]] } else { &[&[]] };
+        for arguments in arguments {
+            for how in ["--parallel-layers=1", "--parallel-layers=4", BUDGET] {
+                let ran = served.run(&[words, arguments, &[how]].concat()).done();
+                let mut order = served.order();
+                order.sort_unstable();
+                assert_eq!((order, ran.stderr.as_str()), (vec![0, 1], ""), "{words:?} {how}");
+            }
+        }
+    }
+    let ran = served.run(&["peek", "IMAGE", "--all", "--json", "--verify=blob"]).done();
+    let ends: Vec<_> = ran.lines().into_iter().filter(|line| line["type"] == "layer_end").collect();
+    assert!(
+        ends.len() == 4 && ends.iter().all(|end| end["verified"] == "blob" && end["entries"] == 1),
+        "{ends:?}"
+    );
+    let run = |words: &[&str]| String::from_utf8(served.run(words).done().stdout).unwrap();
+    let planned = run(&["carve", "IMAGE", "--glob", "*", "--tar", "--dry-run"]);
+    assert_eq!(planned.matches("layer ").count(), 2, "{planned}");
+}
+
+#[test]
+fn the_same_blob_again_that_is_to_unpack_to_something_else_is_read_and_refused() {
+    let layer = |content| Layer::new(&Tar::new().file("file", content).finish(), Compression::Gzip);
+    let mut again = layer("content");
+    again.diff_id = layer("other").diff_id;
+    let image = Image::new().layer(layer("content")).layer(again).layer(layer("third"));
+    let served = Served::plainly(&Arc::new(Layout::of(&image)));
+    for words in [&["peek", "IMAGE", "--all"][..], PARALLEL_READERS[0], PARALLEL_READERS[1]] {
+        let ran = served.run(words).failed(8);
+        assert!(ran.stderr.contains("layer 1") && ran.stderr.contains("DiffID"), "{words:?} {}", ran.stderr);
+    }
+}
+
+#[test]
+fn what_is_odd_about_a_blob_is_said_of_each_layer_that_has_it() {
+    let archive = Tar::new().file("twice", "first").file("twice", "second").finish();
+    let served = Served::plainly(&Arc::new(Layout::of(&Image::of([archive.clone(), archive]))));
+    for (words, _) in READERS.iter().filter(|(words, _)| words[0] == "peek") {
+        let ran = served.run(words).done();
+        assert!(
+            [0, 1].iter().all(|layer| ran.stderr.contains(&format!("layer {layer} of"))),
+            "{}",
+            ran.stderr
+        );
     }
 }
 

@@ -9,12 +9,12 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 
 use crate::{
     error::Error,
-    layer::{Layer, build::Listing, scan::Scanned},
+    layer::{Layer, learn::Kept},
     source::growing::Demand,
 };
 
 /// What a pass has come to.
-pub(in crate::layer) type Found = Result<Scanned<Listing>, Error>;
+pub(in crate::layer) type Found = Result<Kept, Error>;
 
 /// A pass that was begun before its turn.
 pub(in crate::layer) struct Pass {
