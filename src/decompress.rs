@@ -3,9 +3,9 @@
 //! What a blob is compressed with is told by its first bytes alone: media types lie often enough. Sync and push-style; the
 //! caller owns both buffers.
 
-use std::{fmt, time::Duration};
+use std::{fmt, mem, time::Duration};
 
-use self::marks::Marks;
+use self::marks::{Marks, Steps};
 use crate::{
     limits,
     offset::{Compressed, Position, Uncompressed},
@@ -67,6 +67,9 @@ pub(crate) struct Decompressor {
     marks: Option<Marks>,
     /// How to begin at `position`, if a checkpoint was due there.
     restart: Option<Restart>,
+    /// Where to note how much came out, when recording.
+    steps: Option<Steps>,
+    noted: Vec<Position>,
 }
 
 /// What a codec did in one go.
@@ -112,13 +115,16 @@ impl Decompressor {
     }
 
     fn at(state: State, position: Position) -> Self {
-        Self { state, head: Vec::new(), taken: 0, position, marks: None, restart: None }
+        let (marks, restart, steps) = (None, None, None);
+        Self { state, head: Vec::new(), taken: 0, position, marks, restart, steps, noted: Vec::new() }
     }
 
     /// From now on [`decompress`](Self::decompress) stops at places worth a checkpoint, and [`Self::take_checkpoint`] has it
-    /// then: at most two in each MiB of output, none where the blob begins or decoding began.
+    /// then: at most two in each MiB of output, none where the blob begins or decoding began. [`Self::take_progress`] has how far it
+    /// came. Neither depends on how the blob is cut into pieces, nor on how much output there is room for.
     pub(crate) fn record(&mut self) {
         self.marks = Some(Marks::new(self.position.uncompressed));
+        self.steps = Some(Steps::new(self.position.compressed));
     }
 
     /// How much of the blob was taken and how much came out so far, both from the blob's start.
@@ -130,6 +136,12 @@ impl Decompressor {
     /// to 32 KiB. The next call of `decompress` forgets it.
     pub(crate) fn take_checkpoint(&mut self) -> Option<Checkpoint> {
         self.restart.take().map(|restart| Checkpoint { at: self.position, restart })
+    }
+
+    /// Places since the last call, in the blob and with all that came of the bytes before them. Of a blob that is not compressed
+    /// there are none: every byte tells where it comes from.
+    pub(crate) fn take_progress(&mut self) -> Vec<Position> {
+        mem::take(&mut self.noted)
     }
 
     /// What the blob is compressed with, once enough of it has been seen.
@@ -151,7 +163,7 @@ impl Decompressor {
             return Ok(0);
         }
         if self.taken < self.head.len() {
-            let head = std::mem::take(&mut self.head);
+            let head = mem::take(&mut self.head);
             let mut rest = head.get(self.taken..).unwrap_or_default();
             let produced = self.run(&mut rest, output);
             self.taken = head.len() - rest.len();
@@ -161,7 +173,7 @@ impl Decompressor {
                 return Ok(produced);
             }
         }
-        self.run(input, output)
+        self.run_by_steps(input, output)
     }
 
     /// The blob has ended: fills `output` with what was still held back, and once that is 0 bytes the blob was complete. An
@@ -172,7 +184,7 @@ impl Decompressor {
             self.state = State::of(&self.head)?;
         }
         // There is nothing to begin with after the end.
-        self.marks = None;
+        (self.marks, self.steps) = (None, None);
         let produced = self.decompress(&mut &[][..], output)?;
         if produced > 0 {
             return Ok(produced);
@@ -183,6 +195,34 @@ impl Decompressor {
             State::Zstd(decoder) if !decoder.at_end() => Err(Error::truncated(at, "zstd frame")),
             _ => Ok(0),
         }
+    }
+
+    /// Has the codec do what it can, but take no byte behind a place that is to be noted before all is out that comes before it.
+    fn run_by_steps(&mut self, input: &mut &[u8], output: &mut [u8]) -> Result<usize, Error> {
+        let is_plain = matches!(self.state, State::Plain);
+        let Some(mut steps) = self.steps.take().filter(|_| !is_plain) else { return self.run(input, output) };
+        let mut produced = 0;
+        while produced < output.len() {
+            let distance = usize::try_from(steps.distance(self.position.compressed)).unwrap_or(usize::MAX);
+            let (mut now, later) = input.split_at(distance.min(input.len()));
+            let room = output.get_mut(produced..).unwrap_or_default();
+            let length = self.run(&mut now, room)?;
+            *input = input.get(input.len() - later.len() - now.len()..).unwrap_or_default();
+            produced += length;
+            if self.restart.is_some() {
+                break;
+            }
+            if length > 0 {
+                continue;
+            }
+            if steps.distance(self.position.compressed) > 0 {
+                break;
+            }
+            self.noted.push(self.position);
+            steps.passed();
+        }
+        self.steps = Some(steps);
+        Ok(produced)
     }
 
     /// Has the codec do what it can.

@@ -82,7 +82,8 @@ impl Recording {
                 recorder.compressed(piece);
                 return;
             }
-            recorder.progress(decoder.position());
+            let noted = decoder.take_progress();
+            recorder.progress(decoder.position(), &noted);
             encoding = decoder.encoding();
             if let Some(checkpoint) = decoder.take_checkpoint() {
                 recorder.checkpoint(checkpoint);

@@ -169,7 +169,7 @@ impl<V: Visitor> Decode<V> {
         self.decode(&buffer, length)?;
         let mark = checkpoint.is_some().then(|| (at, self.tar.next_header()));
         if let Some(recording) = &mut self.recording {
-            recording.step(taken.clone(), at, checkpoint);
+            recording.step(taken.clone(), &mut self.decompressor, checkpoint);
         }
         self.hash(taken, buffer, length, mark);
         Ok(goes_on)

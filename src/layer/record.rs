@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tempfile::SpooledTempFile;
 
 use crate::{
-    decompress::{Checkpoint, Encoding},
+    decompress::{Checkpoint, Decompressor, Encoding},
     offset::{Position, Uncompressed},
     toc::{
         recorder::Recorder,
@@ -43,6 +43,8 @@ pub(super) struct Recording {
 struct Step {
     blob: Bytes,
     at: Position,
+    /// Where on the way it was noted how much came out.
+    noted: Vec<Position>,
     checkpoint: Option<Checkpoint>,
 }
 
@@ -60,9 +62,15 @@ impl Recording {
         Ok(Self { sender, batch: Vec::new(), thread })
     }
 
-    /// The next bytes of the blob, which have been decoded, and where decoding is behind them.
-    pub(super) fn step(&mut self, blob: Bytes, at: Position, checkpoint: Option<Checkpoint>) {
-        self.batch.push(Step { blob, at, checkpoint });
+    /// The next bytes of the blob, which `decompressor` has just decoded, and what it has to tell of them.
+    pub(super) fn step(
+        &mut self,
+        blob: Bytes,
+        decompressor: &mut Decompressor,
+        checkpoint: Option<Checkpoint>,
+    ) {
+        let (at, noted) = (decompressor.position(), decompressor.take_progress());
+        self.batch.push(Step { blob, at, noted, checkpoint });
         if self.batch.len() == BATCH {
             let _ = self.sender.send(mem::take(&mut self.batch));
         }
@@ -91,9 +99,9 @@ impl Recording {
 }
 
 fn record(mut recorder: Recorder, batches: &Receiver<Vec<Step>>) -> Recorder {
-    for Step { blob, at, checkpoint } in batches.iter().flatten() {
+    for Step { blob, at, noted, checkpoint } in batches.iter().flatten() {
         recorder.compressed(&blob);
-        recorder.progress(at);
+        recorder.progress(at, &noted);
         if let Some(checkpoint) = checkpoint {
             recorder.checkpoint(checkpoint);
         }

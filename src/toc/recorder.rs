@@ -3,9 +3,12 @@
 //! ```text
 //! compressed ──▶ held ──▶ leaves        bytes are held from the first open candidate on: it may begin a span
 //! progress ────▶ decoded                32 KiB of output behind a candidate, its window is thinned and packed
-//! checkpoint ──▶ candidates ──▶ spans   in each MiB the one with the smaller window becomes a span, once the MiB is over, or
+//! checkpoint ──▶ candidates ──▶ spans   in each MiB the one with the smaller window becomes a span, once no other can come, or
 //!                                       the first if its window is small
 //! ```
+//!
+//! What becomes a span is a matter of the blob alone: a decision waits until what it looks at is there, and looks at no more than that.
+//! So the spans of a blob are always the same, in whatever pieces it came, and wherever passes stopped and were gone on with.
 
 use std::{collections::VecDeque, fmt, io};
 
@@ -27,16 +30,14 @@ const FOLLOWING_BYTES: usize = 64 << 10;
 /// A window that takes no more is good enough: the next candidate of its MiB is not looked at. In bytes, packed.
 const CHEAP_BYTES: usize = 2 << 10;
 
-/// Compressed bytes decoded since the first open candidate, from which on it is decided with what is there.
+/// Most compressed bytes that are held for what is not decided on.
 const HELD_BYTES: u64 = 512 << 10;
 
-/// Least distance between two entries of the table of progress, in unpacked and compressed bytes: what a read ends at is
-/// rounded up to a leaf anyway.
-const PROGRESS_BYTES: (u64, u64) = (32 << 10, 4 << 10);
+/// A second candidate that lies farther behind the first is passed over, in compressed bytes.
+const APART_BYTES: u64 = HELD_BYTES - FOLLOWING_BYTES as u64;
 
-/// Most entries of that table; when it is full, every other one goes.
-const PROGRESS_ENTRIES: usize = 1 << 18;
-const _: () = assert!(PROGRESS_ENTRIES <= limits::PROGRESS, "a recorded table can be stored");
+/// Candidates that a MiB has at most.
+const CANDIDATES: usize = 2;
 
 /// Makes spans of what a pass over a blob comes past.
 pub(crate) struct Recorder {
@@ -49,7 +50,7 @@ pub(crate) struct Recorder {
     held_end: u64,
     decoded: Position,
     candidates: VecDeque<Candidate>,
-    progress: Progress,
+    progress: Vec<Position>,
     thinner: Thinner,
     failed: Option<io::Error>,
 }
@@ -101,7 +102,7 @@ impl Recorder {
             held_end: start.compressed.0,
             decoded: start,
             candidates: VecDeque::new(),
-            progress: Progress::new(progress),
+            progress,
             thinner: Thinner::new(),
             failed: None,
         }
@@ -115,10 +116,18 @@ impl Recorder {
         }
     }
 
-    /// Where decoding is; the bytes of the blob up to there have been given.
-    pub(crate) fn progress(&mut self, at: Position) {
-        self.decoded = at;
-        self.progress.push(at);
+    /// Where decoding is, and what was noted on the way there ([`take_progress`](crate::decompress::Decompressor::take_progress)); the
+    /// bytes of the blob up to there have been given.
+    pub(crate) fn progress(&mut self, at: Position, noted: &[Position]) {
+        self.decoded = self.decoded.max(at);
+        for place in noted {
+            let last = self.progress.last().copied().unwrap_or_default();
+            // Bytes that nothing comes of are no better place to end at than the one before them.
+            let is_farther = place.compressed > last.compressed && place.uncompressed > last.uncompressed;
+            if is_farther && self.progress.len() < limits::PROGRESS {
+                self.progress.push(*place);
+            }
+        }
         self.settle(false);
     }
 
@@ -130,20 +139,12 @@ impl Recorder {
         let later = at.compressed > last.compressed && at.uncompressed > last.uncompressed;
         // What was decided on is not decided on again.
         let open = self.spans.last().is_none_or(|span| mib(span.at) < mib(at));
-        let full = self.spans.len() + self.candidates.len() >= limits::SPANS;
-        if !later || !open || full || self.failed.is_some() {
+        let first = self.candidates.iter().find(|candidate| mib(candidate.at) == mib(at));
+        let near = first.is_none_or(|first| at.compressed.0 - first.at.compressed.0 <= APART_BYTES);
+        if !later || !open || !near || self.failed.is_some() {
             return;
         }
-        let none = WindowRange::default();
-        let (start, window) = match checkpoint.restart {
-            Restart::Deflate { bits, value, window } => {
-                (Start::Deflate { bits, value, window: none }, Window::Whole(window))
-            }
-            Restart::Frame => (Start::Frame, Window::Packed(Vec::new())),
-            Restart::Member => (Start::Member, Window::Packed(Vec::new())),
-            Restart::Plain => (Start::Plain, Window::Packed(Vec::new())),
-        };
-        self.candidates.push_back(Candidate { at, start, window });
+        self.candidates.push_back(Candidate::new(checkpoint));
         self.decoded = self.decoded.max(at);
         self.settle(false);
     }
@@ -172,16 +173,20 @@ impl Recorder {
         end: Position,
         next_header: Uncompressed,
     ) -> io::Result<Spans> {
-        self.end(end);
+        self.decoded = self.decoded.max(end);
+        self.settle(false);
+        // What is not decided on would be, in another place, by who goes on: the leaves before it are anchored at the span that ends there.
+        self.candidates.clear();
         let mut spans = self.into_spans(encoding, end)?;
         let keep = spans.spans.partition_point(|span| span.at.uncompressed <= next_header);
         spans.reopen(keep.saturating_sub(1));
         Ok(spans)
     }
 
-    /// No candidates follow.
+    /// The blob ends here, and no candidates follow.
     fn end(&mut self, end: Position) {
         self.decoded = self.decoded.max(end);
+        self.settle(false);
         self.candidates.retain(|candidate| {
             candidate.at.uncompressed < end.uncompressed && candidate.at.compressed < end.compressed
         });
@@ -200,41 +205,18 @@ impl Recorder {
             };
         }
         // Of a plain blob every byte tells where it comes from.
-        let progress = if encoding == Encoding::Plain { Vec::new() } else { self.progress.entries };
+        let progress = if encoding == Encoding::Plain { Vec::new() } else { self.progress };
         let (spans, leaves, windows) = (self.spans, self.leaves.finish(), self.windows);
         Ok(Spans { encoding, spans, end, leaves, progress, windows, resume: None })
     }
 
     /// Packs the windows that can be, decides on candidates, and hashes what cannot begin a span any more.
     fn settle(&mut self, ended: bool) {
-        let overdue = self.candidates.front().is_some_and(|first| {
-            self.decoded.compressed.0.saturating_sub(first.at.compressed.0) > HELD_BYTES
-        });
-        let forced = ended || overdue;
-        let mut index = 0;
-        while index < self.candidates.len() {
-            if self.has_cheaper(index) {
-                self.candidates.remove(index);
-                continue;
-            }
-            self.pack(index, forced);
-            index += 1;
+        for index in 0..self.candidates.len() {
+            self.pack(index, ended);
         }
-        while let Some(first) = self.candidates.front() {
-            let open = mib(first.at) >= mib(self.decoded) && !forced;
-            let group = self.candidates.iter().take_while(|candidate| mib(candidate.at) == mib(first.at));
-            if group.clone().any(|candidate| matches!(candidate.window, Window::Whole(_))) {
-                break;
-            }
-            // Nothing is cheaper than a checkpoint without a window, if anything follows it.
-            let free = |one: &Candidate| one.cost() == 0 && self.decoded.uncompressed > one.at.uncompressed;
-            if open && !group.clone().any(free) {
-                break;
-            }
-            let length = group.clone().count();
-            let best = group.enumerate().min_by_key(|(_, candidate)| candidate.cost());
-            let Some((best, _)) = best else { break };
-            let chosen = self.candidates.drain(..length).nth(best);
+        while let Some((chosen, length)) = self.chosen(ended) {
+            let chosen = self.candidates.drain(..length).nth(chosen);
             if let Some(chosen) = chosen {
                 self.begin_span(chosen);
             }
@@ -243,20 +225,36 @@ impl Recorder {
         self.hash_until(until.0);
     }
 
-    /// Whether an earlier candidate of the same MiB is good enough.
-    fn has_cheaper(&self, index: usize) -> bool {
-        let Some(candidate) = self.candidates.get(index) else { return false };
-        self.candidates.iter().take(index).any(|earlier| {
-            let is_packed = matches!(earlier.window, Window::Packed(_));
-            mib(earlier.at) == mib(candidate.at) && is_packed && earlier.cost() <= CHEAP_BYTES
-        })
+    /// Which of the first candidates, those of one MiB, begins a span, and how many they are; `None` while that cannot be told.
+    fn chosen(&self, ended: bool) -> Option<(usize, usize)> {
+        let first = self.candidates.front()?;
+        let group = self.candidates.iter().take_while(|candidate| mib(candidate.at) == mib(first.at));
+        let length = group.clone().count();
+        for (index, candidate) in group.clone().enumerate() {
+            let follows = self.decoded.uncompressed > candidate.at.uncompressed;
+            match &candidate.window {
+                Window::Whole(_) => return None,
+                Window::Packed(packed) if packed.len() <= CHEAP_BYTES && follows => {
+                    return Some((index, length));
+                }
+                Window::Packed(_) => {}
+            }
+        }
+        let behind = self.decoded.compressed.0.saturating_sub(first.at.compressed.0);
+        let is_over = mib(first.at) < mib(self.decoded) || behind > APART_BYTES;
+        if !is_over && !ended && length < CANDIDATES {
+            return None;
+        }
+        let (best, _) = group.enumerate().min_by_key(|(_, candidate)| candidate.cost())?;
+        Some((best, length))
     }
 
-    /// Thins and packs the window of a candidate, once what follows it is decoded.
-    fn pack(&mut self, index: usize, forced: bool) {
+    /// Thins and packs the window of a candidate, once all that may count for that is there.
+    fn pack(&mut self, index: usize, ended: bool) {
         let Some(candidate) = self.candidates.get_mut(index) else { return };
-        let behind = self.decoded.uncompressed.0.saturating_sub(candidate.at.uncompressed.0);
-        if behind < WINDOW_BYTES as u64 && !forced {
+        let compressed = self.decoded.compressed.0.saturating_sub(candidate.at.compressed.0);
+        let uncompressed = self.decoded.uncompressed.0.saturating_sub(candidate.at.uncompressed.0);
+        if uncompressed < WINDOW_BYTES as u64 && compressed < FOLLOWING_BYTES as u64 && !ended {
             return;
         }
         let (Start::Deflate { bits, value, .. }, Window::Whole(window)) =
@@ -276,6 +274,9 @@ impl Recorder {
     }
 
     fn begin_span(&mut self, candidate: Candidate) {
+        if self.spans.len() >= limits::SPANS {
+            return;
+        }
         self.hash_until(candidate.at.compressed.0);
         self.leaves.end_span();
         let mut start = candidate.start;
@@ -306,6 +307,19 @@ impl Recorder {
 }
 
 impl Candidate {
+    fn new(Checkpoint { at, restart }: Checkpoint) -> Self {
+        let none = WindowRange::default();
+        let (start, window) = match restart {
+            Restart::Deflate { bits, value, window } => {
+                (Start::Deflate { bits, value, window: none }, Window::Whole(window))
+            }
+            Restart::Frame => (Start::Frame, Window::Packed(Vec::new())),
+            Restart::Member => (Start::Member, Window::Packed(Vec::new())),
+            Restart::Plain => (Start::Plain, Window::Packed(Vec::new())),
+        };
+        Self { at, start, window }
+    }
+
     /// The bytes that its window takes.
     fn cost(&self) -> usize {
         match &self.window {
@@ -337,38 +351,6 @@ fn following(held: &VecDeque<Bytes>, held_start: u64, from: u64) -> impl Iterato
         room -= taken.len();
         taken
     })
-}
-
-/// Thins the places where decoding came to.
-struct Progress {
-    entries: Vec<Position>,
-    /// Least distances, as [`PROGRESS_BYTES`].
-    apart: (u64, u64),
-}
-
-impl Progress {
-    fn new(entries: Vec<Position>) -> Self {
-        Self { entries, apart: PROGRESS_BYTES }
-    }
-
-    fn push(&mut self, at: Position) {
-        let last = self.entries.last().copied().unwrap_or_default();
-        let far = |at: u64, last: u64, least: u64| at.checked_sub(last).is_some_and(|apart| apart >= least);
-        if !far(at.uncompressed.0, last.uncompressed.0, self.apart.0)
-            || !far(at.compressed.0, last.compressed.0, self.apart.1)
-        {
-            return;
-        }
-        if self.entries.len() >= PROGRESS_ENTRIES {
-            let mut keep = false;
-            self.entries.retain(|_| {
-                keep = !keep;
-                keep
-            });
-            self.apart = (self.apart.0.saturating_mul(2), self.apart.1.saturating_mul(2));
-        }
-        self.entries.push(at);
-    }
 }
 
 #[cfg(test)]

@@ -47,7 +47,9 @@ impl Spans {
             Encoding::Plain => Compressed(end.0.min(self.end.compressed.0)),
             Encoding::Gzip | Encoding::Zstd => {
                 let place = self.progress.partition_point(|position| position.uncompressed < end);
-                self.progress.get(place).map_or(self.end.compressed, |position| position.compressed)
+                let span = self.spans.partition_point(|span| span.at.uncompressed < end);
+                let noted = self.progress.get(place).map_or(self.end.compressed, |place| place.compressed);
+                noted.min(self.spans.get(span).map_or(self.end.compressed, |span| span.at.compressed))
             }
         };
         let span = self.spans.partition_point(|span| span.at.compressed < after).checked_sub(1);

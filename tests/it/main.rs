@@ -22,6 +22,7 @@ mod equality;
 mod killing;
 mod let_go;
 mod login;
+mod pushed_tables;
 mod real_auth;
 mod real_canary;
 mod real_cost;

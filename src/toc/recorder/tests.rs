@@ -15,12 +15,17 @@ use crate::{
 };
 
 const MIB: usize = 1 << 20;
+const ROOM: usize = 256 << 10;
 
 /// A pass over a blob.
 struct Pass<'a> {
     decompressor: Decompressor,
     recorder: Recorder,
     blob: &'a [u8],
+    /// Bytes of the blob that were read.
+    given: usize,
+    /// Bytes of the buffer that is unpacked into.
+    room: usize,
     /// What the recorder holds at most, in bytes, beside the piece that is being decoded.
     held: u64,
     candidates: Vec<Checkpoint>,
@@ -31,46 +36,54 @@ impl<'a> Pass<'a> {
         let mut decompressor = Decompressor::new();
         decompressor.record();
         let recorder = Recorder::new(Box::new(MemoryWindows::default()));
-        Self { decompressor, recorder, blob, held: 0, candidates: Vec::new() }
+        Self { decompressor, recorder, blob, given: 0, room: ROOM, held: 0, candidates: Vec::new() }
     }
 
     fn resume(blob: &'a [u8], spans: Spans) -> Self {
         let checkpoint = spans.checkpoint(spans.spans.len() - 1).unwrap();
         let mut decompressor = Decompressor::restart(spans.encoding, &checkpoint).unwrap();
         decompressor.record();
-        Self { decompressor, recorder: Recorder::resume(spans), blob, held: 0, candidates: Vec::new() }
+        let given = checkpoint.at.compressed.0 as usize;
+        Self { decompressor, recorder: Recorder::resume(spans), given, ..Self::new(blob) }
     }
 
     /// Reads on in pieces of `step` bytes until `end` bytes have come out, or the blob ended.
     fn run(&mut self, end: u64, step: usize) {
-        let mut output = vec![0; 256 << 10];
-        let start = self.decompressor.position().compressed.0 as usize;
-        for piece in self.blob[start..].chunks(step) {
-            let piece = Bytes::copy_from_slice(piece);
-            self.recorder.compressed(&piece);
-            let mut input = &*piece;
-            loop {
-                let produced = self.decompressor.decompress(&mut input, &mut output).unwrap();
-                let position = self.decompressor.position();
-                self.recorder.progress(position);
-                let checkpoint = self.decompressor.take_checkpoint();
-                let more = produced > 0 || checkpoint.is_some();
-                if let Some(checkpoint) = checkpoint {
-                    self.candidates.push(checkpoint.clone());
-                    self.recorder.checkpoint(checkpoint);
-                }
-                let held: usize = self.recorder.held.iter().map(Bytes::len).sum();
-                self.held = self.held.max(held as u64 - input.len() as u64);
-                if position.uncompressed.0 >= end {
-                    return;
-                }
-                if !more {
-                    break;
-                }
+        while self.given < self.blob.len() {
+            self.piece(step, end);
+            if self.decompressor.position().uncompressed.0 >= end {
+                return;
             }
         }
+        let mut output = vec![0; self.room];
         while self.decompressor.finish(&mut output).unwrap() > 0 {
-            self.recorder.progress(self.decompressor.position());
+            self.recorder.progress(self.decompressor.position(), &[]);
+        }
+    }
+
+    /// Reads a piece of `step` bytes, or some of it, if `end` bytes have come out then.
+    fn piece(&mut self, step: usize, end: u64) {
+        let rest = &self.blob[self.given..];
+        let piece = Bytes::copy_from_slice(&rest[..step.min(rest.len())]);
+        self.given += piece.len();
+        self.recorder.compressed(&piece);
+        let mut output = vec![0; self.room];
+        let mut input = &*piece;
+        loop {
+            let produced = self.decompressor.decompress(&mut input, &mut output).unwrap();
+            let position = self.decompressor.position();
+            self.recorder.progress(position, &self.decompressor.take_progress());
+            let checkpoint = self.decompressor.take_checkpoint();
+            let more = produced > 0 || checkpoint.is_some();
+            if let Some(checkpoint) = checkpoint {
+                self.candidates.push(checkpoint.clone());
+                self.recorder.checkpoint(checkpoint);
+            }
+            let held: usize = self.recorder.held.iter().map(Bytes::len).sum();
+            self.held = self.held.max(held as u64 - input.len() as u64);
+            if position.uncompressed.0 >= end || !more {
+                return;
+            }
         }
     }
 
@@ -89,6 +102,28 @@ fn whole(blob: &[u8], step: usize) -> Spans {
     let mut pass = Pass::new(blob);
     pass.run(u64::MAX, step);
     pass.finish()
+}
+
+/// All that makes a difference to a reader, and in a stored table.
+fn told(spans: &Spans) -> impl PartialEq + std::fmt::Debug + use<> {
+    let (mut at, mut windows) = (Vec::new(), Vec::new());
+    for span in &spans.spans {
+        let (kind, window) = match span.start {
+            Start::Deflate { bits, value, window } => ((bits, value), window),
+            Start::Frame | Start::Member | Start::Plain => ((u8::MAX, 0), WindowRange::default()),
+        };
+        at.push((span.at, kind, window.length));
+        windows.push(spans.windows.read(window).unwrap());
+    }
+    let windows = Sha256::digest(windows.concat());
+    (
+        spans.encoding,
+        spans.end,
+        at,
+        spans.progress.clone(),
+        Sha256::digest(spans.leaves.as_flattened()),
+        windows,
+    )
 }
 
 /// What comes out from a span on of `blob`, which may have been cut.
@@ -229,7 +264,7 @@ fn candidates_that_wait_for_another_do_not_hold_more_and_more() {
     // No deflate stream: the window cannot be thinned and costs something. Two bytes of the blob give one.
     for end in (1..=256).map(|count| count * piece.len()) {
         recorder.compressed(&piece);
-        recorder.progress(at(end, end / 2));
+        recorder.progress(at(end, end / 2), &[]);
         if end == 2 * MIB {
             let window = Random::new(13).bytes(WINDOW_BYTES);
             recorder.checkpoint(Checkpoint {
@@ -258,7 +293,7 @@ fn a_candidate_too_many_is_passed_over() {
         // At the end.
         (at(4 * MIB, 4 * MIB), Restart::Plain),
     ] {
-        recorder.progress(place);
+        recorder.progress(place, &[]);
         recorder.checkpoint(Checkpoint { at: place, restart });
     }
     let spans = recorder.finish(Encoding::Plain, at(4 * MIB, 4 * MIB)).unwrap();
@@ -318,19 +353,6 @@ fn a_plain_blob_is_read_to_the_leaf_that_the_content_ends_in() {
     assert_eq!(spans.read_end(Uncompressed(10)), Compressed(64 << 10));
     assert_eq!(spans.read_end(Uncompressed(64 << 10)), Compressed(64 << 10));
     assert_eq!(spans.read_end(Uncompressed(2 * MIB as u64 + 1)), Compressed(content.len() as u64));
-}
-
-#[test]
-fn progress_is_thinned_and_its_table_has_an_end() {
-    let mut progress = Progress::new(Vec::new());
-    for at in 0..600_000_u64 {
-        progress.push(Position { compressed: Compressed(at * 4096), uncompressed: Uncompressed(at << 15) });
-    }
-    assert!(progress.entries.len() <= PROGRESS_ENTRIES);
-    assert!(progress.entries.len() > PROGRESS_ENTRIES / 4);
-    let last = progress.entries.last().unwrap().uncompressed.0;
-    progress.push(Position { compressed: Compressed(u64::MAX), uncompressed: Uncompressed(last + 1) });
-    assert_eq!(progress.entries.last().unwrap().uncompressed.0, last);
 }
 
 #[test]
@@ -415,7 +437,35 @@ fn the_last_span_of_a_pass_that_stopped_is_open() {
     assert!(spans.progress.last().is_some_and(|place| *place > start));
     assert!(LeafVerifier::new(&spans, last).push(Bytes::copy_from_slice(&blob[from..from + 9])).is_err());
     let resumed = Recorder::resume(spans);
-    assert!(resumed.progress.entries.last().is_some_and(|place| *place <= start));
+    assert!(resumed.progress.last().is_some_and(|place| *place <= start));
+}
+
+/// Gzip members that are written in one of many ways, zstd frames, or neither.
+fn blob() -> impl Strategy<Value = Blob> {
+    let pieces = prop::collection::vec((1_usize..3 * MIB, writer()), 1..4);
+    (any::<u64>(), 0..4_u8, pieces).prop_map(|(seed, encoding, pieces)| {
+        let content = content(seed, pieces.iter().map(|(length, _)| length).sum());
+        let mut left = &content[..];
+        let mut encoded = Vec::new();
+        for (length, writer) in pieces {
+            let (now, later) = left.split_at(length);
+            left = later;
+            match encoding {
+                0 => encoded.extend_from_slice(now),
+                1 => encoded.extend(zstd::encode_all(now, 1 + length as i32 % 5).unwrap()),
+                _ => encoded.extend(writer.write(now)),
+            }
+        }
+        Blob(encoded)
+    })
+}
+
+struct Blob(Vec<u8>);
+
+impl fmt::Debug for Blob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
 }
 
 proptest! {
@@ -451,6 +501,41 @@ proptest! {
             verifier.finish().unwrap();
             prop_assert!(passed == blob[from..]);
         }
+    }
+
+    #[test]
+    fn the_spans_of_a_blob_do_not_depend_on_the_pieces_that_it_came_in(
+        Blob(blob) in blob(),
+        steps in prop::collection::vec(1_usize..400_000, 1..20),
+        room in prop_oneof![1_000_usize..20_000, 100_000_usize..600_000],
+    ) {
+        let expected = told(&whole(&blob, usize::MAX));
+        let mut pass = Pass { room, ..Pass::new(&blob) };
+        let mut steps = steps.into_iter().cycle();
+        while pass.given < blob.len() {
+            pass.piece(steps.next().unwrap(), u64::MAX);
+        }
+        pass.run(u64::MAX, 1);
+        prop_assert_eq!(told(&pass.finish()), expected);
+    }
+
+    #[test]
+    fn the_spans_of_a_blob_do_not_depend_on_where_passes_stopped(
+        Blob(blob) in blob(),
+        stops in prop::collection::vec((any::<prop::sample::Index>(), 0_u64..400_000), 1..6),
+        step in 1_000_usize..100_000,
+    ) {
+        let whole = whole(&blob, usize::MAX);
+        let mut pass = Pass::new(&blob);
+        for (stop, header) in stops {
+            let so_far = pass.decompressor.position().uncompressed.0;
+            let stop = so_far + stop.index((whole.end.uncompressed.0 - so_far) as usize + 1) as u64;
+            pass.run(stop, step);
+            let read = pass.decompressor.position().uncompressed.0;
+            pass = Pass::resume(&blob, pass.stop(read.saturating_sub(header)));
+        }
+        pass.run(u64::MAX, step);
+        prop_assert_eq!(told(&pass.finish()), told(&whole));
     }
 
     #[test]
