@@ -149,7 +149,7 @@ impl<V: Visitor> Decode<V> {
                     return Ok(self.stop());
                 }
             }
-            demand.decoded(length);
+            demand.advance(length);
             if let Some(target) = self.hop()? {
                 demand.hop(target);
             }

@@ -73,7 +73,7 @@ impl Feed {
         let taken = self.piece.split_to(bytes.min(self.piece.len()));
         self.at.0 += taken.len() as u64;
         if self.is_endless {
-            self.demand.decoded(taken.len() as u64);
+            self.demand.advance(taken.len() as u64);
         }
         taken
     }

@@ -1,0 +1,159 @@
+//! How far a reader has come, told to who asks for its bytes.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::Waker,
+};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, future, stream, task::AtomicWaker};
+use tokio::sync::{Notify, watch};
+
+use super::{Begun, Part};
+use crate::{offset::Compressed, source::ByteStream};
+
+/// How far a reader has come with what it was given: it is what lets further ranges be asked for.
+pub(crate) struct Demand {
+    /// Since the start or the last hop.
+    decoded: AtomicU64,
+    /// Where to go on, if not at what follows; [`NO_HOP`] if there.
+    hop: AtomicU64,
+    waker: AtomicWaker,
+    /// The last byte of the blob has been asked for.
+    all_requested: Flag,
+    /// Bytes come faster than they are decoded.
+    outrun: Flag,
+    /// Up to where the blob was asked for, once that is more than the first range; 0 before, and where ranges are not to be had.
+    grown: watch::Sender<u64>,
+    /// What was asked for before the reader was there.
+    begun: Mutex<Option<Begun>>,
+}
+
+/// No hop is due.
+const NO_HOP: u64 = u64::MAX;
+
+/// Something that comes to be so, and stays so.
+#[derive(Default)]
+struct Flag {
+    is_set: AtomicBool,
+    set: Notify,
+}
+
+impl Flag {
+    fn set(&self) {
+        if !self.is_set.swap(true, Ordering::AcqRel) {
+            self.set.notify_waiters();
+        }
+    }
+
+    async fn wait(&self) {
+        let set = self.set.notified();
+        if !self.is_set.load(Ordering::Acquire) {
+            set.await;
+        }
+    }
+}
+
+impl Default for Demand {
+    fn default() -> Self {
+        Self {
+            decoded: AtomicU64::new(0),
+            hop: AtomicU64::new(NO_HOP),
+            waker: AtomicWaker::new(),
+            all_requested: Flag::default(),
+            outrun: Flag::default(),
+            grown: watch::Sender::default(),
+            begun: Mutex::default(),
+        }
+    }
+}
+
+impl Demand {
+    /// That of a reader from the start, whose first range may have been asked for already.
+    pub(crate) fn after(begun: Option<Begun>) -> Self {
+        Self { begun: Mutex::new(begun), ..Self::default() }
+    }
+
+    /// The stream of the whole blob, if that was asked for before its reader was there.
+    pub(crate) fn begun_whole(&self) -> Option<ByteStream> {
+        Some(match self.take_begun().filter(Begun::is_whole)?.part {
+            Part::Failed(error) => stream::once(future::ready(Err(error))).boxed(),
+            Part::Open(stream) => stream,
+            Part::Opening(opening, _) => stream::once(opening).try_flatten().boxed(),
+        })
+    }
+
+    /// Bytes that have been decoded since the start or the last hop.
+    pub(super) fn decoded(&self) -> u64 {
+        self.decoded.load(Ordering::Relaxed)
+    }
+
+    /// Where to go on, once, if not at what follows.
+    pub(super) fn take_hop(&self) -> Option<Compressed> {
+        let place = self.hop.swap(NO_HOP, Ordering::Acquire);
+        (place != NO_HOP).then_some(Compressed(place))
+    }
+
+    /// Wakes this task when the reader has come further.
+    pub(super) fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    /// The blob is asked for up to `end`.
+    pub(super) fn grew(&self, end: u64) {
+        self.grown.send_replace(end);
+    }
+
+    /// What was asked for before the reader was there, once.
+    pub(super) fn take_begun(&self) -> Option<Begun> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// `bytes` more of the blob have been decoded, and the reader goes on.
+    pub(crate) fn advance(&self, bytes: u64) {
+        self.decoded.fetch_add(bytes, Ordering::Relaxed);
+        self.waker.wake();
+    }
+
+    /// The reader goes on at `place`, and wants nothing of what lies before.
+    pub(crate) fn hop(&self, place: Compressed) {
+        self.decoded.store(0, Ordering::Relaxed);
+        self.hop.store(place.0, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// Waits until the last byte of the blob has been asked for.
+    pub(crate) async fn all_requested(&self) {
+        self.all_requested.wait().await;
+    }
+
+    /// Waits until decoding, and not what brings the bytes, has been the limit for a while.
+    pub(crate) async fn outrun(&self) {
+        self.outrun.wait().await;
+    }
+
+    /// Waits until so many bytes of the blob are asked for, by more than the first range; for ever where ranges are not to be had.
+    pub(crate) async fn grown(&self, bytes: u64) {
+        let mut grown = self.grown.subscribe();
+        if grown.wait_for(|requested| *requested > 0 && *requested >= bytes).await.is_err() {
+            future::pending().await
+        }
+    }
+
+    /// Up to where the blob has been asked for, once it has [`Self::grown`].
+    pub(crate) fn requested(&self) -> u64 {
+        *self.grown.borrow()
+    }
+
+    /// Nothing more of the blob will be asked for, and what is still to come will soon be there.
+    pub(crate) fn set_all_requested(&self) {
+        self.all_requested.set();
+    }
+
+    /// Bytes have come faster than they were decoded for a while.
+    pub(crate) fn set_outrun(&self) {
+        self.outrun.set();
+    }
+}
