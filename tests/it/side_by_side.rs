@@ -287,6 +287,7 @@ fn what_is_learnt_of_a_layer_waits_for_no_guess_that_stands_still() {
     let manifest = manifest(&layout);
     let [base, _, newest] = [0, 1, 2].map(|layer| digest(&manifest["layers"][layer]));
     let (renewal, read) = ["renewal", "newest"].map(|what| Gate::awaiting([what.to_owned()])).into();
+    let asked = Gate::awaiting(["the newest layer's end".to_owned()]);
     let tokens = Mutex::new(0);
     let blobs = layout.path().join("blobs/sha256");
     let manifest = serde_json::to_vec(&manifest).unwrap();
@@ -310,12 +311,17 @@ fn what_is_learnt_of_a_layer_waits_for_no_guess_that_stands_still() {
             return Reply::ok(manifest.clone()).header("content-type", layout::MANIFEST);
         }
         if name == base && authorization == "Bearer t1" && request.range().is_some_and(|range| range.0 > 0) {
+            // What the newest layer still needs does not wait for the new token.
+            assert!(asked.pass(""));
             return Reply::challenge(&challenge);
         }
         let Ok(blob) = fs::read(blobs.join(name.strip_prefix("sha256:").unwrap())) else {
             return Reply::status(404);
         };
         let is_end = request.range().is_some_and(|range| range.1 == blob.len());
+        if name == newest && is_end {
+            asked.came("the newest layer's end");
+        }
         match Reply::blob(request, &blob) {
             reply if name == newest && is_end => {
                 let renewal = Arc::clone(&renewal);
