@@ -1,6 +1,10 @@
 //! How the engine tells what it is doing; the command line draws bars from it.
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{
+    fmt,
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use crate::oci::digest::Digest;
 
@@ -173,6 +177,55 @@ pub enum RequestTarget {
 pub struct Silent;
 
 impl Progress for Silent {}
+
+/// Tells of everything but warnings, which wait until it is known that they are called for.
+pub(crate) struct Unconfirmed {
+    told: Arc<dyn Progress>,
+    /// Those that wait; `None` once they need not.
+    waiting: Mutex<Option<Vec<String>>>,
+}
+
+impl Unconfirmed {
+    pub(crate) fn new(told: Arc<dyn Progress>) -> Self {
+        Self { told, waiting: Mutex::new(Some(Vec::new())) }
+    }
+
+    /// They are called for, and so are those to come.
+    pub(crate) fn confirm(&self) {
+        let waiting = self.waiting().take();
+        waiting.into_iter().flatten().for_each(|message| self.told.warning(&message));
+    }
+
+    /// A panic elsewhere leaves a whole list.
+    fn waiting(&self) -> MutexGuard<'_, Option<Vec<String>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Progress for Unconfirmed {
+    fn layer_started(&self, layer: usize, digest: &Digest, total: u64) {
+        self.told.layer_started(layer, digest, total);
+    }
+
+    fn layer_advanced(&self, layer: usize, bytes: u64) {
+        self.told.layer_advanced(layer, bytes);
+    }
+
+    fn layer_finished(&self, layer: usize) {
+        self.told.layer_finished(layer);
+    }
+
+    fn request(&self, request: &Request) {
+        self.told.request(request);
+    }
+
+    fn warning(&self, message: &str) {
+        match &mut *self.waiting() {
+            Some(waiting) => waiting.push(message.to_owned()),
+            None => self.told.warning(message),
+        }
+    }
+}
 
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,8 +8,12 @@ use super::Client;
 use crate::{
     carve::{CarveOptions, File},
     error::Error,
-    image::{Image, resolve},
+    image::{
+        Image,
+        resolve::{self, Request},
+    },
     oci::{platform::Platform, reference::ImageReference},
+    progress::Unconfirmed,
 };
 
 impl Client {
@@ -52,7 +56,8 @@ impl Client {
         // Under a budget nothing is asked for that may not be needed.
         let may_guess = session.allowance() == u64::MAX;
         let opening = resolve::registry(request.clone(), registry, Arc::clone(&session), may_guess.into());
-        let last = OnceLock::new();
+        let (last, progress) = (OnceLock::new(), Arc::new(Unconfirmed::new(Arc::clone(&self.progress))));
+        let request = Request { progress: Arc::<Unconfirmed>::clone(&progress), ..request };
         let guessing = async {
             let guess = match may_guess {
                 true => resolve::last_seen(request, registry, Arc::clone(&session)).await?,
@@ -79,10 +84,11 @@ impl Client {
             }
         };
         // Else it is dropped here: the tag has moved, or nobody knew it.
-        if let Some(guess) = last.get().filter(|guess| guess.digest() == image.digest())
-            && let Some(file) = guessed.await
-        {
-            return Ok((guess.clone(), file));
+        if let Some(guess) = last.get().filter(|guess| guess.digest() == image.digest()) {
+            progress.confirm();
+            if let Some(file) = guessed.await {
+                return Ok((guess.clone(), file));
+            }
         }
         let file = image.carve_with(path, options).await;
         Ok((image, file))

@@ -11,7 +11,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use layerslayer::{Cache, CacheOptions, CarveOptions, Client, Digest, Error, Platform};
+use layerslayer::{Cache, CacheOptions, CarveOptions, Client, Digest, Error, Platform, Progress};
 use tempfile::TempDir;
 
 use crate::support::{
@@ -37,13 +37,25 @@ struct Fixture {
     images: Arc<Images>,
     script: Arc<Mutex<Script>>,
     folder: TempDir,
+    warnings: Arc<Warnings>,
+}
+
+#[derive(Default)]
+struct Warnings(Mutex<Vec<String>>);
+
+impl Progress for Warnings {
+    fn warning(&self, message: &str) {
+        self.0.lock().unwrap().push(message.to_owned());
+    }
 }
 
 impl Images {
     fn new() -> Self {
         let layouts = ["old", "new"].map(|content| {
             let tar = Tar::new().file("f", content).file("noise", noise(2 << 20)).file("late", content);
-            Layout::of(&Image::of([tar.finish()]))
+            let image = Image::of([tar.finish()]);
+            // Of the old one everybody is warned.
+            Layout::of(&if content == "old" { image.platform("linux", "mips", "") } else { image })
         });
         Self { layouts, meant: AtomicUsize::new(0) }
     }
@@ -91,7 +103,7 @@ impl Fixture {
             let script = Arc::clone(&scripted.lock().unwrap());
             script(request).unwrap_or_else(|| answering.answer(request))
         }));
-        Self { server, images, script, folder: tools::temporary_folder() }
+        Self { server, images, script, folder: tools::temporary_folder(), warnings: Arc::default() }
     }
 
     /// From now on.
@@ -114,7 +126,8 @@ impl Fixture {
         let before = self.server.requests().len();
         let reference = format!("{}/app", self.server.host()).parse().unwrap();
         let cache = Cache::open(&CacheOptions::new(self.folder.path().join("cache"))).unwrap();
-        let mut client = Client::builder().cache(cache.clone());
+        let mut client =
+            Client::builder().cache(cache.clone()).progress(Arc::<Warnings>::clone(&self.warnings));
         if self.server.url().starts_with("https") {
             client = client.ca_file(AUTHORITY);
         }
@@ -186,6 +199,22 @@ fn what_came_for_an_old_meaning_of_the_tag_is_thrown_away() {
             assert_eq!(fixture.content(path).0, "new", "{last}");
         }
     }
+}
+
+#[test]
+fn what_there_is_to_warn_of_is_told_once_and_of_the_image_that_is_meant() {
+    let fixture = Fixture::new();
+    let warnings = || std::mem::take(&mut *fixture.warnings.0.lock().unwrap());
+    for _ in 0..3 {
+        assert_eq!(fixture.content("/f").0, "old");
+        let told = warnings();
+        assert!(told.len() == 1 && told[0].contains("is for linux/mips"), "{told:?}");
+    }
+    // The old image is read first.
+    fixture.images.meant.store(1, Ordering::SeqCst);
+    fixture.gate(&Gate::awaiting(["latest".to_owned(), fixture.images.layer(0)]));
+    assert_eq!(fixture.content("/f").0, "new");
+    assert_eq!(warnings(), [""; 0]);
 }
 
 #[test]
