@@ -158,6 +158,20 @@ impl Fixture {
     }
 }
 
+/// The answer to who shows no token, and that of the token server.
+fn challenged(request: &Request) -> Option<Reply> {
+    match request.authorization() {
+        _ if request.path() == "/token" => Some(Reply::token("t")),
+        Some("Bearer t") => None,
+        _ => {
+            let realm = format!("http://{}/token", request.header("host").unwrap());
+            Some(Reply::challenge(&format!(
+                r#"Bearer realm="{realm}",service="s",scope="repository:app:pull""#
+            )))
+        }
+    }
+}
+
 /// What a run asks for where everything is known.
 const ONE_ROUND_TRIP: [&str; 2] = ["GET blobs", "HEAD manifests"];
 
@@ -249,16 +263,6 @@ fn nothing_is_asked_for_beside_a_tag_of_which_a_part_is_not_known() {
 #[test]
 fn a_registry_that_asked_for_a_token_is_asked_for_one_thing_until_there_is_one() {
     let fixture = Fixture::new();
-    let challenged = |request: &Request| match request.authorization() {
-        _ if request.path() == "/token" => Some(Reply::token("t")),
-        Some("Bearer t") => None,
-        _ => {
-            let realm = format!("http://{}/token", request.header("host").unwrap());
-            Some(Reply::challenge(&format!(
-                r#"Bearer realm="{realm}",service="s",scope="repository:app:pull""#
-            )))
-        }
-    };
     fixture.script(challenged);
     assert_eq!(fixture.content("/f").0, "old");
     // Nobody is answered before all that is known of the image has been read, which is when it could be asked for.
@@ -292,16 +296,7 @@ fn a_registry_that_asked_for_a_token_is_asked_for_one_thing_until_there_is_one()
 fn a_registry_that_asks_for_a_token_all_of_a_sudden_gets_one() {
     let fixture = Fixture::new();
     assert_eq!(fixture.content("/f").0, "old");
-    fixture.script(|request| match request.authorization() {
-        _ if request.path() == "/token" => Some(Reply::token("t")),
-        Some("Bearer t") => None,
-        _ => {
-            let realm = format!("http://{}/token", request.header("host").unwrap());
-            Some(Reply::challenge(&format!(
-                r#"Bearer realm="{realm}",service="s",scope="repository:app:pull""#
-            )))
-        }
-    });
+    fixture.script(challenged);
     let (content, asked) = fixture.content("/f");
     let tokens = asked.iter().filter(|what| *what == "GET ").count();
     assert_eq!((content.as_str(), tokens), ("old", 1), "{asked:?}");
