@@ -33,7 +33,7 @@ use self::{
     directory::Directory,
     signature::Keys,
     store::{Key, Store},
-    writes::{Writes, Writing},
+    writes::Writes,
 };
 pub use self::{
     error::CacheError,
@@ -274,9 +274,10 @@ impl Cache {
         Self { progress, ..self }
     }
 
-    /// Something is about to be written by another thread, until this is dropped.
-    pub(crate) fn begin_write(&self) -> Writing {
-        Writes::begin(&self.writes)
+    /// Has something written beside the answers, what was given earlier first.
+    pub(crate) fn write_later(&self, write: impl FnOnce(&Self) + Send + 'static) {
+        let cache = self.clone();
+        Writes::add(&self.writes, move || write(&cache));
     }
 
     /// The stored table of the layer with this digest. Its reader checks it, and calls [`Self::remove_toc`] if it does not hold.

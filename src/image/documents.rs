@@ -149,12 +149,9 @@ impl Documents {
 
     /// Writes to the cache, while the next document is already on its way.
     fn keep(&self, write: impl FnOnce(&Cache) + Send + 'static) {
-        let Some(cache) = self.cache.clone() else { return };
-        let writing = cache.begin_write();
-        spawn_blocking(move || {
-            write(&cache);
-            drop(writing);
-        });
+        if let Some(cache) = &self.cache {
+            cache.write_later(write);
+        }
     }
 
     async fn cached_document(&self, digest: &Digest, cap: u64) -> Option<Bytes> {

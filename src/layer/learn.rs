@@ -378,12 +378,8 @@ impl Layer {
         }
         self.knowledge.forget();
         if let (Some(cache), Some(digest)) = (&self.knowledge.cache, &self.digest) {
-            let (cache, digest) = (cache.clone(), digest.clone());
-            let writing = cache.begin_write();
-            tokio::task::spawn_blocking(move || {
-                cache.remove_toc(&digest);
-                drop(writing);
-            });
+            let digest = digest.clone();
+            cache.write_later(move |cache| cache.remove_toc(&digest));
         }
     }
 
@@ -405,12 +401,7 @@ impl Layer {
         let Some(configuration) = self.configuration.now() else { return };
         let diff_id = configuration.diff_id(self.index).cloned();
         let header = format::Header::new(digest.clone(), self.size(), diff_id, &toc);
-        let cache = cache.clone();
-        let writing = cache.begin_write();
-        tokio::task::spawn_blocking(move || {
-            write(&cache, &header, &toc);
-            drop(writing);
-        });
+        cache.write_later(move |cache| write(cache, &header, &toc));
     }
 
     /// Passes on what was odd about the layer.

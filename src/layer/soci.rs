@@ -160,12 +160,9 @@ impl SociIndex {
 
     /// Keeps what has been hashed, while what it is for goes on.
     fn keep(&self, digest: &Digest, bytes: &Bytes) {
-        let Some(cache) = self.cache.clone() else { return };
-        let (digest, bytes, writing) = (digest.clone(), bytes.clone(), cache.begin_write());
-        spawn_blocking(move || {
-            cache.put_document(&digest, &bytes);
-            drop(writing);
-        });
+        let Some(cache) = &self.cache else { return };
+        let (digest, bytes) = (digest.clone(), bytes.clone());
+        cache.write_later(move |cache| cache.put_document(&digest, &bytes));
     }
 }
 

@@ -80,13 +80,11 @@ impl Habits {
         if *now == before {
             return;
         }
-        let (cache, awaited) = (cache.clone(), cache.begin_write());
         let (now, writing) = (Arc::clone(&self.now), Arc::clone(&self.writing));
-        spawn_blocking(move || {
-            let writing = lock(&writing);
+        cache.write_later(move |cache| {
+            let _writing = lock(&writing);
             let record = lock(&now).clone();
             cache.put_registry(&record);
-            drop((writing, awaited));
         });
     }
 }
