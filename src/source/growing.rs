@@ -6,8 +6,9 @@
 //! [ first: 128 KiB ][ range, being read ][ range, under way    ]
 //! ```
 //!
-//! The first range is alone: most small system files lie in it. Where ranges are large the next one is under way only when the one
-//! before is about to end.
+//! The first range is alone: most small system files lie in it. Where an answer takes longer than a short range does, the next one is
+//! asked for as soon as the one before has begun to come: a reader that stops there hangs up before more of it is sent than what is
+//! allowed ahead. Where ranges are large the next one is under way only when the one before is about to end.
 
 mod demand;
 mod pace;
@@ -93,6 +94,8 @@ pub(crate) struct Growing {
     start: u64,
     /// Up to where ranges were asked for.
     requested: u64,
+    /// Where the last of them starts.
+    last: u64,
     /// Up to where bytes were given.
     given: u64,
     parts: VecDeque<Part>,
@@ -137,7 +140,8 @@ impl Growing {
             parts.push_back(begun.part);
         }
         let pace = Pace::new(Instant::now());
-        Self { source, demand, start: start.0, requested, given: start.0, parts, preparing: None, pace }
+        let start = start.0;
+        Self { source, demand, start, requested, last: start, given: start, parts, preparing: None, pace }
     }
 
     /// Whether the last byte of the blob has been asked for.
@@ -158,7 +162,7 @@ impl Growing {
     fn hop(&mut self) {
         if let Some(Compressed(place)) = self.demand.take_hop() {
             self.parts.clear();
-            (self.start, self.requested, self.given) = (place, place, place);
+            (self.start, self.requested, self.last, self.given) = (place, place, place, place);
         }
     }
 
@@ -172,6 +176,8 @@ impl Growing {
                 decoded: self.demand.decoded(),
                 given: self.given,
                 requested: self.requested,
+                // Not where bytes are counted: what is asked for counts.
+                is_flowing: self.given > self.last && allowance == u64::MAX && self.pace.is_far(),
                 size,
             };
             let whole = !self.source.wants_ranges();
@@ -183,7 +189,7 @@ impl Growing {
                 self.preparing = Some(self.source.prepare(RANGES - 2));
             }
             allowance = allowance.saturating_sub(range.end - range.start);
-            self.requested = range.end;
+            (self.last, self.requested) = (range.start, range.end);
             if range.start > self.start && !whole {
                 self.demand.grew(range.end);
             }

@@ -9,6 +9,9 @@ const WINDOW: Duration = Duration::from_millis(50);
 /// Least that is asked for ahead, in bytes: less than one piece makes gaps.
 const LEAST_BYTES: u64 = 512 << 10;
 
+/// From here on an answer takes longer than a short range.
+const FAR: Duration = Duration::from_millis(15);
+
 /// Answers may take so many times as long as the fastest did.
 const MARGIN: u128 = 2;
 
@@ -42,6 +45,11 @@ impl Pace {
             self.rate = Some(u64::try_from(rate).unwrap_or(u64::MAX));
             self.counted = (0, now);
         }
+    }
+
+    /// Whether answers take so long that even short ranges are to be asked for before the ones before them have come.
+    pub(super) fn is_far(&self) -> bool {
+        self.latency.is_some_and(|latency| latency >= FAR)
     }
 
     /// How many bytes before the end of one range the next is to be asked for; as early as may be while that is not known.

@@ -31,6 +31,8 @@ pub(super) struct Place {
     pub(super) given: u64,
     /// Up to where it was asked for.
     pub(super) requested: u64,
+    /// Whether to count as decoded what was asked for: its end is on its way, and what follows would come too late otherwise.
+    pub(super) is_flowing: bool,
     /// Size of the blob.
     pub(super) size: u64,
 }
@@ -38,7 +40,7 @@ pub(super) struct Place {
 /// The next range to ask for, if one may be: `lead` bytes before the end of the one before, where these are so large that two of them
 /// would only share the link.
 pub(super) fn next(place: Place, lead: u64) -> Option<Range<u64>> {
-    let Place { start, decoded, given, requested, size } = place;
+    let Place { start, decoded, given, requested, is_flowing, size } = place;
     if requested >= size {
         return None;
     }
@@ -50,8 +52,12 @@ pub(super) fn next(place: Place, lead: u64) -> Option<Range<u64>> {
     if decoded < first.min(requested - start) {
         return None;
     }
-    let ahead = (decoded / 4 + AHEAD_BYTES).min(MOST_AHEAD_BYTES);
-    let end = start.saturating_add(decoded).saturating_add(ahead).min(size);
+    let counted = match is_flowing && ahead(decoded) < FEWER_BYTES {
+        true => requested - start,
+        false => decoded,
+    };
+    let ahead = ahead(counted);
+    let end = start.saturating_add(counted).saturating_add(ahead).min(size);
     // Parts of what may be ahead, so that the link stays full while one of them is awaited; few, since each may need a connection.
     let parts = match ahead {
         ..MANY_BYTES => 6,
@@ -65,9 +71,21 @@ pub(super) fn next(place: Place, lead: u64) -> Option<Range<u64>> {
     (end.saturating_sub(requested) >= worth || end == size && end > requested).then_some(requested..end)
 }
 
+/// How far requests may be ahead of a reader that has decoded so many bytes.
+fn ahead(decoded: u64) -> u64 {
+    (decoded / 4 + AHEAD_BYTES).min(MOST_AHEAD_BYTES)
+}
+
 /// The first range from `start` on, and how many ranges it takes at most to the end of a blob of `size` bytes.
 pub(crate) fn forecast(start: u64, size: u64) -> (Range<u64>, u64) {
-    let place = |decoded, requested| Place { start, decoded, given: start + decoded, requested, size };
+    let place = |decoded, requested| Place {
+        start,
+        decoded,
+        given: start + decoded,
+        requested,
+        is_flowing: false,
+        size,
+    };
     let first = next(place(0, start), u64::MAX).unwrap_or(start..start);
     let (mut requested, mut ranges) = (first.end, u64::from(!first.is_empty()));
     // From here on ranges no longer grow; before, a reader that comes by the byte asks most often.
@@ -107,7 +125,7 @@ mod tests {
 
     /// The next range of a reader that has decoded all that has come, and may ask as early as it likes.
     fn early(start: u64, decoded: u64, requested: u64, size: u64) -> Option<Range<u64>> {
-        next(Place { start, decoded, given: start + decoded, requested, size }, u64::MAX)
+        next(Place { start, decoded, given: start + decoded, requested, is_flowing: false, size }, u64::MAX)
     }
 
     #[test]
@@ -120,16 +138,22 @@ mod tests {
 
     #[test]
     fn a_reader_that_stops_anywhere_has_asked_for_a_quarter_and_752_kib_too_much_at_most() {
-        for lead in [0, 1 << 20, u64::MAX] {
-            let (mut requested, mut requests) = (0, 0);
+        for (lead, is_far) in [(0, false), (1 << 20, false), (u64::MAX, false), (u64::MAX, true)] {
+            let (mut requested, mut last, mut requests) = (0, 0, 0);
             for decoded in (0..=SIZE).step_by(16 << 10) {
-                let place = |requested| Place { start: 0, decoded, given: decoded, requested, size: SIZE };
-                while let Some(range) = next(place(requested), lead) {
+                let place = |last, requested| {
+                    let is_flowing = is_far && decoded > last;
+                    Place { start: 0, decoded, given: decoded, requested, is_flowing, size: SIZE }
+                };
+                while let Some(range) = next(place(last, requested), lead) {
                     assert_eq!(range.start, requested);
-                    requested = range.end;
+                    (last, requested) = (range.start, range.end);
                     requests += 1;
                 }
-                assert!(requested <= decoded + decoded / 4 + AHEAD_BYTES, "{decoded} {requested}");
+                let allowed = |decoded: u64| decoded + decoded / 4 + AHEAD_BYTES;
+                // What is asked for early counts from the end of the range that flows.
+                let allowed = if is_far { allowed(allowed(decoded)) } else { allowed(decoded) };
+                assert!(requested <= allowed, "{decoded} {requested}");
                 assert!(requested >= decoded || requested == SIZE, "the reader never starves");
                 assert!(requested > decoded || requested == SIZE || lead == 0, "nor waits");
             }
@@ -138,15 +162,81 @@ mod tests {
         }
     }
 
+    /// Reads a blob through a link that brings `rate` bytes a millisecond, `latency` milliseconds after they were asked for, and decodes
+    /// at once; for each step what was decoded, and what the server has sent if the reader hangs up then.
+    fn through_a_link(latency: u64, rate: u64) -> Vec<(u64, u64)> {
+        let (mut requested, mut last, mut decoded) = (0, 0, 0);
+        // Up to where was asked for when, and what was sent when.
+        let (mut asked, mut sent) = (Vec::new(), vec![0]);
+        let mut steps = Vec::new();
+        for now in 0.. {
+            let place = |last, requested| Place {
+                start: 0,
+                decoded,
+                given: decoded,
+                requested,
+                is_flowing: decoded > last,
+                size: SIZE,
+            };
+            while let Some(range) = next(place(last, requested), 2 * latency * rate) {
+                (last, requested) = (range.start, range.end);
+                asked.push((now, requested));
+            }
+            // Both are half a latency away from the reader: what is asked for now is sent while what was sent before is on its way.
+            let known = asked.iter().filter(|(when, _)| when + latency / 2 <= now).map(|(_, end)| *end).max();
+            let so_far = *sent.last().unwrap();
+            sent.push((so_far + rate).min(known.unwrap_or(0)));
+            steps.push((now, decoded));
+            decoded = sent.get((now + 1).saturating_sub(latency / 2) as usize).copied().unwrap_or(0);
+            if decoded >= 40 << 20 {
+                break;
+            }
+            assert!(now < 500_000, "{latency} ms, {rate} bytes a ms: stopped at {decoded}");
+        }
+        let sent_then = |now: u64| sent.get((now + latency / 2) as usize).copied();
+        steps.into_iter().filter_map(|(now, decoded)| Some((decoded, sent_then(now)?))).collect()
+    }
+
+    #[test]
+    fn what_is_asked_for_as_soon_as_the_range_before_flows_is_taken_back_in_time() {
+        for latency in [20, 40, 100, 300] {
+            for rate in [100, 1_000, 5_000, 25_000, 50_000] {
+                for (decoded, sent) in through_a_link(latency, rate) {
+                    // Those of one step may be on either side.
+                    let most = decoded + decoded / 4 + (768 << 10) + rate;
+                    assert!(sent <= most, "{latency} ms, {rate} bytes a ms: {sent} at {decoded}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn at_a_link_the_range_behind_the_second_one_comes_a_few_milliseconds_after_it() {
+        let steps = through_a_link(40, 25_000);
+        let reached = |place| steps.iter().position(|(decoded, _)| *decoded >= place).unwrap();
+        // Asking, the first range and asking again; the third one comes a latency after the second one has begun to.
+        let ideal = 40 + 5 + 40 + ((1_400_000 - FIRST_BYTES) / 25_000) as usize;
+        assert!((ideal..ideal + 12).contains(&reached(1_400_000)), "{} {ideal}", reached(1_400_000));
+    }
+
     #[test]
     fn large_ranges_follow_one_another_and_do_not_share_the_link_for_longer_than_it_takes_to_ask() {
         let (decoded, requested) = (40 << 20, 44 << 20);
-        let at = |given| next(Place { start: 0, decoded, given, requested, size: SIZE }, 2 << 20);
+        let at = |given| {
+            next(Place { start: 0, decoded, given, requested, is_flowing: false, size: SIZE }, 2 << 20)
+        };
         assert_eq!(at(requested - (2 << 20) - 1), None);
         let range = at(requested - (2 << 20)).unwrap();
         assert_eq!(range, requested..decoded + decoded / 4 + AHEAD_BYTES);
         // The short ones at the start are under way side by side.
-        let small = Place { start: 0, decoded: 1 << 20, given: 1 << 20, requested: 9 << 17, size: SIZE };
+        let small = Place {
+            start: 0,
+            decoded: 1 << 20,
+            given: 1 << 20,
+            requested: 9 << 17,
+            is_flowing: false,
+            size: SIZE,
+        };
         assert!(next(small, 0).is_some());
     }
 
@@ -181,7 +271,7 @@ mod tests {
     #[test]
     fn where_ranges_are_ignored_all_the_rest_is_asked_for_at_once() {
         let rest = |start, decoded, requested| {
-            rest(Place { start, decoded, given: start + decoded, requested, size: SIZE })
+            rest(Place { start, decoded, given: start + decoded, requested, is_flowing: false, size: SIZE })
         };
         assert_eq!(rest(0, FIRST_BYTES, FIRST_BYTES), Some(FIRST_BYTES..SIZE));
         assert_eq!(rest(0, 0, FIRST_BYTES), None);
