@@ -129,7 +129,8 @@ pub const ZSTD_WINDOW_PATIENCE: Duration = Duration::from_secs(30);
 /// ```
 pub const GZIP_HEADER_BYTES: u64 = 256 << 10;
 
-/// Bytes before the wanted range that are read and thrown away when a server ignores `Range`.
+/// Bytes before the wanted range that are read again and thrown away when a server ignores `Range` and its answers break off. What lies
+/// before a range is read once, however far that is: a server of this kind has no shorter way.
 ///
 /// ```
 /// assert_eq!(layerslayer::limits::SKIP_BYTES, 64 * 1024 * 1024);

@@ -35,6 +35,11 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Whether each range costs all bytes before it too: from a server that was seen to ignore ranges.
+    fn ignores_ranges(&self) -> bool {
+        false
+    }
+
     /// Gets ready for so many further ranges to be asked for at once, as far as that takes time. It fails in silence, and may be
     /// dropped.
     fn prepare(&self, ranges: usize) -> BoxFuture<'static, ()> {

@@ -1,5 +1,7 @@
 //! The decode thread of a pass.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
@@ -14,7 +16,7 @@ use crate::{
     error::{Error, Kind},
     oci::digest::Digest,
     offset::{Compressed, Position, Uncompressed},
-    source::growing::Demand,
+    source::{Source, growing::Demand},
     tar::{self, Decoder},
     toc::spans::{Resume, Spans},
 };
@@ -64,8 +66,8 @@ pub(crate) struct Scanned<V> {
 
 /// What the thread starts from.
 pub(super) struct Start {
-    /// Bytes of the blob.
-    pub(super) size: u64,
+    /// The blob.
+    pub(super) source: Arc<dyn Source>,
     pub(super) expected: Expected,
     pub(super) record: bool,
     /// What an earlier pass left that stopped.
@@ -82,7 +84,7 @@ pub(super) struct Decode<V> {
     /// That it is no archive: kept while the rest of the blob is hashed, since it may have been tampered with.
     not_tar: Option<tar::Error>,
     attention: Attention,
-    size: u64,
+    source: Arc<dyn Source>,
     read: u64,
     /// `None` once content has been left out.
     hashes: Option<Hashes>,
@@ -92,7 +94,7 @@ pub(super) struct Decode<V> {
 
 impl<V: Visitor> Decode<V> {
     pub(super) fn new(start: Start, visitor: V) -> Result<Self, Error> {
-        let Start { size, expected, record, resume } = start;
+        let Start { source, expected, record, resume } = start;
         let mut decode = Self {
             visitor,
             decompressor: Decompressor::new(),
@@ -100,7 +102,7 @@ impl<V: Visitor> Decode<V> {
             seen: 0,
             not_tar: None,
             attention: Attention::new(),
-            size,
+            source,
             read: 0,
             hashes: Some(Hashes::spawn(expected, resume.as_ref().and_then(|spans| spans.resume.as_ref()))?),
             recording: None,
@@ -216,12 +218,13 @@ impl<V: Visitor> Decode<V> {
     fn hop(&mut self) -> Result<Option<Compressed>, Error> {
         let left = self.tar.content_left();
         let is_wanted = self.attention.is_within() || !self.visitor.hops();
-        if left < HOP_BYTES || is_wanted || !self.plain() || self.not_tar.is_some() {
+        let is_dear = self.source.ignores_ranges();
+        if left < HOP_BYTES || is_wanted || is_dear || !self.plain() || self.not_tar.is_some() {
             return Ok(None);
         }
         let at = self.decompressor.position();
         let target = at.compressed.0.saturating_add(left);
-        if target > self.size {
+        if target > self.source.size() {
             // The end of the blob tells what is wrong with it.
             return Ok(None);
         }
@@ -302,7 +305,7 @@ impl<V: Visitor> Decode<V> {
 
     /// How much of the blob has not been read, in bytes.
     fn rest(&self) -> u64 {
-        self.size.saturating_sub(self.read)
+        self.source.size().saturating_sub(self.read)
     }
 
     fn plain(&self) -> bool {

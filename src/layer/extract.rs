@@ -14,6 +14,7 @@ use std::{
     thread,
 };
 
+use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::{mpsc, oneshot};
 
@@ -197,12 +198,62 @@ async fn pump(
             range => job.source.open(range).await,
         }
     };
-    let mut streams = stream::iter(ranges).map(opening).buffered(RANGES);
-    while let Some(mut stream) = streams.try_next().await? {
+    let (mut streams, mut read) = (stream::iter(ranges.clone()).map(opening).buffered(RANGES), 0);
+    loop {
+        let left = ranges.get(read..).unwrap_or_default();
+        // Each of several ranges would cost all of the blob before it.
+        if left.len() > 1 && job.source.ignores_ranges() {
+            drop(streams);
+            return pump_together(job, left, pieces).await;
+        }
+        let Some(mut stream) = streams.try_next().await? else { return Ok(()) };
+        if left.len() > 1 && job.source.ignores_ranges() {
+            continue;
+        }
         while let Some(piece) = stream.try_next().await? {
             job.progress.layer_advanced(job.layer, piece.len() as u64);
             if pieces.send(Message::Piece(piece)).await.is_err() {
                 return Ok(());
+            }
+        }
+        if pieces.send(Message::End).await.is_err() {
+            return Ok(());
+        }
+        read += 1;
+    }
+}
+
+/// The same by one range from the first to the last of them, and what lies between is left out.
+async fn pump_together(
+    job: &Extraction,
+    ranges: &[Range<Compressed>],
+    pieces: mpsc::Sender<Message>,
+) -> Result<(), crate::source::Error> {
+    // Where one lies that needs no byte means nothing.
+    let needed = || ranges.iter().filter(|range| !range.is_empty());
+    let bounds = needed().next().zip(needed().next_back());
+    let mut stream = match bounds {
+        Some((first, last)) => job.source.open(first.start..last.end).await?,
+        None => stream::empty().boxed(),
+    };
+    let mut at = bounds.map_or(0, |(first, _)| first.start.0);
+    let mut piece = Bytes::new();
+    for range in ranges {
+        while at < range.end.0 && !range.is_empty() {
+            if piece.is_empty() {
+                let Some(next) = stream.try_next().await? else { break };
+                piece = next;
+            }
+            let place = if at < range.start.0 { range.start } else { range.end };
+            let length = usize::try_from(place.0 - at).unwrap_or(usize::MAX).min(piece.len());
+            let now = piece.split_to(length);
+            let is_wanted = at >= range.start.0;
+            at += length as u64;
+            if is_wanted {
+                job.progress.layer_advanced(job.layer, length as u64);
+                if pieces.send(Message::Piece(now)).await.is_err() {
+                    return Ok(());
+                }
             }
         }
         if pieces.send(Message::End).await.is_err() {

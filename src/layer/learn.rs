@@ -430,6 +430,10 @@ fn write(cache: &Cache, header: &format::Header, toc: &LayerToc) {
 
 /// The table that a blob's publisher has put into it, if the manifest says that there is one, and what vouches for it.
 async fn published(layer: &Layer) -> Result<Option<(LayerToc, Verification)>, Error> {
+    if layer.source.ignores_ranges() {
+        // It lies at the end, and costs all of the blob.
+        return Ok(None);
+    }
     let annotation = |key: &str| layer.annotations.get(key).map(String::as_str);
     let size = layer.size();
     if let Some(location) = zstd_chunked::annotations(annotation) {
@@ -448,6 +452,9 @@ async fn published(layer: &Layer) -> Result<Option<(LayerToc, Verification)>, Er
     let start = size.saturating_sub(estargz::FOOTER_BYTES);
     let tail = read(&*layer.source, Compressed(start)..Compressed(size)).await?;
     let Some(estargz::Footer::Toc { offset }) = estargz::footer(&tail) else { return Ok(None) };
+    if layer.source.ignores_ranges() {
+        return Ok(None);
+    }
     if offset.0 >= start {
         return Err(Error::new(Kind::Corrupt, format!("its footer says that its table begins at {offset}")));
     }

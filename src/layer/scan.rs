@@ -108,7 +108,7 @@ pub(crate) async fn scan<V: Visitor>(mut job: Job, visitor: V) -> Result<Scanned
     });
     let from =
         resume.as_ref().and_then(|spans| spans.spans.last()).map_or(Compressed(0), |span| span.at.compressed);
-    let start = Start { size: job.source.size(), expected, record: job.record, resume };
+    let start = Start { source: Arc::clone(&job.source), expected, record: job.record, resume };
     let (done, mut decoding) = oneshot::channel();
     let demand = Arc::clone(&job.demand);
     let decode = {

@@ -1,7 +1,7 @@
 //! Reading a range of a blob: what comes is held against what was asked for, and cut connections are taken up again where they
 //! broke.
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{fmt, mem, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
@@ -30,8 +30,10 @@ pub(crate) struct BlobReader {
     size: u64,
     transfer: Option<Transfer>,
     retry: Retry,
-    /// Bytes that may still be read and thrown away.
+    /// Bytes that may still be read again and thrown away.
     skip_budget: u64,
+    /// Whether a server that ignores ranges has sent what lies before the range.
+    has_skipped: bool,
 }
 
 /// An answer that is being read.
@@ -49,7 +51,8 @@ impl BlobReader {
         let retry = Retry::new(&session.http);
         let end = range.end.min(size);
         let wanted = range.start.min(end)..end;
-        Self { session, digest, wanted, size, transfer: None, retry, skip_budget: limits::SKIP_BYTES }
+        let (skip_budget, has_skipped) = (limits::SKIP_BYTES, false);
+        Self { session, digest, wanted, size, transfer: None, retry, skip_budget, has_skipped }
     }
 
     /// The next piece, never empty; `None` once the whole range has been given.
@@ -165,15 +168,17 @@ impl BlobReader {
         if self.wanted != (0..self.size) {
             self.session.note_ignored_range();
         }
-        if skip > self.skip_budget {
+        // There is no other way to the range: a layer that is read from its start costs no less.
+        let again = if mem::replace(&mut self.has_skipped, true) { skip } else { 0 };
+        if again > self.skip_budget {
             let problem = format!(
-                "the server ignores ranges, and byte {skip} is too far to read everything before it (more than {} \
-                 bytes in all)",
+                "the server ignores ranges, and byte {skip} is too far to read everything before it once more (more \
+                 than {} bytes in all)",
                 limits::SKIP_BYTES
             );
             return Err(Error::other(self.doing(), problem));
         }
-        self.skip_budget -= skip;
+        self.skip_budget -= again;
         let ends_with_range = self.wanted.end == self.size;
         Ok(Transfer { answer, skip, ends_with_range, delivered: 0 })
     }

@@ -94,17 +94,23 @@ pub(crate) struct Growing {
     start: u64,
     /// Up to where ranges were asked for.
     requested: u64,
-    /// Where the last of them starts.
-    last: u64,
     /// Up to where bytes were given.
     given: u64,
-    parts: VecDeque<Part>,
+    parts: VecDeque<Asked>,
+    /// Whether all the rest is asked for at once.
+    is_whole: bool,
     /// Connections that are being made for ranges to come.
     preparing: Option<BoxFuture<'static, ()>>,
     pace: Pace,
 }
 
 /// A range that was asked for.
+struct Asked {
+    range: Range<u64>,
+    part: Part,
+}
+
+/// What has come of it.
 enum Part {
     /// What lies before it may be all that is needed.
     Failed(Error),
@@ -137,11 +143,11 @@ impl Growing {
         let (mut requested, mut parts) = (start.0, VecDeque::new());
         if let Some(begun) = demand.take_begun().filter(|_| start == Compressed(0)) {
             requested = begun.end;
-            parts.push_back(begun.part);
+            parts.push_back(Asked { range: 0..begun.end, part: begun.part });
         }
         let pace = Pace::new(Instant::now());
-        let start = start.0;
-        Self { source, demand, start, requested, last: start, given: start, parts, preparing: None, pace }
+        let (start, is_whole) = (start.0, !source.wants_ranges());
+        Self { source, demand, start, requested, given: start, parts, is_whole, preparing: None, pace }
     }
 
     /// Whether the last byte of the blob has been asked for.
@@ -162,26 +168,37 @@ impl Growing {
     fn hop(&mut self) {
         if let Some(Compressed(place)) = self.demand.take_hop() {
             self.parts.clear();
-            (self.start, self.requested, self.last, self.given) = (place, place, place, place);
+            (self.start, self.requested, self.given) = (place, place, place);
         }
+    }
+
+    /// Follows a server that turns out to ignore ranges: each of those under way would cost all of the blob before it.
+    fn turn_whole(&mut self) {
+        let is_whole = !self.source.wants_ranges();
+        if is_whole && !self.is_whole {
+            self.parts.truncate(1);
+            self.requested = self.parts.front().map_or(self.given, |asked| asked.range.end);
+        }
+        self.is_whole = is_whole;
     }
 
     /// Asks for what may be asked for.
     fn request(&mut self) {
+        self.turn_whole();
         let mut allowance = self.source.allowance();
         while self.parts.len() < RANGES {
             let size = self.source.size();
+            let is_last_flowing = self.parts.back().is_some_and(|asked| self.given > asked.range.start);
             let place = Place {
                 start: self.start,
                 decoded: self.demand.decoded(),
                 given: self.given,
                 requested: self.requested,
                 // Not where bytes are counted: what is asked for counts.
-                is_flowing: self.given > self.last && allowance == u64::MAX && self.pace.is_far(),
+                is_flowing: is_last_flowing && allowance == u64::MAX && self.pace.is_far(),
                 size,
             };
-            let whole = !self.source.wants_ranges();
-            let next = if whole { rest(place) } else { next(place, self.pace.lead()) };
+            let next = if self.is_whole { rest(place) } else { next(place, self.pace.lead()) };
             let Some(range) = next else { return };
             let range = allowed(range, allowance);
             let goes_on = range.start > self.start && range.end < size;
@@ -189,11 +206,12 @@ impl Growing {
                 self.preparing = Some(self.source.prepare(RANGES - 2));
             }
             allowance = allowance.saturating_sub(range.end - range.start);
-            (self.last, self.requested) = (range.start, range.end);
-            if range.start > self.start && !whole {
+            self.requested = range.end;
+            if range.start > self.start && !self.is_whole {
                 self.demand.grew(range.end);
             }
-            self.parts.push_back(Part::opening(Arc::clone(&self.source), range));
+            let part = Part::opening(Arc::clone(&self.source), range.clone());
+            self.parts.push_back(Asked { range, part });
         }
     }
 }
@@ -217,7 +235,7 @@ impl Stream for Growing {
                 *preparing = future::pending().boxed();
             }
             // Those behind the first one are only sent on their way.
-            for part in &mut this.parts {
+            for Asked { part, .. } in &mut this.parts {
                 if let Some(after) = part.poll_open(context) {
                     this.pace.answered(after);
                 }
@@ -225,18 +243,20 @@ impl Stream for Growing {
             match this.parts.pop_front() {
                 None if this.is_requested() => return Poll::Ready(None),
                 None => return Poll::Pending,
-                Some(Part::Failed(error)) => return Poll::Ready(Some(Err(error))),
-                Some(Part::Open(mut stream)) => match stream.poll_next_unpin(context) {
-                    Poll::Ready(None) => {}
-                    other => {
-                        this.parts.push_front(Part::Open(stream));
-                        if let Poll::Ready(Some(Ok(piece))) = &other {
-                            this.given += piece.len() as u64;
-                            this.pace.took(piece.len() as u64, Instant::now());
+                Some(Asked { part: Part::Failed(error), .. }) => return Poll::Ready(Some(Err(error))),
+                Some(Asked { range, part: Part::Open(mut stream) }) => {
+                    match stream.poll_next_unpin(context) {
+                        Poll::Ready(None) => {}
+                        other => {
+                            this.parts.push_front(Asked { range, part: Part::Open(stream) });
+                            if let Poll::Ready(Some(Ok(piece))) = &other {
+                                this.given += piece.len() as u64;
+                                this.pace.took(piece.len() as u64, Instant::now());
+                            }
+                            return other;
                         }
-                        return other;
                     }
-                },
+                }
                 Some(opening) => {
                     this.parts.push_front(opening);
                     return Poll::Pending;
@@ -248,7 +268,10 @@ impl Stream for Growing {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    };
 
     use super::*;
 
@@ -292,6 +315,53 @@ mod tests {
             demand.advance(piece.unwrap().len() as u64);
         }
         source.prepared.lock().unwrap().clone()
+    }
+
+    /// A blob of zeros whose host stops minding ranges.
+    #[derive(Debug, Default)]
+    struct Fickle {
+        ignores: AtomicBool,
+        asked: Mutex<Vec<Range<u64>>>,
+    }
+
+    impl Source for Fickle {
+        fn size(&self) -> u64 {
+            SIZE / 10
+        }
+
+        fn open(&self, range: Range<Compressed>) -> BoxFuture<'_, Result<ByteStream, Error>> {
+            let range = range.start.0..range.end.0;
+            self.asked.lock().unwrap().push(range.clone());
+            let pieces = range.clone().step_by(64 << 10).map(move |start| {
+                Ok(Bytes::from(vec![0; ((64 << 10) as u64).min(range.end - start) as usize]))
+            });
+            let stream = stream::iter(pieces.collect::<Vec<_>>()).boxed();
+            Box::pin(async { Ok(stream) })
+        }
+
+        fn wants_ranges(&self) -> bool {
+            !self.ignores.load(Ordering::Relaxed)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_under_way_is_let_go_of_where_the_host_stops_minding_ranges() {
+        let source = Arc::new(Fickle::default());
+        let demand = Arc::new(Demand::default());
+        let mut growing = Growing::new(source.clone(), Compressed(0), Arc::clone(&demand));
+        let (mut given, mut under_way) = (0, None);
+        while let Some(piece) = growing.next().await {
+            let length = piece.unwrap().len() as u64;
+            given += length;
+            demand.advance(length);
+            if growing.parts.len() == 3 && under_way.is_none() {
+                source.ignores.store(true, Ordering::Relaxed);
+                under_way = growing.parts.front().map(|asked| asked.range.end);
+            }
+        }
+        assert_eq!(given, source.size());
+        let last = source.asked.lock().unwrap().last().cloned();
+        assert_eq!(last, under_way.map(|end| end..given));
     }
 
     #[tokio::test]

@@ -50,7 +50,11 @@ impl Source for RegistryBlob {
     }
 
     fn wants_ranges(&self) -> bool {
-        !self.session.ignores_ranges()
+        !self.ignores_ranges()
+    }
+
+    fn ignores_ranges(&self) -> bool {
+        self.session.ignores_ranges()
     }
 
     fn prepare(&self, ranges: usize) -> BoxFuture<'static, ()> {

@@ -47,3 +47,4 @@ mod tables;
 mod tar_forms;
 mod wan_link;
 mod whole_layers;
+mod without_ranges;

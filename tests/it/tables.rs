@@ -38,7 +38,7 @@ fn fixture(name: &str) -> Vec<u8> {
 }
 
 /// A fixture as a layer, unpacked by the program that its compression is named for.
-fn layer(name: &str) -> Layer {
+pub(crate) fn tabled(name: &str) -> Layer {
     let annotations: Value = serde_json::from_slice(&fixture("annotations.json")).unwrap();
     let (program, compression) = match name.starts_with("zstd") {
         true => ("zstd", Compression::Zstd),
@@ -128,7 +128,7 @@ fn how(ran: &Ran) -> (&str, &str) {
 #[test]
 fn a_file_of_a_layer_with_a_table_costs_the_table_and_its_chunks_and_is_vouched_for() {
     for name in TABLED {
-        let shelf = Shelf::new(layer(name));
+        let shelf = Shelf::new(tabled(name));
         for words in [&["/var/last"][..], &["/var/last", "--verify"]] {
             let ran = shelf.carve(words).done();
             assert_eq!((how(&ran), ran.stdout.as_slice()), (("chunks", "chunk"), &b"last\n"[..]), "{name}");
@@ -143,7 +143,7 @@ fn a_file_of_a_layer_with_a_table_costs_the_table_and_its_chunks_and_is_vouched_
 #[test]
 fn every_file_is_the_same_by_its_chunks_as_by_reading_the_layer() {
     for name in TABLED {
-        let shelf = Shelf::new(layer(name));
+        let shelf = Shelf::new(tabled(name));
         let mut paths = vec!["/usr/bin/tool", "/usr/bin/same", "/etc/empty", "/var/zeros", "/var/mixed"];
         if name.starts_with("estargz") {
             // What its maker has added is there for runtimes that know nothing of tables.
@@ -185,13 +185,13 @@ fn a_table_that_is_not_what_the_manifest_says_is_not_believed() {
         ("estargz", "containerd.io/snapshot/stargz/toc.digest"),
         ("zstd-chunked", "io.github.containers.zstd-chunked.manifest-checksum"),
     ] {
-        let mut base = layer(name);
+        let mut base = tabled(name);
         base.annotations[key] = json!(Digest::sha256(b"something else").to_string());
         let ran = Shelf::new(base).carve(&["/var/last"]).done().said("reading the layer itself");
         assert_eq!((how(&ran).0, ran.stdout.as_slice()), ("scan", &b"last\n"[..]), "{name}");
     }
     // A table behind the end of the blob is not asked for.
-    let mut base = layer("zstd-chunked");
+    let mut base = tabled("zstd-chunked");
     base.annotations["io.github.containers.zstd-chunked.manifest-position"] = json!("18917:1336000:4612:1");
     let ran = Shelf::new(base).carve(&["/var/last"]).done().said("outside of the blob");
     assert_eq!(how(&ran).0, "scan");
@@ -199,14 +199,14 @@ fn a_table_that_is_not_what_the_manifest_says_is_not_believed() {
 
 #[test]
 fn a_table_that_nothing_vouches_for_is_used_and_named_so() {
-    let mut base = layer("zstd-chunked");
+    let mut base = tabled("zstd-chunked");
     base.annotations.as_object_mut().unwrap().remove("io.github.containers.zstd-chunked.manifest-checksum");
     let shelf = Shelf::new(base.clone());
     let ran = shelf.carve(&["/var/last"]).done();
     assert_eq!((how(&ran), ran.stdout.as_slice()), (("chunks", "none"), &b"last\n"[..]));
     assert_eq!(how(&shelf.carve(&["/var/last", "--verify"]).done()), ("scan", "blob"));
     // The digest of the unpacked table does as well.
-    let mut base = layer("zstd-chunked-converted");
+    let mut base = tabled("zstd-chunked-converted");
     base.annotations.as_object_mut().unwrap().remove("io.containers.zstd-chunked.manifest-checksum");
     assert_eq!(how(&Shelf::new(base).carve(&["/var/last"]).done()), ("chunks", "chunk"));
 }
@@ -214,7 +214,7 @@ fn a_table_that_nothing_vouches_for_is_used_and_named_so() {
 #[test]
 fn a_chunk_with_a_byte_changed_is_corrupt() {
     for name in ["estargz", "zstd-chunked"] {
-        let shelf = Shelf::new(layer(name));
+        let shelf = Shelf::new(tabled(name));
         shelf.carve(&["/usr/bin/tool"]).done();
         let (start, end) = shelf.last_range();
         shelf.changed.store(start + (end - start) / 2, Ordering::Relaxed);
@@ -227,7 +227,7 @@ fn a_chunk_with_a_byte_changed_is_corrupt() {
 
 /// A registry with the image that the SOCI fixtures are of: `index` is what its manifest names.
 fn soci(index: &str, answer: impl Fn(Reply) -> Reply + Send + Sync + 'static) -> Shelf {
-    let (layout, base) = (Layout::new(), layer("layer.tar.gz"));
+    let (layout, base) = (Layout::new(), tabled("layer.tar.gz"));
     layout.blob(&fixture("soci-ztoc"), "application/octet-stream");
     layout.blob(b"{}", CONFIG);
     let index = layout.blob(&fixture(index), MANIFEST);
@@ -289,7 +289,7 @@ struct Referred {
 
 impl Referred {
     fn new(is_listed: bool, subjects: &[Option<&str>]) -> Self {
-        let (layout, image) = (Layout::new(), image(layer("layer.tar.gz")));
+        let (layout, image) = (Layout::new(), image(tabled("layer.tar.gz")));
         layout.blob(&fixture("soci-ztoc"), "application/octet-stream");
         let manifest = layout.image(&image);
         let subject = manifest["digest"].as_str().unwrap().to_owned();
