@@ -38,6 +38,8 @@ pub struct Image {
 pub(crate) struct Inner {
     pub(crate) reference: ImageReference,
     pub(crate) digest: Digest,
+    /// What an image index says it is for, if one led to it.
+    pub(crate) chosen: Option<Platform>,
     pub(crate) configuration: Pending,
     pub(crate) layers: Vec<Layer>,
     /// Layers that are decoded at the same time, at most.

@@ -55,9 +55,12 @@ impl Client {
         let (request, session) = (self.request(reference, platform), self.session(registry).await?);
         // Under a budget nothing is asked for that may not be needed.
         let may_guess = session.allowance() == u64::MAX;
-        let opening = resolve::registry(request.clone(), registry, Arc::clone(&session), may_guess.into());
-        let (last, progress) = (OnceLock::new(), Arc::new(Unconfirmed::new(Arc::clone(&self.progress))));
-        let request = Request { progress: Arc::<Unconfirmed>::clone(&progress), ..request };
+        // Either may come to warn of the same.
+        let [told, progress] = [(); 2].map(|()| Arc::new(Unconfirmed::new(Arc::clone(&self.progress))));
+        let of =
+            |progress: &Arc<_>| Request { progress: Arc::<Unconfirmed>::clone(progress), ..request.clone() };
+        let opening = resolve::registry(of(&told), registry, Arc::clone(&session), may_guess.into());
+        let (last, request) = (OnceLock::new(), of(&progress));
         let guessing = async {
             let guess = match may_guess {
                 true => resolve::last_seen(request, registry, Arc::clone(&session)).await?,
@@ -74,22 +77,26 @@ impl Client {
             Some(file)
         };
         let (image, guessed) = match future::select(opening.boxed(), guessing.boxed()).await {
-            Either::Left((image, guessing)) => (image?, guessing),
+            Either::Left((image, guessing)) => (image, guessing),
             Either::Right((mut file, opening)) => {
                 let image = match &mut file {
                     Some(Ok(file)) => file.meanwhile(opening).await,
                     _ => opening.await,
                 };
-                (image?, future::ready(file).boxed())
+                (image, future::ready(file).boxed())
             }
         };
-        // Else it is dropped here: the tag has moved, or nobody knew it.
-        if let Some(guess) = last.get().filter(|guess| guess.digest() == image.digest()) {
+        let image = image.inspect_err(|_| told.confirm())?;
+        // Else the tag has moved, or nobody knew it. An index may have other things to say of the same image.
+        let is_meant =
+            |guess: &&Image| (guess.digest(), &guess.inner.chosen) == (image.digest(), &image.inner.chosen);
+        if let Some(guess) = last.get().filter(is_meant) {
             progress.confirm();
             if let Some(file) = guessed.await {
                 return Ok((guess.clone(), file));
             }
         }
+        told.confirm();
         let file = image.carve_with(path, options).await;
         Ok((image, file))
     }

@@ -133,7 +133,7 @@ pub(crate) async fn docker_archive(request: Request, path: &Path) -> Result<Imag
         progress: Arc::clone(&request.progress),
     });
     let layers = layers.collect();
-    Ok(finish(request, saved.digest, configuration, layers, None))
+    Ok(finish(request, (saved.digest, None), configuration, layers, None))
 }
 
 async fn open_local(path: &Path, archive: bool) -> Result<Local, Error> {
@@ -219,7 +219,7 @@ async fn image(
     // An artifact's configuration says nothing of an image: none is as good.
     let descriptor = (!manifest.is_artifact()).then(|| manifest.config().clone());
     let configuration =
-        Pending::new(configuration(request.clone(), origin.clone(), descriptor, chosen, layers));
+        Pending::new(configuration(request.clone(), origin.clone(), descriptor, chosen.clone(), layers));
     let session = match origin {
         Origin::Layout(_) => None,
         Origin::Registry(documents) => Some(Arc::clone(documents.session())),
@@ -256,7 +256,7 @@ async fn image(
             progress: Arc::clone(&request.progress),
         });
     }
-    Ok(finish(request, digest, configuration, layers, session))
+    Ok(finish(request, (digest, chosen), configuration, layers, session))
 }
 
 /// Reads the configuration of an image with so many layers, and checks what it says.
@@ -300,13 +300,14 @@ async fn configuration(
 
 fn finish(
     request: Request,
-    digest: Digest,
+    (digest, chosen): (Digest, Option<Platform>),
     configuration: Pending,
     layers: Vec<Layer>,
     session: Option<Arc<Session>>,
 ) -> Image {
     let Request { reference, parallel_layers, .. } = request;
-    Image { inner: Arc::new(Inner { reference, digest, configuration, layers, parallel_layers, session }) }
+    let inner = Inner { reference, digest, chosen, configuration, layers, parallel_layers, session };
+    Image { inner: Arc::new(inner) }
 }
 
 /// A single image for another platform: an error if the platform was asked for, a warning if it was only preferred.

@@ -12,6 +12,7 @@ use std::{
 };
 
 use layerslayer::{Cache, CacheOptions, CarveOptions, Client, Digest, Error, Platform, Progress};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::{
@@ -38,6 +39,7 @@ struct Fixture {
     script: Arc<Mutex<Script>>,
     folder: TempDir,
     warnings: Arc<Warnings>,
+    platform: Platform,
 }
 
 #[derive(Default)]
@@ -54,8 +56,11 @@ impl Images {
         let layouts = ["old", "new"].map(|content| {
             let tar = Tar::new().file("f", content).file("noise", noise(2 << 20)).file("late", content);
             let image = Image::of([tar.finish()]);
-            // Of the old one everybody is warned.
-            Layout::of(&if content == "old" { image.platform("linux", "mips", "") } else { image })
+            let digest = Digest::sha256(b"").to_string();
+            let rootfs = json!({ "type": "layers", "diff_ids": [&digest, &digest] });
+            // Of the old one everybody is warned, and who does not ask for its platform of that, too.
+            let old = || image.clone().platform("linux", "mips", "").config("rootfs", rootfs);
+            Layout::of(&if content == "old" { old() } else { image.clone() })
         });
         Self { layouts, meant: AtomicUsize::new(0) }
     }
@@ -103,7 +108,14 @@ impl Fixture {
             let script = Arc::clone(&scripted.lock().unwrap());
             script(request).unwrap_or_else(|| answering.answer(request))
         }));
-        Self { server, images, script, folder: tools::temporary_folder(), warnings: Arc::default() }
+        Self {
+            server,
+            images,
+            script,
+            folder: tools::temporary_folder(),
+            warnings: Arc::default(),
+            platform: Platform::default(),
+        }
     }
 
     /// From now on.
@@ -133,9 +145,9 @@ impl Fixture {
         }
         let client = client.build().unwrap();
         let content = block_on(async {
-            let (platform, options) = (Platform::default(), CarveOptions::default());
+            let options = CarveOptions::default();
             let carving = async {
-                let (_, file) = client.carve(&reference, &platform, path, &options).await?;
+                let (_, file) = client.carve(&reference, &self.platform, path, &options).await?;
                 file?.read_to_end(100).await
             };
             let carved = tokio::time::timeout(PATIENCE, carving).await.expect("it stands still");
@@ -222,13 +234,57 @@ fn what_there_is_to_warn_of_is_told_once_and_of_the_image_that_is_meant() {
     for _ in 0..3 {
         assert_eq!(fixture.content("/f").0, "old");
         let told = warnings();
-        assert!(told.len() == 1 && told[0].contains("is for linux/mips"), "{told:?}");
+        assert!(told.len() == 2 && told[0].contains("is for linux/mips"), "{told:?}");
+        assert!(told[1].contains("2 DiffIDs for 1 layers"), "{told:?}");
     }
     // The old image is read first.
     fixture.images.meant.store(1, Ordering::SeqCst);
     fixture.gate(&Gate::awaiting(["latest".to_owned(), fixture.images.layer(0)]));
     assert_eq!(fixture.content("/f").0, "new");
     assert_eq!(warnings(), [""; 0]);
+}
+
+#[test]
+fn a_warning_is_told_once_where_opening_the_image_needs_its_configuration_too() {
+    let mut fixture = Fixture::new();
+    fixture.platform = "linux/mips".parse().unwrap();
+    for _ in 0..3 {
+        assert_eq!(fixture.content("/f").0, "old");
+        let told = std::mem::take(&mut *fixture.warnings.0.lock().unwrap());
+        assert!(told.len() == 1 && told[0].contains("2 DiffIDs for 1 layers"), "{told:?}");
+    }
+    // Nothing is guessed of one that is refused for what it is.
+    fixture.platform = "linux/s390x".parse().unwrap();
+    assert!(fixture.carve("/f").0.is_err_and(|error| error.is_no_such_image()));
+}
+
+#[test]
+fn an_index_that_says_something_else_of_the_same_image_is_believed_at_once() {
+    let fixture = Fixture::new();
+    let manifest = fs::read(fixture.images.layouts[1].blob_file(&fixture.images.digest(1))).unwrap();
+    let manifest = fixture.images.layouts[1].blob(&manifest, layout::MANIFEST);
+    for (architecture, runs) in [("riscv64", 2), ("s390x", 2), ("riscv64", 1)] {
+        let mut entry = manifest.clone();
+        entry["platform"] = json!({ "os": "linux", "architecture": architecture });
+        let index = json!({ "schemaVersion": 2, "mediaType": layout::INDEX, "manifests": [entry] });
+        let index = index.to_string().into_bytes();
+        let digest = Digest::sha256(&index).to_string();
+        fixture.script(move |request| {
+            let (_, name) = request.path().rsplit_once('/').unwrap();
+            let reply = Reply::ok(index.clone()).header("content-type", layout::INDEX);
+            (name == "latest" || name == digest).then(|| reply.header("docker-content-digest", &digest))
+        });
+        for _ in 0..runs {
+            assert_eq!(fixture.content("/f").0, "new");
+            let told = std::mem::take(&mut *fixture.warnings.0.lock().unwrap());
+            let says = format!("is for linux/{architecture}");
+            assert!(
+                told.iter().filter(|told| told.contains("is for")).all(|told| told.contains(&says)),
+                "{told:?}"
+            );
+            assert_eq!(told.len(), 2, "{told:?}");
+        }
+    }
 }
 
 #[test]
