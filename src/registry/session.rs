@@ -271,12 +271,16 @@ impl Session {
     }
 
     /// Asks what digest the manifest or index of a tag has, without fetching it: Docker Hub counts no pull for that. `None` if the
-    /// registry does not say, be it that it does not know the tag, the question or the header; fetching the manifest will tell.
-    /// So many blobs will be asked for then.
+    /// registry does not say, be it that it does not know the tag, the question or the header, or refuses it; fetching the
+    /// manifest will tell. So many blobs will be asked for then.
     pub(crate) async fn head_manifest(&self, tag: &str, leads_on: usize) -> Result<Option<Digest>, Error> {
         let doing = format!("asking for the digest of {tag} of {}", self.repository);
         let task = Task { leads_on, ..Task::of_manifest(doing, Method::Head, tag) };
-        let answer = self.get(&task, None, &mut Retry::new(&self.http)).await?;
+        let answer = match self.get(&task, None, &mut Retry::new(&self.http)).await {
+            // Some let nobody ask for the head alone; who may not have the manifest either is told so when fetching it.
+            Err(error) if error.is_unauthorized() => return Ok(None),
+            answer => answer?,
+        };
         if answer.status != StatusCode::OK {
             return Ok(None);
         }

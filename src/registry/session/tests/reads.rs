@@ -76,6 +76,19 @@ async fn a_registry_that_cannot_do_it_is_unavailable() {
 }
 
 #[tokio::test]
+async fn a_registry_that_refuses_to_tell_a_digest_alone_may_still_send_the_manifest() {
+    for status in [400, 403, 404, 405, 501] {
+        let server = ScriptedRegistry::start(move |request| match request.method.as_str() {
+            "HEAD" => Reply::status(status),
+            _ => Reply::ok(MANIFEST),
+        });
+        let session = session(&server);
+        assert_eq!(session.head_manifest("latest", 0).await.unwrap(), None, "{status}");
+        assert_eq!(session.manifest("latest", None).await.unwrap().bytes, MANIFEST);
+    }
+}
+
+#[tokio::test]
 async fn a_missing_manifest_may_be_a_private_one() {
     let body = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#;
     let server = manifests(Reply::status(404).body(body));
