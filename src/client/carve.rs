@@ -95,6 +95,9 @@ impl Client {
             if let Some(file) = guessed.await {
                 return Ok((guess.clone(), file));
             }
+        } else {
+            // What it waits for or holds is not to be in the way of what was meant.
+            drop(guessed);
         }
         told.confirm();
         let file = image.carve_with(path, options).await;
