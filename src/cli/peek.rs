@@ -1,6 +1,9 @@
 //! `layerslayer peek`: layers, configuration and listings.
 
-use std::io::{self, Seek as _, Write};
+use std::{
+    collections::HashSet,
+    io::{self, Seek as _, Write},
+};
 
 use layerslayer::{Image, Plan, Verification};
 
@@ -37,8 +40,10 @@ pub(crate) async fn run(
     let facts = connect::facts(&client, &image, report).await?;
     let layers = LayerFacts::of_all(&image).await?;
     if arguments.common.dry_run {
-        let mut reads = Vec::new();
-        for layer in chosen(arguments, &layers)?.iter().filter(|_| is_listing) {
+        let (chosen, mut reads, mut seen) = (chosen(arguments, &layers)?, Vec::new(), HashSet::new());
+        // A blob that is to unpack to the same again is known by then.
+        for layer in chosen.iter().filter(|layer| is_listing && seen.insert((&layer.digest, &layer.diff_id)))
+        {
             reads.extend(image.layer(layer.index)?.plan_listing(arguments.common.least()).await);
         }
         return plan::print(&image, &facts, &reads, arguments.common.json, console);

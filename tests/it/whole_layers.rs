@@ -436,8 +436,10 @@ fn the_same_blob_again_is_asked_for_once() {
         "{ends:?}"
     );
     let run = |words: &[&str]| String::from_utf8(served.run(words).done().stdout).unwrap();
-    let planned = run(&["carve", "IMAGE", "--glob", "*", "--tar", "--dry-run"]);
-    assert_eq!(planned.matches("layer ").count(), 2, "{planned}");
+    for words in [&["carve", "IMAGE", "--glob", "*", "--tar"][..], &["peek", "IMAGE", "--all"]] {
+        let planned = run(&[words, &["--dry-run"]].concat());
+        assert_eq!(planned.matches("layer ").count(), 2, "{planned}");
+    }
 }
 
 #[test]
