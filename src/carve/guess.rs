@@ -26,7 +26,7 @@ use super::{
 use crate::{
     error::Error,
     image::Image,
-    layer::{Verification, known::Known, scan::Scanned},
+    layer::{Layer, Verification, known::Known, scan::Scanned},
     toc::{ContentMap, LayerToc, entries::LayerTable},
 };
 
@@ -104,7 +104,7 @@ impl Image {
             let is_begun = guesses.0.iter().any(|guess| guess.layer == below);
             // The same blob again may be known by then.
             let is_again = self.layers().iter().skip(below + 1).any(|other| other.name == read.name);
-            if is_begun || is_again || read.source.allowance() < u64::MAX {
+            if is_begun || is_again || !read.may_be_guessed() {
                 continue;
             }
             guesses.meanwhile(read.learn_cached(options.least)).await;
@@ -124,6 +124,13 @@ impl Image {
             guesses.0.push(Guess { layer: below, scanning, ended: None });
         }
         Ok(())
+    }
+}
+
+impl Layer {
+    /// Whether it may be read before it is known to be needed.
+    pub(super) fn may_be_guessed(&self) -> bool {
+        self.source.allowance() == u64::MAX
     }
 }
 

@@ -66,9 +66,13 @@ impl Image {
         // The same blob again is known by then.
         let mut seen = HashSet::new();
         let unread = unread.filter(|layer| seen.insert(layer.digest()));
+        // Those below the newest that are read beside it in any case.
+        let guesses = if selection.is_one_path() { options.parallel_layers - 1 } else { 0 };
         Ok(unread
-            .map(|layer| {
-                let read = layer.planned(options.least, whole_layers, whole || layer.index() == first);
+            .enumerate()
+            .map(|(place, layer)| {
+                let is_certain = whole || place == 0 || (place <= guesses && layer.may_be_guessed());
+                let read = layer.planned(options.least, whole_layers, is_certain);
                 let is_long = read.plan == Plan::Scan && read.requests.is_some_and(|requests| requests > 1);
                 let asks_referrers = may_be_referred && is_long && options.may_be_referred(layer);
                 PlannedRead { asks_referrers, ..read }
