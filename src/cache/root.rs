@@ -164,16 +164,11 @@ impl Root {
             Err(error) => Err(error.into()),
         }
     }
-
-    fn sync_directory(&self, place: &str) -> io::Result<()> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = fs::openat(&self.fd, place, flags, Mode::empty())?;
-        Ok(fs::fsync(directory)?)
-    }
 }
 
 impl Temporary<'_> {
-    /// Puts it in its place, whole and for good: on the disk before its name is.
+    /// Puts it in its place, whole: on the disk before its name is. A name that is lost with the power costs a rebuild, no more, and
+    /// is not waited for.
     pub(super) fn place(mut self, place: &str) -> io::Result<()> {
         self.file.sync_all()?;
         let parent = place.rsplit_once('/').map_or(".", |(parent, _)| parent);
@@ -186,7 +181,7 @@ impl Temporary<'_> {
             renamed => renamed?,
         }
         self.is_placed = true;
-        self.root.sync_directory(parent)
+        Ok(())
     }
 }
 
