@@ -22,7 +22,7 @@ use std::{
 use tokio::sync::Notify;
 
 use self::pass::Pass;
-use super::{Layer, Verification, scan::Reading};
+use super::{Layer, Verification, configuration::Pending, scan::Reading};
 use crate::source::growing::{Begun, Demand};
 
 pub(super) mod pass;
@@ -229,9 +229,12 @@ impl Line {
                 (false, false) => false,
             };
             if !has_begun {
+                let configuration = self.configuration_to_come();
                 tokio::select! {
                     () = self.room.notified() => {}
                     () = last.all_requested(), if !is_requested => {}
+                    // What is wrong with it is told to who needs it.
+                    Some(_) = async { Some(configuration?.read().await.map(drop)) } => {}
                 }
             }
         }
@@ -262,6 +265,8 @@ impl Line {
     fn has_room(&self) -> bool {
         let running = |step: &&Step| matches!(step, Step::Passing(pass) if pass.is_running());
         let (mut begun, mut is_small) = (self.lock().iter().filter(running).count(), true);
+        // It takes a connection, too.
+        begun += usize::from(self.configuration_to_come().is_some());
         for layer in &self.layers {
             if let Some(found) = &*layer.begun.lock() {
                 begun += 1;
@@ -269,6 +274,12 @@ impl Line {
             }
         }
         begun < LAYERS && is_small
+    }
+
+    /// The image's configuration, unless it is there already.
+    fn configuration_to_come(&self) -> Option<&Pending> {
+        let configuration = self.layers.first().map(|layer| &layer.configuration);
+        configuration.filter(|configuration| configuration.is_to_come())
     }
 
     /// Begins a pass over the next layer of which there is none; false if there is none to begin.

@@ -44,6 +44,11 @@ impl Pending {
         self.now().ok_or_else(|| Error::new(Kind::Other, "reading the configuration was interrupted"))
     }
 
+    /// Whether it may still be asked for, or be on its way.
+    pub(crate) fn is_to_come(&self) -> bool {
+        self.0.peek().is_none()
+    }
+
     /// The configuration, if it is there.
     pub(crate) fn now(&self) -> Option<&Configuration> {
         self.0.peek()?.as_deref().ok()

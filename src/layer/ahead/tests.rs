@@ -62,6 +62,10 @@ impl Source for Arc<Blob> {
         self.bytes.len() as u64
     }
 
+    fn wants_ranges(&self) -> bool {
+        true
+    }
+
     fn open(&self, range: Range<Compressed>) -> BoxFuture<'_, Result<ByteStream, source::Error>> {
         let is_first = self.opened.fetch_add(1, Ordering::SeqCst) == 0;
         let bytes = self.bytes.slice(range.start.0 as usize..range.end.0 as usize);
@@ -143,6 +147,27 @@ async fn a_pass_beside_that_has_the_window_and_stands_still_ends_for_the_layer_w
     }
     // The one was begun again because it had waited in vain, the other because it was waited for.
     assert_eq!((first.opened(), second.opened()), (2, 2));
+}
+
+#[test]
+fn four_answers_are_awaited_at_a_time_that_of_the_configuration_among_them() {
+    let (stands, _) = watch::channel(false);
+    let blobs: Vec<_> =
+        (0..6).map(|_| Blob::new(&Bytes::from_static(b"small"), Part::Waits, &stands)).collect();
+    for (is_to_come, expected) in [(true, 2), (false, 3)] {
+        let layers = blobs.iter().enumerate().map(|(index, blob)| {
+            let configuration = is_to_come.then(|| Pending::new(pending()));
+            let layer = layer(index, blob);
+            Layer { configuration: configuration.unwrap_or_else(|| layer.configuration.clone()), ..layer }
+        });
+        let ahead = Ahead::new(layers, Reading::Growing, Verification::None);
+        let mut begun = 0;
+        for layer in ahead.0.layers.iter().skip(1).take_while(|_| ahead.0.has_room()) {
+            *layer.begun.lock() = Begun::first(Arc::clone(&layer.source));
+            begun += 1;
+        }
+        assert_eq!(begun, expected, "besides the layer that is read");
+    }
 }
 
 #[test]
