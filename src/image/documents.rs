@@ -3,7 +3,7 @@
 //! ```text
 //! by digest               cached ─▶ no request;  else GET by digest
 //! by a tag, new to us     GET by tag: one round trip
-//! by a tag, seen before   HEAD by tag ─▶ digest ─▶ as above; a registry that does not tell the digest is asked by GET
+//! by a tag, seen before   HEAD by tag ─▶ digest ─▶ cached;   else GET by tag: what is sent decides, whatever its head said
 //! ```
 
 use std::sync::Arc;
@@ -57,16 +57,24 @@ impl Documents {
         }
         let (tag, name) = (reference.tag().unwrap_or("latest"), reference.to_string());
         let seen = self.seen(&name).await;
-        if seen.is_some()
-            && let Some(digest) = self.session.head_manifest(tag, self.leads_on).await?
+        let told = match seen {
+            Some(_) => self.session.head_manifest(tag, self.leads_on).await?,
+            None => None,
+        };
+        if let Some(digest) = &told
+            && let Some(start) = self.cached_start(digest).await
         {
-            let start = self.start_at(&digest).await?;
-            if seen.as_ref() != Some(&digest) {
+            if seen != told {
+                let digest = digest.clone();
                 self.keep(move |cache| cache.put_tag(&name, &digest));
             }
             return Ok(start);
         }
-        let fetched = self.session.manifest(tag, None).await?;
+        let mut fetched = self.session.manifest(tag, None).await?;
+        // It may be of another algorithm than ours, under which it is asked for the next time.
+        if let Some(told) = told.filter(|told| told.matches(&fetched.bytes)) {
+            fetched.digest = told;
+        }
         if self.keep_start(&fetched) {
             let digest = fetched.digest.clone();
             self.keep(move |cache| cache.put_tag(&name, &digest));
@@ -90,15 +98,19 @@ impl Documents {
 
     /// The manifest with this digest, of which nobody has said what it is.
     async fn start_at(&self, digest: &Digest) -> Result<Start, Error> {
-        if let Some(bytes) = self.cached_document(digest, limits::MANIFEST_BYTES).await
-            && Manifest::parse(&bytes, None).is_ok()
-        {
-            return Ok(Start { bytes, content_type: None, digest: digest.clone() });
+        if let Some(start) = self.cached_start(digest).await {
+            return Ok(start);
         }
         self.check_online(digest)?;
         let fetched = self.session.manifest(&digest.to_string(), Some(digest)).await?;
         self.keep_start(&fetched);
         Ok(fetched.into())
+    }
+
+    async fn cached_start(&self, digest: &Digest) -> Option<Start> {
+        let bytes = self.cached_document(digest, limits::MANIFEST_BYTES).await?;
+        Manifest::parse(&bytes, None).ok()?;
+        Some(Start { bytes, content_type: None, digest: digest.clone() })
     }
 
     /// A manifest that an index names.

@@ -202,7 +202,7 @@ fn a_tag_that_has_moved_is_never_answered_from_the_past() {
     fixture.change(|shelf| shelf.image("1", "old", false));
     assert_eq!(fixture.author(":1").0, "old");
     fixture.change(|shelf| shelf.image("1", "new", false));
-    let new = ["HEAD manifest 1", "GET manifest sha256", "GET blob sha256"].map(str::to_owned).to_vec();
+    let new = ["HEAD manifest 1", "GET manifest 1", "GET blob sha256"].map(str::to_owned).to_vec();
     assert_eq!(fixture.author(":1"), ("new".to_owned(), new));
     assert_eq!(fixture.author(":1"), ("new".to_owned(), vec!["HEAD manifest 1".to_owned()]));
     fixture.change(|shelf| shelf.image("1", "old", false));

@@ -288,6 +288,24 @@ fn an_index_that_says_something_else_of_the_same_image_is_believed_at_once() {
 }
 
 #[test]
+fn what_is_sent_counts_whatever_digest_was_told_before_it() {
+    let fixture = Fixture::new();
+    let lie = Digest::sha256(b"nothing has it").to_string();
+    for image in [0, 1] {
+        fixture.images.meant.store(image, Ordering::SeqCst);
+        let (images, lie) = (Arc::clone(&fixture.images), lie.clone());
+        fixture.script(move |request| {
+            let reply = || images.answer(request).header("docker-content-digest", &lie);
+            (request.method == "HEAD").then(reply)
+        });
+        for _ in 0..2 {
+            let (content, asked) = fixture.content("/f");
+            assert_eq!(content, ["old", "new"][image], "{asked:?}");
+        }
+    }
+}
+
+#[test]
 fn a_tag_that_is_gone_is_gone_whatever_it_meant() {
     let fixture = Fixture::new();
     assert_eq!(fixture.content("/f").0, "old");
