@@ -116,6 +116,11 @@ impl Task<'_> {
         let leads_on = if matches!(method, Method::Get) { 2 } else { 0 };
         Self { doing, path, method, target, accept: Some(&ACCEPT_MANIFEST), digest: None, leads_on }
     }
+
+    /// Whether another request will do as well, and is the one to be tried again.
+    fn is_a_shortcut(&self) -> bool {
+        matches!((&self.method, &self.target), (Method::Head, RequestTarget::Manifest(_)))
+    }
 }
 
 #[cfg(test)]
@@ -271,8 +276,8 @@ impl Session {
     }
 
     /// Asks what digest the manifest or index of a tag has, without fetching it: Docker Hub counts no pull for that. `None` if the
-    /// registry does not say, be it that it does not know the tag, the question or the header, or refuses it; fetching the
-    /// manifest will tell. So many blobs will be asked for then.
+    /// registry does not say, be it that it does not know the tag, the question or the header, or refuses it, or fails at it; fetching
+    /// the manifest will tell. So many blobs will be asked for then.
     pub(crate) async fn head_manifest(&self, tag: &str, leads_on: usize) -> Result<Option<Digest>, Error> {
         let doing = format!("asking for the digest of {tag} of {}", self.repository);
         let task = Task { leads_on, ..Task::of_manifest(doing, Method::Head, tag) };

@@ -68,6 +68,7 @@ impl Session {
     ) -> Result<Answer, Error> {
         loop {
             let (error, wait) = match self.attempt(task, range).await {
+                Ok(answer) if task.is_a_shortcut() && answer.status.is_server_error() => return Ok(answer),
                 Ok(mut answer) if response::is_passing(answer.status) => {
                     let wait = asked_wait(&task.doing, &answer)?;
                     let problem = self.problem(&mut answer).await;
