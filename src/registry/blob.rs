@@ -41,8 +41,8 @@ struct Transfer {
     answer: Answer,
     /// Bytes before the wanted ones, where the server ignored the range.
     skip: u64,
-    /// Whether the answer ends where the wanted range does.
-    ends_with_range: bool,
+    /// Where it ends in the blob: a whole blob behind the wanted bytes, a part perhaps before their end.
+    end: u64,
     delivered: u64,
 }
 
@@ -58,8 +58,8 @@ impl BlobReader {
     /// The next piece, never empty; `None` once the whole range has been given.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
+            self.finish().await?;
             if self.wanted.is_empty() {
-                self.finish().await?;
                 return Ok(None);
             }
             self.start().await?;
@@ -118,9 +118,9 @@ impl BlobReader {
         let skipped = usize::try_from(transfer.skip).unwrap_or(usize::MAX).min(chunk.len());
         transfer.skip -= skipped as u64;
         let mut piece = chunk.split_off(skipped);
-        let left = self.wanted.end - self.wanted.start;
+        let left = self.wanted.end.min(transfer.end) - self.wanted.start;
         if piece.len() as u64 > left {
-            // More than the range: of no concern in a whole blob, and found out by `finish` otherwise.
+            // More than that: of no concern in a whole blob, and found out by `finish` otherwise.
             let beyond = piece.split_off(usize::try_from(left).unwrap_or(usize::MAX));
             transfer.answer.put_back(beyond);
         }
@@ -134,10 +134,12 @@ impl BlobReader {
         Some(piece)
     }
 
-    /// Everything has come; nothing more may.
+    /// Lets go of an answer of which everything has come; what it has announced is all that may come.
     async fn finish(&mut self) -> Result<(), Error> {
-        let Some(mut transfer) = self.transfer.take() else { return Ok(()) };
-        if !transfer.ends_with_range {
+        let (place, is_done) = (self.wanted.start, self.wanted.is_empty());
+        let is_given = |transfer: &mut Transfer| is_done || transfer.end == place;
+        let Some(mut transfer) = self.transfer.take_if(is_given) else { return Ok(()) };
+        if transfer.end > place {
             return Ok(());
         }
         match transfer.answer.chunk().await {
@@ -179,17 +181,17 @@ impl BlobReader {
             return Err(Error::other(self.doing(), problem));
         }
         self.skip_budget -= again;
-        let ends_with_range = self.wanted.end == self.size;
-        Ok(Transfer { answer, skip, ends_with_range, delivered: 0 })
+        Ok(Transfer { answer, skip, end: self.size, delivered: 0 })
     }
 
+    /// A server may send less than it was asked for (RFC 9110, section 15.3.7): the rest is asked for then.
     fn accept_part(&self, answer: Answer) -> Result<Transfer, Error> {
         let wrong = |problem: String| Err(Error::corrupt(self.doing(), problem));
         let Some(came) = ContentRange::of(&answer.headers) else {
             return wrong("the server answers a range without saying which (no valid Content-Range)".into());
         };
-        if came.range.as_ref() != Some(&self.wanted) {
-            let (start, end) = came.range.map_or((0, 0), |range| (range.start, range.end));
+        let Range { start, end } = came.range.unwrap_or(0..0);
+        if start != self.wanted.start || end <= start || end > self.wanted.end {
             return wrong(format!(
                 "bytes {}..{} were asked for, and the server answers with {start}..{end}",
                 self.wanted.start, self.wanted.end
@@ -198,11 +200,11 @@ impl BlobReader {
         if let Some(total) = came.total.filter(|total| *total != self.size) {
             return Err(self.wrong_size(total));
         }
-        let length = self.wanted.end - self.wanted.start;
+        let length = end - start;
         if let Some(announced) = answer.length.filter(|announced| *announced > length) {
-            return wrong(format!("{length} bytes were asked for, and the server announces {announced}"));
+            return wrong(format!("the server answers with {length} bytes, and announces {announced}"));
         }
-        Ok(Transfer { answer, skip: 0, ends_with_range: true, delivered: 0 })
+        Ok(Transfer { answer, skip: 0, end, delivered: 0 })
     }
 
     fn out_of_range(&self, answer: &Answer) -> Error {

@@ -46,6 +46,25 @@ async fn cut_connections_are_taken_up_at_the_exact_byte() {
 }
 
 #[tokio::test]
+async fn a_server_that_sends_less_than_it_was_asked_for_is_asked_for_the_rest() {
+    let blob = content(200_000);
+    for (most, is_chunked) in [(70_000, false), (30_000, false), (30_000, true)] {
+        let served = blob.clone();
+        let server = ScriptedRegistry::start(move |request| {
+            let (start, end) = request.range().unwrap();
+            let end = end.min(start + most);
+            let reply = Reply::ok(&served[start..end]).with_status(206);
+            let reply = reply.header("content-range", &format!("bytes {start}-{}/200000", end - 1));
+            if is_chunked { reply.chunked() } else { reply }
+        });
+        let session = session(&server);
+        assert_eq!(read(&session, &blob, 1..199_999).await.unwrap(), &blob[1..199_999]);
+        assert_eq!(starts(&server), (1..199_999).step_by(most).collect::<Vec<_>>());
+        assert_eq!((session.bytes_fetched(), server.connections()), (199_998, 1));
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_ends_early_without_an_error_is_taken_up_too() {
     let blob = content(10_000);
     let (server, blob) = faulty(&blob, |count, reply| match count {
