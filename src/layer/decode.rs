@@ -329,9 +329,8 @@ impl From<decompress::Error> for Error {
 
 impl From<tar::Error> for Error {
     fn from(error: tar::Error) -> Self {
-        if error.is_not_tar() {
-            return Self::caused(Kind::Other, "the layer is not a tar archive", error);
-        }
-        Self::caused(Kind::Corrupt, "reading the layer's tar", error)
+        // An artifact may have layers of other kinds.
+        let kind = if error.is_not_tar() { Kind::Other } else { Kind::Corrupt };
+        Self::caused(kind, "reading the layer's tar", error)
     }
 }

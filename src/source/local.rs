@@ -149,7 +149,10 @@ fn io_error(path: &Path, source: io::Error) -> Error {
 
 /// The members of a tar archive, found by hopping from header to header.
 fn members(archive: &FileBlob) -> io::Result<HashMap<String, Member>> {
-    let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+    let invalid = |tar::Error { kind, offset }| {
+        let problem = format!("{kind} at byte {} of the unpacked archive", offset.0);
+        io::Error::new(io::ErrorKind::InvalidData, problem)
+    };
     let mut members = HashMap::new();
     let (mut decoder, mut at) = (tar::Decoder::new(), 0);
     let mut buffer = vec![0; HEADER_BYTES];

@@ -164,6 +164,11 @@ fn what_is_no_image_archive_is_said_to_be_none() {
     fails(&format!("oci:{}", tools::text(folder.path())), Failure::NoSuchImage, "index.json");
     fails("oci:/no/such/folder", Failure::NoSuchImage, "/no/such/folder");
     fails("docker-archive:/no/such/file", Failure::NoSuchImage, "/no/such/file");
+    let path = write(folder.path(), &[7; 2_000]);
+    for transport in ["docker-archive", "oci-archive"] {
+        let problem = "not a tar archive: no header at byte 0 of the unpacked archive";
+        fails(&format!("{transport}:{path}"), Failure::Other, problem);
+    }
     let archive = docker_save(&[("example/one:1", &["base"])], &[("base", &Tar::new().finish())]);
     // The last place that has the name is manifest.json.
     let name = b"0base/layer.tar";
