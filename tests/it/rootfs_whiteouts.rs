@@ -150,6 +150,20 @@ fn a_directory_made_anew_by_what_is_in_it_has_nothing_of_the_old_one() {
 }
 
 #[test]
+fn a_marker_makes_an_empty_directory_where_there_is_none_any_more() {
+    // As the kernel's overlay shows it, which has a directory to put the marker into; umoci makes none.
+    for newer in [Tar::new().whiteout("d").whiteout("d/a"), Tar::new().whiteout("d").opaque("d")] {
+        for reference in Subject::new([base(), newer]).references() {
+            let entries =
+                block_on(async { open(&reference).await.unwrap().rootfs().await.unwrap().entries() });
+            let paths: Vec<_> = entries.iter().map(|found| found.entry.path.as_slice()).collect();
+            assert_eq!(paths, [b"d", b"x"], "{reference}");
+            assert!(entries[0].implied && entries[0].layer == 1, "{reference}");
+        }
+    }
+}
+
+#[test]
 fn markers_in_the_base_layer_hide_nothing() {
     Subject::new([base().whiteout("x").opaque("d").whiteout("d/a").whiteout("nothing")])
         .holds("x", 0, "x")
