@@ -17,6 +17,8 @@ pub(crate) mod entries;
 pub(crate) mod extract;
 mod hash;
 pub(crate) mod in_turn;
+mod inside;
+mod keep;
 pub(crate) mod known;
 mod learn;
 mod plan;

@@ -1,44 +1,31 @@
-//! What can be known of a layer without streaming it, and what is kept of one that was streamed.
+//! What can be known of a layer without streaming it.
 //!
 //! ```text
 //! the cache ─▶ a table inside the blob ─▶ one beside the image (SOCI, pushed) ─▶ a shared hint ─▶ (a pass over the layer) ─▶ the cache
 //! ```
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::TryStreamExt as _;
+use bytes::Bytes;
 
 use super::{
     Layer, Verification,
     extract::Extraction,
+    inside::{content_level, published},
     known::{Known, Place, Proved},
     pushed::PushedTocs,
     record::WindowSpool,
-    scan::Pass,
 };
 use crate::{
     cache::{Cache, Opened},
     decompress::Encoding,
-    error::{Error, Kind},
-    limits,
-    oci::digest::Digest,
-    offset::Compressed,
-    source::Source,
-    toc::{
-        ContentMap, LayerToc, entries::LayerTable, estargz, format, published, spans::Spans, zstd_chunked,
-    },
+    error::Error,
+    toc::{ContentMap, LayerToc, entries::LayerTable, format, spans::Spans},
 };
 
 /// The smallest layers that SOCI makes tables of unless it is told otherwise, in bytes (soci-snapshotter, `soci create
 /// --min-layer-size`).
 const SOCI_LAYER_BYTES: u64 = 10 << 20;
-
-/// What a pass has found.
-pub(super) struct Kept {
-    toc: Arc<LayerToc>,
-    pass: Pass,
-}
 
 impl Layer {
     /// What is known of the layer now.
@@ -338,169 +325,4 @@ impl Layer {
         };
         extraction.is_possible().then_some(extraction)
     }
-
-    /// Keeps what a pass has found: for further questions about this image, and on disk for later ones.
-    pub(crate) fn keep(&self, table: LayerTable, pass: Pass, spans: Option<Spans>) {
-        self.keep_stored(&self.keep_for_later(table, pass, spans));
-    }
-
-    /// Keeps what a pass has found on disk, where the turn of the layer has not come.
-    pub(super) fn keep_for_later(&self, mut table: LayerTable, pass: Pass, spans: Option<Spans>) -> Kept {
-        if pass != Pass::Stopped {
-            table.complete();
-        }
-        let content = spans.map_or(ContentMap::Nothing, ContentMap::Spans);
-        let toc = Arc::new(LayerToc { entries: table, content });
-        self.store(Arc::clone(&toc));
-        Kept { toc, pass }
-    }
-
-    /// Keeps for further questions about this image what is on disk already.
-    pub(super) fn keep_stored(&self, Kept { toc, pass }: &Kept) {
-        self.warn_of(&toc.entries);
-        if let (Pass::Complete, Some(configuration)) = (pass, self.configuration.now()) {
-            let diff_id = configuration.diff_id(self.index).cloned();
-            self.knowledge.prove(Proved { diff_id, toc: Arc::clone(toc) });
-        }
-        self.knowledge.keep(match pass {
-            Pass::Complete => Known::Wholly(Arc::clone(toc), Verification::Blob),
-            Pass::Hopped => Known::Wholly(Arc::clone(toc), Verification::None),
-            Pass::Stopped => Known::Partly(Arc::clone(toc)),
-        });
-    }
-
-    /// Forgets a table that has led to content that is not right, also on disk.
-    pub(crate) fn forget(&self) {
-        if matches!(self.known(), Known::Wholly(_, Verification::None)) {
-            let name = &self.name;
-            let message = format!("nothing vouches for the table of contents by which layer {name} was read");
-            self.progress.warning(&format!("{message}; --verify reads the layer itself"));
-        }
-        self.knowledge.forget();
-        if let (Some(cache), Some(digest)) = (&self.knowledge.cache, &self.digest) {
-            let digest = digest.clone();
-            cache.write_later(move |cache| cache.remove_toc(&digest));
-        }
-    }
-
-    /// Whether what a listing finds is of use to others: to later runs, or to another layer of the same blob.
-    pub(crate) fn is_listed_again(&self) -> bool {
-        self.has_cache() || self.knowledge.has_twin()
-    }
-
-    /// Whether passes leave something for later runs.
-    pub(crate) fn has_cache(&self) -> bool {
-        self.knowledge.cache.is_some() && self.digest.is_some()
-    }
-
-    fn store(&self, toc: Arc<LayerToc>) {
-        let (Some(cache), Some(digest)) = (&self.knowledge.cache, &self.digest) else { return };
-        if !matches!(toc.content, ContentMap::Spans(_)) {
-            return;
-        }
-        let Some(configuration) = self.configuration.now() else { return };
-        let diff_id = configuration.diff_id(self.index).cloned();
-        let header = format::Header::new(digest.clone(), self.size(), diff_id, &toc);
-        cache.write_later(move |cache| write(cache, &header, &toc));
-    }
-
-    /// Passes on what was odd about the layer.
-    fn warn_of(&self, table: &LayerTable) {
-        let (warnings, layer, image) = (table.warnings(), self.index, &self.image);
-        for warning in warnings.first() {
-            self.progress.warning(&format!("layer {layer} of {image}: {warning}"));
-        }
-        let more = warnings.count().saturating_sub(warnings.first().len() as u64);
-        if more > 0 {
-            self.progress.warning(&format!("layer {layer} of {image}: {more} more like these"));
-        }
-    }
-}
-
-fn write(cache: &Cache, header: &format::Header, toc: &LayerToc) {
-    // Another process may have finished what this one has begun.
-    let is_less = || {
-        let stored = cache.toc(&header.digest).and_then(|bytes| format::read_header(&bytes).ok());
-        stored.is_some_and(|stored| stored.complete || stored.unpacked > header.unpacked)
-    };
-    if header.complete || !is_less() {
-        cache.put_toc(&header.digest, |mut out| format::write(header, toc, &mut out));
-    }
-}
-
-/// The table that a blob's publisher has put into it, if the manifest says that there is one, and what vouches for it.
-async fn published(layer: &Layer) -> Result<Option<(LayerToc, Verification)>, Error> {
-    if layer.source.ignores_ranges() {
-        // It lies at the end, and costs all of the blob.
-        return Ok(None);
-    }
-    let annotation = |key: &str| layer.annotations.get(key).map(String::as_str);
-    let size = layer.size();
-    if let Some(location) = zstd_chunked::annotations(annotation) {
-        let location = location.map_err(lies)?;
-        if location.range.end.0 > size {
-            return Err(lies(published::Error::Position));
-        }
-        let bytes = read(&*layer.source, location.range.clone()).await?;
-        let level = level(location.digest.is_some() || location.unpacked_digest.is_some());
-        return blocking(move || zstd_chunked::toc(&bytes, &location, size))
-            .await
-            .map(|toc| Some((toc, level)));
-    }
-    let Some(expected) = annotation(estargz::DIGEST_ANNOTATION) else { return Ok(None) };
-    let expected: Digest = expected.parse().map_err(lies)?;
-    let start = size.saturating_sub(estargz::FOOTER_BYTES);
-    let tail = read(&*layer.source, Compressed(start)..Compressed(size)).await?;
-    let Some(estargz::Footer::Toc { offset }) = estargz::footer(&tail) else { return Ok(None) };
-    if layer.source.ignores_ranges() {
-        return Ok(None);
-    }
-    if offset.0 >= start {
-        return Err(Error::new(Kind::Corrupt, format!("its footer says that its table begins at {offset}")));
-    }
-    let bytes = read(&*layer.source, offset..Compressed(start)).await?;
-    let toc = blocking(move || estargz::toc(&bytes, Some(&expected), size, offset)).await?;
-    Ok(Some((toc, Verification::Chunk)))
-}
-
-/// What can vouch for the content that a table leads to, whatever vouches for the table.
-fn content_level(toc: &LayerToc) -> Verification {
-    match &toc.content {
-        ContentMap::Chunks(chunks) => level(chunks.are_vouched_for()),
-        _ => Verification::Chunk,
-    }
-}
-
-fn level(is_chained: bool) -> Verification {
-    if is_chained { Verification::Chunk } else { Verification::None }
-}
-
-async fn read(source: &dyn Source, range: Range<Compressed>) -> Result<Bytes, Error> {
-    let length = range.end.0.saturating_sub(range.start.0);
-    if length > limits::TOC_BYTES {
-        return Err(Error::new(
-            Kind::Corrupt,
-            format!("its table of contents is said to have {length} bytes"),
-        ));
-    }
-    let mut bytes = BytesMut::new();
-    let mut stream = source.open(range).await?;
-    while let Some(piece) = stream.try_next().await? {
-        bytes.extend_from_slice(&piece);
-    }
-    Ok(bytes.freeze())
-}
-
-async fn blocking<E>(work: impl FnOnce() -> Result<LayerToc, E> + Send + 'static) -> Result<LayerToc, Error>
-where
-    E: std::error::Error + Send + Sync + 'static,
-{
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result.map_err(lies),
-        Err(error) => Err(Error::caused(Kind::Other, "reading was interrupted", error)),
-    }
-}
-
-fn lies(error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::caused(Kind::Corrupt, "the table of contents inside the blob cannot be used", error)
 }

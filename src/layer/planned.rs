@@ -3,11 +3,7 @@
 use std::ops::Range;
 
 use super::{Layer, Plan, Verification, known::Known};
-use crate::{
-    offset::Compressed,
-    source::growing,
-    toc::{estargz, zstd_chunked},
-};
+use crate::{offset::Compressed, source::growing};
 
 /// What would be read of one layer.
 ///
@@ -108,20 +104,5 @@ impl Layer {
         let ranges = Some(first).filter(|range| !range.is_empty()).into_iter().collect();
         let (bytes, plan) = (size.saturating_sub(from), Plan::Scan);
         PlannedRead { asks_referrers: false, bytes, is_certain, layer, plan, ranges, requests }
-    }
-
-    /// Where reading a table begins that the manifest says to lie inside the blob.
-    pub(super) fn table_inside(&self, least: Verification) -> Option<Range<u64>> {
-        if least > Verification::Chunk {
-            return None;
-        }
-        let annotation = |key: &str| self.annotations.get(key).map(String::as_str);
-        match zstd_chunked::annotations(annotation) {
-            Some(location) => location.ok().map(|location| location.range.start.0..location.range.end.0),
-            None => {
-                annotation(estargz::DIGEST_ANNOTATION)?;
-                Some(self.size().saturating_sub(estargz::FOOTER_BYTES)..self.size())
-            }
-        }
     }
 }

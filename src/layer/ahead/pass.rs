@@ -9,7 +9,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 
 use crate::{
     error::Error,
-    layer::{Layer, learn::Kept},
+    layer::{Layer, keep::Kept},
     source::growing::Demand,
 };
 
