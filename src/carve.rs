@@ -1,51 +1,52 @@
 //! `carve`: the content of files, as a container would see them.
 
-use std::{collections::HashMap, sync::Arc};
-
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::FutureExt as _;
 
 use crate::{
     error::{Error, Kind},
     image::{
         Image,
-        rootfs::{Content, Resolution, Stack, Trace},
+        rootfs::{Content, Resolution},
     },
     layer::{
-        Layer, Plan, Verification,
+        Layer, Plan,
         ahead::Ahead,
-        extract::extract,
         known::{Known, verification},
-        scan::{Job, Pass, Reading, Scanned, scan},
+        scan::Reading,
     },
-    source::growing::Demand,
-    tar::entry::{Entry, EntryKind},
-    toc::entries::LayerTable,
+    tar::entry::EntryKind,
 };
 
+mod answer;
 mod candidates;
 mod collect;
+mod collection;
 mod fetch;
 mod file;
 mod guess;
 mod hunt;
+mod listing;
 mod options;
+mod pass;
 mod planned;
 mod referred;
+mod selection;
 mod sink;
 mod spool;
 
 use self::{
+    answer::{is_unproved, rests_on},
     candidates::Candidates,
-    fetch::Fetch,
-    file::Found,
     guess::Guesses,
-    hunt::{Extent, Hunt, Query, stack},
+    hunt::{Extent, Query, stack},
+    pass::{Hunting, Scanning},
     sink::{Reader, Sink, Stream},
 };
 pub use self::{
-    collect::{Collection, Item, Selection},
+    collection::{Collection, Item},
     file::{File, Outcome},
     options::CarveOptions,
+    selection::Selection,
 };
 
 impl Image {
@@ -266,156 +267,9 @@ impl Image {
         Ahead::new(layers, reading, options.least)
     }
 
-    /// One pass of a hunt, whose findings are kept.
-    fn hunt(&self, known: Vec<Known>, layer: usize, query: Query<'_>, sink: Sink) -> Result<Hunting, Error> {
-        Ok(self.scanning(known, layer, query, sink)?.hunting())
-    }
-
-    /// One pass of a hunt.
-    fn scanning(
-        &self,
-        known: Vec<Known>,
-        layer: usize,
-        query: Query<'_>,
-        sink: Sink,
-    ) -> Result<Scanning, Error> {
-        let whole = query.extent != Extent::Answered;
-        // What an earlier pass gave away nobody has kept: what is wanted of it is read by its spans.
-        let read = self.layer(layer)?.clone();
-        let unfinished = read.unfinished();
-        let resumed = unfinished.is_some();
-        let (table, resume) = match unfinished {
-            Some((table, spans)) => (table, Some(spans)),
-            None => (LayerTable::new(), None),
-        };
-        let job = Job { reading: reading(whole), record: true, resume, ..read.job() };
-        let demand = Arc::clone(&job.demand);
-        let hunt = Hunt::new(known, layer, table, query, sink);
-        Ok(Scanning { read, pass: scan(job, hunt).boxed(), demand, resumed })
-    }
-
-    /// Reads content of a layer that is known: by its table of contents, or by streaming the layer again.
-    fn fetch(
-        &self,
-        found: Found,
-        content: Content,
-        (rest, certain): (Verification, bool),
-        known: &[Known],
-        options: CarveOptions,
-    ) -> Result<File, Error> {
-        let (stream, Reader { pieces, .. }) = Stream::direct();
-        let Some(of) = known.get(content.layer) else { return Err(self.lost(content)) };
-        let wanted = HashMap::from([(of.table().header_offset(content.record), content)]);
-        let fetch = Fetch::new(wanted, options.extent(), Sink::Stream(stream));
-        let pass = self.fetched(content.layer, of, vec![content.record], fetch, options)?;
-        let pass = async move {
-            let (_, level, plan) = pass.await?;
-            Ok(Outcome { verification: level.min(rest), is_final: certain, plan })
-        };
-        Ok(File::streaming(found, pieces, pass.boxed()))
-    }
-
-    /// Reads what a fetch wants of one layer; what vouches for it, and how it was read.
-    fn fetched(
-        &self,
-        layer: usize,
-        known: &Known,
-        records: Vec<u32>,
-        fetch: Fetch,
-        options: CarveOptions,
-    ) -> Result<Fetching, Error> {
-        let read: Layer = self.layer(layer)?.clone();
-        let extraction = read.extraction(known);
-        if let Some(job) = extraction.filter(|job| job.verification() >= options.least) {
-            let (level, plan) = (job.verification(), job.plan());
-            let pass = async move {
-                let fetched = extract(job, records, fetch).await.and_then(Fetch::finish);
-                let sink = fetched.map_err(|error| {
-                    if error.is_corrupt() {
-                        read.forget();
-                    }
-                    read.error(error)
-                })?;
-                Ok((sink, level, plan))
-            };
-            return Ok(pass.boxed());
-        }
-        let job = Job { reading: reading(options.verifies()), ..read.job() };
-        let pass = async move {
-            let scanned = scan(job, fetch).await.map_err(|error| read.error(error))?;
-            let sink = scanned.visitor.finish().map_err(|error| read.error(error))?;
-            // What was read the second time is vouched for by that pass alone.
-            let complete = scanned.pass == Pass::Complete;
-            Ok((sink, if complete { Verification::Blob } else { Verification::None }, scanned.plan))
-        };
-        Ok(pass.boxed())
-    }
-
-    /// Says of an answer without content, which no level goes with, that nobody vouches for it.
-    fn warn_of_unproved(&self, rest: &[Known]) {
-        if is_unproved(rest)
-            && let Some(layer) = self.layers().first()
-        {
-            let message = "the answer rests on a table of contents that nobody vouches for";
-            layer.progress.warning(&format!("{message}; --verify reads the layers themselves"));
-        }
-    }
-
     /// What is known of all layers now, base first.
     fn known(&self) -> Vec<Known> {
         self.layers().iter().map(Layer::known).collect()
-    }
-
-    fn lost(&self, content: Content) -> Error {
-        Error::new(Kind::Other, format!("{} has no layer {}", self.reference(), content.layer))
-    }
-
-    /// The file that a resolution found, or why it is none.
-    fn file_at(
-        &self,
-        stack: &Stack<'_>,
-        path: &[u8],
-        resolution: Resolution,
-        trace: &Trace,
-    ) -> Result<(Found, Content, bool), Error> {
-        let (located, certain) = self.located(stack, path, resolution, trace)?;
-        match located.found.entry.kind {
-            EntryKind::File => Ok((located.found, located.content, certain)),
-            kind => {
-                let message = format!("/{} is {} in {}", display(path), describe(kind), self.reference());
-                Err(Error::new(Kind::NotAFile, message))
-            }
-        }
-    }
-
-    /// What a resolution found, of any kind, or why there is nothing.
-    fn located(
-        &self,
-        stack: &Stack<'_>,
-        path: &[u8],
-        resolution: Resolution,
-        trace: &Trace,
-    ) -> Result<(Located, bool), Error> {
-        let (shown, image) = (display(path), self.reference());
-        let why = trace.steps.last().map(|step| format!(" ({step})")).unwrap_or_default();
-        let (kind, message) = match resolution {
-            Resolution::Found { layer, path, content, certain, .. } => {
-                let table = stack.layer(content.layer).ok_or_else(|| self.lost(content))?;
-                let entry = Entry { path: path.clone(), ..table.entry(content.record) };
-                let trace = trace.steps.iter().map(ToString::to_string).collect();
-                let found = Found { entry, layer, trace };
-                return Ok((Located { found, content }, certain));
-            }
-            Resolution::Deleted { layer } => {
-                (Kind::Deleted, format!("/{shown} was removed by layer {layer} of {image}{why}"))
-            }
-            Resolution::Loop => (Kind::NotFound, format!("/{shown} in {image} is a loop of links")),
-            Resolution::Missing => (Kind::NotFound, format!("there is no /{shown} in {image}{why}")),
-            Resolution::NeedMore { layer } => {
-                (Kind::Other, format!("layer {layer} of {image} ended before /{shown} was answered"))
-            }
-        };
-        Err(Error::new(kind, message))
     }
 }
 
@@ -429,66 +283,6 @@ enum Progress {
     Streaming(Box<File>),
 }
 
-/// A pass of a hunt.
-struct Hunting {
-    /// Where content went, and how it was come by.
-    pass: BoxFuture<'static, Result<(Sink, Plan), Error>>,
-    /// How far it has come.
-    demand: Arc<Demand>,
-    /// Whether it goes on where an earlier one stopped.
-    resumed: bool,
-}
-
-/// A pass of a hunt of which nothing is kept yet.
-struct Scanning {
-    read: Layer,
-    pass: BoxFuture<'static, Result<Scanned<Hunt>, Error>>,
-    demand: Arc<Demand>,
-    resumed: bool,
-}
-
-impl Scanning {
-    /// The pass whose findings are kept at its end.
-    fn hunting(self) -> Hunting {
-        let Self { read, pass, demand, resumed } = self;
-        let pass = async move {
-            let scanned = pass.await.map_err(|error| read.error(error))?;
-            let Scanned { visitor, pass, spans, plan } = scanned;
-            let left = visitor.left().filter(|_| pass == Pass::Stopped);
-            let (table, sink) = visitor.finish();
-            let Some(left) = left else {
-                read.keep(table, pass, spans);
-                return Ok((sink, plan));
-            };
-            // Whoever goes on comes by the entry again, whose content could not wait.
-            let resume = spans.as_ref().and_then(|spans| spans.resume.as_ref());
-            let comes_by = resume.is_some_and(|resume| resume.next_header <= left);
-            if let Some(table) = table.until(left).filter(|_| comes_by) {
-                read.keep(table, pass, spans);
-            }
-            Ok((sink, plan))
-        };
-        Hunting { pass: pass.boxed(), demand, resumed }
-    }
-}
-
-/// Content on its way: where it went, what vouches for it, how it was read.
-type Fetching = BoxFuture<'static, Result<(Sink, Verification, Plan), Error>>;
-
-/// Those of the layers that an answer rests on: the oldest that was asked and all above, or the only one.
-fn rests_on(known: &[Known], oldest: Option<usize>, options: CarveOptions) -> &[Known] {
-    let layers = match options.layer {
-        Some(only) => known.get(only..=only),
-        None => known.get(oldest.unwrap_or_default()..),
-    };
-    layers.unwrap_or_default()
-}
-
-/// Whether one of these is known by a table of files that nobody vouches for. What such a table leaves out nobody sees.
-fn is_unproved(layers: &[Known]) -> bool {
-    layers.iter().any(Known::is_unproved_table)
-}
-
 /// The layer that is to be read on before a file is given. What is a directory so far may be a file by a later entry of its name.
 fn unread(known: &[Known], resolution: &Resolution) -> Option<usize> {
     match *resolution {
@@ -499,33 +293,5 @@ fn unread(known: &[Known], resolution: &Resolution) -> Option<usize> {
             (is_directory && !is_whole).then_some(content.layer)
         }
         _ => None,
-    }
-}
-
-/// How a layer is best read: `whole` to its end whatever it holds.
-fn reading(whole: bool) -> Reading {
-    if whole { Reading::Whole } else { Reading::Growing }
-}
-
-/// What is at a path.
-struct Located {
-    found: Found,
-    content: Content,
-}
-
-/// A path for messages, without its leading slash.
-fn display(path: &[u8]) -> String {
-    let start = path.iter().position(|byte| *byte != b'/').unwrap_or(path.len());
-    path.get(start..).unwrap_or_default().escape_ascii().to_string()
-}
-
-fn describe(kind: EntryKind) -> &'static str {
-    match kind {
-        EntryKind::Block => "a block device",
-        EntryKind::Char => "a character device",
-        EntryKind::Directory => "a directory",
-        EntryKind::Fifo => "a named pipe",
-        EntryKind::Symlink => "a symbolic link",
-        _ => "no file",
     }
 }

@@ -18,9 +18,10 @@ use std::{
 use futures_util::FutureExt as _;
 
 use super::{
-    CarveOptions, Scanning,
+    CarveOptions,
     candidates::Candidates,
     hunt::{Hunt, Query},
+    pass::Scanning,
     sink::{Sink, Stream},
 };
 use crate::{

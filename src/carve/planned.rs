@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::{
     CarveOptions, Selection,
-    collect::Listing,
     hunt::{Extent, stack},
+    listing::Listing,
 };
 use crate::{
     error::Error,
