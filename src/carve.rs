@@ -205,7 +205,7 @@ impl Image {
             biased;
             Ok(started) = &mut started => started,
             never = ahead.run(layer, &demand) => match never {},
-            table = self.referred(self.layer(layer)?, &demand, path, options) => {
+            table = self.referred(self.layer(layer)?, &demand, &paths, options) => {
                 return Ok(Progress::Referred(table));
             }
             result = &mut pass => {

@@ -26,6 +26,9 @@ use crate::{
     tar::entry::EntryKind,
 };
 
+/// Content that may be read a second time where much else need not be read then, in bytes.
+const AGAIN_BYTES: u64 = 1 << 20;
+
 impl Image {
     /// Collects several files, directories with all below them, or all that matches patterns. Nothing is given before
     /// everything has been read; what could not be found is told beside what was.
@@ -56,6 +59,56 @@ impl Image {
 
     async fn collect_all(&self, selection: &Selection, options: CarveOptions) -> Result<Collection, Error> {
         let (mut store, mut hunted) = (Store::new()?, Vec::new());
+        loop {
+            store = self.hunt_all(selection, options, store, &mut hunted).await?;
+            let known = self.known();
+            let mut listing = Listing::default();
+            self.list(&stack(&known), selection, options, &mut listing)?;
+            let fetched = self.fetch_missing(&known, &mut store, &listing, options).await;
+            if let Err(error) = &fetched
+                && error.is_corrupt()
+                && let lost = self.forgotten(&known)
+                && !lost.is_empty()
+            {
+                // Which of them is wrong, table or layer, the layer tells once all of it is hashed.
+                hunted.extend(lost);
+                continue;
+            }
+            let (refetched, plan) = fetched?;
+            let rest = rests_on(&known, listing.oldest, options);
+            let (verification, is_unproved) = (verification(rest).min(refetched), is_unproved(rest));
+            if !listing.failures.is_empty() {
+                self.warn_of_unproved(rest);
+            }
+            let outcome = Outcome { verification, is_final: listing.certain && !is_unproved, plan };
+            let Store { ranges, spool, .. } = *store;
+            let content = spool.finish().map_err(spool_error)?;
+            let items = listing.items.into_iter().map(|(mut item, content)| {
+                if let Some(range) = content.and_then(|content| ranges.get(&content)) {
+                    item.range = range.clone();
+                }
+                item
+            });
+            let items = items.collect();
+            return Ok(Collection {
+                items,
+                failures: listing.failures,
+                outcome,
+                content,
+                traces: listing.traces,
+            });
+        }
+    }
+
+    /// Reads layers until everything can be listed, and keeps content that comes by.
+    async fn hunt_all(
+        &self,
+        selection: &Selection,
+        options: CarveOptions,
+        mut store: Box<Store>,
+        hunted: &mut Vec<usize>,
+    ) -> Result<Box<Store>, Error> {
+        // What was begun of other layers is not polled any more at the end, and must hold nothing that others need.
         let (ahead, ahead_whole) =
             (self.ahead(Reading::Growing, options), self.ahead(Reading::Whole, options));
         while let Some((layer, whole)) = self.unread(selection, options) {
@@ -69,13 +122,27 @@ impl Image {
                 Extent::Answered if whole || again => Extent::Whole,
                 extent => extent,
             };
+            // What has come by already would have to be read again.
+            let is_little = store.spool.length() <= AGAIN_BYTES;
+            let referred: &[_] = match extent {
+                Extent::Answered if is_little => selection.targets(),
+                _ => &[],
+            };
             let (known, candidates) = (self.known(), selection.candidates());
             let query =
                 Query { paths: selection.targets(), candidates, options: options.resolution(), extent };
             let Hunting { pass, demand, resumed } = self.hunt(known, layer, query, Sink::Spool(store))?;
             // Where one layer is read to its end for what it lists, so are all.
             let ahead = if whole { &ahead_whole } else { &ahead };
-            let passed = ahead.beside(layer, &demand, pass).await;
+            let passed = tokio::select! {
+                biased;
+                passed = ahead.beside(layer, &demand, pass) => passed,
+                table = self.referred(self.layer(layer)?, &demand, referred, options) => {
+                    self.layer(layer)?.adopt(table);
+                    store = Store::new()?;
+                    continue;
+                }
+            };
             store = match passed {
                 Ok((sink, _)) => spooled(sink)?,
                 // Nothing vouches for what an earlier pass has left. All is read once more.
@@ -86,28 +153,15 @@ impl Image {
                 Err(error) => return Err(error),
             };
         }
-        // What was begun of other layers is not polled any more, and must hold nothing that others need.
-        drop((ahead, ahead_whole));
-        let known = self.known();
-        let mut listing = Listing::default();
-        self.list(&stack(&known), selection, options, &mut listing)?;
-        let (refetched, plan) = self.fetch_missing(&known, &mut store, &listing, options).await?;
-        let rest = rests_on(&known, listing.oldest, options);
-        let (verification, is_unproved) = (verification(rest).min(refetched), is_unproved(rest));
-        if !listing.failures.is_empty() {
-            self.warn_of_unproved(rest);
-        }
-        let outcome = Outcome { verification, is_final: listing.certain && !is_unproved, plan };
-        let Store { ranges, spool, .. } = *store;
-        let content = spool.finish().map_err(spool_error)?;
-        let items = listing.items.into_iter().map(|(mut item, content)| {
-            if let Some(range) = content.and_then(|content| ranges.get(&content)) {
-                item.range = range.clone();
-            }
-            item
-        });
-        let items = items.collect();
-        Ok(Collection { items, failures: listing.failures, outcome, content, traces: listing.traces })
+        Ok(store)
+    }
+
+    /// Those of the layers whose tables nobody vouched for, and which have been forgotten since.
+    fn forgotten(&self, known: &[Known]) -> Vec<usize> {
+        let layers = self.layers().iter().zip(known);
+        let layers =
+            layers.filter(|(layer, known)| known.is_unproved_ztoc() && !layer.known().is_unproved_ztoc());
+        layers.map(|(layer, _)| layer.index()).collect()
     }
 
     /// A layer that has to be read before everything can be listed, and whether it has to be read to its end.
@@ -168,8 +222,10 @@ impl Image {
             let fetch = Fetch::new(wanted, options.extent(), Sink::Spool(taken));
             let (sink, level, how) = self.fetched(layer, of, records, fetch, options)?.await?;
             *store = spooled(sink)?;
-            weakest = weakest.min(level);
-            plan = how;
+            // What vouches least tells best how it was read.
+            if level < weakest {
+                (weakest, plan) = (level, how);
+            }
         }
         Ok((weakest, plan))
     }

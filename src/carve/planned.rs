@@ -55,8 +55,7 @@ impl Image {
             return self.planned_content(selection, *options);
         };
         let whole_layers = whole || options.extent() != Extent::Answered;
-        // One file, whose content is given as it comes, is worth it.
-        let may_be_referred = selection.is_one_path() && !whole_layers;
+        let may_be_referred = !selection.targets().is_empty() && !whole_layers;
         let unread = self
             .layers()
             .iter()

@@ -12,7 +12,6 @@ use super::{CarveOptions, hunt::stack};
 use crate::{
     image::{Image, rootfs::Resolution},
     layer::{Layer, Verification, known::Known},
-    offset::Compressed,
     source::growing::Demand,
 };
 
@@ -28,19 +27,19 @@ impl CarveOptions {
 }
 
 impl Image {
-    /// Waits for a table of a layer by which less of it has to be read for a path than by going on with the scan. There may never be
-    /// one.
+    /// Waits for a table of a layer by which less of it has to be read for these paths than by going on with the scan. There may never
+    /// be one.
     pub(super) async fn referred(
         &self,
         layer: &Layer,
         demand: &Demand,
-        path: &[u8],
+        paths: &[Vec<u8>],
         options: CarveOptions,
     ) -> Known {
-        if options.may_be_referred(layer) {
+        if !paths.is_empty() && options.may_be_referred(layer) {
             demand.grown(FAR_BYTES).await;
             if let Some(known) = layer.referred().await
-                && self.is_shorter(layer, &known, demand.requested(), path, options)
+                && self.is_shorter(layer, &known, demand.requested(), paths, options)
             {
                 return known;
             }
@@ -48,26 +47,41 @@ impl Image {
         future::pending().await
     }
 
-    /// Whether the table leads to content in the layer, past all that the scan has asked for.
+    /// Whether the table leads to content in the layer for all paths that wait for it, by less than the scan has still to ask for.
     fn is_shorter(
         &self,
         layer: &Layer,
         table: &Known,
         requested: u64,
-        path: &[u8],
+        paths: &[Vec<u8>],
         options: CarveOptions,
     ) -> bool {
-        let mut known = self.known();
-        if let Some(known) = known.get_mut(layer.index()) {
+        let now = self.known();
+        let mut then = now.clone();
+        if let Some(known) = then.get_mut(layer.index()) {
             *known = table.clone();
         }
-        // That the layer has nothing for the path is for the layer itself to say, and nothing is lost by waiting for it: a scan of a
-        // layer that has not got it goes to its end anyway.
-        let Resolution::Found { content, .. } = stack(&known).resolve(path, options.resolution()).0 else {
-            return false;
-        };
-        let job = layer.extraction(table).filter(|_| content.layer == layer.index());
-        let ranges = job.map(|job| job.ranges(&[content.record])).unwrap_or_default();
-        ranges.first().is_some_and(|range| range.start >= Compressed(requested))
+        let resolve = |known: &[Known], path: &[u8]| stack(known).resolve(path, options.resolution()).0;
+        let mut records = Vec::new();
+        for path in paths {
+            let needed = resolve(&now, path);
+            if !matches!(needed, Resolution::NeedMore { layer: index } if index == layer.index()) {
+                continue;
+            }
+            // That the layer has nothing for the path is for the layer itself to say, and nothing is lost by waiting for it: a scan of
+            // a layer that has not got it goes to its end anyway.
+            match resolve(&then, path) {
+                Resolution::Found { content, .. } if content.layer == layer.index() => {
+                    records.push(content.record);
+                }
+                _ => return false,
+            }
+        }
+        records.sort_unstable();
+        records.dedup();
+        let ranges = layer.extraction(table).map(|job| job.ranges(&records)).unwrap_or_default();
+        let by_table = ranges.iter().map(|range| range.end.0 - range.start.0).sum::<u64>();
+        let end = ranges.last().map_or(0, |range| range.end.0);
+        end.checked_sub(requested).is_some_and(|by_scan| by_scan > 0 && by_table <= by_scan)
     }
 }
