@@ -258,11 +258,12 @@ impl Image {
         Ok(Progress::Streaming(Box::new(File::streaming(found, pieces, pass.boxed()))))
     }
 
-    /// What asks for layers ahead of their turn, from the newest down; none where one layer alone is asked for, or where layers are
-    /// read to their end for a proof, before which nobody knows whether the next one is needed, or where guesses are read anyway.
+    /// What asks for layers ahead of their turn, from the newest down; none where one layer alone is asked for, or where guesses are read
+    /// anyway. Nobody knows whether the next one is needed before a layer has been read: of what is read to its end for a proof the
+    /// first range is asked for, no more.
     fn ahead(&self, reading: Reading, options: CarveOptions) -> Ahead {
-        let is_growing = reading == Reading::Growing;
-        let is_wanted = options.layer.is_none() && !(is_growing && (options.verifies() || options.guesses()));
+        let is_guessed = reading == Reading::Growing && !options.verifies() && options.guesses();
+        let is_wanted = options.layer.is_none() && !is_guessed;
         let layers = self.layers().iter().rev().filter(|_| is_wanted).cloned();
         Ahead::new(layers, reading, options.least)
     }

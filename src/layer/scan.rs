@@ -162,7 +162,7 @@ async fn pump(
         Reading::Growing => Growing::new(source, from, Arc::clone(&job.demand)).located().boxed(),
         Reading::Whole => {
             let end = Compressed(source.size());
-            let begun = job.demand.begun_whole().filter(|_| from == Compressed(0));
+            let begun = job.demand.begun_whole(&source).filter(|_| from == Compressed(0));
             let opening = async move {
                 match begun {
                     Some(begun) => Ok(begun),

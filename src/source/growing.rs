@@ -25,7 +25,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{
-    FutureExt as _, Stream, StreamExt as _,
+    FutureExt as _, Stream, StreamExt as _, TryStreamExt as _,
     future::{self, BoxFuture},
     stream,
 };
@@ -122,6 +122,15 @@ impl Part {
     fn opening(source: Arc<dyn Source>, range: Range<u64>) -> Self {
         let opening = async move { source.open(Compressed(range.start)..Compressed(range.end)).await };
         Self::Opening(opening.boxed(), Instant::now())
+    }
+
+    /// Its bytes.
+    fn stream(self) -> ByteStream {
+        match self {
+            Self::Failed(error) => stream::once(future::ready(Err(error))).boxed(),
+            Self::Open(stream) => stream,
+            Self::Opening(opening, _) => stream::once(opening).try_flatten().boxed(),
+        }
     }
 
     /// Sends the request on its way; how long it took to be answered, when it is.
@@ -268,9 +277,12 @@ impl Stream for Growing {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
+    use std::{
+        sync::{
+            Mutex,
+            atomic::{AtomicBool, Ordering},
+        },
+        task::Waker,
     };
 
     use super::*;
@@ -340,8 +352,35 @@ mod tests {
         }
 
         fn wants_ranges(&self) -> bool {
-            !self.ignores.load(Ordering::Relaxed)
+            !self.ignores_ranges()
         }
+
+        fn ignores_ranges(&self) -> bool {
+            self.ignores.load(Ordering::Relaxed)
+        }
+    }
+
+    #[tokio::test]
+    async fn the_rest_of_a_blob_is_asked_for_while_its_first_range_comes() {
+        let source = Arc::new(Fickle::default());
+        let shared: Arc<dyn Source> = source.clone();
+        let begun = || {
+            let mut begun = Begun::first(Arc::clone(&shared)).unwrap();
+            begun.poll_open(&mut Context::from_waker(Waker::noop()));
+            Demand::after(Some(begun))
+        };
+        let mut bytes = begun().begun_whole(&shared).unwrap();
+        let mut given = bytes.next().await.unwrap().unwrap().len() as u64;
+        assert!(given < FIRST_BYTES);
+        assert_eq!(*source.asked.lock().unwrap(), [0..FIRST_BYTES, FIRST_BYTES..source.size()]);
+        while let Some(piece) = bytes.next().await {
+            given += piece.unwrap().len() as u64;
+        }
+        assert_eq!(given, source.size());
+        // It would come with all of the blob once more.
+        let begun = begun();
+        source.ignores.store(true, Ordering::Relaxed);
+        assert!(begun.begun_whole(&shared).is_none());
     }
 
     #[tokio::test]

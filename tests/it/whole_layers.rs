@@ -307,6 +307,36 @@ fn what_was_read_whole_beside_a_layer_that_fails_is_kept() {
 }
 
 #[test]
+fn the_first_range_of_the_next_layer_is_asked_for_while_the_end_of_one_that_is_verified_is_still_to_come() {
+    let layout = layers(3, LARGE);
+    for (path, count) in [("file-0", 3), ("file-1", 2), ("file-2", 1)] {
+        let served = Served::new(&layout, move |asked, digests, layer, request, blob| {
+            let next = layer.checked_sub(1).map(|next| digests[next].clone());
+            let (asked, reply) = (Arc::clone(asked), Reply::blob(request, &blob));
+            let (start, end) = request.range().unwrap_or((0, blob.len()));
+            if end < blob.len() {
+                return reply;
+            }
+            reply.hold_after(end - start - TAIL, move || {
+                assert!(next.as_ref().is_none_or(|next| asked.wait_for(next)), "held in vain");
+            })
+        });
+        let words = ["carve", "IMAGE", path, "--verify"];
+        let ran = served.run(&words).done();
+        assert_eq!((ran.stdout.as_slice(), &ran.report["verified"]), (b"content".as_slice(), &"blob".into()));
+        let plainly = Served::plainly(&layout);
+        let alone = plainly.run(&[&words[..], &[BUDGET]].concat()).done();
+        let fetched = |ran: &Ran| ran.report["bytes_fetched"].as_u64().unwrap();
+        let range = fetched(&ran).checked_sub(fetched(&alone)).unwrap();
+        assert!(range <= 128 << 10, "{range}");
+        assert_eq!(plainly.order().len(), count);
+        // The newest at once, the first range and the rest of the others, and the first range of one that is not needed.
+        let expected = [&[2, 1][..], &[2, 1, 1, 0], &[2, 1, 1, 0, 0]];
+        assert_eq!(served.order(), expected[count - 1]);
+    }
+}
+
+#[test]
 fn small_layers_that_are_read_whole_are_asked_for_three_ahead() {
     let layout = layers(4, 1_000);
     for (words, _) in READERS {

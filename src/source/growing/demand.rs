@@ -2,17 +2,20 @@
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::Waker,
+    task::{Poll, Waker, ready},
 };
 
-use futures_util::{StreamExt as _, TryStreamExt as _, future, stream, task::AtomicWaker};
+use futures_util::{StreamExt as _, future, stream, task::AtomicWaker};
 use tokio::sync::{Notify, watch};
 
 use super::{Begun, Part};
-use crate::{offset::Compressed, source::ByteStream};
+use crate::{
+    offset::Compressed,
+    source::{ByteStream, Source},
+};
 
 /// How far a reader has come with what it was given: it is what lets further ranges be asked for.
 pub(crate) struct Demand {
@@ -76,13 +79,33 @@ impl Demand {
         Self { begun: Mutex::new(begun), ..Self::default() }
     }
 
-    /// The stream of the whole blob, if that was asked for before its reader was there.
-    pub(crate) fn begun_whole(&self) -> Option<ByteStream> {
-        Some(match self.take_begun().filter(Begun::is_whole)?.part {
-            Part::Failed(error) => stream::once(future::ready(Err(error))).boxed(),
-            Part::Open(stream) => stream,
-            Part::Opening(opening, _) => stream::once(opening).try_flatten().boxed(),
-        })
+    /// The stream of the whole blob, if its first range or all of it was asked for before its reader was there. The rest is asked for
+    /// at once then, unless it would bring all of the blob again.
+    pub(crate) fn begun_whole(&self, source: &Arc<dyn Source>) -> Option<ByteStream> {
+        let begun = self.take_begun()?;
+        if begun.is_whole() {
+            return Some(begun.part.stream());
+        }
+        if source.ignores_ranges() {
+            return None;
+        }
+        let (mut stream, rest) = (begun.part.stream(), begun.end..begun.size);
+        let mut rest = Some(Part::opening(Arc::clone(source), rest));
+        let pieces = stream::poll_fn(move |context| {
+            loop {
+                if let Some(rest) = &mut rest {
+                    let _ = rest.poll_open(context);
+                }
+                match ready!(stream.poll_next_unpin(context)) {
+                    None => match rest.take() {
+                        Some(rest) => stream = rest.stream(),
+                        None => return Poll::Ready(None),
+                    },
+                    piece => return Poll::Ready(piece),
+                }
+            }
+        });
+        Some(pieces.boxed())
     }
 
     /// Bytes that have been decoded since the start or the last hop.
