@@ -96,10 +96,15 @@ pub(super) fn is_unproved(layers: &[Known]) -> bool {
     layers.iter().any(Known::is_unproved_table)
 }
 
-/// A path for messages, without its leading slash.
-pub(super) fn display(path: &[u8]) -> String {
-    let start = path.iter().position(|byte| *byte != b'/').unwrap_or(path.len());
-    path.get(start..).unwrap_or_default().escape_ascii().to_string()
+/// A path for messages, from the root, without its leading slash.
+pub(super) fn display(mut path: &[u8]) -> String {
+    while let [b'/', rest @ ..] | [b'.', b'/', rest @ ..] = path {
+        path = rest;
+    }
+    if path == b"." {
+        path = b"";
+    }
+    path.escape_ascii().to_string()
 }
 
 /// A kind for messages.

@@ -50,6 +50,21 @@ fn tree(folder: &Path, prefix: &[u8], found: &mut BTreeMap<Vec<u8>, (u32, i64, i
 }
 
 #[test]
+fn messages_name_a_path_from_the_root_however_it_was_written() {
+    for (written, shown) in [
+        (".", "/ is a directory in"),
+        ("/", "/ is a directory in"),
+        ("./", "/ is a directory in"),
+        ("//.//app", "/app is a directory in"),
+        ("./app/.none", "there is no /app/.none in"),
+        (".none", "there is no /.none in"),
+    ] {
+        let ran = carve(&[DEMO, written]);
+        assert!(ran.stderr.contains(shown), "{written}: {}", ran.stderr);
+    }
+}
+
+#[test]
 fn a_failure_leaves_the_file_that_was_there() {
     let out = tools::temporary_folder();
     let file = out.path().join("file");
