@@ -21,6 +21,9 @@ use crate::{
 /// Progress from which a cut connection is taken up again without a pause.
 const STRIDE_BYTES: u64 = 64 << 10;
 
+/// Least of a range that a server may send at a time without a pause before the next: some send no more than so much of anything.
+const LEAST_PART_BYTES: u64 = 4 << 10;
+
 /// Reads a range of a blob in order. Dropping it ends the transfer.
 pub(crate) struct BlobReader {
     session: Arc<Session>,
@@ -145,10 +148,15 @@ impl BlobReader {
         match transfer.answer.chunk().await {
             Ok(Some(_)) => {
                 transfer.answer.abandon();
-                Err(Error::corrupt(self.doing(), "more bytes came than were announced"))
+                return Err(Error::corrupt(self.doing(), "more bytes came than were announced"));
             }
-            Ok(None) | Err(_) => Ok(()),
+            Ok(None) | Err(_) => {}
         }
+        if !is_done && transfer.delivered < LEAST_PART_BYTES {
+            // Progress, so there is always another attempt; but not one after the other for a few bytes each.
+            self.retry.pause(None).await;
+        }
+        Ok(())
     }
 
     /// Gets ready to go on where the answer broke off.

@@ -65,6 +65,24 @@ async fn a_server_that_sends_less_than_it_was_asked_for_is_asked_for_the_rest() 
 }
 
 #[tokio::test]
+async fn a_server_that_sends_little_at_a_time_is_not_asked_in_quick_succession() {
+    let blob = content(20_000);
+    for (most, pauses) in [(4_096, 0), (4_095, 4), (1_000, 19)] {
+        let served = blob.clone();
+        let server = ScriptedRegistry::start(move |request| {
+            let (start, end) = request.range().unwrap();
+            let end = end.min(start + most);
+            let reply = Reply::ok(&served[start..end]).with_status(206);
+            reply.header("content-range", &format!("bytes {start}-{}/20000", end - 1))
+        });
+        let clock = ManualClock::new();
+        let session = session_with(builder().clock(&clock), &server, None);
+        assert_eq!(read(&session, &blob, 1..19_999).await.unwrap(), &blob[1..19_999]);
+        assert_eq!(clock.waits().len(), pauses, "{most}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_ends_early_without_an_error_is_taken_up_too() {
     let blob = content(10_000);
     let (server, blob) = faulty(&blob, |count, reply| match count {
