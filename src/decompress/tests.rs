@@ -147,6 +147,26 @@ fn zstd_frames_follow_each_other_with_skippable_ones_between() {
 }
 
 #[test]
+fn asking_again_and_again_without_a_byte_changes_nothing() {
+    let content = writers::content(5, 300_000);
+    for blob in [gzip(&content), ::zstd::encode_all(&content[..], 3).unwrap(), content.clone()] {
+        let mut decompressor = Decompressor::new();
+        let (mut unpacked, mut output) = (Vec::new(), vec![0; 1_000]);
+        for piece in blob.chunks(20_000) {
+            for mut input in [piece].into_iter().chain([&[][..]; 100]) {
+                while let produced @ 1.. = decompressor.decompress(&mut input, &mut output).unwrap() {
+                    unpacked.extend_from_slice(&output[..produced]);
+                }
+            }
+        }
+        while let produced @ 1.. = decompressor.finish(&mut output).unwrap() {
+            unpacked.extend_from_slice(&output[..produced]);
+        }
+        assert!(unpacked == content);
+    }
+}
+
+#[test]
 fn a_flipped_bit_in_a_checksummed_zstd_frame_is_an_error() {
     let mut encoder = ::zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
     encoder.include_checksum(true).unwrap();

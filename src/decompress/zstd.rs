@@ -31,6 +31,8 @@ pub(super) struct Decoder {
     state: State,
     /// The first bytes of the frame, until libzstd has taken them.
     header: Vec<u8>,
+    /// Whether libzstd has given all that it could of what it has taken.
+    is_drained: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -49,7 +51,14 @@ impl Decoder {
 
     fn with(large_window: &'static LargeWindow) -> Result<Self, Error> {
         let frame = context(Compressed(0))?;
-        Ok(Self { frame, permit: None, large_window, state: State::Between, header: Vec::new() })
+        Ok(Self {
+            frame,
+            permit: None,
+            large_window,
+            state: State::Between,
+            header: Vec::new(),
+            is_drained: true,
+        })
     }
 
     /// Whether the stream may end here.
@@ -95,6 +104,10 @@ impl Decoder {
                         return Err(Error::corrupt(at, "neither a zstd frame nor zero padding"));
                     }
                 },
+                // libzstd takes being asked again and again for nothing for an error.
+                (State::InFrame, None) if self.is_drained && self.header.is_empty() => {
+                    return Ok(Run::default());
+                }
                 (State::InFrame, _) => {
                     let (read, written) = self.run(input, output, at)?;
                     if written > 0 || (self.state == State::InFrame && input.is_empty()) {
@@ -138,6 +151,7 @@ impl Decoder {
         } else {
             *input = input.get(status.bytes_read..).unwrap_or_default();
         }
+        self.is_drained = status.bytes_written < output.len();
         if status.remaining == 0 {
             self.state = State::Between;
             if self.permit.is_some() {

@@ -12,11 +12,13 @@ use crate::support::{
     docker_registry::DockerRegistry,
     images::{
         Compression, Image, Layer, Layout, Tar,
+        layout::MANIFEST,
         transport::{Trust, push},
     },
     noise::Noise,
     program::{Program, Ran},
     recorder::{Exchange, Recorder},
+    registry::{Reply, ScriptedRegistry},
     tools,
 };
 
@@ -170,6 +172,34 @@ fn a_run_goes_on_where_one_stopped_that_had_its_answer() {
             (ran.report["bytes_fetched"].as_u64().unwrap(), fixture.layer.blob.len() as u64);
         assert!(fetched < size * 3 / 4, "{compression:?}: {fetched} of {size}");
         assert_eq!(fixture.complete(), [true], "{compression:?}");
+    }
+}
+
+#[test]
+fn a_file_is_read_by_a_table_in_however_small_pieces_it_comes() {
+    let big = Noise::new(5).bytes(600_000);
+    let tar = Tar::new().file("first", "first\n").file("big", &big).file("last", "last\n").finish();
+    for compression in [Compression::Gzip, Compression::Zstd, Compression::None, Compression::Pigz] {
+        let layout = Layout::new();
+        let manifest = layout.image(&Image::new().layer(Layer::new(&tar, compression)));
+        let manifest = manifest["digest"].as_str().unwrap().to_owned();
+        let image = format!("one@{manifest}");
+        let server = ScriptedRegistry::start(move |request| {
+            let digest = request.path().rsplit_once('/').unwrap().1;
+            let reply = Reply::blob(request, &fs::read(layout.blob_file(digest)).unwrap());
+            // A thousand bytes at a time: many pieces to whatever is checked as one.
+            if digest == manifest { reply.header("content-type", MANIFEST) } else { reply.chunked() }
+        });
+        let folder = tools::temporary_folder();
+        let image = format!("{}/{image}", server.host());
+        let run = |words: &[&str]| Program::new(words).cache(folder.path()).run().done();
+        run(&["toc", "build", &image]);
+        for (path, content) in [("/last", &b"last\n"[..]), ("/big", &big), ("/first", b"first\n")] {
+            let ran = run(&["carve", &image, path]);
+            assert!(ran.stdout == content, "{compression:?} {path}");
+            let facts = (&ran.report["plan"], &ran.report["verified"]);
+            assert_eq!(facts, (&"toc".into(), &"span".into()), "{compression:?} {path}");
+        }
     }
 }
 
