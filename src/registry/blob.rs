@@ -145,12 +145,9 @@ impl BlobReader {
         if transfer.end > place {
             return Ok(());
         }
-        match transfer.answer.chunk().await {
-            Ok(Some(_)) => {
-                transfer.answer.abandon();
-                return Err(Error::corrupt(self.doing(), "more bytes came than were announced"));
-            }
-            Ok(None) | Err(_) => {}
+        if let Ok(Some(_)) = transfer.answer.chunk().await {
+            transfer.answer.abandon();
+            return Err(Error::corrupt(self.doing(), "more bytes came than were announced"));
         }
         if !is_done && transfer.delivered < LEAST_PART_BYTES {
             // Progress, so there is always another attempt; but not one after the other for a few bytes each.
