@@ -210,6 +210,9 @@ impl Http {
         let sent = spare::beside(future::join_all(connecting), sent).await;
         let Ok(sent) = sent else { return Err(Failure::stalled(self.stall_window)) };
         let response = sent.map_err(Failure::from_reqwest)?;
+        if let Some(pool) = pool {
+            pool.answered(&url, response.version());
+        }
         ongoing.answered(response.status().as_u16());
         if !response.status().is_success() {
             claim.shrink(0);

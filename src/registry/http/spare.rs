@@ -3,6 +3,9 @@
 //!
 //! reqwest connects when a request finds no free connection, and only then. So a scout asks beside the request, through a connector
 //! that keeps what it has connected and sends nothing; the client's own connector takes what is kept before it makes a new one.
+//!
+//! A server that answers in HTTP/1.0 is often a small one that minds one connection at a time: it would wait for a request over a
+//! connection that is only kept, and let the others wait behind it. Of those none is kept.
 
 use std::{
     any::Any,
@@ -19,7 +22,7 @@ use futures_util::{
     FutureExt as _,
     future::{self, BoxFuture, Either},
 };
-use reqwest::{Client, ClientBuilder, Url};
+use reqwest::{Client, ClientBuilder, Url, Version};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -30,6 +33,9 @@ const LIFETIME: Duration = Duration::from_secs(3);
 
 /// Connections that are kept at most.
 const SPARES: usize = 8;
+
+/// Servers that are remembered to want no connection before its request.
+const SERVERS: usize = 64;
 
 /// What connectors fail with, as reqwest has it.
 type BoxError = Box<dyn StdError + Send + Sync>;
@@ -52,9 +58,16 @@ impl Pool {
 
     /// Makes connections to the server at `url` until so many are kept. What fails is told to who needs one.
     pub(super) async fn connect(&self, url: &Url, connections: usize) {
-        let kept = self.spares.count(&Server::at(url));
+        let missing = self.spares.missing(&Server::at(url), connections);
         let scout = || self.scout.get(url.clone()).send();
-        future::join_all((kept..connections).map(|_| scout())).await;
+        future::join_all((0..missing).map(|_| scout())).await;
+    }
+
+    /// The server at `url` has answered in this version of HTTP.
+    pub(super) fn answered(&self, url: &Url, version: Version) {
+        if version < Version::HTTP_11 {
+            self.spares.keep_none(Server::at(url));
+        }
     }
 }
 
@@ -87,9 +100,17 @@ impl Server {
     }
 }
 
-/// Connections that are kept, oldest first.
+/// Connections that are kept.
 #[derive(Clone, Default)]
-struct Spares(Arc<Mutex<VecDeque<Spare>>>);
+struct Spares(Arc<Mutex<Kept>>);
+
+#[derive(Default)]
+struct Kept {
+    /// Oldest first.
+    spares: VecDeque<Spare>,
+    /// The servers of which none is kept, the one that was found out first ahead.
+    unwanted: VecDeque<Server>,
+}
 
 struct Spare {
     server: Server,
@@ -99,30 +120,57 @@ struct Spare {
 }
 
 impl Spares {
-    fn count(&self, server: &Server) -> usize {
-        self.fresh().iter().filter(|spare| spare.server == *server).count()
+    /// How many are to be made until there are so many.
+    fn missing(&self, server: &Server, wanted: usize) -> usize {
+        let kept = self.fresh();
+        match kept.unwanted.contains(server) {
+            true => 0,
+            false => wanted.saturating_sub(kept.count(server)),
+        }
     }
 
     fn keep(&self, server: Server, connection: impl Any + Send) {
-        let mut spares = self.fresh();
-        if spares.len() == SPARES {
-            spares.pop_front();
+        let mut kept = self.fresh();
+        if kept.unwanted.contains(&server) {
+            return;
         }
-        spares.push_back(Spare { server, made: Instant::now(), connection: Box::new(connection) });
+        if kept.spares.len() == SPARES {
+            kept.spares.pop_front();
+        }
+        kept.spares.push_back(Spare { server, made: Instant::now(), connection: Box::new(connection) });
+    }
+
+    /// Closes those to `server`, and keeps none any more.
+    fn keep_none(&self, server: Server) {
+        let mut kept = self.fresh();
+        if kept.unwanted.contains(&server) {
+            return;
+        }
+        kept.spares.retain(|spare| spare.server != server);
+        if kept.unwanted.len() == SERVERS {
+            kept.unwanted.pop_front();
+        }
+        kept.unwanted.push_back(server);
     }
 
     fn take<T: Any>(&self, server: &Server) -> Option<T> {
-        let mut spares = self.fresh();
-        let index = spares.iter().position(|spare| spare.server == *server)?;
-        let spare = spares.remove(index)?;
+        let mut kept = self.fresh();
+        let index = kept.spares.iter().position(|spare| spare.server == *server)?;
+        let spare = kept.spares.remove(index)?;
         spare.connection.downcast().ok().map(|connection| *connection)
     }
 
-    /// Those that are left when the old ones have been closed.
-    fn fresh(&self) -> MutexGuard<'_, VecDeque<Spare>> {
-        let mut spares = lock(&self.0);
-        spares.retain(|spare| spare.made.elapsed() < LIFETIME);
-        spares
+    /// What is left when the old ones have been closed.
+    fn fresh(&self) -> MutexGuard<'_, Kept> {
+        let mut kept = lock(&self.0);
+        kept.spares.retain(|spare| spare.made.elapsed() < LIFETIME);
+        kept
+    }
+}
+
+impl Kept {
+    fn count(&self, server: &Server) -> usize {
+        self.spares.iter().filter(|spare| spare.server == *server).count()
     }
 }
 
@@ -230,7 +278,7 @@ mod tests {
         assert!(response.unwrap().status().is_success() && asked);
         let further = listener.accept().now_or_never();
         assert!(further.is_none(), "the request has made a connection of its own");
-        assert_eq!(pool.spares.count(&Server::at(&url)), 0, "it is taken once");
+        assert_eq!(pool.spares.fresh().count(&Server::at(&url)), 0, "it is taken once");
     }
 
     #[tokio::test]
@@ -238,7 +286,7 @@ mod tests {
         let (pool, (listener, url)) = (pool(), listen().await);
         for (asked, kept) in [(2, 2), (1, 2), (3, 3)] {
             pool.connect(&url, asked).await;
-            assert_eq!(pool.spares.count(&Server::at(&url)), kept);
+            assert_eq!(pool.spares.fresh().count(&Server::at(&url)), kept);
         }
         for _ in 0..3 {
             let accepted = tokio::time::timeout(Duration::from_secs(20), listener.accept()).await;
@@ -260,7 +308,23 @@ mod tests {
         };
         let (response, asked) = tokio::join!(pool.client.get(elsewhere).send(), accept);
         assert!(response.unwrap().status().is_success() && asked);
-        assert_eq!(pool.spares.count(&Server::at(&url)), 1);
+        assert_eq!(pool.spares.fresh().count(&Server::at(&url)), 1);
+    }
+
+    #[tokio::test]
+    async fn none_is_kept_of_a_server_that_answers_in_the_first_version() {
+        let (pool, (listener, url)) = (pool(), listen().await);
+        pool.connect(&url, 1).await;
+        let (mut kept, _) = listener.accept().await.unwrap();
+        pool.answered(&url, Version::HTTP_11);
+        assert_eq!(pool.spares.fresh().count(&Server::at(&url)), 1);
+        pool.answered(&url, Version::HTTP_10);
+        assert_eq!(kept.read(&mut [0]).await.unwrap(), 0, "it is closed");
+        pool.connect(&url, 1).await;
+        assert!(listener.accept().now_or_never().is_none());
+        // One that was on its way.
+        pool.spares.keep(Server::at(&url), ());
+        assert_eq!(pool.spares.fresh().count(&Server::at(&url)), 0);
     }
 
     #[tokio::test]

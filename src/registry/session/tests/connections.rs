@@ -105,3 +105,20 @@ async fn has_two(listener: &TcpListener) -> bool {
     let two = async { (listener.accept().await.is_ok(), listener.accept().await.is_ok()) };
     tokio::time::timeout(Duration::from_secs(20), two).await.is_ok_and(|two| two == (true, true))
 }
+
+#[tokio::test]
+async fn a_server_that_may_mind_one_connection_at_a_time_is_not_left_to_wait_for_a_request() {
+    let (listener, session) = listen().await;
+    let server = async {
+        let (mut first, _) = listener.accept().await.unwrap();
+        let (mut second, _) = listener.accept().await.unwrap();
+        assert!(first.read(&mut [0; 2048]).await.unwrap() > 0, "a request");
+        first.write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}").await.unwrap();
+        assert_eq!(second.read(&mut [0]).await.unwrap(), 0, "it is closed");
+    };
+    let both = async { tokio::join!(session.manifest("latest", None), server) };
+    let (result, ()) = tokio::time::timeout(Duration::from_secs(10), both).await.expect("both");
+    result.unwrap();
+    session.connect_for(&Digest::sha256(b"content"), 2).await;
+    assert!(listener.accept().now_or_never().is_none());
+}
