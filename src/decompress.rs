@@ -70,6 +70,8 @@ pub(crate) struct Decompressor {
     /// Where to note how much came out, when recording.
     steps: Option<Steps>,
     noted: Vec<Position>,
+    /// What has gone wrong right behind the last output.
+    failed: Option<Error>,
 }
 
 /// What a codec did in one go.
@@ -115,8 +117,8 @@ impl Decompressor {
     }
 
     fn at(state: State, position: Position) -> Self {
-        let (marks, restart, steps) = (None, None, None);
-        Self { state, head: Vec::new(), taken: 0, position, marks, restart, steps, noted: Vec::new() }
+        let (marks, restart, steps, failed) = (None, None, None, None);
+        Self { state, head: Vec::new(), taken: 0, position, marks, restart, steps, noted: Vec::new(), failed }
     }
 
     /// From now on [`decompress`](Self::decompress) stops at places worth a checkpoint, and [`Self::take_checkpoint`] has it
@@ -157,8 +159,15 @@ impl Decompressor {
     /// Takes bytes from the front of `input` and fills the front of `output`; returns how many bytes of `output` were filled.
     /// 0 with a non-empty `output` means that all of `input` was taken and more is needed; when recording, only if
     /// [`Self::take_checkpoint`] has nothing either (a checkpoint can be due before anything comes out).
+    ///
+    /// # Errors
+    ///
+    /// Once everything has been given that comes before what is wrong, and that at the latest when it is asked for again.
     pub(crate) fn decompress(&mut self, input: &mut &[u8], output: &mut [u8]) -> Result<usize, Error> {
         self.restart = None;
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         if matches!(self.state, State::Sniffing) && !self.sniff(input)? {
             return Ok(0);
         }
@@ -206,8 +215,15 @@ impl Decompressor {
             let distance = usize::try_from(steps.distance(self.position.compressed)).unwrap_or(usize::MAX);
             let (mut now, later) = input.split_at(distance.min(input.len()));
             let room = output.get_mut(produced..).unwrap_or_default();
-            let length = self.run(&mut now, room)?;
+            let run = self.run(&mut now, room);
             *input = input.get(input.len() - later.len() - now.len()..).unwrap_or_default();
+            let length = match run {
+                Err(error) if produced > 0 => {
+                    self.failed = Some(error);
+                    break;
+                }
+                run => run?,
+            };
             produced += length;
             if self.restart.is_some() {
                 break;

@@ -131,7 +131,11 @@ impl Decoder {
                 0 | 1 => self.inflate.step_in_block(input, room),
                 near => self.inflate.step(input, room.get_mut(..free.min(near - 1)).unwrap_or_default()),
             };
-            let step = step.map_err(|what| Error::corrupt(at, format!("invalid deflate data ({what})")))?;
+            let step = match step {
+                Ok(step) => step,
+                Err(_) if produced > 0 => return Ok(Some(Run { produced, restart: None })),
+                Err(what) => return Err(Error::corrupt(at, format!("invalid deflate data ({what})"))),
+            };
             *input = input.get(step.consumed..).unwrap_or_default();
             if let Some(content) = &mut self.content {
                 content.update(output.get(produced..produced + step.produced).unwrap_or_default());

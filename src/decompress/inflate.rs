@@ -9,8 +9,9 @@ use std::{
 };
 
 use libz_rs_sys::{
-    Z_BLOCK, Z_BUF_ERROR, Z_NO_FLUSH, Z_OK, Z_STREAM_END, inflate, inflateEnd, inflateGetDictionary,
-    inflateInit2_, inflatePrime, inflateReset, inflateSetDictionary, z_stream, zlibVersion,
+    Z_BLOCK, Z_BUF_ERROR, Z_DATA_ERROR, Z_NO_FLUSH, Z_OK, Z_STREAM_END, inflate, inflateEnd,
+    inflateGetDictionary, inflateInit2_, inflatePrime, inflateReset, inflateSetDictionary, z_stream,
+    zlibVersion,
 };
 
 /// Unpacked bytes that a deflate stream can refer back to.
@@ -134,6 +135,8 @@ impl Inflate {
         let stop = match status {
             Z_STREAM_END => Stop::End,
             Z_OK | Z_BUF_ERROR => self.block_end().unwrap_or(Stop::Full),
+            // What comes before the error comes first: it is told again.
+            Z_DATA_ERROR if produced > 0 => Stop::Full,
             _ => return Err(self.problem()),
         };
         Ok(Step { consumed, produced, stop })

@@ -190,8 +190,81 @@ fn a_plain_tar_whose_first_name_looks_like_bzip2_is_still_plain() {
     assert_eq!(unpack(b"BZh9 notes.txt").unwrap(), b"BZh9 notes.txt");
 }
 
+/// What comes out of a blob before what is wrong with it, however it is read.
+fn before_error(blob: &[u8], step: usize, room: usize, records: bool) -> (Vec<u8>, bool) {
+    let mut decompressor = Decompressor::new();
+    if records {
+        decompressor.record();
+    }
+    let (mut content, mut output) = (Vec::new(), vec![0; room]);
+    for mut piece in blob.chunks(step) {
+        loop {
+            let Ok(produced) = decompressor.decompress(&mut piece, &mut output) else {
+                return (content, false);
+            };
+            content.extend_from_slice(&output[..produced]);
+            if produced == 0 && decompressor.take_checkpoint().is_none() {
+                break;
+            }
+        }
+    }
+    loop {
+        match decompressor.finish(&mut output) {
+            Ok(0) => return (content, true),
+            Ok(produced) => content.extend_from_slice(&output[..produced]),
+            Err(_) => return (content, false),
+        }
+    }
+}
+
+#[test]
+fn a_block_that_cannot_be_takes_nothing_away_of_those_before_it() {
+    let blob = ::zstd::encode_all(&*writers::Random::new(3).bytes(400_000), 3).unwrap();
+    // Noise is stored. The frame's header is that long at most, and the third block's lies behind two whole ones.
+    let of_damaged = (5..15).map(|header| {
+        let mut blob = blob.clone();
+        blob[header + 2 * (3 + (128 << 10))] |= 0b110;
+        let whole = before_error(&blob, usize::MAX, 1 << 20, false);
+        assert!(before_error(&blob, 1_000, 1 << 20, true) == whole);
+        (whole.0.len(), whole.1)
+    });
+    assert!(of_damaged.collect::<Vec<_>>().contains(&(256 << 10, false)));
+    // A gzip header, a stored block, and the start of one of a type that there is not.
+    let blob = [b"\x1f\x8b\x08\0\0\0\0\0\0\xff", &b"\0\x07\0\xf8\xffcontent"[..], &[0b110]].concat();
+    for (step, records) in [(1, false), (1, true), (100, false), (100, true)] {
+        assert_eq!(before_error(&blob, step, 1_000, records), (b"content".to_vec(), false));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn as_much_comes_before_an_error_however_a_damaged_blob_is_read(
+        seed in any::<u64>(),
+        length in 0_usize..700_000,
+        damage in prop::option::of((any::<prop::sample::Index>(), 1_u8.., 1_usize..200)),
+        cut in any::<prop::sample::Index>(),
+        steps in prop::collection::vec((500_usize..90_000, 5_000_usize..300_000), 2),
+        zstandard in any::<bool>(),
+    ) {
+        let content = writers::content(seed, length);
+        let mut blob = if zstandard { ::zstd::encode_all(&content[..], 3).unwrap() } else { gzip(&content) };
+        if let Some((at, bits, length)) = damage {
+            let at = at.index(blob.len());
+            blob.iter_mut().skip(at).take(length).for_each(|byte| *byte ^= bits);
+        } else {
+            blob.truncate(cut.index(blob.len()));
+        }
+        let whole = before_error(&blob, usize::MAX, 1 << 20, false);
+        for (step, room) in steps {
+            for records in [false, true] {
+                let pieces = before_error(&blob, step, room, records);
+                prop_assert_eq!(pieces.0.len(), whole.0.len(), "{} {} {}", step, room, records);
+                prop_assert!(pieces == whole, "{} {} {}", step, room, records);
+            }
+        }
+    }
 
     #[test]
     fn random_content_survives_random_cuts(

@@ -33,7 +33,12 @@ pub(super) struct Decoder {
     header: Vec<u8>,
     /// Whether libzstd has given all that it could of what it has taken.
     is_drained: bool,
+    /// How many bytes it is to be given next: with an error, what it has unpacked in the same call is lost.
+    next_bytes: usize,
 }
+
+/// libzstd asks for the header of the next block together with a block.
+const BLOCK_HEADER_BYTES: usize = 3;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
@@ -58,6 +63,7 @@ impl Decoder {
             state: State::Between,
             header: Vec::new(),
             is_drained: true,
+            next_bytes: 0,
         })
     }
 
@@ -104,20 +110,25 @@ impl Decoder {
                         return Err(Error::corrupt(at, "neither a zstd frame nor zero padding"));
                     }
                 },
-                // libzstd takes being asked again and again for nothing for an error.
+                // To libzstd, being asked for nothing again and again is an error.
                 (State::InFrame, None) if self.is_drained && self.header.is_empty() => {
                     return Ok(Run::default());
                 }
                 (State::InFrame, _) => {
+                    let was_drained = self.is_drained;
                     let (read, written) = self.run(input, output, at)?;
                     if written > 0 || (self.state == State::InFrame && input.is_empty()) {
                         return Ok(Run { produced: written, restart: None });
                     }
                     if read == 0 && self.state == State::InFrame {
-                        return match output.is_empty() {
-                            true => Ok(Run::default()),
-                            false => Err(Error::corrupt(at, "the zstd frame does not go on")),
-                        };
+                        match output.is_empty() {
+                            true => return Ok(Run::default()),
+                            false if was_drained => {
+                                return Err(Error::corrupt(at, "the zstd frame does not go on"));
+                            }
+                            // Nothing was left to give, and now it is offered more.
+                            false => {}
+                        }
                     }
                 }
             }
@@ -142,9 +153,14 @@ impl Decoder {
     fn run(&mut self, input: &mut &[u8], output: &mut [u8], at: Compressed) -> Result<(usize, usize), Error> {
         let held = !self.header.is_empty();
         let at = Compressed(at.0.saturating_sub(self.header.len() as u64));
+        let offered = match (held, self.is_drained) {
+            (true, _) => self.header.as_slice(),
+            (false, true) => input.get(..self.next_bytes).unwrap_or(input),
+            (false, false) => &[],
+        };
         let status = self
             .frame
-            .run_on_buffers(if held { &self.header } else { input }, output)
+            .run_on_buffers(offered, output)
             .map_err(|error| Error::corrupt(at, format!("invalid zstd data ({error})")))?;
         if held {
             self.header.drain(..status.bytes_read);
@@ -152,6 +168,10 @@ impl Decoder {
             *input = input.get(status.bytes_read..).unwrap_or_default();
         }
         self.is_drained = status.bytes_written < output.len();
+        self.next_bytes = match status.remaining {
+            all @ ..=BLOCK_HEADER_BYTES => all,
+            more => more - BLOCK_HEADER_BYTES,
+        };
         if status.remaining == 0 {
             self.state = State::Between;
             if self.permit.is_some() {
