@@ -172,7 +172,7 @@ impl Carve<'_> {
         report: &mut Report,
     ) -> Result<Written, Failure> {
         let mut file = self.find(path, found, report).await.map_err(|failure| match failure.exit {
-            Exit::WrongKind => failure.advise("-o DIR/ or --tar carves directories"),
+            Exit::WrongKind => failure.advise("-o DIR/ carves directories, --tar what is no file, too"),
             _ => failure,
         })?;
         // Nothing is created before the first piece has come: a failure to get it leaves no trace.
