@@ -91,7 +91,7 @@ pub struct Cache {
 /// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
-pub struct CachedTable {
+pub struct CachedToc {
     /// Digest of the layer's blob.
     pub digest: Digest,
     /// Size of the table in bytes.
@@ -184,14 +184,14 @@ impl Cache {
     /// assert!(cache.tables()?.is_empty());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn tables(&self) -> Result<Vec<CachedTable>, CacheError> {
+    pub fn tables(&self) -> Result<Vec<CachedToc>, CacheError> {
         let mut tables = Vec::new();
         for item in self.directory.list()? {
             let Key::Toc(digest) = &item.key else { continue };
             let header = self.directory.head(&item.key, HEADER_BYTES as u64).ok();
             let header = header.and_then(|bytes| format::read_header(&bytes).ok());
             let header = header.filter(|header| header.digest == *digest);
-            tables.push(CachedTable {
+            tables.push(CachedToc {
                 digest: digest.clone(),
                 size: item.size,
                 entries: header.as_ref().map(|header| header.entries),

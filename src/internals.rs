@@ -15,7 +15,7 @@ use crate::{
     tar::{Decoder, Event, entry::Entry},
     toc::{
         ContentMap, LayerToc,
-        entries::LayerTable,
+        entries::EntryTree,
         format::{self, Header},
         spans::{LEAF_BYTES, Span, Spans, Start, WindowStore as _},
         windows::MemoryWindows,
@@ -59,7 +59,7 @@ impl TableOfContents {
     /// assert!(TableOfContents::of([], 5 << 20).is_ok());
     /// ```
     pub fn of(entries: impl IntoIterator<Item = Entry>, unpacked: u64) -> Result<Self, Error> {
-        let mut table = LayerTable::new();
+        let mut table = EntryTree::new();
         for entry in entries {
             table.insert(&entry)?;
         }

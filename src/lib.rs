@@ -51,7 +51,7 @@ pub use auth::{
     serve::HelperRequest,
     store::choice::StoreKind,
 };
-pub use cache::{Cache, CacheError, CacheOptions, CachedTable, Removed, SigningKey, parse_size};
+pub use cache::{Cache, CacheError, CacheOptions, CachedToc, Removed, SigningKey, parse_size};
 pub use carve::{CarveOptions, Collection, File, Item, Outcome, Selection};
 pub use client::{Client, ClientBuilder, DeviceSignIn, Login, PushedArtifact, Transferred};
 pub use error::Error;

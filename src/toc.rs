@@ -12,13 +12,13 @@ pub(crate) mod spans;
 pub(crate) mod windows;
 pub(crate) mod zstd_chunked;
 
-use self::{chunks::Chunks, entries::LayerTable, soci::Ztoc, spans::Spans};
+use self::{chunks::Chunks, entries::EntryTree, soci::Ztoc, spans::Spans};
 
 /// A layer's table of contents.
 #[derive(Debug)]
 pub(crate) struct LayerToc {
     /// The entries.
-    pub(crate) entries: LayerTable,
+    pub(crate) entries: EntryTree,
     /// Where their content lies.
     pub(crate) content: ContentMap,
 }

@@ -9,7 +9,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::*;
-use crate::toc::{ContentMap, LayerToc, entries::LayerTable, format::Header};
+use crate::toc::{ContentMap, LayerToc, entries::EntryTree, format::Header};
 
 const CAP: u64 = 1 << 20;
 const NAME: &str = "docker.io/library/nginx:latest";
@@ -81,7 +81,7 @@ fn tables_are_listed_by_their_layers_and_documents_and_tags_are_not() {
         (table.size > 1, table.entries, table.complete)
     };
     assert_eq!(said(&layers[1]), (false, None, None));
-    let toc = LayerToc { entries: LayerTable::new(), content: ContentMap::Nothing };
+    let toc = LayerToc { entries: EntryTree::new(), content: ContentMap::Nothing };
     for (written, entries) in [(&layers[0], Some(0)), (&layers[1], None)] {
         // One that is of another layer says nothing of this one.
         let header = Header::new(layers[0].clone(), 0, None, &toc);

@@ -28,7 +28,7 @@ use crate::{
     error::Error,
     image::Image,
     layer::{Layer, Verification, known::Known, scan::Scanned},
-    toc::{ContentMap, LayerToc, entries::LayerTable},
+    toc::{ContentMap, LayerToc, entries::EntryTree},
 };
 
 /// Hunts that were begun before their turn. They end when this is dropped.
@@ -140,7 +140,7 @@ fn nothing_more(known: Known) -> Known {
     if let Known::Wholly(..) = known {
         return known;
     }
-    let mut entries = LayerTable::new();
+    let mut entries = EntryTree::new();
     entries.complete();
     Known::Wholly(Arc::new(LayerToc { entries, content: ContentMap::Nothing }), Verification::Blob)
 }

@@ -12,7 +12,7 @@ use crate::{
     },
     offset::Uncompressed,
     tar::entry::{Entry, EntryKind},
-    toc::entries::{LayerTable, components},
+    toc::entries::{EntryTree, components},
 };
 
 /// How far a pass goes.
@@ -31,7 +31,7 @@ pub(super) struct Hunt {
     /// What is known of all layers; the one being read is in `table`.
     known: Vec<Known>,
     layer: usize,
-    table: LayerTable,
+    table: EntryTree,
     targets: Vec<Target>,
     candidates: Candidates,
     options: Options,
@@ -66,7 +66,7 @@ impl Hunt {
     pub(super) fn new(
         known: Vec<Known>,
         layer: usize,
-        table: LayerTable,
+        table: EntryTree,
         query: Query<'_>,
         sink: Sink,
     ) -> Self {
@@ -90,7 +90,7 @@ impl Hunt {
     }
 
     /// What was learnt of the layer, and what was found.
-    pub(super) fn finish(self) -> (LayerTable, Sink) {
+    pub(super) fn finish(self) -> (EntryTree, Sink) {
         (self.table, self.sink)
     }
 

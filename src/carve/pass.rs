@@ -21,7 +21,7 @@ use crate::{
         scan::{Job, Pass, Reading, Scanned, scan},
     },
     source::growing::Demand,
-    toc::entries::LayerTable,
+    toc::entries::EntryTree,
 };
 
 /// A pass of a hunt.
@@ -97,7 +97,7 @@ impl Image {
         let resumed = unfinished.is_some();
         let (table, resume) = match unfinished {
             Some((table, spans)) => (table, Some(spans)),
-            None => (LayerTable::new(), None),
+            None => (EntryTree::new(), None),
         };
         let job = Job { reading: reading(whole), record: true, resume, ..read.job() };
         let demand = Arc::clone(&job.demand);

@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use layerslayer::{Cache, CacheError, CacheOptions, CachedTable, Removed};
+use layerslayer::{Cache, CacheError, CacheOptions, CachedToc, Removed};
 use serde::Serialize;
 
 use super::{
@@ -62,7 +62,7 @@ fn tell(out: &mut impl Write, removed: Removed) -> io::Result<()> {
 }
 
 /// For people.
-fn table(out: &mut impl Write, tables: &[CachedTable]) -> io::Result<()> {
+fn table(out: &mut impl Write, tables: &[CachedToc]) -> io::Result<()> {
     for table in tables {
         let entries = match (table.entries, table.complete) {
             (Some(entries), Some(true)) => format!("{entries} entries"),
@@ -76,7 +76,7 @@ fn table(out: &mut impl Write, tables: &[CachedTable]) -> io::Result<()> {
 }
 
 /// For programs.
-fn lines(out: &mut impl Write, cache: &Cache, tables: &[CachedTable]) -> io::Result<()> {
+fn lines(out: &mut impl Write, cache: &Cache, tables: &[CachedToc]) -> io::Result<()> {
     let path = cache.path().to_string_lossy();
     line(out, &Head { kind: "cache", schema: SCHEMA, path: &path, capacity: cache.capacity() })?;
     for table in tables {

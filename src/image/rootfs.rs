@@ -5,7 +5,7 @@
 //! `docs/semantics.md` has them in words. Resolution is lazy: it asks the newest layer first and says which
 //! layer it would have to know more of, so that no layer is read which cannot change the answer.
 
-use crate::{tar::entry::EntryKind, toc::entries::LayerTable};
+use crate::{tar::entry::EntryKind, toc::entries::EntryTree};
 
 mod merged;
 mod resolve;
@@ -21,7 +21,7 @@ pub(crate) use self::{
 /// The tables of an image's layers, base first.
 #[derive(Clone, Debug)]
 pub(crate) struct Stack<'a> {
-    layers: Vec<&'a LayerTable>,
+    layers: Vec<&'a EntryTree>,
 }
 
 /// Where the bytes of a file lie, and what it is: differs from where its name lies for hard links.
@@ -87,12 +87,12 @@ pub(crate) enum Resolution {
 
 impl<'a> Stack<'a> {
     /// A stack of layers, base first.
-    pub(crate) fn new(layers: impl IntoIterator<Item = &'a LayerTable>) -> Self {
+    pub(crate) fn new(layers: impl IntoIterator<Item = &'a EntryTree>) -> Self {
         Self { layers: layers.into_iter().collect() }
     }
 
     /// The table of a layer.
-    pub(crate) fn layer(&self, layer: usize) -> Option<&'a LayerTable> {
+    pub(crate) fn layer(&self, layer: usize) -> Option<&'a EntryTree> {
         self.layers.get(layer).copied()
     }
 

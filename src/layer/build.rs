@@ -16,7 +16,7 @@ use crate::{
     oci::digest::Digest,
     source::growing::Demand,
     tar::entry::Entry,
-    toc::{ContentMap, entries::LayerTable, format, spans::Spans},
+    toc::{ContentMap, entries::EntryTree, format, spans::Spans},
 };
 
 /// The table of contents of one layer, as [`Layer::build_toc`] leaves it in the cache.
@@ -163,11 +163,11 @@ impl Layer {
 
     fn listing_from(
         &self,
-        unfinished: Option<(LayerTable, Spans)>,
+        unfinished: Option<(EntryTree, Spans)>,
     ) -> (Arc<Demand>, BoxFuture<'static, Found>) {
         let (table, resume) = match unfinished {
             Some((table, spans)) => (table, Some(spans)),
-            None => (LayerTable::new(), None),
+            None => (EntryTree::new(), None),
         };
         let job = Job { record: self.has_cache(), resume, ..self.job() };
         let (demand, layer) = (Arc::clone(&job.demand), self.clone());
@@ -197,7 +197,7 @@ impl Layer {
 }
 
 /// Keeps a table of all entries.
-struct Listing(LayerTable);
+struct Listing(EntryTree);
 
 impl Visitor for Listing {
     fn entry(&mut self, entry: Entry) -> Result<Want, Error> {

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     error::Error,
     tar::entry::Entry,
-    toc::{ContentMap, LayerToc, entries::LayerTable},
+    toc::{ContentMap, LayerToc, entries::EntryTree},
 };
 
 /// Entries that are handed over together, if so many are there: waking the reader costs more than finding one.
@@ -106,7 +106,7 @@ impl Entries {
         let resumed = tabled.is_some();
         let (table, resume) = match unfinished {
             Some((table, spans)) => (Some(table), Some(spans)),
-            None => (layer.is_listed_again().then(LayerTable::new), None),
+            None => (layer.is_listed_again().then(EntryTree::new), None),
         };
         let job = Job { record: layer.has_cache(), resume, ..layer.job() };
         let (layer, ahead, demand) = (layer.clone(), ahead.clone(), Arc::clone(&job.demand));
@@ -235,7 +235,7 @@ impl fmt::Debug for Entries {
 struct Sender {
     sender: mpsc::Sender<Vec<Entry>>,
     batch: Vec<Entry>,
-    table: Option<LayerTable>,
+    table: Option<EntryTree>,
 }
 
 impl Visitor for Sender {

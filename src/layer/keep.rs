@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     cache::Cache,
-    toc::{ContentMap, LayerToc, entries::LayerTable, format, spans::Spans},
+    toc::{ContentMap, LayerToc, entries::EntryTree, format, spans::Spans},
 };
 
 /// What a pass has found.
@@ -20,12 +20,12 @@ pub(super) struct Kept {
 
 impl Layer {
     /// Keeps what a pass has found: for further questions about this image, and on disk for later ones.
-    pub(crate) fn keep(&self, table: LayerTable, pass: Pass, spans: Option<Spans>) {
+    pub(crate) fn keep(&self, table: EntryTree, pass: Pass, spans: Option<Spans>) {
         self.keep_stored(&self.keep_for_later(table, pass, spans));
     }
 
     /// Keeps what a pass has found on disk, where the turn of the layer has not come.
-    pub(super) fn keep_for_later(&self, mut table: LayerTable, pass: Pass, spans: Option<Spans>) -> Kept {
+    pub(super) fn keep_for_later(&self, mut table: EntryTree, pass: Pass, spans: Option<Spans>) -> Kept {
         if pass != Pass::Stopped {
             table.complete();
         }
@@ -85,7 +85,7 @@ impl Layer {
     }
 
     /// Passes on what was odd about the layer.
-    pub(super) fn warn_of(&self, table: &LayerTable) {
+    pub(super) fn warn_of(&self, table: &EntryTree) {
         let (warnings, layer, image) = (table.warnings(), self.index, &self.image);
         for warning in warnings.first() {
             self.progress.warning(&format!("layer {layer} of {image}: {warning}"));

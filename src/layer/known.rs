@@ -6,7 +6,7 @@ use super::{Verification, pushed::PushedTocs};
 use crate::{
     cache::Cache,
     oci::digest::Digest,
-    toc::{ContentMap, LayerToc, entries::LayerTable},
+    toc::{ContentMap, LayerToc, entries::EntryTree},
 };
 
 /// What is known of one layer.
@@ -22,7 +22,7 @@ pub(crate) enum Known {
 
 impl Known {
     fn nothing() -> Self {
-        Self::Nothing(Arc::new(LayerToc { entries: LayerTable::new(), content: ContentMap::Nothing }))
+        Self::Nothing(Arc::new(LayerToc { entries: EntryTree::new(), content: ContentMap::Nothing }))
     }
 
     /// The table of contents, complete only where the layer is known wholly.
@@ -32,7 +32,7 @@ impl Known {
     }
 
     /// Its entries.
-    pub(crate) fn table(&self) -> &LayerTable {
+    pub(crate) fn table(&self) -> &EntryTree {
         &self.toc().entries
     }
 

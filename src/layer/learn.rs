@@ -20,7 +20,7 @@ use crate::{
     cache::{Cache, Opened},
     decompress::Encoding,
     error::Error,
-    toc::{ContentMap, LayerToc, entries::LayerTable, format, spans::Spans},
+    toc::{ContentMap, LayerToc, entries::EntryTree, format, spans::Spans},
 };
 
 /// The smallest layers that SOCI makes tables of unless it is told otherwise, in bytes (soci-snapshotter, `soci create
@@ -294,7 +294,7 @@ impl Layer {
     }
 
     /// What a pass goes on with that stopped before: the entries so far, and the spans.
-    pub(crate) fn unfinished(&self) -> Option<(LayerTable, Spans)> {
+    pub(crate) fn unfinished(&self) -> Option<(EntryTree, Spans)> {
         let Known::Partly(toc) = self.known() else { return None };
         let ContentMap::Spans(spans) = &toc.content else { return None };
         let resume = spans.resume.as_ref()?;

@@ -61,7 +61,7 @@ pub(crate) enum Hardlink<'a> {
 
 /// The entries of one layer.
 #[derive(Clone, Debug)]
-pub(crate) struct LayerTable {
+pub(crate) struct EntryTree {
     records: Pieces<Record, RECORDS>,
     /// Names and link targets.
     names: Pieces<u8, TEXT_BYTES>,
@@ -86,7 +86,7 @@ enum Index {
     Sorted(Box<[u32]>),
 }
 
-impl LayerTable {
+impl EntryTree {
     /// The table of a layer of which nothing has been read.
     pub(crate) fn new() -> Self {
         Self::limited(limits::ENTRIES, limits::NAME_BYTES)

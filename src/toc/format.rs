@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use zstd::stream::{read::Decoder, write::Encoder};
 
 use self::{columns::Section, header::FLAG_SPANS};
-use super::{ContentMap, LayerToc, entries::LayerTable};
+use super::{ContentMap, LayerToc, entries::EntryTree};
 
 pub(in crate::toc) mod columns;
 mod header;
@@ -113,7 +113,7 @@ pub(crate) fn read(bytes: Bytes) -> Result<(Header, LayerToc), Error> {
     }
     let parts = Parts::new(&bytes)?;
     let mut section = section(&parts.entries, "stored entries")?;
-    let entries = LayerTable::load(&mut section)?;
+    let entries = EntryTree::load(&mut section)?;
     section.end()?;
     let content = if header::flags(&bytes) & FLAG_SPANS != 0 {
         ContentMap::Spans(spans::load(&parts, &header)?)

@@ -4,7 +4,7 @@
 //! it. It is believed only as a whole: whatever does not fit together makes an error, and the layer is read as if it had no table.
 //!
 //! ```text
-//! bytes ─ unpack ─▶ JSON ─ json ─▶ Statement ─ builder ─▶ LayerTable + pieces ─ finish ─▶ LayerToc
+//! bytes ─ unpack ─▶ JSON ─ json ─▶ Statement ─ builder ─▶ EntryTree + pieces ─ finish ─▶ LayerToc
 //! ```
 //! Deviation: both producers write names that are not UTF-8 with U+FFFD in place of what is not. Such a name may stand for any
 //! other, so a table with one is refused.

@@ -17,7 +17,7 @@ use crate::{
     tar::entry::{Entry, EntryKind},
     toc::{
         ContentMap, LayerToc,
-        entries::LayerTable,
+        entries::EntryTree,
         published::{self, Fault},
     },
 };
@@ -254,8 +254,8 @@ fn spans(compression: &Table<'_, '_>, end: Position) -> Result<Ztoc, Error> {
     }
 }
 
-fn entries(toc: &Table<'_, '_>, unpacked: u64) -> Result<LayerTable, Error> {
-    let mut table = LayerTable::new();
+fn entries(toc: &Table<'_, '_>, unpacked: u64) -> Result<EntryTree, Error> {
+    let mut table = EntryTree::new();
     let mut header = 0;
     for (stated, number) in toc.tables(field::toc::ENTRIES)?.zip(0..) {
         let stated = stated?;

@@ -20,7 +20,7 @@ use crate::{
     registry::Http,
     toc::{
         ContentMap, LayerToc,
-        entries::LayerTable,
+        entries::EntryTree,
         format::{self, Header},
     },
 };
@@ -192,7 +192,7 @@ impl Machine {
 }
 
 fn table(layer: &Digest, is_complete: bool) -> Vec<u8> {
-    let mut entries = LayerTable::new();
+    let mut entries = EntryTree::new();
     if is_complete {
         entries.complete();
     }

@@ -4,7 +4,7 @@
 use super::{Content, Stack, resolve};
 use crate::{
     tar::{entry::EntryKind, whiteout},
-    toc::entries::{LayerTable, ROOT, components},
+    toc::entries::{EntryTree, ROOT, components},
 };
 
 /// One entry of the merged view.
@@ -54,7 +54,7 @@ struct Open<'a> {
 #[derive(Debug)]
 struct List<'a> {
     layer: usize,
-    table: &'a LayerTable,
+    table: &'a EntryTree,
     rest: &'a [u32],
 }
 

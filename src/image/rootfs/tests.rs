@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     limits,
     toc::entries::{
-        LayerTable,
+        EntryTree,
         sample::{dir, entry, file, hard, incomplete, layer, opaque, soft, whiteout},
     },
 };
@@ -11,7 +11,7 @@ mod model;
 mod properties;
 
 /// The answer in short: `LAYER:PATH` of the content for what is found.
-fn answer_with(layers: &[LayerTable], path: impl AsRef<[u8]>, options: Options) -> String {
+fn answer_with(layers: &[EntryTree], path: impl AsRef<[u8]>, options: Options) -> String {
     let stack = Stack::new(layers);
     match stack.resolve(path.as_ref(), options).0 {
         Resolution::Deleted { layer } => format!("deleted by {layer}"),
@@ -25,11 +25,11 @@ fn answer_with(layers: &[LayerTable], path: impl AsRef<[u8]>, options: Options) 
     }
 }
 
-fn answer(layers: &[LayerTable], path: impl AsRef<[u8]>) -> String {
+fn answer(layers: &[EntryTree], path: impl AsRef<[u8]>) -> String {
     answer_with(layers, path, Options::default())
 }
 
-fn is_certain(layers: &[LayerTable], path: &str) -> bool {
+fn is_certain(layers: &[EntryTree], path: &str) -> bool {
     match Stack::new(layers).resolve(path.as_bytes(), Options::default()).0 {
         Resolution::Found { certain, .. } => certain,
         _ => panic!("not found"),
@@ -37,7 +37,7 @@ fn is_certain(layers: &[LayerTable], path: &str) -> bool {
 }
 
 /// The merged listing: path, `/` for directories (`/?` for implied ones), `@` for links, and the layer.
-fn listing(layers: &[LayerTable]) -> Vec<String> {
+fn listing(layers: &[EntryTree]) -> Vec<String> {
     Stack::new(layers).merged().map(|node| line(&node)).collect()
 }
 
@@ -53,7 +53,7 @@ fn line(node: &Node) -> String {
     format!("{}{mark} {}{disputed}", node.path.escape_ascii(), node.layer)
 }
 
-fn steps(layers: &[LayerTable], path: &str) -> Vec<String> {
+fn steps(layers: &[EntryTree], path: &str) -> Vec<String> {
     let trace = Stack::new(layers).resolve(path.as_bytes(), Options::default()).1;
     trace.steps.iter().map(ToString::to_string).collect()
 }
@@ -539,7 +539,7 @@ fn the_steps_tell_what_decided() {
 #[test]
 fn the_steps_name_the_directory_that_decided() {
     let base = || layer([file("a/d/old"), soft("a/l", "d"), file("a/f/x")]);
-    let last = |layers: &[LayerTable], path| steps(layers, path).pop().unwrap();
+    let last = |layers: &[EntryTree], path| steps(layers, path).pop().unwrap();
     for (upper, path, step) in [
         (opaque("a"), "a/d/old", "layer 1: /a is an opaque directory: older layers do not show in it"),
         (opaque("a/d"), "a/d/old", "layer 1: /a/d is an opaque directory: older layers do not show in it"),

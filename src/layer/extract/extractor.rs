@@ -23,7 +23,7 @@ use crate::{
     toc::{
         ContentMap, LayerToc,
         chunks::{Chunk, Chunks},
-        entries::LayerTable,
+        entries::EntryTree,
         leaves::LeafVerifier,
         soci::Ztoc,
         spans::Spans,
@@ -221,7 +221,7 @@ impl<V: Visitor> Extractor<V> {
 }
 
 /// Holds an entry of the tar against the table that led to it.
-fn agree(table: &LayerTable, records: &HashMap<Uncompressed, u32>, entry: &Entry) -> Result<(), Error> {
+fn agree(table: &EntryTree, records: &HashMap<Uncompressed, u32>, entry: &Entry) -> Result<(), Error> {
     let Some(&record) = records.get(&entry.header_offset) else { return Ok(()) };
     let is_same = entry.kind == EntryKind::File
         && entry.size == table.size(record)

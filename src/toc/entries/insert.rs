@@ -11,7 +11,7 @@
 use std::borrow::Cow;
 
 use super::{
-    Index, LayerTable, RECORDS, ROOT, TEXT_BYTES, components, names::Key, pieces::Pieces, record::*,
+    Index, EntryTree, RECORDS, ROOT, TEXT_BYTES, components, names::Key, pieces::Pieces, record::*,
     warnings::WarningKind,
 };
 use crate::{
@@ -43,7 +43,7 @@ pub(crate) enum Error {
 pub(crate) struct Inserted {
     /// Where the entry is kept now.
     pub(crate) record: u32,
-    /// A symbolic link of this layer led elsewhere: `LayerTable::path` differs from the entry's path.
+    /// A symbolic link of this layer led elsewhere: `EntryTree::path` differs from the entry's path.
     pub(crate) moved: bool,
     /// The layer had an entry of that path before.
     pub(crate) replaced: bool,
@@ -87,7 +87,7 @@ pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-impl LayerTable {
+impl EntryTree {
     /// Adds the next entry of the layer. Its path is normalised, and markers have become kinds `Whiteout` and
     /// `Opaque`.
     ///

@@ -1,6 +1,6 @@
 //! Entries for tests, one function a kind.
 
-use super::LayerTable;
+use super::EntryTree;
 use crate::{
     offset::Uncompressed,
     tar::entry::{Entry, EntryKind, Timestamp},
@@ -51,8 +51,8 @@ pub(crate) fn whiteout(path: impl AsRef<[u8]>) -> Entry {
 }
 
 /// A layer that has been read as far as these entries. The n-th of them (from 0) has its header at n × 1024.
-pub(crate) fn incomplete(entries: impl IntoIterator<Item = Entry>) -> LayerTable {
-    let mut table = LayerTable::new();
+pub(crate) fn incomplete(entries: impl IntoIterator<Item = Entry>) -> EntryTree {
+    let mut table = EntryTree::new();
     for (number, mut entry) in entries.into_iter().enumerate() {
         entry.header_offset = Uncompressed(number as u64 * 1024);
         entry.data_offset = Uncompressed(number as u64 * 1024 + 512);
@@ -62,7 +62,7 @@ pub(crate) fn incomplete(entries: impl IntoIterator<Item = Entry>) -> LayerTable
 }
 
 /// A whole layer of these entries.
-pub(crate) fn layer(entries: impl IntoIterator<Item = Entry>) -> LayerTable {
+pub(crate) fn layer(entries: impl IntoIterator<Item = Entry>) -> EntryTree {
     let mut table = incomplete(entries);
     table.complete();
     table

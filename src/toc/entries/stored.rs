@@ -13,7 +13,7 @@
 //! hold zeros but those of names, sizes and times.
 
 use super::{
-    LayerTable, ROOT,
+    EntryTree, ROOT,
     record::{IMPLIED, REPLACED},
 };
 use crate::tar::entry::EntryKind;
@@ -82,7 +82,7 @@ fn kind_of(code: u8) -> Option<EntryKind> {
     })
 }
 
-impl LayerTable {
+impl EntryTree {
     /// The way from the record before to a parent: how many steps up, and the sibling that it passes.
     fn steps_to(&self, parent: u32, record: u32) -> Option<(u64, Option<u32>)> {
         let (mut here, mut sibling) = (record.checked_sub(1)?, None);

@@ -7,8 +7,8 @@ use super::{
 mod order;
 
 /// Paths of the layer in listing order, with a mark of what is special about each.
-fn listing(table: &LayerTable) -> Vec<String> {
-    fn list(table: &LayerTable, directory: u32, lines: &mut Vec<String>) {
+fn listing(table: &EntryTree) -> Vec<String> {
+    fn list(table: &EntryTree, directory: u32, lines: &mut Vec<String>) {
         for record in table.children(directory) {
             let path = String::from_utf8_lossy(&table.path(*record)).into_owned();
             let opaque = if table.is_opaque(*record) { "!" } else { "" };
@@ -31,7 +31,7 @@ fn listing(table: &LayerTable) -> Vec<String> {
     lines
 }
 
-fn offset_at(table: &LayerTable, path: &str) -> u64 {
+fn offset_at(table: &EntryTree, path: &str) -> u64 {
     table.header_offset(table.lookup(path.as_bytes()).unwrap()).0
 }
 
@@ -66,7 +66,7 @@ fn an_entry_comes_out_as_it_went_in() {
     let name = file([b'n', 0xff, b'\n', 0x1b, b' ']);
     let removed = whiteout("usr/gone");
     let entries = [plain, rare, device, link, name, removed];
-    let mut table = LayerTable::new();
+    let mut table = EntryTree::new();
     let records: Vec<u32> = entries.iter().map(|entry| table.insert(entry).unwrap().record).collect();
     for complete in [false, true] {
         if complete {
@@ -217,25 +217,25 @@ fn a_hard_link_finds_its_target_through_links_but_does_not_follow_the_last() {
 fn paths_too_long_or_too_deep_are_refused_with_their_place() {
     let at = Uncompressed(7 * 512);
     let refused = |path: Vec<u8>, link: Vec<u8>| {
-        LayerTable::new().insert(&Entry { header_offset: at, ..soft(path, link) }).unwrap_err()
+        EntryTree::new().insert(&Entry { header_offset: at, ..soft(path, link) }).unwrap_err()
     };
     assert_eq!(refused(vec![b'n'; limits::PATH_BYTES as usize + 1], Vec::new()), Error::Path(at));
     assert_eq!(refused(Vec::new(), vec![b'n'; limits::PATH_BYTES as usize + 1]), Error::Path(at));
     assert_eq!(refused(b"d/".repeat(limits::PATH_COMPONENTS + 1), Vec::new()), Error::Path(at));
     assert!(Error::Path(at).to_string().ends_with("at byte 3584 of the unpacked layer"));
-    let mut table = LayerTable::new();
+    let mut table = EntryTree::new();
     assert!(table.insert(&file(vec![b'n'; limits::PATH_BYTES as usize])).is_ok());
     assert!(table.insert(&file(b"d/".repeat(limits::PATH_COMPONENTS))).is_ok());
 }
 
 #[test]
 fn more_entries_or_names_than_the_caps_are_refused() {
-    let mut table = LayerTable::limited(4, 1 << 20);
+    let mut table = EntryTree::limited(4, 1 << 20);
     table.insert(&file("d/a")).unwrap();
     table.insert(&file("d/b")).unwrap();
     assert_eq!(table.insert(&file("d/a")), Err(Error::TooMany(Uncompressed(0))), "replaced entries count");
     assert!(table.insert(&dir("d")).is_ok(), "this one needs no place");
-    let refused = |entry: &Entry| LayerTable::limited(99, 100).insert(entry);
+    let refused = |entry: &Entry| EntryTree::limited(99, 100).insert(entry);
     let long = "n".repeat(101);
     let no = Err(Error::NameBytes(Uncompressed(0)));
     assert_eq!(refused(&file(&long)), no);

@@ -258,10 +258,10 @@ fn layers_that_were_loaded_make_the_same_root_file_system() {
     let loaded = stack.iter().map(|table| {
         let mut out = Vec::new();
         table.store(&mut out).unwrap();
-        LayerTable::load(&mut Section::new(&out[..], "test")).unwrap()
+        EntryTree::load(&mut Section::new(&out[..], "test")).unwrap()
     });
-    let loaded: Vec<LayerTable> = loaded.collect();
-    let merged = |tables: &[LayerTable]| Stack::new(tables).merged().collect::<Vec<_>>();
+    let loaded: Vec<EntryTree> = loaded.collect();
+    let merged = |tables: &[EntryTree]| Stack::new(tables).merged().collect::<Vec<_>>();
     assert_eq!(merged(&loaded), merged(&stack));
     assert_eq!(merged(&loaded).len(), 5);
 }

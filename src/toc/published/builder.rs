@@ -20,7 +20,7 @@ use crate::{
     toc::{
         ContentMap, LayerToc,
         chunks::{Chunk, Chunks},
-        entries::{Hardlink, LayerTable},
+        entries::{Hardlink, EntryTree},
     },
 };
 
@@ -47,7 +47,7 @@ pub(super) struct Stated {
 
 /// A table being put together.
 pub(super) struct Builder {
-    table: LayerTable,
+    table: EntryTree,
     pieces: Vec<Piece>,
     /// The number of the next entry.
     next: u64,
@@ -82,7 +82,7 @@ struct Open {
 impl Builder {
     pub(super) fn new() -> Self {
         Self {
-            table: LayerTable::new(),
+            table: EntryTree::new(),
             pieces: Vec::new(),
             next: 0,
             open: None,
@@ -248,7 +248,7 @@ impl Builder {
 }
 
 /// Adds an entry whose paths are as stated to a table; returns what it turned out to be, nothing if it is no part of the layer.
-pub(crate) fn admit(table: &mut LayerTable, mut entry: Entry) -> Result<Option<EntryKind>, Fault> {
+pub(crate) fn admit(table: &mut EntryTree, mut entry: Entry) -> Result<Option<EntryKind>, Fault> {
     let is_hardlink = entry.kind == EntryKind::Hardlink;
     let is_name = |text: &[u8]| text.split(|byte| *byte == b'/').all(|component| component != b"..");
     // In an archive a null byte ends a text.

@@ -13,7 +13,7 @@ use crate::{
     toc::{
         ContentMap, LayerToc,
         chunks::{Chunk, Chunks},
-        entries::{Hardlink, LayerTable, ROOT},
+        entries::{Hardlink, EntryTree, ROOT},
     },
 };
 
@@ -31,7 +31,7 @@ pub(crate) fn annotations(name: &str) -> BTreeMap<String, String> {
 }
 
 /// What reading the whole blob finds: its table, and the content of every file by its path.
-pub(crate) fn streamed(blob: &[u8]) -> (LayerTable, BTreeMap<Vec<u8>, Vec<u8>>) {
+pub(crate) fn streamed(blob: &[u8]) -> (EntryTree, BTreeMap<Vec<u8>, Vec<u8>>) {
     let mut decompressor = Decompressor::new();
     let mut tar = Vec::new();
     let (mut input, mut buffer) = (blob, vec![0; 1 << 20]);
@@ -45,7 +45,7 @@ pub(crate) fn streamed(blob: &[u8]) -> (LayerTable, BTreeMap<Vec<u8>, Vec<u8>>) 
         }
         tar.extend_from_slice(&buffer[..length]);
     }
-    let (mut table, mut contents) = (LayerTable::new(), BTreeMap::new());
+    let (mut table, mut contents) = (EntryTree::new(), BTreeMap::new());
     let (mut decoder, mut rest, mut current) = (Decoder::new(), &tar[..], Vec::new());
     while let Some(event) = decoder.decode(&mut rest).unwrap() {
         match event {
@@ -73,7 +73,7 @@ pub(crate) fn streamed(blob: &[u8]) -> (LayerTable, BTreeMap<Vec<u8>, Vec<u8>>) 
 type Listed = (Entry, Option<Vec<u8>>, bool);
 
 /// All entries, by path and whether they are whiteouts. Places in the archive are left out.
-pub(crate) fn listed(table: &LayerTable) -> BTreeMap<(Vec<u8>, bool), Listed> {
+pub(crate) fn listed(table: &EntryTree) -> BTreeMap<(Vec<u8>, bool), Listed> {
     let mut found = BTreeMap::new();
     let mut directories = vec![ROOT];
     while let Some(directory) = directories.pop() {
@@ -131,7 +131,7 @@ pub(crate) fn chunks(toc: &LayerToc) -> &Chunks {
 }
 
 /// Holds the entries of one table against those of another, once `alike` has taken away what may differ.
-pub(crate) fn assert_same(found: &LayerTable, expected: &LayerTable, alike: impl Fn(&mut Entry)) {
+pub(crate) fn assert_same(found: &EntryTree, expected: &EntryTree, alike: impl Fn(&mut Entry)) {
     let (mut found, mut expected) = (listed(found), listed(expected));
     for (entry, ..) in expected.values_mut().chain(found.values_mut()) {
         alike(entry);

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     tar::entry::Entry,
     toc::entries::{
-        LayerTable,
+        EntryTree,
         sample::{dir, file, hard, incomplete, layer, opaque, soft, whiteout},
     },
 };
@@ -58,17 +58,17 @@ fn questions() -> Vec<String> {
     paths
 }
 
-fn ask(layers: &[LayerTable], path: &str) -> Resolution {
+fn ask(layers: &[EntryTree], path: &str) -> Resolution {
     Stack::new(layers).resolve(path.as_bytes(), Options::default()).0
 }
 
-fn id(layers: &[LayerTable], layer: usize, record: u32) -> model::Id {
+fn id(layers: &[EntryTree], layer: usize, record: u32) -> model::Id {
     (layer, (layers[layer].header_offset(record).0 / 1024) as usize)
 }
 
 /// What was found, in the model's terms. Of a directory only that it is one: the listing knows who describes
 /// it.
-fn found(layers: &[LayerTable], content: Content) -> Model {
+fn found(layers: &[EntryTree], content: Content) -> Model {
     let Content { layer, record } = content;
     match layers[layer].kind(record) {
         EntryKind::Directory => Model::Directory(None),
@@ -80,7 +80,7 @@ fn found(layers: &[LayerTable], content: Content) -> Model {
     }
 }
 
-fn check_answers(layers: &[LayerTable], tree: &Tree) {
+fn check_answers(layers: &[EntryTree], tree: &Tree) {
     let stack = Stack::new(layers);
     for (last, path) in [Last::Follow, Last::Keep]
         .into_iter()
@@ -103,7 +103,7 @@ fn check_answers(layers: &[LayerTable], tree: &Tree) {
     }
 }
 
-fn check_listing(layers: &[LayerTable], tree: &Tree) {
+fn check_listing(layers: &[EntryTree], tree: &Tree) {
     let list = |nodes: Merged<'_, '_>| -> Vec<(String, Model)> {
         nodes
             .map(|node| {
@@ -138,7 +138,7 @@ proptest! {
     #[test]
     fn answers_and_listings_are_those_of_the_model(layers in layers()) {
         let tree = model::rootfs(&layers);
-        let tables: Vec<LayerTable> = layers.iter().cloned().map(layer).collect();
+        let tables: Vec<EntryTree> = layers.iter().cloned().map(layer).collect();
         check_answers(&tables, &tree);
         check_listing(&tables, &tree);
     }
@@ -149,12 +149,12 @@ proptest! {
         mut lengths in vec(proptest::option::of(0..8_usize), 5),
         first in 0..120_usize,
     ) {
-        let whole: Vec<LayerTable> = layers.iter().cloned().map(layer).collect();
+        let whole: Vec<EntryTree> = layers.iter().cloned().map(layer).collect();
         let read = |layer: usize, length: Option<usize>| match length {
             Some(length) => incomplete(layers[layer].iter().take(length).cloned()),
             None => self::layer(layers[layer].iter().cloned()),
         };
-        let mut parts: Vec<LayerTable> = (0..layers.len()).map(|layer| read(layer, lengths[layer])).collect();
+        let mut parts: Vec<EntryTree> = (0..layers.len()).map(|layer| read(layer, lengths[layer])).collect();
         let questions = questions();
         for path in questions.iter().cycle().skip(first).take(questions.len()) {
             loop {
@@ -187,7 +187,7 @@ proptest! {
         let mut deepest = questions();
         deepest.retain(|path| path.matches('/').count() == 3 && !path.contains("..") && !path.ends_with('/'));
         let everything = layer(deepest.iter().map(|path| file(&path[1..])));
-        let tables: Vec<LayerTable> = layers.into_iter().map(layer).collect();
+        let tables: Vec<EntryTree> = layers.into_iter().map(layer).collect();
         for path in &deepest {
             // The layers from `from` on, with everything in place of those below, or below the base.
             let below = |from: usize| {

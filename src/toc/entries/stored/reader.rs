@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io};
 
 use super::{
     super::{
-        Index, LayerTable, ROOT,
+        Index, EntryTree, ROOT,
         insert::Nearby,
         names::NameIndex,
         pieces::Pieces,
@@ -33,8 +33,8 @@ struct Facts {
     warnings: u64,
 }
 
-impl LayerTable {
-    /// Reads a table that [`LayerTable::store`] wrote.
+impl EntryTree {
+    /// Reads a table that [`EntryTree::store`] wrote.
     ///
     /// # Errors
     ///
@@ -138,7 +138,7 @@ impl LayerTable {
 
 /// A table whose records are being read.
 struct Loader {
-    table: LayerTable,
+    table: EntryTree,
     /// Length of each record's path, in bytes.
     path_lengths: Vec<u32>,
     /// Where the next header lies if nothing comes between.
@@ -347,7 +347,7 @@ fn back(number: u32, column: &mut Column) -> Result<u32, Error> {
 }
 
 /// Copies a name or a link target into the arena; `None` where there are too many.
-fn keep(table: &mut LayerTable, text: &[u8]) -> Option<(u32, u16)> {
+fn keep(table: &mut EntryTree, text: &[u8]) -> Option<(u32, u16)> {
     if table.side_bytes.saturating_add((table.names.len() + text.len()) as u64) > table.most_bytes {
         return None;
     }

@@ -12,21 +12,21 @@ mod forged;
 
 const NAMES: [&str; 6] = ["a", "b", "bin", "bin-2", "c", "\u{e9}"];
 
-fn store(table: &LayerTable) -> Vec<u8> {
+fn store(table: &EntryTree) -> Vec<u8> {
     let mut stored = Vec::new();
     table.store(&mut stored).unwrap();
     stored
 }
 
-fn load(stored: &[u8]) -> Result<LayerTable, Error> {
+fn load(stored: &[u8]) -> Result<EntryTree, Error> {
     let mut section = Section::new(stored, "test");
-    let table = LayerTable::load(&mut section)?;
+    let table = EntryTree::load(&mut section)?;
     section.end()?;
     Ok(table)
 }
 
 /// All that can be asked, and all that later entries depend on.
-pub(crate) fn answers(table: &LayerTable) -> Vec<String> {
+pub(crate) fn answers(table: &EntryTree) -> Vec<String> {
     let mut lines = vec![format!(
         "{} {} {} {:?} {:?} {:?} {:?}",
         table.is_complete(),
@@ -112,8 +112,8 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
     })
 }
 
-fn table(entries: &[Entry]) -> LayerTable {
-    let mut table = LayerTable::new();
+fn table(entries: &[Entry]) -> EntryTree {
+    let mut table = EntryTree::new();
     for entry in entries {
         table.insert(entry).unwrap();
     }
@@ -206,7 +206,7 @@ fn tables_of_many_groups_come_back() {
 }
 
 /// A stored table with one byte after `text` replaced.
-fn forged(table: &LayerTable, text: &[u8], by: &[u8]) -> Error {
+fn forged(table: &EntryTree, text: &[u8], by: &[u8]) -> Error {
     let mut stored = store(table);
     let at = stored.windows(text.len()).position(|window| window == text).unwrap();
     stored[at..at + by.len()].copy_from_slice(by);

@@ -4,7 +4,7 @@ use std::{collections::HashMap, io};
 
 use super::{
     super::{
-        Index, LayerTable, ROOT,
+        Index, EntryTree, ROOT,
         record::{NONE, RARE, Rare},
         warnings::WarningKind,
     },
@@ -15,8 +15,8 @@ use crate::{
     toc::format::columns::{Rows, bytes, number, signed},
 };
 
-impl LayerTable {
-    /// Writes the table so that [`LayerTable::load`] gives it back.
+impl EntryTree {
+    /// Writes the table so that [`EntryTree::load`] gives it back.
     ///
     /// # Errors
     ///

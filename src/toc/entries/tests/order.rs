@@ -102,7 +102,7 @@ fn streamed(archive: &[u8]) -> Vec<Entry> {
     entries
 }
 
-fn listed(table: &LayerTable) -> Vec<Entry> {
+fn listed(table: &EntryTree) -> Vec<Entry> {
     table.in_tar_order().into_iter().map(|record| table.entry(record)).collect()
 }
 
@@ -118,7 +118,7 @@ proptest! {
             .filter(|member| paths.insert(member.path.clone()) || member.path.ends_with(".opq"))
             .collect();
         let entries = streamed(&write(&members));
-        let mut table = LayerTable::new();
+        let mut table = EntryTree::new();
         for entry in &entries {
             table.insert(entry).unwrap();
         }
@@ -159,7 +159,7 @@ fn a_directory_that_is_described_late_is_listed_where_its_entry_lies() {
 
 #[test]
 fn an_opaque_marker_needs_a_place_in_the_table() {
-    let mut table = LayerTable::limited(2, 1 << 20);
+    let mut table = EntryTree::limited(2, 1 << 20);
     table.insert(&opaque("")).unwrap();
     assert_eq!(table.insert(&opaque("")), Err(Error::TooMany(Uncompressed(0))));
 }

@@ -28,7 +28,7 @@ struct Lists {
 
 impl Lists {
     /// All numbers around the columns are below 128; owners and warnings are empty.
-    fn of(table: &LayerTable) -> Self {
+    fn of(table: &EntryTree) -> Self {
         let stored = store(table);
         let mut rest = &stored[..];
         let mut take = |length: u8| {
