@@ -23,13 +23,11 @@ mod collect;
 mod collection;
 mod fetch;
 mod file;
-mod guess;
 mod hunt;
 mod listing;
 mod options;
 mod pass;
 mod planned;
-mod referred;
 mod selection;
 mod sink;
 mod spool;
@@ -37,9 +35,8 @@ mod spool;
 use self::{
     answer::{is_unproved, rests_on},
     candidates::Candidates,
-    guess::Guesses,
     hunt::{Extent, Query, stack},
-    pass::{Hunting, Scanning},
+    pass::Hunting,
     sink::{Reader, Sink, Stream},
 };
 pub use self::{
@@ -109,35 +106,23 @@ impl Image {
     }
 
     /// Content is given while it is read.
-    async fn carve_streaming(&self, path: &[u8], mut options: CarveOptions) -> Result<File, Error> {
+    async fn carve_streaming(&self, path: &[u8], options: CarveOptions) -> Result<File, Error> {
         let (mut held, mut hunted, mut plan) = (None, Vec::new(), Plan::Scan);
-        let (mut ahead, mut guesses) = (self.ahead(Reading::Growing, options), Guesses::default());
+        let mut ahead = self.ahead(Reading::Growing, options);
         loop {
             let known = self.known();
             let (resolution, trace) = stack(&known).resolve(path, options.resolution());
             let (found, content, certain) = match unread(&known, &resolution) {
                 Some(layer) => {
                     let learn = self.layer(layer)?.learn(options.least).boxed();
-                    if guesses.meanwhile(ahead.meanwhile(learn)).await? {
+                    if ahead.meanwhile(learn).await? {
                         continue;
                     }
-                    self.guess(&mut guesses, layer, path, options).await?;
-                    // Where layers above had something to say, it was looked for something else.
-                    let guessed = guesses.take(layer).filter(|_| trace.steps.is_empty());
                     let again = hunted.contains(&layer);
-                    if guessed.is_none() {
-                        hunted.push(layer);
-                    }
-                    let query = (path, again, options);
-                    let progress = self.read_on(known, layer, query, guessed, (&ahead, &mut guesses)).await;
-                    if progress.as_ref().is_err_and(Error::is_for_want_of_a_window) && guesses.end() {
-                        // One of them has it. Alone it goes well, or fails for a reason of its own.
-                        options.parallel_layers = 1;
-                        continue;
-                    }
-                    match progress? {
+                    hunted.push(layer);
+                    let progress = self.read_on(known, layer, (path, again, options), &ahead).await?;
+                    match progress {
                         Progress::Held(content, how) => (held, plan) = (content.or(held), how),
-                        Progress::Referred(table) => self.layer(layer)?.adopt(table),
                         Progress::Streaming(file) => return Ok(*file),
                     }
                     continue;
@@ -156,7 +141,7 @@ impl Image {
             let rest = (verification(rest), certain);
             let mut file = self.fetch(found, content, rest, &known, options)?;
             // What was begun of other layers is not polled from here on, and must hold nothing that the file needs.
-            (ahead, guesses) = (self.ahead(Reading::Growing, options), Guesses::default());
+            ahead = self.ahead(Reading::Growing, options);
             if known.get(content.layer).is_some_and(Known::is_unproved_ztoc)
                 && let Err(error) = file.begin().await
             {
@@ -183,8 +168,7 @@ impl Image {
         known: Vec<Known>,
         layer: usize,
         (path, again, options): (&[u8], bool, CarveOptions),
-        guessed: Option<Scanning>,
-        (ahead, guesses): (&Ahead, &mut Guesses),
+        ahead: &Ahead,
     ) -> Result<Progress, Error> {
         let (stream, reader) = Stream::new();
         let paths = [path.to_vec()];
@@ -194,26 +178,16 @@ impl Image {
             options: options.resolution(),
             extent: if again { Extent::Whole } else { options.extent() },
         };
-        let is_guess = guessed.is_some();
-        let scanning = match guessed {
-            Some(guessed) => guessed,
-            None => self.scanning(known, layer, query, Sink::Stream(stream))?,
-        };
-        let Hunting { mut pass, demand, resumed } = scanning.hunting();
+        let Hunting { mut pass, demand, resumed } = self.hunt(known, layer, query, Sink::Stream(stream))?;
         let Reader { mut started, pieces } = reader;
         let started = tokio::select! {
             biased;
             Ok(started) = &mut started => started,
             never = ahead.run(layer, &demand) => match never {},
-            table = self.referred(self.layer(layer)?, &demand, &paths, options) => {
-                return Ok(Progress::Referred(table));
-            }
             result = &mut pass => {
                 return match result {
                     Ok((Sink::Stream(mut stream), plan)) => Ok(Progress::Held(stream.held(), plan)),
                     Ok((Sink::Spool(_), plan)) => Ok(Progress::Held(None, plan)),
-                    // The layer is read as if nothing had been guessed.
-                    Err(_) if is_guess => Ok(Progress::Held(None, Plan::Scan)),
                     // Nothing vouches for what an earlier pass has left.
                     Err(error) if resumed && error.is_corrupt() => {
                         self.layer(layer)?.forget();
@@ -222,7 +196,6 @@ impl Image {
                     Err(error) => Err(error),
                 };
             }
-            never = guesses.run() => match never {},
         };
         // More content than is held back: it flows on while the layer is read.
         let Some(found) = started.found else { return Ok(Progress::Held(None, Plan::Scan)) };
@@ -262,9 +235,7 @@ impl Image {
     /// anyway. Nobody knows whether the next one is needed before a layer has been read: of what is read to its end for a proof the
     /// first range is asked for, no more.
     fn ahead(&self, reading: Reading, options: CarveOptions) -> Ahead {
-        let is_guessed = reading == Reading::Growing && !options.verifies() && options.guesses();
-        let is_wanted = options.layer.is_none() && !is_guessed;
-        let layers = self.layers().iter().rev().filter(|_| is_wanted).cloned();
+        let layers = self.layers().iter().rev().filter(|_| options.layer.is_none()).cloned();
         Ahead::new(layers, reading, options.least)
     }
 
@@ -278,8 +249,6 @@ impl Image {
 enum Progress {
     /// The layer has answered what it can; content that is small and complete comes along.
     Held(Option<(Content, Vec<u8>)>, Plan),
-    /// A table of the layer has come, by which the rest of it need not be read.
-    Referred(Known),
     /// The content has begun to flow.
     Streaming(Box<File>),
 }

@@ -26,9 +26,6 @@ use crate::{
     tar::entry::EntryKind,
 };
 
-/// Content that may be read a second time where much else need not be read then, in bytes.
-const AGAIN_BYTES: u64 = 1 << 20;
-
 impl Image {
     /// Collects several files, directories with all below them, or all that matches patterns. Nothing is given before
     /// everything has been read; what could not be found is told beside what was.
@@ -122,28 +119,13 @@ impl Image {
                 Extent::Answered if whole || again => Extent::Whole,
                 extent => extent,
             };
-            // What has come by already would have to be read again.
-            let is_little = store.spool.length() <= AGAIN_BYTES;
-            let referred: &[_] = match extent {
-                Extent::Answered if is_little => selection.targets(),
-                _ => &[],
-            };
             let (known, candidates) = (self.known(), selection.candidates());
             let query =
                 Query { paths: selection.targets(), candidates, options: options.resolution(), extent };
             let Hunting { pass, demand, resumed } = self.hunt(known, layer, query, Sink::Spool(store))?;
             // Where one layer is read to its end for what it lists, so are all.
             let ahead = if whole { &ahead_whole } else { &ahead };
-            let passed = tokio::select! {
-                biased;
-                passed = ahead.beside(layer, &demand, pass) => passed,
-                table = self.referred(self.layer(layer)?, &demand, referred, options) => {
-                    self.layer(layer)?.adopt(table);
-                    store = Store::new()?;
-                    continue;
-                }
-            };
-            store = match passed {
+            store = match ahead.beside(layer, &demand, pass).await {
                 Ok((sink, _)) => spooled(sink)?,
                 // Nothing vouches for what an earlier pass has left. All is read once more.
                 Err(error) if resumed && error.is_corrupt() => {

@@ -10,7 +10,6 @@ use crate::{
         known::Known,
         scan::{Piece, Visitor, Want},
     },
-    offset::Uncompressed,
     tar::entry::{Entry, EntryKind},
     toc::entries::{EntryTree, components},
 };
@@ -37,8 +36,6 @@ pub(super) struct Hunt {
     options: Options,
     extent: Extent,
     sink: Sink,
-    /// Where the first entry begins whose content the sink does not take.
-    left: Option<Uncompressed>,
 }
 
 /// One path that is asked for.
@@ -76,17 +73,12 @@ impl Hunt {
             Target { path: path.clone(), names, answered: false }
         };
         let targets = paths.iter().map(target).collect();
-        let mut hunt = Self { known, layer, table, targets, candidates, options, extent, sink, left: None };
+        let mut hunt = Self { known, layer, table, targets, candidates, options, extent, sink };
         // Links in newer layers may already lead elsewhere.
         for index in 0..hunt.targets.len() {
             hunt.ask(index, None);
         }
         hunt
-    }
-
-    /// Where the entry begins at which it has stopped because its content could not wait.
-    pub(super) fn left(&self) -> Option<Uncompressed> {
-        self.left
     }
 
     /// What was learnt of the layer, and what was found.
@@ -161,10 +153,6 @@ impl Visitor for Hunt {
         }
         if !wanted {
             return Ok(self.want());
-        }
-        if !self.sink.takes(entry.size) {
-            self.left = self.left.or(Some(self.table.header_offset(inserted.record)));
-            return Ok(Want::Nothing);
         }
         self.sink.begin(this, found);
         Ok(Want::Content)

@@ -15,12 +15,11 @@ use crate::{image::rootfs::Options, layer::Verification};
 pub struct CarveOptions {
     pub(super) layer: Option<usize>,
     pub(super) least: Verification,
-    pub(super) parallel_layers: usize,
 }
 
 impl Default for CarveOptions {
     fn default() -> Self {
-        Self { layer: None, least: Verification::None, parallel_layers: 1 }
+        Self { layer: None, least: Verification::None }
     }
 }
 
@@ -88,34 +87,6 @@ impl CarveOptions {
     pub fn at_least(mut self, least: Verification) -> Self {
         self.least = least;
         self
-    }
-
-    /// Reads up to so many layers at the same time for a single path, the lower ones before it is known whether they are needed: bytes
-    /// for time. The answer is the same, and so is what vouches for it. What turns out not to be needed is not read on; what a link of a
-    /// newer layer leads to is read again; content of more than 1 MiB waits for its turn. Where content has to be verified before it is
-    /// given, and for layers of which a table of contents may be had, it is of no account, nor under
-    /// [`ClientBuilder::max_bytes`](crate::ClientBuilder::max_bytes).
-    ///
-    /// ```
-    /// # #[tokio::main]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let client = layerslayer::Client::builder().build()?;
-    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
-    /// let options = layerslayer::CarveOptions::default().parallel_layers(3);
-    /// let content = image.carve_with("/etc/passwd", &options).await?.read_to_end(1 << 20).await?;
-    /// assert_eq!(content, image.carve("/etc/passwd").await?.read_to_end(1 << 20).await?);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn parallel_layers(mut self, layers: usize) -> Self {
-        self.parallel_layers = layers.max(1);
-        self
-    }
-
-    /// Whether layers are read before it is known whether they are needed.
-    pub(super) fn guesses(self) -> bool {
-        self.parallel_layers > 1
     }
 
     pub(super) fn verifies(self) -> bool {

@@ -34,39 +34,6 @@ pub(super) struct Hunting {
     pub(super) resumed: bool,
 }
 
-/// A pass of a hunt of which nothing is kept yet.
-pub(super) struct Scanning {
-    read: Layer,
-    pub(super) pass: BoxFuture<'static, Result<Scanned<Hunt>, Error>>,
-    pub(super) demand: Arc<Demand>,
-    pub(super) resumed: bool,
-}
-
-impl Scanning {
-    /// The pass whose findings are kept at its end.
-    pub(super) fn hunting(self) -> Hunting {
-        let Self { read, pass, demand, resumed } = self;
-        let pass = async move {
-            let scanned = pass.await.map_err(|error| read.error(error))?;
-            let Scanned { visitor, pass, spans, plan } = scanned;
-            let left = visitor.left().filter(|_| pass == Pass::Stopped);
-            let (table, sink) = visitor.finish();
-            let Some(left) = left else {
-                read.keep(table, pass, spans);
-                return Ok((sink, plan));
-            };
-            // Whoever goes on comes by the entry again, whose content could not wait.
-            let resume = spans.as_ref().and_then(|spans| spans.resume.as_ref());
-            let comes_by = resume.is_some_and(|resume| resume.next_header <= left);
-            if let Some(table) = table.until(left).filter(|_| comes_by) {
-                read.keep(table, pass, spans);
-            }
-            Ok((sink, plan))
-        };
-        Hunting { pass: pass.boxed(), demand, resumed }
-    }
-}
-
 /// Content on its way: where it went, what vouches for it, how it was read.
 pub(super) type Fetching = BoxFuture<'static, Result<(Sink, Verification, Plan), Error>>;
 
@@ -79,17 +46,6 @@ impl Image {
         query: Query<'_>,
         sink: Sink,
     ) -> Result<Hunting, Error> {
-        Ok(self.scanning(known, layer, query, sink)?.hunting())
-    }
-
-    /// One pass of a hunt.
-    pub(super) fn scanning(
-        &self,
-        known: Vec<Known>,
-        layer: usize,
-        query: Query<'_>,
-        sink: Sink,
-    ) -> Result<Scanning, Error> {
         let whole = query.extent != Extent::Answered;
         // What an earlier pass gave away nobody has kept: what is wanted of it is read by its spans.
         let read = self.layer(layer)?.clone();
@@ -102,7 +58,14 @@ impl Image {
         let job = Job { reading: reading(whole), record: true, resume, ..read.job() };
         let demand = Arc::clone(&job.demand);
         let hunt = Hunt::new(known, layer, table, query, sink);
-        Ok(Scanning { read, pass: scan(job, hunt).boxed(), demand, resumed })
+        let pass = async move {
+            let scanned = scan(job, hunt).await.map_err(|error| read.error(error))?;
+            let Scanned { visitor, pass, spans, plan } = scanned;
+            let (table, sink) = visitor.finish();
+            read.keep(table, pass, spans);
+            Ok((sink, plan))
+        };
+        Ok(Hunting { pass: pass.boxed(), demand, resumed })
     }
 
     /// Reads content of a layer that is known: by its table of contents, or by streaming the layer again.

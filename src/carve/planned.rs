@@ -10,7 +10,7 @@ use super::{
 use crate::{
     error::Error,
     image::Image,
-    layer::{Layer, Plan, PlannedRead},
+    layer::{Layer, PlannedRead},
     tar::entry::EntryKind,
 };
 
@@ -55,7 +55,6 @@ impl Image {
             return self.planned_content(selection, *options);
         };
         let whole_layers = whole || options.extent() != Extent::Answered;
-        let may_be_referred = !selection.targets().is_empty() && !whole_layers;
         let unread = self
             .layers()
             .iter()
@@ -65,17 +64,9 @@ impl Image {
         // The same blob again is known by then.
         let mut seen = HashSet::new();
         let unread = unread.filter(|layer| seen.insert(layer.digest()));
-        // Those below the newest that are read beside it in any case.
-        let guesses = if selection.is_one_path() { options.parallel_layers - 1 } else { 0 };
         Ok(unread
             .enumerate()
-            .map(|(place, layer)| {
-                let is_certain = whole || place == 0 || (place <= guesses && layer.may_be_guessed());
-                let read = layer.planned(options.least, whole_layers, is_certain);
-                let is_long = read.plan == Plan::Scan && read.requests.is_some_and(|requests| requests > 1);
-                let asks_referrers = may_be_referred && is_long && options.may_be_referred(layer);
-                PlannedRead { asks_referrers, ..read }
-            })
+            .map(|(place, layer)| layer.planned(options.least, whole_layers, whole || place == 0))
             .collect())
     }
 

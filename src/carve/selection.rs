@@ -72,9 +72,4 @@ impl Selection {
             }
         }
     }
-
-    /// Whether it is a single path.
-    pub(super) fn is_one_path(&self) -> bool {
-        matches!(&self.kind, SelectionKind::Paths(paths) if paths.len() == 1)
-    }
 }

@@ -30,14 +30,6 @@ pub(super) enum Sink {
 }
 
 impl Sink {
-    /// Whether content of so many bytes can go there.
-    pub(super) fn takes(&self, size: u64) -> bool {
-        match self {
-            Self::Spool(_) => true,
-            Self::Stream(stream) => stream.is_waited_for || size <= stream.hold as u64,
-        }
-    }
-
     /// Content of this record begins; `found` says what it answers, where that is not yet known to the reader.
     pub(super) fn begin(&mut self, content: Content, found: Option<Found>) {
         match self {
@@ -86,7 +78,6 @@ pub(super) struct Stream {
     held: Vec<u8>,
     holding: Option<Started>,
     open: bool,
-    is_waited_for: bool,
     start: Option<oneshot::Sender<Started>>,
     pieces: mpsc::Sender<Bytes>,
 }
@@ -102,19 +93,12 @@ impl Stream {
         Self::holding(0)
     }
 
-    /// A sink that holds content back up to [`HOLD_BYTES`], and takes none that is larger: nobody waits for it.
-    pub(super) fn held_only() -> Box<Self> {
-        let (mut stream, _) = Self::new();
-        stream.is_waited_for = false;
-        stream
-    }
-
     fn holding(hold: usize) -> (Box<Self>, Reader) {
         let (start, started) = oneshot::channel();
         let (sender, pieces) = mpsc::channel(PIECES);
         let (held, start) = (Vec::new(), Some(start));
-        let (holding, open, is_waited_for) = (None, false, true);
-        let stream = Self { hold, held, holding, open, is_waited_for, start, pieces: sender };
+        let (holding, open) = (None, false);
+        let stream = Self { hold, held, holding, open, start, pieces: sender };
         (Box::new(stream), Reader { started, pieces })
     }
 
@@ -152,9 +136,6 @@ impl Stream {
         if self.holding.is_some() && self.held.len() + data.len() <= self.hold {
             self.held.extend_from_slice(&data);
             return Ok(());
-        }
-        if !self.is_waited_for {
-            return Err(Error::new(Kind::Other, "nobody waits for content that is not held back"));
         }
         if let (Some(started), Some(start)) = (self.holding.take(), self.start.take()) {
             // A reader that is gone shows at the next piece.

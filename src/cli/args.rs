@@ -310,8 +310,7 @@ pub(crate) struct Common {
     /// Fetch no more than so much over the network: bytes, or a number followed by K, M or G
     #[arg(long, value_name = "BYTES", value_parser = size)]
     pub(crate) max_bytes: Option<u64>,
-    /// Read up to N layers at the same time; for one PATH also such as may not be needed [default: 1 for paths, else by the
-    /// number of cores]
+    /// Where all layers are read, read up to N at a time [default: by the number of cores]
     #[arg(long, value_name = "N", value_parser = value_parser!(u8).range(1..=MOST_PARALLEL_LAYERS))]
     pub(crate) parallel_layers: Option<u8>,
     /// Print which requests it would take and how many bytes, and read nothing of any layer

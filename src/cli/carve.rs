@@ -59,9 +59,6 @@ pub(crate) async fn run(
     let destination = if is_dry { None } else { Some(Destination::of(arguments)?) };
     let patterns = Patterns::new(&arguments.globs)?;
     let mut options = CarveOptions::default().at_least(arguments.common.least());
-    if let Some(layers) = arguments.common.parallel_layers {
-        options = options.parallel_layers(layers.into());
-    }
     let (image, common) = (&arguments.image, &arguments.common);
     let opened = match (&destination, arguments.paths.as_slice(), &arguments.layer) {
         (Some(Destination::Single(_) | Destination::Directory(_)), [path], None) => {

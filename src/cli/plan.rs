@@ -47,9 +47,6 @@ fn text(out: &mut impl Write, image: &Image, reads: &[PlannedRead]) -> io::Resul
             let before = if index == 0 { format!(": {first}") } else { ", ".to_owned() };
             write!(out, "{before}{}..{}", range.start, range.end)?;
         }
-        if read.asks_referrers {
-            write!(out, "; less if a SOCI index refers to the image, which is asked for beside it")?;
-        }
         writeln!(out)?;
     }
     let bytes = reads.iter().map(|read| read.bytes).fold(0, u64::saturating_add);

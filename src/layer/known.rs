@@ -74,8 +74,6 @@ pub(crate) struct Knowledge {
     pub(super) cache: Option<Cache>,
     /// What others have stored beside the image, where it may be believed: that is asked for before a layer is read.
     pub(super) pushed: Option<Arc<PushedTocs>>,
-    /// The same where it is believed by nobody: asking for it must delay nothing.
-    pub(super) unproved: Option<Arc<PushedTocs>>,
 }
 
 /// What a pass has found in a whole blob, which hashed to its digest: for all layers of the image that have this blob.
@@ -115,11 +113,8 @@ impl Knowledge {
     /// That of a layer of which nothing is known.
     pub(crate) fn new(cache: Option<Cache>, referring: Option<Arc<PushedTocs>>) -> Self {
         let (known, asked) = (Mutex::new(Known::nothing()), Mutex::default());
-        let (pushed, unproved) = match cache.as_ref().is_some_and(Cache::can_trust) {
-            true => (referring, None),
-            false => (None, referring),
-        };
-        Self { known, proved: Arc::default(), asked, cache, pushed, unproved }
+        let pushed = referring.filter(|_| cache.as_ref().is_some_and(Cache::can_trust));
+        Self { known, proved: Arc::default(), asked, cache, pushed }
     }
 
     /// That of another layer of the same blob.
@@ -130,7 +125,6 @@ impl Knowledge {
             asked: Mutex::default(),
             cache: self.cache.clone(),
             pushed: self.pushed.clone(),
-            unproved: self.unproved.clone(),
         }
     }
 

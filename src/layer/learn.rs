@@ -23,10 +23,6 @@ use crate::{
     toc::{ContentMap, LayerToc, entries::EntryTree, format, spans::Spans},
 };
 
-/// The smallest layers that SOCI makes tables of unless it is told otherwise, in bytes (soci-snapshotter, `soci create
-/// --min-layer-size`).
-const SOCI_LAYER_BYTES: u64 = 10 << 20;
-
 impl Layer {
     /// What is known of the layer now.
     pub(crate) fn known(&self) -> Known {
@@ -138,24 +134,6 @@ impl Layer {
         let Some(toc) = self.soci_of(pushed).await else { return false };
         self.adopt(Known::Wholly(Arc::new(toc), Verification::None));
         true
-    }
-
-    /// Whether it is worth asking beside a scan of the layer, of which the first range has not answered, what refers to the image: a
-    /// SOCI index may tell of the layer. It has large layers only, those under gzip and those that are not compressed; of the latter
-    /// what nobody wants is hopped over anyway.
-    pub(crate) fn may_be_referred(&self) -> bool {
-        self.knowledge.unproved.is_some()
-            && !self.knowledge.has_asked(Place::Referring)
-            && self.soci.is_none()
-            && self.size() >= SOCI_LAYER_BYTES
-            && self.media_type.layer_encoding() == Some("gzip")
-            && self.source.allowance() == u64::MAX
-    }
-
-    /// The table of the layer in a SOCI index that refers to the image; nobody vouches for it, and nobody knows of it yet.
-    pub(crate) async fn referred(&self) -> Option<Known> {
-        let toc = self.soci_of(self.knowledge.unproved.as_ref()?).await?;
-        Some(Known::Wholly(Arc::new(toc), Verification::None))
     }
 
     async fn soci_of(&self, pushed: &PushedTocs) -> Option<LayerToc> {

@@ -22,9 +22,6 @@ use crate::{offset::Compressed, source::growing};
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct PlannedRead {
-    /// Whether it is asked beside the scan, once 4 MiB have been asked for, what refers to the image: where a SOCI index of version 1
-    /// does, less is read by it. What is asked for this is not counted here.
-    pub asks_referrers: bool,
     /// Bytes of the blob, at most.
     pub bytes: u64,
     /// Whether it will be read; otherwise it depends on what the layers before it in the plan hold.
@@ -46,15 +43,7 @@ impl PlannedRead {
         let ranges: Vec<_> = ranges.into_iter().map(|range| range.start.0..range.end.0).collect();
         let ranges: Vec<_> = ranges.into_iter().filter(|range| !range.is_empty()).collect();
         let bytes = ranges.iter().map(|range| range.end - range.start).fold(0, u64::saturating_add);
-        Self {
-            asks_referrers: false,
-            bytes,
-            is_certain: true,
-            layer,
-            plan,
-            requests: Some(ranges.len() as u64),
-            ranges,
-        }
+        Self { bytes, is_certain: true, layer, plan, requests: Some(ranges.len() as u64), ranges }
     }
 }
 
@@ -85,7 +74,7 @@ impl Layer {
         if let Some(first) = self.table_inside(least) {
             let (plan, ranges) = (Plan::Chunks, vec![first]);
             let (bytes, requests) = (size, None);
-            return PlannedRead { asks_referrers: false, bytes, is_certain, layer, plan, ranges, requests };
+            return PlannedRead { bytes, is_certain, layer, plan, ranges, requests };
         }
         let from = match self.known() {
             Known::Partly(_) => {
@@ -103,6 +92,6 @@ impl Layer {
         let requests = (whole || !is_plain).then_some(requests);
         let ranges = Some(first).filter(|range| !range.is_empty()).into_iter().collect();
         let (bytes, plan) = (size.saturating_sub(from), Plan::Scan);
-        PlannedRead { asks_referrers: false, bytes, is_certain, layer, plan, ranges, requests }
+        PlannedRead { bytes, is_certain, layer, plan, ranges, requests }
     }
 }

@@ -216,9 +216,6 @@ impl Growing {
             }
             allowance = allowance.saturating_sub(range.end - range.start);
             self.requested = range.end;
-            if range.start > self.start && !self.is_whole {
-                self.demand.grew(range.end);
-            }
             let part = Part::opening(Arc::clone(&self.source), range.clone());
             self.parts.push_back(Asked { range, part });
         }

@@ -473,23 +473,6 @@ fn the_same_blob_again_is_asked_for_once() {
 }
 
 #[test]
-fn layers_that_are_read_beside_the_newest_are_certain_in_a_plan() {
-    let served = Served::plainly(&layers(3, 0));
-    let certain = |words: &[&str]| {
-        let ran = served.run(&[&["carve", "IMAGE", "--dry-run", "--json"], words].concat()).done();
-        let plans = ran.lines().into_iter().filter(|line| line["type"] == "plan");
-        plans.map(|plan| plan["certain"].as_bool().unwrap()).collect::<Vec<_>>()
-    };
-    assert_eq!(certain(&["file-0"]), [true, false, false]);
-    assert_eq!(certain(&["file-0", "--parallel-layers=2"]), [true, true, false]);
-    assert_eq!(certain(&["file-0", "--parallel-layers=9"]), [true; 3]);
-    // Nothing is guessed under a budget, nor for several paths.
-    for words in [&["file-0", BUDGET][..], &["file-0", "file-1", "--tar"]] {
-        assert_eq!(certain(&[words, &["--parallel-layers=3"]].concat()), [true, false, false], "{words:?}");
-    }
-}
-
-#[test]
 fn the_same_blob_again_that_is_to_unpack_to_something_else_is_read_and_refused() {
     let layer = |content| Layer::new(&Tar::new().file("file", content).finish(), Compression::Gzip);
     let mut again = layer("content");

@@ -52,7 +52,6 @@ impl<W: Write> Json<W> {
             requests: read.requests,
             bytes: read.bytes,
             ranges: read.ranges.iter().map(|range| (range.start, range.end)).collect(),
-            asks_referrers: read.asks_referrers,
         })
     }
 
@@ -163,8 +162,6 @@ struct PlanLine<'a> {
     requests: Option<u64>,
     bytes: u64,
     ranges: Vec<(u64, u64)>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    asks_referrers: bool,
 }
 
 #[derive(Serialize)]

@@ -8,8 +8,8 @@ use std::{
     task::{Poll, Waker, ready},
 };
 
-use futures_util::{StreamExt as _, future, stream, task::AtomicWaker};
-use tokio::sync::{Notify, watch};
+use futures_util::{StreamExt as _, stream, task::AtomicWaker};
+use tokio::sync::Notify;
 
 use super::{Begun, Part};
 use crate::{
@@ -28,8 +28,6 @@ pub(crate) struct Demand {
     all_requested: Flag,
     /// Bytes come faster than they are decoded.
     outrun: Flag,
-    /// Up to where the blob was asked for, once that is more than the first range; 0 before, and where ranges are not to be had.
-    grown: watch::Sender<u64>,
     /// What was asked for before the reader was there.
     begun: Mutex<Option<Begun>>,
 }
@@ -67,7 +65,6 @@ impl Default for Demand {
             waker: AtomicWaker::new(),
             all_requested: Flag::default(),
             outrun: Flag::default(),
-            grown: watch::Sender::default(),
             begun: Mutex::default(),
         }
     }
@@ -124,11 +121,6 @@ impl Demand {
         self.waker.register(waker);
     }
 
-    /// The blob is asked for up to `end`.
-    pub(super) fn grew(&self, end: u64) {
-        self.grown.send_replace(end);
-    }
-
     /// What was asked for before the reader was there, once.
     pub(super) fn take_begun(&self) -> Option<Begun> {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -155,19 +147,6 @@ impl Demand {
     /// Waits until decoding, and not what brings the bytes, has been the limit for a while.
     pub(crate) async fn outrun(&self) {
         self.outrun.wait().await;
-    }
-
-    /// Waits until so many bytes of the blob are asked for, by more than the first range; for ever where ranges are not to be had.
-    pub(crate) async fn grown(&self, bytes: u64) {
-        let mut grown = self.grown.subscribe();
-        if grown.wait_for(|requested| *requested > 0 && *requested >= bytes).await.is_err() {
-            future::pending().await
-        }
-    }
-
-    /// Up to where the blob has been asked for, once it has [`Self::grown`].
-    pub(crate) fn requested(&self) -> u64 {
-        *self.grown.borrow()
     }
 
     /// Nothing more of the blob will be asked for, and what is still to come will soon be there.

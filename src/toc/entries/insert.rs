@@ -11,7 +11,7 @@
 use std::borrow::Cow;
 
 use super::{
-    Index, EntryTree, RECORDS, ROOT, TEXT_BYTES, components, names::Key, pieces::Pieces, record::*,
+    EntryTree, Index, RECORDS, ROOT, TEXT_BYTES, components, names::Key, pieces::Pieces, record::*,
     warnings::WarningKind,
 };
 use crate::{

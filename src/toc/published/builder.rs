@@ -20,7 +20,7 @@ use crate::{
     toc::{
         ContentMap, LayerToc,
         chunks::{Chunk, Chunks},
-        entries::{Hardlink, EntryTree},
+        entries::{EntryTree, Hardlink},
     },
 };
 

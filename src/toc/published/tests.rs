@@ -13,7 +13,7 @@ use crate::{
     toc::{
         ContentMap, LayerToc,
         chunks::{Chunk, Chunks},
-        entries::{Hardlink, EntryTree, ROOT},
+        entries::{EntryTree, Hardlink, ROOT},
     },
 };
 

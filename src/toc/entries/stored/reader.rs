@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io};
 
 use super::{
     super::{
-        Index, EntryTree, ROOT,
+        EntryTree, Index, ROOT,
         insert::Nearby,
         names::NameIndex,
         pieces::Pieces,

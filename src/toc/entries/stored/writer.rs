@@ -4,7 +4,7 @@ use std::{collections::HashMap, io};
 
 use super::{
     super::{
-        Index, EntryTree, ROOT,
+        EntryTree, Index, ROOT,
         record::{NONE, RARE, Rare},
         warnings::WarningKind,
     },
