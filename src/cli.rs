@@ -1,4 +1,4 @@
-//! The command line: parse, resolve, run, exit code. It reaches only the library's public API.
+//! The command line: parse arguments, run the command, return the exit code. It uses only the public API of the library.
 //!
 //! Data goes to stdout, everything else to stderr.
 
@@ -33,22 +33,22 @@ mod selector;
 mod signals;
 mod toc;
 
-/// How long a terminal that takes nothing more may keep the bars.
-const CLEARING: Duration = Duration::from_millis(100);
+/// Longest wait for the progress bars to disappear from a terminal that is blocked.
+const CLEAR_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Runs the program.
 pub(crate) fn main() -> ExitCode {
     let started = Instant::now();
-    keep_to_ourselves();
-    let words: Vec<OsString> = std::env::args_os().collect();
-    let name = words.first().map(Path::new).and_then(Path::file_stem);
+    disable_core_dumps();
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let name = arguments.first().map(Path::new).and_then(Path::file_stem);
     if name.is_some_and(|name| name == auth::helper::NAME) {
-        return auth::helper::main(words.get(1).and_then(|verb| verb.to_str()));
+        return auth::helper::main(arguments.get(1).and_then(|verb| verb.to_str()));
     }
-    let arguments = match args::parse(words) {
+    let arguments = match args::parse(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help that nobody reads to its end is no failure.
+            // A reader that closes the pipe early is not an error.
             drop(error.print());
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage.code()));
         }
@@ -68,8 +68,8 @@ pub(crate) fn main() -> ExitCode {
     let common = command.common();
     let console = Console::new(common.quiet, command.explains());
     let mut report = Report::new(&command);
-    let cut_short = cut_short(&command, &console, started);
-    let failure = runtime::block_on(run(&command, &console, &mut report), cut_short).err();
+    let on_forced_exit = on_forced_exit(&command, &console, started);
+    let failure = runtime::block_on(run(&command, &console, &mut report), on_forced_exit).err();
     console.clear();
     let mut exit = failure.as_ref().map_or(Exit::Done, |failure| failure.exit);
     if let Some(failure) = &failure {
@@ -87,25 +87,29 @@ pub(crate) fn main() -> ExitCode {
     ExitCode::from(exit.code())
 }
 
-/// Passwords and tokens in memory are nobody's business: no core files, and no debugger but root's.
-fn keep_to_ourselves() {
+/// Keeps passwords and tokens in memory out of core files, and debuggers other than root's away.
+fn disable_core_dumps() {
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
-        // Where it is not allowed there is nothing better.
+        // Best effort: there is no alternative if this fails.
         let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     }
 }
 
-/// What is left to do when the main thread waits for a reader who does not come: the bars go, and the report says how it ended.
-fn cut_short(command: &Command, console: &Console, started: Instant) -> impl FnOnce(Exit) + Send + 'static {
+/// Returns what to do when the program exits while the main thread is blocked on a write: clear the bars, write the report.
+fn on_forced_exit(
+    command: &Command,
+    console: &Console,
+    started: Instant,
+) -> impl FnOnce(Exit) + Send + 'static {
     let (mut report, path) = (Report::new(command), command.common().report.clone());
     let display = console.display();
     move |exit| {
-        display.clear_within(CLEARING);
+        display.clear_within(CLEAR_TIMEOUT);
         if let Some(path) = path {
-            // Nobody is left to be told.
+            // An error could not be reported to anyone.
             drop(report.write(&path, exit, None, started.elapsed()));
         }
     }

@@ -1,4 +1,4 @@
-//! `layerslayer cache`: what is kept on disk between runs.
+//! `layerslayer cache`: shows, shrinks or clears the cache.
 
 use std::{
     io::{self, Write},
@@ -33,15 +33,15 @@ fn run(arguments: &CacheArguments, console: &Console) -> Result<(), Failure> {
     let open = || Cache::open(&options).map_err(failed);
     let mut out = console.stdout()?;
     let written = match arguments.action {
-        CacheAction::Clear => tell(&mut out, open()?.clear().map_err(failed)?),
+        CacheAction::Clear => print_removed(&mut out, open()?.clear().map_err(failed)?),
         CacheAction::Gc { size } => {
             let size = size.unwrap_or_else(|| options.capacity());
-            tell(&mut out, open()?.shrink(size).map_err(failed)?)
+            print_removed(&mut out, open()?.shrink(size).map_err(failed)?)
         }
-        CacheAction::Ls { json: false } => table(&mut out, &open()?.tables().map_err(failed)?),
+        CacheAction::Ls { json: false } => print_text(&mut out, &open()?.tables().map_err(failed)?),
         CacheAction::Ls { json: true } => {
             let cache = open()?;
-            lines(&mut out, &cache, &cache.tables().map_err(failed)?)
+            print_json(&mut out, &cache, &cache.tables().map_err(failed)?)
         }
         CacheAction::Path => {
             let path = options.directory().map_err(failed)?;
@@ -56,17 +56,17 @@ fn failed(error: CacheError) -> Failure {
     Failure::new(exit, chain(&error))
 }
 
-fn tell(out: &mut impl Write, removed: Removed) -> io::Result<()> {
+fn print_removed(out: &mut impl Write, removed: Removed) -> io::Result<()> {
     let files = if removed.files == 1 { "file" } else { "files" };
     writeln!(out, "removed {} {files}, {}", removed.files, text::size(removed.bytes))
 }
 
-/// For people.
-fn table(out: &mut impl Write, tables: &[CachedToc]) -> io::Result<()> {
+/// Prints the cached TOCs as text.
+fn print_text(out: &mut impl Write, tables: &[CachedToc]) -> io::Result<()> {
     for table in tables {
         let entries = match (table.entries, table.complete) {
             (Some(entries), Some(true)) => format!("{entries} entries"),
-            (Some(entries), _) => format!("{entries} entries so far"),
+            (Some(entries), _) => format!("{entries} entries, incomplete"),
             (None, _) => "not readable".to_owned(),
         };
         let used = time::minute(time::of(table.used));
@@ -75,8 +75,8 @@ fn table(out: &mut impl Write, tables: &[CachedToc]) -> io::Result<()> {
     Ok(())
 }
 
-/// For programs.
-fn lines(out: &mut impl Write, cache: &Cache, tables: &[CachedToc]) -> io::Result<()> {
+/// Prints the cached TOCs as JSON Lines.
+fn print_json(out: &mut impl Write, cache: &Cache, tables: &[CachedToc]) -> io::Result<()> {
     let path = cache.path().to_string_lossy();
     line(out, &Head { kind: "cache", schema: SCHEMA, path: &path, capacity: cache.capacity() })?;
     for table in tables {

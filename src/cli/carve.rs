@@ -1,4 +1,4 @@
-//! `layerslayer carve`: the content of files.
+//! `layerslayer carve`: extracts files, directories and matches of patterns.
 
 use std::{ffi::OsStr, io::Write as _, os::unix::ffi::OsStrExt as _, path::Path};
 
@@ -32,7 +32,7 @@ struct Carve<'a> {
     patterns: Patterns,
 }
 
-/// What a run wrote.
+/// The entries that were written and the requests that failed.
 #[derive(Default)]
 struct Written {
     items: Vec<(usize, layerslayer::Entry)>,
@@ -40,8 +40,8 @@ struct Written {
 }
 
 impl Written {
-    /// The file that `path` asked for, under this path and not the one that links led to.
-    fn one(path: &OsStr, file: &File) -> Self {
+    /// A single file under the path that was requested, not the path that links resolve to.
+    fn single(path: &OsStr, file: &File) -> Self {
         let mut entry = file.entry().clone();
         let names = path.as_bytes().split(|&byte| byte == b'/').filter(|name| !matches!(name, [] | [b'.']));
         entry.path = names.collect::<Vec<_>>().join(&b'/');
@@ -58,12 +58,12 @@ pub(crate) async fn run(
     let is_dry = arguments.common.dry_run;
     let destination = if is_dry { None } else { Some(Destination::of(arguments)?) };
     let patterns = Patterns::new(&arguments.globs)?;
-    let mut options = CarveOptions::default().at_least(arguments.common.least());
+    let mut options = CarveOptions::default().at_least(arguments.common.min_verification());
     let (image, common) = (&arguments.image, &arguments.common);
     let opened = match (&destination, arguments.paths.as_slice(), &arguments.layer) {
         (Some(Destination::Single(_) | Destination::Directory(_)), [path], None) => {
-            let asked = (image.as_str(), path.as_bytes(), &options);
-            let opened = connect::carve(asked, common, console, report).await;
+            let request = (image.as_str(), path.as_bytes(), &options);
+            let opened = connect::carve(request, common, console, report).await;
             opened.map(|(connection, file)| (connection, Some(file)))
         }
         _ => connect::open(image, common, console, report).await.map(|connection| (connection, None)),
@@ -75,7 +75,7 @@ pub(crate) async fn run(
     }
     let Some(destination) = destination else {
         let facts = connect::facts(&client, &image, report).await?;
-        let result = plan(arguments, &image, &facts, &options, console).await;
+        let result = print_plan(arguments, &image, &facts, &options, console).await;
         report.read_by(&client);
         return result;
     };
@@ -83,14 +83,14 @@ pub(crate) async fn run(
     let result = carve.to(&destination, found, report).await;
     console.explain_requests(image.layers());
     let facts = connect::facts(&client, &image, report);
-    // What failed is not waited for any longer.
+    // After a failure, do not wait for the configuration.
     let facts = if result.is_ok() { Some(facts.await?) } else { facts.now_or_never().and_then(Result::ok) };
     report.read_by(&client);
     carve.conclude(result, facts)
 }
 
-/// What carving would read.
-async fn plan(
+/// Prints the reads that carving would make.
+async fn print_plan(
     arguments: &CarveArguments,
     image: &Image,
     facts: &ImageFacts,
@@ -116,27 +116,27 @@ impl Carve<'_> {
         report: &mut Report,
     ) -> Result<Written, Failure> {
         match (destination, self.arguments.paths.as_slice()) {
-            (Destination::Single(target), [path]) => self.one_to_stream(path, found, target, report).await,
+            (Destination::Single(target), [path]) => self.stream_to_target(path, found, target, report).await,
             (Destination::Directory(directory), [path]) => {
-                match self.one_to_directory(path, found, directory, report).await {
+                match self.stream_to_directory(path, found, directory, report).await {
                     Err(failure) if failure.exit == Exit::WrongKind => {
-                        self.several(&Destination::Directory(directory.clone()), report).await
+                        self.collect_and_write(&Destination::Directory(directory.clone()), report).await
                     }
                     result => result,
                 }
             }
-            _ => self.several(destination, report).await,
+            _ => self.collect_and_write(destination, report).await,
         }
     }
 
-    /// Prints what `--json` asks for, if the image is known, and turns what failed into the exit.
+    /// Prints the `--json` lines if the image is known, and turns failures into the exit code.
     fn conclude(&self, result: Result<Written, Failure>, facts: Option<ImageFacts>) -> Result<(), Failure> {
         let facts = facts.filter(|_| self.arguments.common.json);
         let written = match result {
             Ok(written) => written,
             Err(failure) if facts.is_some() && !failure.messages.is_empty() => {
-                let mut asked = self.arguments.paths.iter().chain(&self.arguments.globs);
-                let path = asked.next().map_or(&b""[..], |path| path.as_bytes());
+                let mut requested = self.arguments.paths.iter().chain(&self.arguments.globs);
+                let path = requested.next().map_or(&b""[..], |path| path.as_bytes());
                 Written { items: Vec::new(), failures: vec![(path.to_vec(), failure)] }
             }
             Err(failure) => return Err(failure),
@@ -160,8 +160,8 @@ impl Carve<'_> {
         lines.end()
     }
 
-    /// A file's content goes to one stream as it arrives.
-    async fn one_to_stream(
+    /// Streams the content of one file to a file or stdout.
+    async fn stream_to_target(
         &self,
         path: &OsStr,
         found: Option<Result<File, Error>>,
@@ -169,13 +169,13 @@ impl Carve<'_> {
         report: &mut Report,
     ) -> Result<Written, Failure> {
         let mut file = self.find(path, found, report).await.map_err(|failure| match failure.exit {
-            Exit::WrongKind => failure.advise("-o DIR/ carves directories, --tar what is no file, too"),
+            Exit::WrongKind => failure.advise("use -o DIR/ for directories, --tar for any other type"),
             _ => failure,
         })?;
-        // Nothing is created before the first piece has come: a failure to get it leaves no trace.
+        // Create the file only after the first piece has arrived, so that an early failure leaves nothing behind.
         let mut piece = file.next().await.transpose()?;
-        if target.is_shy_terminal() && piece.as_ref().is_some_and(|piece| is_binary(piece)) {
-            let advice = "binary content could upset the terminal; -o FILE saves it, -o - insists";
+        if target.is_guarded_terminal() && piece.as_ref().is_some_and(|piece| is_binary(piece)) {
+            let advice = "binary content can mess up the terminal; use -o FILE to save it or `-o -` to print it anyway";
             return Err(Failure::new(Exit::Other, advice));
         }
         let mut sink = target.open(self.console)?;
@@ -184,16 +184,16 @@ impl Carve<'_> {
             piece = file.next().await.transpose()?;
         }
         if self.arguments.same_permissions {
-            let lost = sink.keep_attributes(file.entry()).map_err(|error| target.failure(&error))?;
-            self.warn_of(lost);
+            let lost = sink.apply_attributes(file.entry()).map_err(|error| target.failure(&error))?;
+            self.warn_lost(lost);
         }
         sink.finish().map_err(|error| target.failure(&error))?;
-        self.close(&file, report);
-        Ok(Written::one(path, &file))
+        self.conclude_file(&file, report);
+        Ok(Written::single(path, &file))
     }
 
-    /// A file's content goes to its own name below a directory as it arrives.
-    async fn one_to_directory(
+    /// Streams the content of one file to a file of the same name in a directory.
+    async fn stream_to_directory(
         &self,
         path: &OsStr,
         found: Option<Result<File, Error>>,
@@ -216,12 +216,12 @@ impl Carve<'_> {
             piece = file.next().await.transpose()?;
         }
         tree.finish(out).map_err(|error| failed(&error))?;
-        self.warn_of(tree.lost());
-        self.close(&file, report);
-        Ok(Written::one(path, &file))
+        self.warn_lost(tree.lost());
+        self.conclude_file(&file, report);
+        Ok(Written::single(path, &file))
     }
 
-    /// The file at `path`, unless it has been looked for already.
+    /// Returns the file at `path`, using the result of an earlier lookup if there is one.
     async fn find(
         &self,
         path: &OsStr,
@@ -235,7 +235,9 @@ impl Carve<'_> {
         let file = found.map_err(|error| {
             let failure = Failure::from(&error);
             match path.as_bytes().iter().any(|byte| b"*?[".contains(byte)) {
-                true if error.is_not_found() => failure.advise("a PATH is literal; --glob takes patterns"),
+                true if error.is_not_found() => {
+                    failure.advise("PATH is taken literally; use --glob for patterns")
+                }
                 _ => failure,
             }
         })?;
@@ -244,29 +246,34 @@ impl Carve<'_> {
         Ok(file)
     }
 
-    /// All content of a file has been read.
-    fn close(&self, file: &File, report: &mut Report) {
+    /// Reports a file whose content has been read to its end.
+    fn conclude_file(&self, file: &File, report: &mut Report) {
         if self.arguments.explain {
             file.trace().iter().for_each(|line| self.console.explain(line));
         }
         if let Some(outcome) = file.outcome() {
-            self.judge(outcome, report);
+            self.report_outcome(outcome, report);
         }
     }
 
-    fn judge(&self, outcome: Outcome, report: &mut Report) {
+    fn report_outcome(&self, outcome: Outcome, report: &mut Report) {
         report.outcome(&outcome);
         if outcome.verification == Verification::None {
             self.console.note("not verified; --verify reads the whole layer");
         }
     }
 
-    /// Paths, directories and patterns, collected first and written then.
-    async fn several(&self, destination: &Destination, report: &mut Report) -> Result<Written, Failure> {
+    /// Collects paths, directories and patterns, then writes them.
+    async fn collect_and_write(
+        &self,
+        destination: &Destination,
+        report: &mut Report,
+    ) -> Result<Written, Failure> {
         if let Destination::Archive(target) = destination
-            && target.is_shy_terminal()
+            && target.is_guarded_terminal()
         {
-            let advice = "a tar archive could upset the terminal; -o FILE saves it, -o - insists";
+            let advice =
+                "a tar archive can mess up the terminal; use -o FILE to save it or `-o -` to print it anyway";
             return Err(Failure::new(Exit::Other, advice));
         }
         let selection = selection(self.arguments)?;
@@ -275,7 +282,7 @@ impl Carve<'_> {
         let mut failures: Vec<_> =
             failures.map(|(path, error)| (path.clone(), Failure::from(error))).collect();
         let items: Vec<Item> = collection.items().to_vec();
-        failures.extend(self.without_a_match(&items));
+        failures.extend(self.unmatched_patterns(&items));
         if self.arguments.explain {
             self.explain(&collection, &items);
         }
@@ -286,7 +293,7 @@ impl Carve<'_> {
                 }
                 Destination::Directory(directory) => self.write_tree(&collection, &items, directory)?,
             }
-            self.judge(collection.outcome(), report);
+            self.report_outcome(collection.outcome(), report);
         }
         let items = items.into_iter().map(|item| {
             let mut entry = item.entry;
@@ -296,8 +303,8 @@ impl Carve<'_> {
         Ok(Written { items: items.collect(), failures })
     }
 
-    /// The patterns that none of `items` matches.
-    fn without_a_match(&self, items: &[Item]) -> Vec<(Vec<u8>, Failure)> {
+    /// The patterns that match none of `items`.
+    fn unmatched_patterns(&self, items: &[Item]) -> Vec<(Vec<u8>, Failure)> {
         let mut patterns = self.patterns.clone();
         for item in items {
             patterns.select(&item.path);
@@ -339,13 +346,13 @@ impl Carve<'_> {
                 .map_err(|error| failed(&directory.join(OsStr::from_bytes(&item.path)), &error))?;
         }
         tree.close().map_err(|error| failed(directory, &error))?;
-        self.warn_of(tree.lost());
+        self.warn_lost(tree.lost());
         Ok(())
     }
 
-    fn warn_of(&self, lost: Vec<String>) {
+    fn warn_lost(&self, lost: Vec<String>) {
         if !lost.is_empty() {
-            self.console.warning(&format!("not kept: {}", lost.join(", ")));
+            self.console.warning(&format!("not restored: {}", lost.join(", ")));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! From the command line to an open image.
+//! Opens the image that the command line names.
 
 use std::io;
 
@@ -15,27 +15,27 @@ use super::{
     report::Report,
 };
 
-/// An image and the client that reads it.
+/// An open image and the client that reads it.
 pub(crate) struct Connection {
     pub(crate) client: Client,
     pub(crate) image: Image,
-    /// To be kept until the answer is given.
-    pub(crate) writes: Writes,
+    /// Keep this until the result has been printed.
+    pub(crate) writes: CacheWrites,
 }
 
-/// What the command line asks for.
-struct Asked {
+/// The client, image and platform that the options select.
+struct Target {
     client: Client,
     reference: ImageReference,
     platform: Platform,
-    writes: Writes,
+    writes: CacheWrites,
 }
 
-/// Waits, when dropped, for what is being written to the cache meanwhile.
+/// Waits on drop for pending writes to the cache.
 #[derive(Debug)]
-pub(crate) struct Writes(Option<Cache>);
+pub(crate) struct CacheWrites(Option<Cache>);
 
-impl Drop for Writes {
+impl Drop for CacheWrites {
     fn drop(&mut self) {
         if let Some(cache) = &self.0 {
             cache.finish_writes();
@@ -43,14 +43,14 @@ impl Drop for Writes {
     }
 }
 
-/// Opens `image` as the flags say.
+/// Opens `image` with the given options.
 pub(crate) async fn open(
     image: &str,
     common: &Common,
     console: &Console,
     report: &mut Report,
 ) -> Result<Connection, Failure> {
-    let Asked { client, reference, platform, writes } = asked(image, common, console)?;
+    let Target { client, reference, platform, writes } = target(image, common, console)?;
     let result = client.image(&reference, &platform).await;
     report.read_by(&client);
     let image = result?;
@@ -58,14 +58,14 @@ pub(crate) async fn open(
     Ok(Connection { client, image, writes })
 }
 
-/// Opens `image` as the flags say, and finds the file at `path` in it.
+/// Opens `image` with the given options and finds the file at `path`.
 pub(crate) async fn carve(
     (image, path, options): (&str, &[u8], &CarveOptions),
     common: &Common,
     console: &Console,
     report: &mut Report,
 ) -> Result<(Connection, Result<File, Error>), Failure> {
-    let Asked { client, reference, platform, writes } = asked(image, common, console)?;
+    let Target { client, reference, platform, writes } = target(image, common, console)?;
     let result = client.carve(&reference, &platform, path, options).await;
     report.read_by(&client);
     let (image, file) = result?;
@@ -73,8 +73,8 @@ pub(crate) async fn carve(
     Ok((Connection { client, image, writes }, file))
 }
 
-/// A client as the flags say, and what it is to be asked for.
-fn asked(image: &str, common: &Common, console: &Console) -> Result<Asked, Failure> {
+/// Builds the client and parses the reference and the platform.
+fn target(image: &str, common: &Common, console: &Console) -> Result<Target, Failure> {
     let reference: ImageReference = image
         .parse()
         .map_err(|error| Failure::usage(format!("malformed image reference {image:?}: {}", chain(&error))))?;
@@ -88,7 +88,7 @@ fn asked(image: &str, common: &Common, console: &Console) -> Result<Asked, Failu
         .plain_http(common.plain_http)
         .progress(console.display())
         .credential_sources(auth::sources());
-    let writes = Writes(cache(common, console)?);
+    let writes = CacheWrites(cache(common, console)?);
     if let Some(cache) = writes.0.clone() {
         builder = builder.cache(cache);
     }
@@ -103,15 +103,17 @@ fn asked(image: &str, common: &Common, console: &Console) -> Result<Asked, Failu
     }
     if let Some(username) = &common.username {
         let ImageReference::Registry(reference) = &reference else {
-            return Err(Failure::usage(format!("--username is for registries, and {image:?} is none")));
+            return Err(Failure::usage(format!(
+                "--username requires a registry image; {image:?} is not one"
+            )));
         };
         let credential = Credential::basic(username, auth::password::read(io::stdin().lock())?);
         builder = builder.credential(reference.registry(), credential);
     }
-    Ok(Asked { client: builder.build()?, reference, platform, writes })
+    Ok(Target { client: builder.build()?, reference, platform, writes })
 }
 
-/// What there is to say of an image. Reads its configuration.
+/// Returns the facts of an image. Reads its configuration.
 pub(crate) async fn facts(
     client: &Client,
     image: &Image,
@@ -124,7 +126,7 @@ pub(crate) async fn facts(
     Ok(facts)
 }
 
-/// The cache, unless there is to be none. One that cannot be used is no reason not to answer.
+/// Opens the cache unless `--no-cache` is given. A cache that cannot be opened is only a warning.
 fn cache(common: &Common, console: &Console) -> Result<Option<Cache>, Failure> {
     if common.no_cache {
         return Ok(None);
@@ -134,7 +136,7 @@ fn cache(common: &Common, console: &Console) -> Result<Option<Cache>, Failure> {
         Ok(cache) => Ok(Some(cache)),
         Err(error) if error.is_setting() => Err(Failure::usage(chain(&error))),
         Err(error) => {
-            console.warning(&format!("{}; going on without the cache", chain(&error)));
+            console.warning(&format!("{}; continuing without the cache", chain(&error)));
             Ok(None)
         }
     }

@@ -1,4 +1,4 @@
-//! The two streams: stdout for data, stderr for everything else.
+//! Output streams: stdout for data, stderr for everything else.
 
 use std::{
     fs::File,
@@ -11,50 +11,50 @@ use layerslayer::{Layer, RequestTarget};
 
 use super::{exit::Failure, output::sanitize, progress::Display};
 
-/// Bytes collected before they are written to stdout.
+/// Size of the stdout buffer in bytes.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// Where a run speaks.
+/// The output streams of a run.
 pub(crate) struct Console {
     display: Arc<Display>,
     quiet: bool,
 }
 
 impl Console {
-    /// A console; with `quiet` it speaks only of errors and of what was asked for; `explain` keeps requests for
+    /// Creates a console. `quiet` suppresses progress, notes and warnings; `explain` records requests for
     /// [`Console::explain_requests`].
     pub(crate) fn new(quiet: bool, explain: bool) -> Self {
         Self { display: Arc::new(Display::new(quiet, explain)), quiet }
     }
 
-    /// Draws progress.
+    /// Returns the progress display.
     pub(crate) fn display(&self) -> Arc<Display> {
         Arc::clone(&self.display)
     }
 
-    /// Takes the bars away.
+    /// Removes the progress bars.
     pub(crate) fn clear(&self) {
         self.display.clear();
     }
 
-    /// Something went wrong.
+    /// Prints an error.
     pub(crate) fn error(&self, message: &str) {
         self.display.line(&format!("layerslayer: {}", sanitize::message(message)));
     }
 
-    /// Something the user should know.
+    /// Prints a note.
     pub(crate) fn note(&self, message: &str) {
         if !self.quiet {
             self.error(message);
         }
     }
 
-    /// A line that was asked for.
+    /// Prints a line of `--explain`.
     pub(crate) fn explain(&self, line: &str) {
         self.display.line(&sanitize::message(line));
     }
 
-    /// A line for each request since the last call, with the number of the layer that it was for.
+    /// Prints a line for each request since the last call, with the index of its layer.
     pub(crate) fn explain_requests(&self, layers: &[Layer]) {
         for request in self.display.take_requests() {
             let layer = match &request.target {
@@ -66,12 +66,12 @@ impl Console {
         }
     }
 
-    /// Something may not be as the user thinks.
+    /// Prints a warning.
     pub(crate) fn warning(&self, message: &str) {
         self.note(&format!("warning: {message}"));
     }
 
-    /// Stdout, buffered, unbroken by progress bars.
+    /// Opens stdout, buffered; writes to a terminal do not mix with progress bars.
     pub(crate) fn stdout(&self) -> Result<BufWriter<Stdout>, Failure> {
         let stdout = io::stdout();
         let file = stdout.as_fd().try_clone_to_owned().map_err(|error| Failure::writing("stdout", &error))?;
@@ -80,7 +80,7 @@ impl Console {
     }
 }
 
-/// Columns of the terminal that stdout is, if it is one.
+/// Number of columns if stdout is a terminal.
 pub(crate) fn stdout_width() -> Option<usize> {
     let stdout = io::stdout();
     if !stdout.is_terminal() {

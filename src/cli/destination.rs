@@ -1,4 +1,4 @@
-//! Where carved content goes.
+//! Where `carve` writes to.
 
 use std::{
     io::{self, BufWriter, IsTerminal as _, Read, Write},
@@ -22,50 +22,50 @@ mod holes;
 pub(crate) mod temporary;
 pub(crate) mod tree;
 
-/// Where carved content goes, and in which form.
+/// Where `carve` writes to, and in which form.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Destination {
-    /// As a tar archive.
+    /// A tar archive.
     Archive(Target),
-    /// As files below a directory.
+    /// Files below a directory.
     Directory(PathBuf),
-    /// As the content of one file.
+    /// The content of a single file.
     Single(Target),
 }
 
-/// One stream of bytes.
+/// A single output stream.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Target {
     /// A file.
     File(PathBuf),
-    /// Stdout, with `-` even if it is a terminal.
-    Stdout { insist: bool },
+    /// Stdout; `force` (from `-o -`) allows binary content on a terminal.
+    Stdout { force: bool },
 }
 
 impl Destination {
-    /// The destination that the command line names.
+    /// Returns the destination that the arguments select.
     pub(crate) fn of(arguments: &CarveArguments) -> Result<Self, Failure> {
         if arguments.paths.iter().any(|path| path.is_empty()) {
-            return Err(Failure::usage("a PATH is empty; / is the root"));
+            return Err(Failure::usage("PATH is empty; use / for the root"));
         }
         let output = arguments.output.as_deref();
         let is_directory =
             output.is_some_and(|path| path.as_os_str().as_bytes().ends_with(b"/") || path.is_dir());
         let target = match output {
-            Some(path) if path == Path::new("-") => Target::Stdout { insist: true },
+            Some(path) if path == Path::new("-") => Target::Stdout { force: true },
             Some(path) => Target::File(path.to_owned()),
-            None => Target::Stdout { insist: false },
+            None => Target::Stdout { force: false },
         };
         let writes_json = arguments.common.json;
         match (arguments.tar, is_directory, target) {
             (_, _, Target::Stdout { .. }) if writes_json => Err(Failure::usage(
-                "--json describes what was carved, on stdout; the content needs -o FILE or -o DIR/",
+                "--json prints a description to stdout; add -o FILE or -o DIR/ for the content",
             )),
             (_, _, Target::Stdout { .. }) if arguments.same_permissions => {
-                Err(Failure::usage("--same-permissions is for files; use -o FILE or -o DIR/"))
+                Err(Failure::usage("--same-permissions requires -o FILE or -o DIR/"))
             }
             (true, true, _) => {
-                Err(Failure::usage("--tar writes one archive; use -o FILE, or -o DIR/ without --tar"))
+                Err(Failure::usage("--tar writes a single archive; use -o FILE, or drop --tar for -o DIR/"))
             }
             (true, false, target) => Ok(Self::Archive(target)),
             (false, true, Target::File(path)) => Ok(Self::Directory(path)),
@@ -80,16 +80,16 @@ impl Destination {
         let what = if arguments.globs.is_empty() { "several PATHs" } else { "--glob" };
         let advice = match target {
             Target::File(path) => {
-                format!("{} is not a directory; -o {0}/ makes one", path.display())
+                format!("{} is not a directory; use -o {0}/ to create it", path.display())
             }
             Target::Stdout { .. } => "add -o DIR/ or --tar".to_owned(),
         };
-        Err(Failure::usage(format!("{what} cannot go to a single stream: {advice}")))
+        Err(Failure::usage(format!("{what} cannot be written to a single stream: {advice}")))
     }
 }
 
 impl Target {
-    /// Begins to write.
+    /// Opens the stream for writing.
     pub(crate) fn open(&self, console: &Console) -> Result<Sink, Failure> {
         match self {
             Self::File(path) => match Replacement::create(path) {
@@ -100,12 +100,12 @@ impl Target {
         }
     }
 
-    /// Whether nobody insisted that this terminal gets whatever comes.
-    pub(crate) fn is_shy_terminal(&self) -> bool {
-        matches!(self, Self::Stdout { insist: false }) && io::stdout().is_terminal()
+    /// Whether this is a terminal that must not get binary content.
+    pub(crate) fn is_guarded_terminal(&self) -> bool {
+        matches!(self, Self::Stdout { force: false }) && io::stdout().is_terminal()
     }
 
-    /// A failure to write here.
+    /// Turns a write error into a failure.
     pub(crate) fn failure(&self, error: &io::Error) -> Failure {
         match self {
             Self::File(path) => Failure::writing(path.display(), error),
@@ -114,14 +114,14 @@ impl Target {
     }
 }
 
-/// A stream being written. A file that is dropped unfinished leaves what was there before.
+/// An open output stream. Dropping an unfinished file keeps the previous one.
 pub(crate) enum Sink {
     File(BufWriter<Replacement>),
     Stdout(BufWriter<Stdout>),
 }
 
 impl Sink {
-    /// All has been written.
+    /// Completes the output.
     pub(crate) fn finish(self) -> io::Result<()> {
         match self {
             Self::File(file) => file.into_inner().map_err(io::IntoInnerError::into_error)?.finish(),
@@ -129,10 +129,10 @@ impl Sink {
         }
     }
 
-    /// Gives the file the owner, mode and extended attributes of `entry`; returns what could not be kept.
-    pub(crate) fn keep_attributes(&self, entry: &Entry) -> io::Result<Vec<String>> {
+    /// Applies the owner, mode and extended attributes of `entry`; returns what could not be applied.
+    pub(crate) fn apply_attributes(&self, entry: &Entry) -> io::Result<Vec<String>> {
         match self {
-            Self::File(file) => file.get_ref().keep_attributes(entry),
+            Self::File(file) => file.get_ref().apply_attributes(entry),
             Self::Stdout(_) => Ok(Vec::new()),
         }
     }
@@ -154,18 +154,18 @@ impl Write for Sink {
     }
 }
 
-/// Copies `size` bytes of content; that there are fewer is an error.
+/// Copies exactly `size` bytes; fewer are an error.
 fn copy_exactly(content: impl Read, out: &mut impl Write, size: u64) -> io::Result<()> {
     let copied = io::copy(&mut content.take(size), out)?;
     match size - copied {
         0 => Ok(()),
-        missing => Err(io::Error::other(format!("the content ends {missing} bytes too early"))),
+        missing => Err(io::Error::other(format!("the content is {missing} bytes short"))),
     }
 }
 
-/// Whether a terminal should not get content that begins like this.
+/// Whether content that starts like this should not be printed on a terminal.
 pub(crate) fn is_binary(beginning: &[u8]) -> bool {
-    // A character that the end of the piece cuts is no sign of anything.
+    // The end of the piece may cut a character in two.
     let is_text = match str::from_utf8(beginning) {
         Ok(_) => true,
         Err(error) => error.error_len().is_none(),
@@ -187,8 +187,8 @@ mod tests {
     }
 
     #[test]
-    fn the_output_decides_where_content_goes() {
-        let stdout = |insist| Target::Stdout { insist };
+    fn arguments_select_the_destination() {
+        let stdout = |force| Target::Stdout { force };
         let file = || Target::File("no/such".into());
         let cases: [(&[&str], Destination); 8] = [
             (&["a"], Destination::Single(stdout(false))),
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_so_is_a_usage_failure() {
+    fn combinations_that_cannot_be_written_are_usage_failures() {
         let cases: [&[&str]; 10] = [
             &[""],
             &["a", "", "-o", "/"],
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_told_from_binary_even_where_a_character_is_cut() {
+    fn a_cut_character_does_not_make_text_binary() {
         assert!(!is_binary(b""));
         assert!(!is_binary("gr\u{fc}n\n".as_bytes()));
         assert!(!is_binary(b"gr\xc3"));

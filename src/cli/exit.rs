@@ -1,38 +1,38 @@
-//! Exit codes, and the failures that lead to them.
+//! Exit codes and the failures that cause them.
 
 use std::{error::Error as StdError, io};
 
-/// How the program ends.
+/// The exit status of the program.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Exit {
     /// Content failed verification, or is corrupt.
     Corrupt,
     /// A newer layer removed the path.
     Deleted,
-    /// All was done.
+    /// Success.
     Done,
-    /// SIGINT.
+    /// Interrupted by SIGINT.
     Interrupted,
     /// No such image, tag or platform.
     NoSuchImage,
-    /// The image does not hold the path.
+    /// The path is not in the image.
     NotFound,
     /// Any other failure, or several of different kinds.
     Other,
-    /// SIGTERM.
+    /// Terminated by SIGTERM.
     Terminated,
     /// Authentication or authorisation was refused.
     Unauthorized,
-    /// The registry or the network did not answer.
+    /// The registry or the network is unavailable.
     Unavailable,
-    /// The command line makes no sense, or the reference is malformed.
+    /// The command line or the reference is malformed.
     Usage,
-    /// A directory, device or pipe where a file was asked for.
+    /// A directory, device or FIFO where a file is required.
     WrongKind,
 }
 
 impl Exit {
-    /// The process's exit status.
+    /// The process exit code.
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Done => 0,
@@ -50,7 +50,7 @@ impl Exit {
         }
     }
 
-    /// The exit of one library error.
+    /// The exit status for an error of the library.
     pub(crate) fn of(error: &layerslayer::Error) -> Self {
         match error {
             _ if error.is_corrupt() => Self::Corrupt,
@@ -67,37 +67,37 @@ impl Exit {
     }
 }
 
-/// Why the program does not end well, in words for the user.
+/// A failure of the program, with messages for the user.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Failure {
-    /// The exit it leads to.
+    /// The exit status.
     pub(crate) exit: Exit,
-    /// What to print, one line each, not yet escaped. None where silence is right.
+    /// The messages to print, one per line, not yet escaped. May be empty.
     pub(crate) messages: Vec<String>,
 }
 
 impl Failure {
-    /// A failure with one message.
+    /// Creates a failure with one message.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, messages: vec![message.into()] }
     }
 
-    /// A failure of the command line itself.
+    /// Creates a usage failure.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
     }
 
-    /// Nothing to say about it.
+    /// Creates a failure without a message.
     pub(crate) fn silent(exit: Exit) -> Self {
         Self { exit, messages: Vec::new() }
     }
 
-    /// A failure outside the library while doing `what`.
-    pub(crate) fn caused(what: impl std::fmt::Display, error: &dyn StdError) -> Self {
-        Self::new(Exit::Other, format!("{what}: {}", chain(error)))
+    /// Creates a failure of `operation`, with its cause.
+    pub(crate) fn caused(operation: impl std::fmt::Display, error: &dyn StdError) -> Self {
+        Self::new(Exit::Other, format!("{operation}: {}", chain(error)))
     }
 
-    /// Writing `what` failed. A reader that has seen enough is no failure.
+    /// Creates a failure to write `what`. A closed pipe counts as success.
     pub(crate) fn writing(what: impl std::fmt::Display, error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::silent(Exit::Done),
@@ -105,14 +105,14 @@ impl Failure {
         }
     }
 
-    /// Several failures at once: one kind gives its code, several give [`Exit::Other`]. None of them is no failure.
+    /// Combines failures: failures of one kind keep their exit status, different kinds give [`Exit::Other`], none is success.
     pub(crate) fn all(failures: Vec<Self>) -> Result<(), Self> {
         let Some(exit) = failures.first().map(|failure| failure.exit) else { return Ok(()) };
         let exit = if failures.iter().all(|failure| failure.exit == exit) { exit } else { Exit::Other };
         Err(Self { exit, messages: failures.into_iter().flat_map(|failure| failure.messages).collect() })
     }
 
-    /// The same with advice after the last message.
+    /// Appends advice to the last message.
     #[must_use]
     pub(crate) fn advise(mut self, advice: &str) -> Self {
         if let Some(message) = self.messages.last_mut() {
@@ -135,7 +135,7 @@ impl From<layerslayer::Error> for Failure {
     }
 }
 
-/// An error and its causes in one line. A cause that its parent has printed already is not repeated.
+/// Formats an error and its causes in one line. Skips a cause that its parent already includes.
 pub(crate) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_of_one_kind_give_its_code_and_several_kinds_give_1() {
+    fn failures_of_one_kind_keep_its_code_and_mixed_failures_give_1() {
         let missing = || Failure::new(Exit::NotFound, "a");
         let deleted = || Failure::new(Exit::Deleted, "b");
         assert_eq!(Failure::all(vec![]), Ok(()));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_codes_are_those_of_the_manual() {
+    fn exit_codes_match_the_documentation() {
         let codes = [
             (Exit::Done, 0),
             (Exit::Other, 1),
@@ -186,14 +186,14 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_pipe_is_success_without_a_word() {
+    fn a_broken_pipe_is_silent_success() {
         let failure = Failure::writing("stdout", &io::ErrorKind::BrokenPipe.into());
         assert_eq!(failure, Failure::silent(Exit::Done));
         assert_eq!(Failure::writing("stdout", &io::ErrorKind::StorageFull.into()).exit, Exit::Other);
     }
 
     #[test]
-    fn causes_follow_in_one_line_and_are_not_said_twice() {
+    fn causes_are_printed_in_one_line_without_repetition() {
         #[derive(Debug, thiserror::Error)]
         #[error("reading: {0}")]
         struct Repeats(#[source] io::Error);

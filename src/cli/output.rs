@@ -1,4 +1,4 @@
-//! What is printed about an image: text for people, JSON Lines for programs.
+//! Output about an image: text or JSON Lines.
 
 use std::io;
 
@@ -14,43 +14,43 @@ pub(crate) mod time;
 /// One entry of a listing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row<'a> {
-    /// The layer that it comes from.
+    /// The layer that it is from.
     pub(crate) layer: usize,
     /// The entry.
     pub(crate) entry: &'a Entry,
-    /// Whether no layer has an entry for this directory, only for what is below.
+    /// Whether this directory has no entry of its own in any layer, only entries below it.
     pub(crate) implied: bool,
 }
 
-/// What a listing rests on.
+/// How a listing was verified and where it came from.
 #[derive(Clone, Debug)]
 pub(crate) struct Proof {
-    /// What vouches for it.
+    /// The verification level.
     pub(crate) verified: String,
-    /// `toc` if a table of contents was listed, `tar` if the layer was.
+    /// `toc` if it came from a TOC, `tar` if the layer was read.
     pub(crate) source: &'static str,
 }
 
 impl Proof {
-    /// That of entries of this verification.
+    /// Creates the proof of a listing.
     pub(crate) fn new(verification: Verification, is_from_toc: bool) -> Self {
         Self { verified: verification.to_string(), source: if is_from_toc { "toc" } else { "tar" } }
     }
 }
 
-/// Something that a listing is written to, from `image` to `end`.
+/// An output format for listings. Calls start with `image` and finish with `end`.
 pub(crate) trait Listing: Send {
-    /// The image that is listed; first.
+    /// The image; comes first.
     fn image(&mut self, image: &ImageFacts) -> io::Result<()>;
     /// Its configuration.
     fn config(&mut self, config: &ConfigFacts) -> io::Result<()>;
-    /// A layer; the entries that follow are its own, unless the merged view is listed.
+    /// A layer. The following entries belong to it, except in the merged view.
     fn layer(&mut self, layer: &LayerFacts) -> io::Result<()>;
     /// An entry.
     fn entry(&mut self, row: &Row<'_>) -> io::Result<()>;
-    /// All entries of a layer have been listed, `entries` of them.
+    /// The end of a layer with `entries` entries.
     fn layer_end(&mut self, layer: usize, entries: u64, proof: &Proof) -> io::Result<()>;
-    /// All entries of the merged view have been listed.
+    /// The end of the merged view.
     fn rootfs_end(&mut self, entries: u64, proof: &Proof) -> io::Result<()>;
     /// The listing is complete.
     fn end(&mut self) -> io::Result<()>;

@@ -1,4 +1,4 @@
-//! GLOBs of a listing.
+//! GLOB patterns.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -10,7 +10,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::exit::{Exit, Failure};
 
-/// Which entries are listed: all, or those that a pattern selects.
+/// Selects all entries, or those that match a pattern.
 #[derive(Clone, Debug)]
 pub(crate) struct Patterns {
     patterns: Vec<Pattern>,
@@ -20,36 +20,36 @@ pub(crate) struct Patterns {
 struct Pattern {
     text: String,
     set: GlobSet,
-    /// Whether it has selected anything yet.
+    /// Whether it has matched any path.
     used: bool,
 }
 
 impl Patterns {
-    /// Parses patterns; none of them select everything.
+    /// Parses patterns. An empty list selects everything.
     pub(crate) fn new(texts: &[OsString]) -> Result<Self, Failure> {
         Ok(Self { patterns: texts.iter().map(|text| Pattern::new(text)).collect::<Result<_, _>>()? })
     }
 
-    /// Whether every entry is listed.
+    /// Whether every entry is selected.
     pub(crate) fn select_all(&self) -> bool {
         self.patterns.is_empty()
     }
 
-    /// Whether the entry at `path` is listed.
+    /// Whether the entry at `path` is selected.
     pub(crate) fn select(&mut self, path: &[u8]) -> bool {
         if self.patterns.is_empty() {
             return true;
         }
         let path = Path::new(OsStr::from_bytes(path));
-        // Every pattern is asked: each must learn that it selected something.
+        // No short circuit: every pattern must record whether it matched.
         self.patterns.iter_mut().map(|pattern| pattern.select(path)).filter(|&selected| selected).count() > 0
     }
 
-    /// The patterns that selected nothing, each with the failure that this is while doing `what`.
-    pub(crate) fn unused(&self, what: &str) -> Vec<(&str, Failure)> {
+    /// The patterns that matched nothing, each with its failure of `operation`.
+    pub(crate) fn unused(&self, operation: &str) -> Vec<(&str, Failure)> {
         let unused = self.patterns.iter().filter(|pattern| !pattern.used);
         let failure = |pattern: &Pattern| {
-            Failure::new(Exit::NotFound, format!("{what}: no entry matches {:?}", pattern.text))
+            Failure::new(Exit::NotFound, format!("{operation}: no entry matches {:?}", pattern.text))
         };
         unused.map(|pattern| (pattern.text.as_str(), failure(pattern))).collect()
     }
@@ -58,10 +58,10 @@ impl Patterns {
 impl Pattern {
     fn new(text: &OsStr) -> Result<Self, Failure> {
         let Some(text) = text.to_str() else {
-            return Err(Failure::usage(format!("pattern {text:?} is not UTF-8; ? stands for any byte")));
+            return Err(Failure::usage(format!("pattern {text:?} is not UTF-8; use ? for any byte")));
         };
         if text.is_empty() {
-            return Err(Failure::usage("a pattern is empty; / is the root"));
+            return Err(Failure::usage("pattern is empty; use / for the root"));
         }
         let whole = trimmed(text);
         let last = whole.rsplit('/').next().unwrap_or(whole);
@@ -74,7 +74,7 @@ impl Pattern {
             Err(error) => Err(Failure::usage(format!("malformed pattern {text:?}: {}", error.kind()))),
         };
         match whole {
-            // The root: everything.
+            // The root selects everything.
             "" => add("**")?,
             _ => add(whole)?,
         }
@@ -92,7 +92,7 @@ impl Pattern {
     }
 }
 
-/// The pattern as paths are written: without a leading `/` or `./`, without a trailing `/`.
+/// Strips a leading `/` or `./` and a trailing `/`, as in paths of entries.
 fn trimmed(mut text: &str) -> &str {
     loop {
         let shorter =
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_does_not_cross_a_slash_and_two_do() {
+    fn one_star_does_not_match_a_slash_and_two_do() {
         for (pattern, path, expected) in [
             ("etc/*", "etc/passwd", true),
             ("etc/*", "etc/apt/sources.list", false),
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_name_selects_all_below_it_however_it_is_written() {
+    fn a_plain_path_selects_everything_below_it() {
         for pattern in ["etc", "/etc", "./etc", "etc/", "/./etc//"] {
             assert!(selects(pattern, "etc"), "{pattern}");
             assert!(selects(pattern, "etc/apt/sources.list"), "{pattern}");
@@ -147,13 +147,13 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_not_utf8_are_matched_too() {
+    fn paths_that_are_not_utf8_can_match() {
         let mut patterns = Patterns::new(&["etc/*".into()]).unwrap();
         assert!(patterns.select(b"etc/\xff\xfe"));
     }
 
     #[test]
-    fn patterns_that_select_nothing_are_named() {
+    fn patterns_that_match_nothing_are_reported() {
         let mut patterns = Patterns::new(&["etc".into(), "nothing".into()]).unwrap();
         assert!(patterns.select(b"etc"));
         let failure = Failure::new(Exit::NotFound, "listing image: no entry matches \"nothing\"");

@@ -1,4 +1,4 @@
-//! `layerslayer peek`: layers, configuration and listings.
+//! `layerslayer peek`: the summary of an image and listings.
 
 use std::{
     collections::HashSet,
@@ -32,7 +32,7 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let is_listing = arguments.all || arguments.rootfs || !arguments.layers.is_empty();
     if !is_listing && !arguments.globs.is_empty() {
-        return Err(Failure::usage("a GLOB selects entries of a listing; add --all, --layer N or --rootfs"));
+        return Err(Failure::usage("GLOB requires a listing; add --all, --layer N or --rootfs"));
     }
     let mut patterns = Patterns::new(&arguments.globs)?;
     let Connection { client, image, writes: _writes } =
@@ -40,11 +40,13 @@ pub(crate) async fn run(
     let facts = connect::facts(&client, &image, report).await?;
     let layers = LayerFacts::of_all(&image).await?;
     if arguments.common.dry_run {
-        let (chosen, mut reads, mut seen) = (chosen(arguments, &layers)?, Vec::new(), HashSet::new());
-        // A blob that is to unpack to the same again is known by then.
-        for layer in chosen.iter().filter(|layer| is_listing && seen.insert((&layer.digest, &layer.diff_id)))
+        let (selected, mut reads, mut seen) =
+            (selected_layers(arguments, &layers)?, Vec::new(), HashSet::new());
+        // A repeated blob is in the cache by then.
+        for layer in
+            selected.iter().filter(|layer| is_listing && seen.insert((&layer.digest, &layer.diff_id)))
         {
-            reads.extend(image.layer(layer.index)?.plan_listing(arguments.common.least()).await);
+            reads.extend(image.layer(layer.index)?.plan_listing(arguments.common.min_verification()).await);
         }
         return plan::print(&image, &facts, &reads, arguments.common.json, console);
     }
@@ -53,7 +55,7 @@ pub(crate) async fn run(
         return summary(arguments, &facts, &config, &layers, console);
     }
     let result = match arguments.common.verify {
-        Some(_) => proved(arguments, &image, &mut patterns, console, report).await,
+        Some(_) => list_verified(arguments, &image, &mut patterns, console, report).await,
         None => list(arguments, &image, &mut patterns, report, &mut console.stdout()?).await,
     };
     report.read_by(&client);
@@ -62,7 +64,7 @@ pub(crate) async fn run(
     Failure::all(unused.into_iter().map(|(_, failure)| failure).collect())
 }
 
-/// Layers and configuration; nothing of any layer is read.
+/// Prints layers and configuration, without reading any layer.
 fn summary(
     arguments: &PeekArguments,
     facts: &ImageFacts,
@@ -90,15 +92,15 @@ fn summary_lines(
     lines.end()
 }
 
-/// Lists into a file without a name, and prints it once everything in it is proved.
-async fn proved(
+/// Lists into a temporary file and prints it once everything is verified.
+async fn list_verified(
     arguments: &PeekArguments,
     image: &Image,
     patterns: &mut Patterns,
     console: &Console,
     report: &mut Report,
 ) -> Result<(), Failure> {
-    let failed = |error| Failure::caused("keeping the listing in a temporary file", &error);
+    let failed = |error| Failure::caused("writing the listing to a temporary file", &error);
     let mut spool = io::BufWriter::new(tempfile::tempfile().map_err(failed)?);
     list(arguments, image, patterns, report, &mut spool).await?;
     let mut file = spool.into_inner().map_err(|error| failed(error.into_error()))?;
@@ -126,24 +128,24 @@ async fn list<W: Write + Send>(
         true => Box::new(Json::new(out)),
         false => Box::new(Text::new(out, style, console::stdout_width())),
     };
-    let chosen = chosen(arguments, &layers)?;
-    listing.image(&ImageFacts::of(image).await?).map_err(unwritten)?;
-    let least = arguments.common.least();
+    let selected = selected_layers(arguments, &layers)?;
+    listing.image(&ImageFacts::of(image).await?).map_err(write_failure)?;
+    let min_verification = arguments.common.min_verification();
     let (verified, plan) = match arguments.rootfs {
-        true => rootfs(image, &layers, patterns, least, &mut *listing).await?,
-        false => each_layer(image, &chosen, patterns, least, &mut *listing).await?,
+        true => rootfs(image, &layers, patterns, min_verification, &mut *listing).await?,
+        false => each_layer(image, &selected, patterns, min_verification, &mut *listing).await?,
     };
     report.verified(verified, plan);
     match (arguments.common.verify, verified) {
         (Some(_), Verification::None) => {
             Err(Failure::new(super::exit::Exit::Corrupt, "the listing could not be verified"))
         }
-        _ => listing.end().map_err(unwritten),
+        _ => listing.end().map_err(write_failure),
     }
 }
 
-/// The layers to list, in the order in which they were asked for.
-fn chosen(arguments: &PeekArguments, layers: &[LayerFacts]) -> Result<Vec<LayerFacts>, Failure> {
+/// The layers to list, in the order of the arguments.
+fn selected_layers(arguments: &PeekArguments, layers: &[LayerFacts]) -> Result<Vec<LayerFacts>, Failure> {
     if arguments.layers.is_empty() {
         return Ok(layers.to_vec());
     }
@@ -156,13 +158,13 @@ async fn each_layer(
     image: &Image,
     layers: &[LayerFacts],
     patterns: &mut Patterns,
-    least: Verification,
+    min_verification: Verification,
     listing: &mut dyn Listing,
 ) -> Result<(Verification, Plan), Failure> {
     let (mut weakest, mut plan) = (Verification::Blob, Plan::Toc);
-    let mut in_turn = image.layers_in_turn(layers.iter().map(|layer| layer.index), least)?;
+    let mut in_turn = image.layers_in_turn(layers.iter().map(|layer| layer.index), min_verification)?;
     for layer in layers {
-        listing.layer(layer).map_err(unwritten)?;
+        listing.layer(layer).map_err(write_failure)?;
         let Some(entries) = in_turn.next().await else { break };
         let mut entries = entries?;
         let mut count = 0;
@@ -171,7 +173,7 @@ async fn each_layer(
             if patterns.select(&entry.path) {
                 count += 1;
                 let row = Row { layer: layer.index, entry: &entry, implied: false };
-                listing.entry(&row).map_err(unwritten)?;
+                listing.entry(&row).map_err(write_failure)?;
             }
         }
         let verification = entries.verification().unwrap_or(Verification::None);
@@ -180,7 +182,7 @@ async fn each_layer(
             plan = Plan::Scan;
         }
         let proof = Proof::new(verification, entries.is_from_toc());
-        listing.layer_end(layer.index, count, &proof).map_err(unwritten)?;
+        listing.layer_end(layer.index, count, &proof).map_err(write_failure)?;
     }
     Ok((weakest, plan))
 }
@@ -189,11 +191,11 @@ async fn rootfs(
     image: &Image,
     layers: &[LayerFacts],
     patterns: &mut Patterns,
-    least: Verification,
+    min_verification: Verification,
     listing: &mut dyn Listing,
 ) -> Result<(Verification, Plan), Failure> {
-    layers.iter().try_for_each(|layer| listing.layer(layer)).map_err(unwritten)?;
-    let rootfs = image.rootfs_with(least).await?;
+    layers.iter().try_for_each(|layer| listing.layer(layer)).map_err(write_failure)?;
+    let rootfs = image.rootfs_with(min_verification).await?;
     let mut count = 0;
     rootfs
         .visit(|row| {
@@ -203,13 +205,13 @@ async fn rootfs(
             count += 1;
             listing.entry(&Row { layer: row.layer, entry: &row.entry, implied: row.implied })
         })
-        .map_err(unwritten)?;
+        .map_err(write_failure)?;
     let verification = rootfs.verification();
     let proof = Proof::new(verification, rootfs.is_from_toc());
-    listing.rootfs_end(count, &proof).map_err(unwritten)?;
+    listing.rootfs_end(count, &proof).map_err(write_failure)?;
     Ok((verification, if rootfs.is_from_toc() { Plan::Toc } else { Plan::Scan }))
 }
 
-fn unwritten(error: io::Error) -> Failure {
+fn write_failure(error: io::Error) -> Failure {
     Failure::writing("the listing", &error)
 }

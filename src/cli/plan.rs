@@ -1,4 +1,4 @@
-//! `--dry-run`: what would be read of the layers.
+//! `--dry-run`: prints the reads that would be made.
 
 use std::io::{self, Write};
 
@@ -19,11 +19,12 @@ pub(crate) fn print(
     console: &Console,
 ) -> Result<(), Failure> {
     let mut out = console.stdout()?;
-    let written = if is_json { lines(&mut out, image, facts, reads) } else { text(&mut out, image, reads) };
+    let written =
+        if is_json { print_json(&mut out, image, facts, reads) } else { print_text(&mut out, image, reads) };
     written.and_then(|()| out.flush()).map_err(|error| Failure::writing("stdout", &error))
 }
 
-fn lines(
+fn print_json(
     out: &mut (impl Write + Send),
     image: &Image,
     facts: &ImageFacts,
@@ -37,11 +38,11 @@ fn lines(
     lines.end()
 }
 
-fn text(out: &mut impl Write, image: &Image, reads: &[PlannedRead]) -> io::Result<()> {
+fn print_text(out: &mut impl Write, image: &Image, reads: &[PlannedRead]) -> io::Result<()> {
     for read in reads {
-        let perhaps = if read.is_certain { "" } else { "then perhaps " };
+        let prefix = if read.is_certain { "" } else { "then perhaps " };
         let PlannedRead { layer, plan, .. } = read;
-        write!(out, "{perhaps}layer {layer} {}: {plan}, {}", digest(image, read), cost(read))?;
+        write!(out, "{prefix}layer {layer} {}: {plan}, {}", digest(image, read), cost(read))?;
         let first = if is_exact(read) { "" } else { "first " };
         for (index, range) in read.ranges.iter().enumerate() {
             let before = if index == 0 { format!(": {first}") } else { ", ".to_owned() };
@@ -54,7 +55,7 @@ fn text(out: &mut impl Write, image: &Image, reads: &[PlannedRead]) -> io::Resul
     writeln!(out, "{}", total(requests, bytes))
 }
 
-/// Whether all ranges are known.
+/// Whether `ranges` cover all bytes.
 fn is_exact(read: &PlannedRead) -> bool {
     let known = read.ranges.iter().map(|range| range.end - range.start).fold(0, u64::saturating_add);
     known == read.bytes
@@ -66,7 +67,7 @@ fn cost(read: &PlannedRead) -> String {
         Some(requests) if is_exact(read) => format!("{}, {bytes} bytes", counted(requests)),
         Some(requests) => format!("at most {}, {bytes} bytes", counted(requests)),
         None if read.plan != Plan::Chunks => format!("at most {bytes} bytes"),
-        None => format!("a table, then what it leads to, at most {bytes} bytes"),
+        None => format!("the TOC, then the ranges it gives, at most {bytes} bytes"),
     }
 }
 
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn totals_count_requests_only_where_they_are_known() {
+    fn totals_count_requests_only_if_known() {
         assert_eq!(total(Some(1), 7), "at most 1 request, 7 bytes of layers");
         assert_eq!(total(Some(0), 0), "at most 0 requests, 0 bytes of layers");
         assert_eq!(total(None, 7), "at most 7 bytes of layers");

@@ -1,4 +1,4 @@
-//! `--report FILE`: what was done and what it cost, as one JSON object; `docs/json.md` documents it.
+//! `--report FILE`: the result, requests, bytes and time as a JSON object, documented in `docs/json.md`.
 
 use std::{io::Write as _, path::Path, time::Duration};
 
@@ -12,7 +12,7 @@ use super::{
     output::{json::SCHEMA, text},
 };
 
-/// What is known of a run so far.
+/// The report of a run.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
     schema: u32,
@@ -48,7 +48,7 @@ pub(crate) struct Report {
     error: Option<String>,
 }
 
-/// The layer that a file came from.
+/// The layer of a file.
 #[derive(Debug, Serialize)]
 struct LayerOfFile {
     index: usize,
@@ -56,7 +56,7 @@ struct LayerOfFile {
 }
 
 impl Report {
-    /// The report of a command that has not begun.
+    /// Creates the report of a command that has not started.
     pub(crate) fn new(command: &Command) -> Self {
         let texts = match command {
             Command::Carve(arguments) => [&arguments.paths[..], &arguments.globs].concat(),
@@ -72,9 +72,9 @@ impl Report {
         Self { schema: SCHEMA, command, reference, path, paths, ..Self::default() }
     }
 
-    /// The image has been found; its layers have so many bytes.
+    /// Records the image.
     pub(crate) fn opened(&mut self, image: &Image) {
-        // Sizes are what the manifest says: together they may be more than there is room for.
+        // The manifest may claim any sizes: their sum can overflow.
         let bytes = image.layers().iter().map(Layer::size).fold(0, u64::saturating_add);
         self.image(image.reference().to_string(), image.digest().to_string(), bytes);
     }
@@ -85,19 +85,19 @@ impl Report {
         self.bytes_of_layers = Some(bytes_of_layers);
     }
 
-    /// The image's configuration has been read.
+    /// Records the platform of the image.
     pub(crate) fn platform(&mut self, platform: &str) {
         self.platform = Some(platform.to_owned());
     }
 
-    /// A file has been found.
+    /// Records the file that was found.
     pub(crate) fn file(&mut self, resolved_path: &[u8], layer: (usize, String), size: u64) {
         self.resolved_path = Some(String::from_utf8_lossy(resolved_path).into_owned());
         self.layer = Some(LayerOfFile { index: layer.0, digest: layer.1 });
         self.size = Some(size);
     }
 
-    /// What so far has been read of the image.
+    /// Records the requests and bytes of the client.
     pub(crate) fn read_by(&mut self, client: &Client) {
         let transferred = client.transferred();
         self.cost(transferred.requests, transferred.bytes);
@@ -108,33 +108,33 @@ impl Report {
         self.bytes_fetched = bytes;
     }
 
-    /// A listing has been read.
+    /// Records how a listing was verified and read.
     pub(crate) fn verified(&mut self, verification: Verification, plan: Plan) {
         self.plan = Some(plan.to_string());
         self.verified = Some(verification.to_string());
     }
 
-    /// Content has been read.
+    /// Records how content was verified and read.
     pub(crate) fn outcome(&mut self, outcome: &Outcome) {
         self.verified(outcome.verification, outcome.plan);
         self.is_final = Some(outcome.is_final);
     }
 
-    /// What it cost, in one line for people.
+    /// Summarises requests, bytes and time in one line.
     pub(crate) fn summary(&self, elapsed: Duration) -> String {
         let requests = match self.requests {
             1 => "1 request".to_owned(),
             requests => format!("{requests} requests"),
         };
         let layers = match self.bytes_of_layers {
-            Some(bytes) => format!(" (the layers have {})", text::size(bytes)),
+            Some(bytes) => format!(" (layers total {})", text::size(bytes)),
             None => String::new(),
         };
         let seconds = elapsed.as_secs_f64();
         format!("{requests}, {} fetched{layers}, {seconds:.2} s", text::size(self.bytes_fetched))
     }
 
-    /// Writes the report, now that all is over.
+    /// Writes the report at the end of the run.
     pub(crate) fn write(
         &mut self,
         path: &Path,
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_run_is_reported_too() {
+    fn a_failed_run_is_reported() {
         let mut report = report(&["layerslayer", "carve", "Bad", "/etc/passwd"]);
         let failure = Failure::usage("malformed");
         let expected = serde_json::json!({
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_have_a_fixed_order() {
+    fn keys_have_a_fixed_order() {
         let mut report = report(&["layerslayer", "carve", "image", "/etc/passwd"]);
         report.image("r".into(), "d".into(), 10);
         report.platform("p");
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_says_what_it_cost() {
+    fn the_summary_has_requests_bytes_and_time() {
         let mut report = report(&["layerslayer", "peek", "image"]);
         report.cost(1, 1234);
         assert_eq!(report.summary(Duration::from_millis(420)), "1 request, 1.23 kB fetched, 0.42 s");

@@ -1,4 +1,4 @@
-//! The runtime in which commands run, and the signals that end it.
+//! Runs a command until it completes or a signal ends it.
 
 use std::future::Future;
 
@@ -7,13 +7,13 @@ use super::{
     signals,
 };
 
-/// Threads that move bytes; the main thread formats and writes.
+/// Worker threads for network and decoding; the main thread formats and writes.
 const WORKERS: usize = 2;
 
-/// Runs a command to its end, or to the signal that ends it; `cut_short` does what is left to do if it cannot be waited for.
+/// Runs a command until it completes or a signal arrives. `on_forced_exit` runs if the command does not stop in time.
 pub(crate) fn block_on(
     command: impl Future<Output = Result<(), Failure>>,
-    cut_short: impl FnOnce(Exit) + Send + 'static,
+    on_forced_exit: impl FnOnce(Exit) + Send + 'static,
 ) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
@@ -21,14 +21,14 @@ pub(crate) fn block_on(
         .build()
         .map_err(|error| Failure::caused("starting the runtime", &error))?;
     let result = runtime.block_on(async {
-        let mut signal = signals::watch(cut_short)?;
+        let mut signal = signals::watch(on_forced_exit)?;
         tokio::select! {
             biased;
             exit = &mut signal => Err(Failure::silent(exit.unwrap_or(Exit::Interrupted))),
             result = command => result,
         }
     });
-    // Threads that still read from the network have nothing left to say.
+    // Do not wait for threads that still read from the network.
     runtime.shutdown_background();
     result
 }

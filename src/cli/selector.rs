@@ -1,16 +1,16 @@
-//! `--layer N|DIGEST`: which layer is meant.
+//! `--layer N|DIGEST`: selects a layer.
 
 use super::{exit::Failure, output::facts::LayerFacts};
 
-/// Fewest digits of a digest that select a layer.
-const DIGEST_DIGITS: usize = 6;
+/// Minimum number of digits of a digest.
+const MIN_DIGEST_DIGITS: usize = 6;
 
-/// Most digits of an index; more are a digest.
-const INDEX_DIGITS: usize = 4;
+/// Maximum number of digits of an index; more digits are a digest.
+const MAX_INDEX_DIGITS: usize = 4;
 
-/// The index of the layer that `text` selects.
+/// Returns the index of the layer that `text` selects.
 pub(crate) fn layer(text: &str, layers: &[LayerFacts]) -> Result<usize, Failure> {
-    if !text.is_empty() && text.len() <= INDEX_DIGITS && text.bytes().all(|byte| byte.is_ascii_digit()) {
+    if !text.is_empty() && text.len() <= MAX_INDEX_DIGITS && text.bytes().all(|byte| byte.is_ascii_digit()) {
         let index = text.parse().unwrap_or(usize::MAX);
         return match layers.len() {
             count if index < count => Ok(index),
@@ -20,25 +20,26 @@ pub(crate) fn layer(text: &str, layers: &[LayerFacts]) -> Result<usize, Failure>
         };
     }
     let (algorithm, digits) = text.split_once(':').map_or((None, text), |(name, hex)| (Some(name), hex));
-    if digits.len() < DIGEST_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        let rule = format!("a layer is a number or at least {DIGEST_DIGITS} digits of a digest");
+    if digits.len() < MIN_DIGEST_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        let rule = format!("expected an index or at least {MIN_DIGEST_DIGITS} digits of a digest");
         return Err(Failure::usage(format!("--layer {text}: {rule}")));
     }
     let digits = digits.to_ascii_lowercase();
-    let is_meant = |digest: &str| {
+    let matches = |digest: &str| {
         digest.split_once(':').is_some_and(|(name, hex)| {
             algorithm.is_none_or(|algorithm| algorithm == name) && hex.starts_with(&digits)
         })
     };
-    let mut found = layers
-        .iter()
-        .filter(|layer| is_meant(&layer.digest) || layer.diff_id.as_deref().is_some_and(is_meant));
+    let mut found =
+        layers.iter().filter(|layer| matches(&layer.digest) || layer.diff_id.as_deref().is_some_and(matches));
     let Some(first) = found.next() else {
         return Err(Failure::usage(format!("--layer {text}: no layer of the image has this digest")));
     };
-    // The same blob may lie in an image twice: any of them will do.
+    // The same blob may be in an image twice; the first one is as good as any.
     match found.find(|other| other.digest != first.digest) {
-        Some(_) => Err(Failure::usage(format!("--layer {text}: several layers' digests begin like this"))),
+        Some(_) => {
+            Err(Failure::usage(format!("--layer {text}: several layers have digests that start like this")))
+        }
         None => Ok(first.index),
     }
 }
@@ -70,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_selects_none_or_several_is_a_usage_failure() {
+    fn no_match_or_several_matches_are_usage_failures() {
         for text in ["3", "aabbcc", "abc", "", "sha512:aabbccee", "nothex", "ffffff", "-1"] {
             let failure = layer(text, &layers()).unwrap_err();
             assert_eq!(failure.exit.code(), 2, "{text}");

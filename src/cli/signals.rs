@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM end the program, and its temporary files with it.
+//! SIGINT and SIGTERM end the program and remove its temporary files.
 
 use std::time::Duration;
 
@@ -12,12 +12,14 @@ use super::{
     exit::{Exit, Failure},
 };
 
-/// How long work that was told to stop may take to stop. A write to a pipe that nobody reads never does.
+/// How long a cancelled command may take to stop. One that is blocked on a write to a full pipe never does.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Watches for signals from now on; what it returns is ready after the first. Whoever has not left [`GRACE`] later, or when the
-/// signal comes again, is made to leave; `last` is done before.
-pub(crate) fn watch(last: impl FnOnce(Exit) + Send + 'static) -> Result<oneshot::Receiver<Exit>, Failure> {
+/// Watches for signals. The receiver completes at the first one. If the program has not exited after [`GRACE`], or at a second
+/// signal, `on_forced_exit` runs and the process exits.
+pub(crate) fn watch(
+    on_forced_exit: impl FnOnce(Exit) + Send + 'static,
+) -> Result<oneshot::Receiver<Exit>, Failure> {
     let failed = |error| Failure::caused("watching for signals", &error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
@@ -27,14 +29,14 @@ pub(crate) fn watch(last: impl FnOnce(Exit) + Send + 'static) -> Result<oneshot:
             _ = interrupt.recv() => Exit::Interrupted,
             _ = terminate.recv() => Exit::Terminated,
         };
-        // Nobody listening means that the program is about to end anyway.
+        // Without a receiver the program is about to exit anyway.
         let _ = sender.send(exit);
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
             () = tokio::time::sleep(GRACE) => {}
         }
-        last(exit);
+        on_forced_exit(exit);
         temporary::remove_all();
         std::process::exit(i32::from(exit.code()));
     });

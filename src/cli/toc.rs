@@ -1,4 +1,4 @@
-//! `layerslayer toc`: tables of layers made ahead, and keys that vouch for shared ones.
+//! `layerslayer toc`: builds and pushes layer TOCs, and creates signing keys.
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ use super::{
     report::Report,
 };
 
-/// Only its owner may read a private key.
+/// A private key is readable by its owner only.
 const KEY_MODE: u32 = 0o600;
 
 /// Runs `toc keygen`.
@@ -37,16 +37,16 @@ pub(crate) fn main(output: &Path) -> ExitCode {
     }
 }
 
-/// Opens an image for a command that is nothing without the cache.
+/// Opens an image for a command that requires the cache.
 async fn open(
     image: &str,
     common: &Common,
-    doing: &str,
+    operation: &str,
     console: &Console,
     report: &mut Report,
 ) -> Result<(Connection, ImageFacts), Failure> {
     if common.no_cache {
-        return Err(Failure::usage(format!("{doing}: it makes no sense with --no-cache")));
+        return Err(Failure::usage(format!("{operation}, so --no-cache cannot be used")));
     }
     let connection = connect::open(image, common, console, report).await?;
     let facts = connect::facts(&connection.client, &connection.image, report).await?;
@@ -61,11 +61,11 @@ pub(crate) async fn build(
 ) -> Result<(), Failure> {
     let common = &arguments.common;
     let (Connection { client, image, writes: _writes }, facts) =
-        open(&arguments.image, common, "`toc build` keeps tables in the cache", console, report).await?;
+        open(&arguments.image, common, "`toc build` stores TOCs in the cache", console, report).await?;
     let mut out = console.stdout()?;
-    let unwritten = |error: io::Error| Failure::writing("stdout", &error);
+    let write_failure = |error: io::Error| Failure::writing("stdout", &error);
     if common.json {
-        Json::new(&mut out).image(&facts).map_err(unwritten)?;
+        Json::new(&mut out).image(&facts).map_err(write_failure)?;
     }
     let (mut result, mut is_read) = (Ok(()), false);
     {
@@ -74,7 +74,7 @@ pub(crate) async fn build(
             let written = match toc {
                 Ok(toc) => {
                     is_read |= toc.is_new;
-                    line(&mut out, &toc, common.json).and_then(|()| out.flush()).map_err(unwritten)
+                    line(&mut out, &toc, common.json).and_then(|()| out.flush()).map_err(write_failure)
                 }
                 Err(error) => Err(error.into()),
             };
@@ -91,7 +91,7 @@ pub(crate) async fn build(
         false => report.verified(Verification::Span, Plan::Toc),
     }
     match common.json {
-        true => Json::new(&mut out).end().map_err(unwritten),
+        true => Json::new(&mut out).end().map_err(write_failure),
         false => Ok(()),
     }
 }
@@ -104,7 +104,7 @@ pub(crate) async fn push(
 ) -> Result<(), Failure> {
     let common = &arguments.common;
     let (Connection { client, image, writes: _writes }, facts) =
-        open(&arguments.image, common, "`toc push` takes tables from the cache", console, report).await?;
+        open(&arguments.image, common, "`toc push` takes TOCs from the cache", console, report).await?;
     let pushed = client.push_tocs(&image).await;
     report.read_by(&client);
     let pushed = pushed?;

@@ -25,7 +25,7 @@ fn printed(folder: &Path, words: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A cache with three damaged tables, last used a minute apart.
+/// A cache with three damaged TOCs, last used one minute apart.
 fn cache() -> tempfile::TempDir {
     let folder = tools::temporary_folder();
     fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
@@ -40,7 +40,7 @@ fn cache() -> tempfile::TempDir {
 }
 
 #[test]
-fn tables_are_listed_for_people_and_for_programs() {
+fn cached_tocs_are_listed_as_text_and_as_json() {
     let folder = cache();
     let expected = [("1", "10 B", 1), ("2", "5.00 kB", 2), ("3", "20 B", 3)]
         .map(|(digit, size, minute)| {
@@ -57,12 +57,12 @@ fn tables_are_listed_for_people_and_for_programs() {
     let used = "2024-01-01T00:02:00.000000000Z";
     assert_eq!(lines[2], json!({ "type": "table", "layer": digest, "size": 5_000, "used": used }));
     assert_eq!(lines[4], json!({ "type": "end", "complete": true }));
-    // Looking is no use: the order in which tables leave stays.
+    // Listing does not count as use: the eviction order does not change.
     assert_eq!(printed(folder.path(), &["ls"]), expected);
 }
 
 #[test]
-fn what_was_used_last_stays_longest() {
+fn the_least_recently_used_entries_are_evicted_first() {
     let folder = cache();
     assert_eq!(printed(folder.path(), &["gc"]), "removed 0 files, 0 B\n");
     assert_eq!(printed(folder.path(), &["gc", "--size", "13K"]), "removed 1 file, 4.10 kB\n");
@@ -73,7 +73,7 @@ fn what_was_used_last_stays_longest() {
 }
 
 #[test]
-fn the_directory_is_told_even_if_it_is_refused() {
+fn the_path_is_printed_even_if_the_directory_is_refused() {
     let folder = cache();
     let path = tools::text(folder.path());
     for mode in [0o777, 0o700] {
@@ -91,7 +91,7 @@ fn the_directory_is_told_even_if_it_is_refused() {
 }
 
 #[test]
-fn the_users_own_cache_directory_is_the_default() {
+fn the_default_is_the_cache_directory_of_the_user() {
     for (variable, value, expected) in
         [("XDG_CACHE_HOME", "/x", "/x/layerslayer\n"), ("HOME", "/h", "/h/.cache/layerslayer\n")]
     {

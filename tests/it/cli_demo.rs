@@ -1,4 +1,4 @@
-//! The program as its user meets it, on the bundled image.
+//! The program on the bundled image.
 
 use std::{
     ffi::OsStr,
@@ -18,7 +18,7 @@ fn program() -> Command {
     command
 }
 
-/// Runs the program with these words, the image's name in place of `IMAGE`.
+/// Runs the program with these arguments; `IMAGE` is replaced by the reference.
 fn run_on(image: &str, words: &[&str]) -> Output {
     let words = words.iter().map(|word| if *word == "IMAGE" { image } else { word });
     program().args(words).output().unwrap()
@@ -64,7 +64,7 @@ fn temporary() -> (tempfile::TempDir, String) {
 }
 
 #[test]
-fn each_end_has_its_exit_code_and_one_line_on_stderr() {
+fn each_failure_has_its_exit_code_and_one_line_on_stderr() {
     let cases: [(&[&str], i32); 12] = [
         (&["carve", "IMAGE", "/etc/passwd"], 0),
         (&["carve", "IMAGE", "/etc/passwd", "/etc/os-release"], 2),
@@ -91,7 +91,7 @@ fn each_end_has_its_exit_code_and_one_line_on_stderr() {
 }
 
 #[test]
-fn a_file_comes_out_whole_whatever_the_way() {
+fn every_destination_gets_the_whole_file() {
     let (directory, path) = temporary();
     assert_eq!(stdout(&run(&["carve", "IMAGE", "/etc/passwd"])), PASSWD);
     let file = format!("{path}/file");
@@ -105,7 +105,7 @@ fn a_file_comes_out_whole_whatever_the_way() {
 }
 
 #[test]
-fn several_paths_go_below_a_directory_and_failures_do_not_stop_the_others() {
+fn several_paths_go_to_a_directory_and_one_failure_does_not_stop_the_others() {
     let (directory, path) = temporary();
     let output =
         run(&["carve", "IMAGE", "/bin", "/no/such", "etc/passwd", "-o", &format!("{path}/"), "--json"]);
@@ -121,7 +121,7 @@ fn several_paths_go_below_a_directory_and_failures_do_not_stop_the_others() {
 }
 
 #[test]
-fn gnu_tar_reads_what_a_pattern_brings_out() {
+fn gnu_tar_reads_the_archive_of_a_pattern() {
     let (directory, path) = temporary();
     let archive = format!("{path}/a.tar");
     assert_eq!(code(&run(&["carve", "IMAGE", "--glob", "etc/*", "--tar", "-o", &archive])), 0);
@@ -131,7 +131,7 @@ fn gnu_tar_reads_what_a_pattern_brings_out() {
 }
 
 #[test]
-fn listings_are_complete_in_json_and_every_line_parses() {
+fn json_listings_are_complete_and_every_line_parses() {
     let lines = json_lines(&run(&["peek", "IMAGE", "--all", "--json"]));
     let types: Vec<_> = lines.iter().map(|line| line["type"].as_str().unwrap()).collect();
     assert_eq!((types[0], types[1], types[types.len() - 1]), ("image", "layer", "end"));
@@ -152,7 +152,7 @@ fn listings_are_complete_in_json_and_every_line_parses() {
 }
 
 #[test]
-fn a_glob_lists_what_it_names_and_all_below_a_plain_name() {
+fn a_glob_lists_its_matches_and_a_plain_path_everything_below_it() {
     let listed = |glob: &str| {
         let text = stdout(&run(&["peek", "IMAGE", "--rootfs", glob]));
         text.lines().map(|line| line.split_whitespace().nth(6).unwrap().to_owned()).collect::<Vec<_>>()
@@ -163,7 +163,7 @@ fn a_glob_lists_what_it_names_and_all_below_a_plain_name() {
 }
 
 #[test]
-fn the_name_of_the_program_chooses_the_subcommand() {
+fn the_program_name_selects_the_subcommand() {
     let (_directory, path) = temporary();
     let link = format!("{path}/carve");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_layerslayer"), &link).unwrap();
@@ -176,7 +176,7 @@ fn the_name_of_the_program_chooses_the_subcommand() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_failure() {
+fn a_closed_pipe_is_success() {
     for words in [["peek", "--all"], ["carve", "/etc/passwd"]] {
         let mut command = program();
         command.args([words[0], &format!("oci:{FIXTURE}"), words[1]]);
@@ -205,7 +205,7 @@ fn the_report_is_written_after_success_and_failure() {
         serde_json::from_slice(&fs::read(&file).unwrap()).unwrap()
     };
     let good = report(&["carve", "IMAGE", "/etc/app.conf", "--no-cache"]);
-    // The link stands behind its target, which is read again.
+    // The link comes after its target, so the target is read a second time.
     assert_eq!((&good["exit"], &good["verified"], &good["final"]), (&0.into(), &"span".into(), &true.into()));
     assert_eq!((&good["resolved_path"], &good["size"]), (&"app/app.conf".into(), &14.into()));
     assert_eq!(good["layer"]["index"], 1);
@@ -218,13 +218,13 @@ fn the_report_is_written_after_success_and_failure() {
 }
 
 #[test]
-fn nothing_of_a_tampered_layer_comes_out_when_proof_is_asked_for() {
+fn with_verify_nothing_of_a_tampered_layer_is_printed() {
     let (directory, path) = temporary();
     for blob in files_below(Path::new(FIXTURE)) {
         let copy = directory.path().join("image").join(blob.strip_prefix(FIXTURE).unwrap());
         fs::create_dir_all(copy.parent().unwrap()).unwrap();
         let mut content = fs::read(&blob).unwrap();
-        // Of gzip's header only the operating system is told here: nothing but the digest can notice.
+        // Change the operating system field of the gzip header: only the blob digest can notice.
         if let [0x1f, 0x8b, _, _, _, _, _, _, _, system, ..] = content.as_mut_slice() {
             *system ^= 1;
         }

@@ -1,4 +1,4 @@
-//! What flags do, and that the documentation of what programs read is true.
+//! Options, and the examples of `docs/json.md`.
 
 use std::{collections::BTreeSet, fs};
 
@@ -26,12 +26,12 @@ fn text(ran: &Ran) -> &str {
 }
 
 #[test]
-fn a_layer_is_chosen_by_its_number_or_digest() {
+fn a_layer_is_selected_by_index_or_digest() {
     let digest = run(&["peek", DEMO, "--json"]).done().lines()[3]["digest"].as_str().unwrap().to_owned();
     for layer in ["1", &digest, &digest["sha256:".len()..][..6]] {
         let listed = run(&["peek", DEMO, "--layer", layer, "app/secret"]).done();
         assert!(text(&listed).lines().last().unwrap().ends_with(" app/secret"), "{layer}");
-        // What a newer layer removed is still there.
+        // A lower layer still has the file that a newer one removed.
         assert_eq!(
             text(&run(&["carve", DEMO, "/app/secret", "--layer", layer]).done()),
             "token = not-really-a-secret\n"
@@ -44,7 +44,7 @@ fn a_layer_is_chosen_by_its_number_or_digest() {
 }
 
 #[test]
-fn the_explanation_names_links_whiteouts_and_layers_on_stderr() {
+fn explain_prints_links_whiteouts_and_layers_to_stderr() {
     let ran = run(&["carve", DEMO, "/etc/app.conf", "--explain"]).done();
     assert_eq!(text(&ran), "listen = 8080\n");
     ran.said("/etc/app.conf is a symbolic link to /app/app.conf").said("layer 1: /app/app.conf");
@@ -52,7 +52,7 @@ fn the_explanation_names_links_whiteouts_and_layers_on_stderr() {
 }
 
 #[test]
-fn another_platform_warns_by_default_and_fails_where_one_was_asked_for() {
+fn another_platform_is_a_warning_by_default_and_a_failure_with_platform() {
     let tar = Tar::new().file("a", "a").finish();
     let image = Image::of([tar]).platform("plan9", "mips", "");
     let layout = Layout::of(&image);
@@ -66,7 +66,7 @@ fn another_platform_warns_by_default_and_fails_where_one_was_asked_for() {
 }
 
 #[test]
-fn what_was_not_verified_is_said_once_and_what_it_cost_if_asked() {
+fn a_note_says_that_content_is_not_verified_and_verbose_adds_a_summary() {
     let tar = Tar::new().file("first", "first\n").file("big", Noise::new(3).bytes(8 << 20)).finish();
     let layout = Layout::of(&Image::new().layer(Layer::new(&tar, Compression::None)));
     let image = layout.reference("latest");
@@ -82,7 +82,7 @@ fn what_was_not_verified_is_said_once_and_what_it_cost_if_asked() {
 }
 
 #[test]
-fn a_compression_that_is_not_supported_is_named() {
+fn an_unsupported_compression_is_named() {
     let tar = Tar::new().file("a", "a").finish();
     let layer = Layer::new(&tar, Compression::None).blob(b"\xfd7zXZ\0 and so on".to_vec());
     let layout = Layout::of(&Image::new().layer(layer));
@@ -94,7 +94,7 @@ fn a_compression_that_is_not_supported_is_named() {
 }
 
 #[test]
-fn a_tag_that_a_registry_does_not_have_is_no_such_image() {
+fn a_missing_tag_is_no_such_image() {
     let registry = DockerRegistry::open();
     let layout = Layout::of(&Image::of([Tar::new().file("a", "a").finish()]));
     push(&layout, "latest", &format!("{}/one:1", registry.host()), Trust::Plain);
@@ -106,7 +106,7 @@ fn a_tag_that_a_registry_does_not_have_is_no_such_image() {
     run(&["carve", &format!("{}/one:1", registry.host()), "/a"]).done();
 }
 
-/// The examples of `docs/json.md`, by their type.
+/// The examples of `docs/json.md`, by type.
 fn documented_lines(page: &str) -> Vec<Value> {
     let blocks = page.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next());
     blocks.flat_map(str::lines).map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -117,7 +117,7 @@ fn keys(line: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn lines_have_the_keys_that_their_documentation_shows() {
+fn json_lines_have_the_documented_keys() {
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/json.md")).unwrap();
     let file = Member::file("etc/passwd", "a").owner_names("root", "root");
     let layer = Layer::new(&Tar::new().member(file).finish(), Compression::Gzip).created_by("COPY . .");
@@ -140,7 +140,7 @@ fn lines_have_the_keys_that_their_documentation_shows() {
 }
 
 #[test]
-fn a_report_has_only_documented_keys_in_their_order() {
+fn a_report_has_the_documented_keys_in_order() {
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/json.md")).unwrap();
     let table = page.split("## `--report FILE`").nth(1).unwrap();
     let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());

@@ -1,4 +1,4 @@
-//! Ctrl-C and other signals while a registry has stopped sending.
+//! Signals while a registry is stalled.
 
 use std::{
     fs,
@@ -16,10 +16,10 @@ use crate::support::{
     tools,
 };
 
-/// Longest wait for what is about to happen.
+/// Longest wait for a condition.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An image of one layer with a big file, and where the program could read it.
+/// An image of one layer with a big file, on a registry.
 pub(crate) struct Stalling {
     pub(crate) layout: Layout,
     pub(crate) registry: ScriptedRegistry,
@@ -82,7 +82,7 @@ fn send(signal: &str, child: &Child) {
 }
 
 #[test]
-fn an_interrupted_transfer_leaves_no_file_and_says_so_in_the_exit_status() {
+fn an_interrupted_transfer_leaves_no_file_and_exits_with_the_signal_status() {
     let stalling = Stalling::start();
     for (signal, code, target) in [("INT", 130, "file"), ("TERM", 143, "file"), ("INT", 130, "")] {
         let (home, out) = (tools::temporary_folder(), tools::temporary_folder());
@@ -104,7 +104,7 @@ fn an_interrupted_transfer_leaves_no_file_and_says_so_in_the_exit_status() {
 }
 
 #[test]
-fn an_interrupted_archive_leaves_what_was_there() {
+fn an_interrupted_archive_leaves_the_previous_file() {
     let stalling = Stalling::start();
     let out = tools::temporary_folder();
     let target = out.path().join("a.tar");
@@ -121,13 +121,13 @@ fn an_interrupted_archive_leaves_what_was_there() {
 }
 
 #[test]
-fn a_program_that_waits_for_its_reader_can_be_interrupted_too() {
+fn a_program_blocked_on_a_full_pipe_can_be_interrupted() {
     let layout = Stalling::start().layout;
     let home = tools::temporary_folder();
     let report = home.path().join("report.json");
     let words = ["carve", &layout.reference("latest"), "/big", "--report", tools::text(&report)];
     let mut child = program(&words, home.path());
-    // Once the first byte is there the program watches for signals, and soon the pipe is full.
+    // After the first byte the program handles signals, and soon the pipe is full.
     let mut stdout = child.stdout.take().unwrap();
     stdout.read_exact(&mut [0]).unwrap();
     send("INT", &child);

@@ -1,4 +1,4 @@
-//! Where `carve` writes to, and what happens to what is there already.
+//! Destinations of `carve`, and what happens to existing files.
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +29,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// All below a folder: path, mode and type, time, content or target.
+/// Everything below a folder: path, mode and type, time, content or target.
 fn tree(folder: &Path, prefix: &[u8], found: &mut BTreeMap<Vec<u8>, (u32, i64, i64, Vec<u8>)>) {
     for entry in fs::read_dir(folder).unwrap() {
         let entry = entry.unwrap();
@@ -50,7 +50,7 @@ fn tree(folder: &Path, prefix: &[u8], found: &mut BTreeMap<Vec<u8>, (u32, i64, i
 }
 
 #[test]
-fn messages_name_a_path_from_the_root_however_it_was_written() {
+fn messages_show_normalised_absolute_paths() {
     for (written, shown) in [
         (".", "/ is a directory in"),
         ("/", "/ is a directory in"),
@@ -65,12 +65,12 @@ fn messages_name_a_path_from_the_root_however_it_was_written() {
 }
 
 #[test]
-fn a_failure_leaves_the_file_that_was_there() {
+fn a_failure_leaves_the_previous_file() {
     let out = tools::temporary_folder();
     let file = out.path().join("file");
     fs::write(&file, "old").unwrap();
     let file = tools::text(&file);
-    // Good up to its middle, so the failure comes when part of the content has been written.
+    // The layer is intact up to its middle, so the failure occurs after part of the content has been written.
     let tar = Tar::new().file("big", vec![b'a'; 4 << 20]).finish();
     let mut layer = Layer::new(&tar, Compression::Gzip);
     let mut blob = layer.blob.clone();
@@ -86,14 +86,14 @@ fn a_failure_leaves_the_file_that_was_there() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_written_through_and_its_errors_are_told() {
+fn special_files_are_written_through_and_their_errors_reported() {
     let out = tools::temporary_folder();
     let passwd = carve(&[DEMO, "/etc/passwd"]).done().stdout;
     assert_eq!(carve(&[DEMO, "/etc/passwd", "-o", "/dev/stdout"]).done().stdout, passwd);
     carve(&[DEMO, "/etc/passwd", "-o", "/dev/null"]).done();
     carve(&[DEMO, "/etc/passwd", "-o", "/dev/full"]).failed(1).said("writing /dev/full: ");
     carve(&[DEMO, "/etc", "--tar", "-o", "/dev/full"]).failed(1).said("writing /dev/full: ");
-    // Nobody may make files here, root neither.
+    // Not even root can create files here.
     carve(&[DEMO, "/etc/passwd", "-o", "/proc/passwd"]).failed(1).said("writing /proc/passwd: ");
     carve(&[DEMO, "/etc/passwd", "/bin", "-o", "/proc/below/"]).failed(1).said("writing /proc/below");
     let link = out.path().join("link");
@@ -104,7 +104,7 @@ fn what_is_no_regular_file_is_written_through_and_its_errors_are_told() {
 }
 
 #[test]
-fn links_below_the_directory_lead_nowhere() {
+fn links_in_the_output_directory_are_not_followed() {
     let (out, outside) = (tools::temporary_folder(), tools::temporary_folder());
     let victim = outside.path().join("victim");
     fs::write(&victim, "old").unwrap();
@@ -118,7 +118,7 @@ fn links_below_the_directory_lead_nowhere() {
         (vec!["victim".to_owned()], b"old".to_vec())
     );
     assert!(fs::symlink_metadata(out.path().join("passwd")).unwrap().is_file());
-    // Nor do links that the image itself brings.
+    // The same for links from the image.
     let tar = Tar::new().symlink("way", tools::text(outside.path())).finish();
     let upper = Tar::new().file("way/new", "new").finish();
     let layout = Layout::of(&Image::of([tar, upper]));
@@ -129,7 +129,7 @@ fn links_below_the_directory_lead_nowhere() {
 }
 
 #[test]
-fn an_archive_and_a_directory_hold_the_same() {
+fn an_archive_and_a_directory_have_the_same_contents() {
     let long = "long/".repeat(60) + "name";
     let tar = Tar::new()
         .directory("dir")
@@ -158,7 +158,7 @@ fn an_archive_and_a_directory_hold_the_same() {
     let [mut written, mut extracted] = [BTreeMap::new(), BTreeMap::new()];
     tree(&directory, b"", &mut written);
     tree(&unpacked, b"", &mut extracted);
-    // What nothing in the image describes has the time of its making.
+    // A directory without an entry in the image keeps its creation time.
     for found in [&mut written, &mut extracted] {
         found.retain(|path, _| !(path.starts_with(b"long") && path.ends_with(b"long")));
     }
@@ -185,7 +185,7 @@ fn a_pattern_that_nothing_matches_is_not_found() {
 }
 
 #[test]
-fn what_names_nothing_or_asks_for_nothing_possible_is_a_usage_failure() {
+fn empty_paths_and_impossible_requests_are_usage_failures() {
     let out = tools::temporary_folder();
     let below = format!("{}/", tools::text(out.path()));
     carve(&[DEMO, "", "-o", &below]).failed(2).said("a PATH is empty");
@@ -195,7 +195,7 @@ fn what_names_nothing_or_asks_for_nothing_possible_is_a_usage_failure() {
 }
 
 #[test]
-fn sizes_that_no_sum_can_hold_are_no_reason_to_stop() {
+fn layer_sizes_whose_sum_overflows_do_not_matter() {
     let tar = Tar::new().file("a", "a").finish();
     let layer = Layer::new(&tar, Compression::None);
     let descriptor = serde_json::json!({

@@ -1,4 +1,4 @@
-//! What the README and `--help` show works as it stands there, with an image of this machine in place of a registry's.
+//! The commands in the README and in `--help` work, with a local image in place of a registry image.
 
 use std::{env, fs, os::unix::fs::symlink, path::Path, process::Command};
 
@@ -9,10 +9,10 @@ use crate::support::{
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_layerslayer");
 
-/// Every image that an example names.
+/// The images in the examples.
 const IMAGES: [&str; 3] = ["nginx:alpine", "ubuntu:24.04", "oci:build/image"];
 
-/// An image with what the examples ask for, in two layers.
+/// An image with the files of the examples, in two layers.
 fn image() -> Layout {
     let base = Tar::new()
         .file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n")
@@ -24,7 +24,7 @@ fn image() -> Layout {
     Layout::of(&Image::of([base.finish(), application.finish()]))
 }
 
-/// Runs a line in a shell, in a folder of its own that has the program in its PATH; returns what it printed.
+/// Runs a line in a shell, in an empty folder with the program in its PATH. Returns its output.
 fn run(line: &str, image: &str) -> String {
     let folder = tools::temporary_folder();
     symlink(PROGRAM, folder.path().join("layerslayer")).unwrap();
@@ -55,7 +55,7 @@ fn every_command_of_the_readme_works() {
 }
 
 #[test]
-fn every_target_that_the_readme_names_is_in_the_makefile() {
+fn make_targets_in_the_readme_exist() {
     let read = |name| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
     let (readme, makefile) = (read("README.md"), read("Makefile"));
     let lines = readme.lines().filter_map(|line| line.strip_prefix("make "));
@@ -76,7 +76,7 @@ fn every_example_of_the_help_works() {
             help.lines().filter_map(|line| line.strip_prefix("  layerslayer ")).collect();
         assert!(examples.len() >= 4, "{help}");
         for example in examples {
-            // What follows after some space, or "to …", is said about the command.
+            // The rest of the line, after two spaces or " to ", is a comment.
             let command = example.split("  ").next().unwrap().split(" to ").next().unwrap();
             run(&format!("layerslayer {command}"), &layout.reference("latest"));
         }
@@ -84,7 +84,7 @@ fn every_example_of_the_help_works() {
 }
 
 #[test]
-fn the_help_fits_its_width_and_says_every_exit_status() {
+fn help_fits_in_100_columns_and_lists_every_exit_status() {
     for words in [&["--help"][..], &["peek", "--help"], &["carve", "--help"]] {
         for line in help(words).lines() {
             assert!(line.chars().count() <= 100, "{line}");

@@ -1,4 +1,4 @@
-//! `--explain` against what servers saw.
+//! `--explain` compared with what the servers recorded.
 
 use std::fs;
 
@@ -18,13 +18,13 @@ fn layout() -> Layout {
     Layout::of(&Image::of([Tar::new().file("a", "base").finish(), Tar::new().file("b", "newer").finish()]))
 }
 
-/// The lines that tell of requests.
+/// The lines about requests.
 fn requests(ran: &Ran) -> Vec<&str> {
     ran.stderr.lines().filter(|line| line.contains("GET ") || line.contains("read blob ")).collect()
 }
 
 #[test]
-fn every_request_is_told_with_its_target_status_and_bytes() {
+fn explain_prints_target_status_and_bytes_of_every_request() {
     let server = TokenServer::start(Policy::public().user("alice", "secret"));
     let registry = DockerRegistry::token(&server);
     let reference = format!("{}/one:1", registry.host());
@@ -34,7 +34,7 @@ fn every_request_is_told_with_its_target_status_and_bytes() {
     let ran = Program::new(["carve", &image, "/a", "--explain", "--no-cache"]).run().done();
     assert_eq!(ran.stdout, b"base");
     let (lines, exchanges) = (requests(&ran), recorder.settled());
-    // The manifest refused, a token, the manifest, the configuration, two layers.
+    // Manifest (401), token, manifest, configuration, two layers.
     assert_eq!(lines.len() as u64, ran.report["requests"].as_u64().unwrap(), "{}", ran.stderr);
     assert_eq!(lines.len(), exchanges.len() + 1);
     let from = format!(" from http://{}: ", recorder.host());
@@ -42,7 +42,7 @@ fn every_request_is_told_with_its_target_status_and_bytes() {
     assert!(lines[1].starts_with("GET token from http://") && lines[1].contains(": 200, "), "{}", lines[1]);
     let bytes = exchanges[1].body_bytes;
     assert_eq!(lines[2], format!("GET manifest 1{from}200, {bytes} bytes came"));
-    // The configuration and the layers side by side.
+    // The configuration and the layers are fetched in parallel.
     for start in ["GET blob sha256:", "layer 1: GET blob sha256:", "layer 0: GET blob sha256:"] {
         let line = lines[3..].iter().find(|line| line.starts_with(start)).unwrap();
         let digest = line.split_whitespace().find(|word| word.starts_with("sha256:")).unwrap();
@@ -52,7 +52,7 @@ fn every_request_is_told_with_its_target_status_and_bytes() {
 }
 
 #[test]
-fn a_presigned_link_is_told_by_its_host_alone() {
+fn explain_prints_only_the_host_of_a_presigned_url() {
     let layout = layout();
     let index = fs::read(layout.path().join("index.json")).unwrap();
     let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
@@ -85,7 +85,7 @@ fn a_presigned_link_is_told_by_its_host_alone() {
 }
 
 #[test]
-fn a_failure_is_explained_by_its_requests_too() {
+fn explain_prints_requests_after_a_failure() {
     let registry = ScriptedRegistry::start(|_| Reply::status(404));
     let image = format!("{}/one:gone", registry.host());
     let ran = Program::new(["carve", &image, "/b", "--explain", "--no-cache"]).run().failed(9);
@@ -99,7 +99,7 @@ fn a_failure_is_explained_by_its_requests_too() {
 }
 
 #[test]
-fn of_a_local_image_the_stretches_of_layers_that_were_read_are_told() {
+fn explain_prints_the_ranges_read_from_a_local_image() {
     let ran = Program::new(["carve", "oci:fixtures/demo", "/etc/passwd", "--explain"]).run().done();
     let read = |layer: u32, digits: &str, size: u32| {
         let lines = requests(&ran);

@@ -1,4 +1,4 @@
-//! What is different on a terminal: a real one, by `script`.
+//! Behaviour on a real terminal, provided by `script`.
 
 use std::{
     io::{Read as _, Write as _},
@@ -15,7 +15,7 @@ use crate::{
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_layerslayer");
 
-/// `line` in a shell on a terminal of so many columns; `P` stands for the program.
+/// Runs `line` in a shell on a terminal of this width; `P` is replaced by the program.
 fn terminal(columns: usize, line: &str) -> Command {
     let line = format!("stty cols {columns} rows 24; P() {{ {PROGRAM} \"$@\"; }}; {line}");
     let mut command = tools::command("script");
@@ -27,11 +27,11 @@ fn terminal(columns: usize, line: &str) -> Command {
     command
 }
 
-/// What stays on the terminal when the bars are gone, and the exit status.
+/// The text left on the terminal after the bars are gone, and the exit status.
 fn shown(columns: usize, line: &str) -> (String, i32) {
     let output = terminal(columns, line).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap().replace("\r\n", "\n");
-    // What clears a line.
+    // The sequences that clear a line.
     let stays = text.rsplit("\x1b[2K").next().unwrap().to_owned();
     (stays, output.status.code().unwrap())
 }
@@ -46,7 +46,7 @@ fn image() -> Layout {
 }
 
 #[test]
-fn binary_content_goes_to_a_terminal_only_if_one_insists() {
+fn binary_content_goes_to_a_terminal_only_with_an_explicit_dash() {
     let layout = image();
     let image = layout.reference("latest");
     for (line, code, content) in [
@@ -81,7 +81,7 @@ fn names_are_escaped_and_the_summary_fits_a_narrow_terminal() {
 }
 
 #[test]
-fn messages_are_without_colours_if_one_wants_none() {
+fn no_color_disables_colours() {
     let (colours, _) = shown(80, "P peak");
     assert!(colours.contains("\x1b["), "{colours:?}");
     let (text, exit) = shown(80, "NO_COLOR=1 P peak");
@@ -98,7 +98,7 @@ fn a_transfer_shows_its_progress_and_ctrl_c_ends_it() {
     let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let mut text = Vec::new();
     let mut buffer = [0; 4096];
-    // The registry stops half-way, so the bar stays; the deadline is that of the test runner.
+    // The registry stalls half-way, so the bar stays; the test runner enforces the deadline.
     while !String::from_utf8_lossy(&text).contains("layer 0 ")
         || !String::from_utf8_lossy(&text).contains("MB/s")
     {
@@ -106,7 +106,7 @@ fn a_transfer_shows_its_progress_and_ctrl_c_ends_it() {
         assert_ne!(count, 0, "{}", String::from_utf8_lossy(&text));
         text.extend_from_slice(&buffer[..count]);
     }
-    // What the key sends.
+    // Ctrl-C.
     stdin.write_all(b"\x03").unwrap();
     stdout.read_to_end(&mut text).unwrap();
     let text = String::from_utf8(text).unwrap();
@@ -116,11 +116,11 @@ fn a_transfer_shows_its_progress_and_ctrl_c_ends_it() {
 }
 
 #[test]
-fn no_bar_stays_when_a_program_that_waits_for_its_reader_is_made_to_leave() {
+fn no_bar_is_left_when_a_program_blocked_on_a_pipe_is_terminated() {
     let (layout, folder) = (Stalling::start().layout, tools::temporary_folder());
     let (image, pipe) = (layout.reference("latest"), folder.path().join("pipe"));
     let pipe = tools::text(&pipe);
-    // Whoever holds the pipe open reads nothing from it.
+    // The process that holds the pipe open reads nothing from it.
     let line = format!(
         "mkfifo {pipe}; exec 3<>{pipe}; {PROGRAM} carve {image} /big >{pipe} & program=$!; read -r _; \
          kill -TERM $program; wait $program"
@@ -129,7 +129,7 @@ fn no_bar_stays_when_a_program_that_waits_for_its_reader_is_made_to_leave() {
     let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let mut text = Vec::new();
     let mut buffer = [0; 4096];
-    // The pipe is full as soon as the layer flows.
+    // The pipe is full as soon as the layer arrives.
     while !String::from_utf8_lossy(&text).contains("MB/s") {
         let count = stdout.read(&mut buffer).unwrap();
         assert_ne!(count, 0, "{}", String::from_utf8_lossy(&text));
@@ -144,16 +144,16 @@ fn no_bar_stays_when_a_program_that_waits_for_its_reader_is_made_to_leave() {
 }
 
 #[test]
-fn no_bar_stays_when_the_reader_of_the_content_leaves() {
+fn no_bar_is_left_when_the_reader_closes_the_pipe() {
     let stalling = Stalling::start();
     let image = stalling.image();
-    // The bars are on the terminal, the content goes to a pipe that is closed after its first byte; the registry stalls.
+    // Bars go to the terminal, content to a pipe that is closed after its first byte; then the registry stalls.
     let (stays, _) = shown(80, &format!("P carve {image} /big | head -c 1 > /dev/null"));
     assert!(!stays.contains("layer 0 "), "{stays:?}");
 }
 
 #[test]
-fn nothing_is_drawn_when_one_wants_quiet() {
+fn quiet_draws_no_bars() {
     let layout = image();
     let image = layout.reference("latest");
     let (text, exit) = shown(80, &format!("P carve -q {image} /text > /dev/null"));

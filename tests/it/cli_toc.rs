@@ -31,7 +31,7 @@ fn keygen(folder: &Path, words: &[&str]) -> Output {
 }
 
 #[test]
-fn a_key_that_openssl_reads_goes_to_a_new_file_of_the_owners_alone() {
+fn keygen_writes_a_key_that_openssl_reads_to_a_new_private_file() {
     let folder = tools::temporary_folder();
     for (words, name) in [(&[][..], "layerslayer-toc.pem"), (&["-o", "own.pem"], "own.pem")] {
         let output = keygen(folder.path(), words);
@@ -47,7 +47,7 @@ fn a_key_that_openssl_reads_goes_to_a_new_file_of_the_owners_alone() {
         let text =
             String::from_utf8(openssl(&["pkey", "-pubin", "-in", "public.pem", "-noout", "-text"])).unwrap();
         assert!(text.contains("ED25519"), "{text}");
-        // A key is not written over.
+        // An existing key is not overwritten.
         let output = keygen(folder.path(), words);
         assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]));
         assert_eq!(fs::read(&path).unwrap(), private);
@@ -55,7 +55,7 @@ fn a_key_that_openssl_reads_goes_to_a_new_file_of_the_owners_alone() {
 }
 
 #[test]
-fn a_store_or_key_that_makes_no_sense_is_a_usage_error() {
+fn an_invalid_store_or_key_is_a_usage_error() {
     let folder = tools::temporary_folder();
     let demo = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/fixtures/demo");
     let run = |name: &str, value: &str| {
@@ -79,7 +79,7 @@ fn a_store_or_key_that_makes_no_sense_is_a_usage_error() {
 }
 
 #[test]
-fn tables_are_made_ahead_once_and_answer_without_reading_a_layer() {
+fn built_tocs_answer_later_commands_without_another_pass() {
     let registry = DockerRegistry::open();
     let recorder = Recorder::before(&registry.host());
     let mut layout = Layout::new();
@@ -103,7 +103,7 @@ fn tables_are_made_ahead_once_and_answer_without_reading_a_layer() {
     assert!(lines[1..3].iter().all(|line| line["state"] == "made" && line["size"].as_u64() > Some(0)));
     assert_eq!((&made.report["verified"], &made.report["command"]), (&"blob".into(), &"toc build".into()));
 
-    // The configuration, and each layer once.
+    // One request for the configuration, one for each layer.
     assert_eq!(blobs(), 3);
     let kept = run(&["toc", "build", &reference]).done();
     let text = String::from_utf8(kept.stdout.clone()).unwrap();
@@ -117,7 +117,7 @@ fn tables_are_made_ahead_once_and_answer_without_reading_a_layer() {
 }
 
 #[test]
-fn tables_go_on_where_a_question_stopped() {
+fn toc_build_resumes_where_an_earlier_command_stopped() {
     let (mut layout, cache) = (Layout::new(), tools::temporary_folder());
     let layer = Tar::new().file("first", "1").file("noise", images::noise(9_000_000)).file("last", "2");
     let image = layout.image(&images::Image::of([layer.finish()]));
@@ -132,7 +132,7 @@ fn tables_go_on_where_a_question_stopped() {
 }
 
 #[test]
-fn a_table_that_was_damaged_is_made_again() {
+fn a_damaged_toc_is_built_again() {
     let (mut layout, cache) = (Layout::new(), tools::temporary_folder());
     let image = layout.image(&images::Image::of([Tar::new().file("a", "1").finish()]));
     layout.tag("1", image);
@@ -153,7 +153,7 @@ fn a_table_that_was_damaged_is_made_again() {
 }
 
 #[test]
-fn tables_cannot_be_made_without_a_place_for_them() {
+fn toc_build_requires_the_cache() {
     let demo = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/fixtures/demo");
     let refused = Program::new(["toc", "build", demo, "--no-cache"]).run().failed(2);
     assert!(refused.stderr.contains("--no-cache"), "{}", refused.stderr);
@@ -163,7 +163,7 @@ fn tables_cannot_be_made_without_a_place_for_them() {
     Program::new(["toc", "build", archive]).run().failed(9);
 }
 
-/// An image in a registry, with keys to vouch for its tables.
+/// An image in a registry, and keys that sign its TOCs.
 struct Pushing {
     registry: DockerRegistry,
     folder: tempfile::TempDir,
@@ -185,7 +185,7 @@ impl Pushing {
         pushing
     }
 
-    /// A run on a machine of its own that has this key, if any.
+    /// Runs the program with an empty cache and this key, if any.
     fn run(&self, host: &str, key: Option<&str>, words: &[&str]) -> Program {
         let (command, rest) = words.split_at(if words[0] == "toc" { 2 } else { 1 });
         let reference = format!("{host}/app:1");
@@ -196,7 +196,7 @@ impl Pushing {
         }
     }
 
-    /// The requests that carving a file of the base costs.
+    /// The requests that it takes to carve a file of the base layer.
     fn carve(&self, key: Option<&str>) -> (Ran, Vec<String>) {
         let recorder = Recorder::before(&self.registry.host());
         let ran = self.run(&recorder.host(), key, &["carve", "/etc/name"]).run().done();
@@ -211,18 +211,18 @@ impl Pushing {
 }
 
 #[test]
-fn tables_that_were_pushed_are_found_by_who_trusts_the_key() {
+fn pushed_tocs_are_found_and_used_with_a_trusted_key() {
     let pushing = Pushing::new(DockerRegistry::open(), Trust::Plain);
     let host = pushing.registry.host();
     pushing.run(&host, Some("own.pem"), &["toc", "push"]).run().done();
-    // Again: nothing changes.
+    // Pushing again changes nothing.
     let again = pushing.run(&host, Some("own.pem"), &["toc", "push", "--json"]).run().done();
     assert_eq!((&again.lines()[1]["type"], &again.lines()[1]["tocs"]), (&"pushed".into(), &2.into()));
 
     let (ran, mut asked) = pushing.carve(Some("own.pub"));
     assert_eq!((&ran.report["verified"], ran.stderr.as_str()), (&"span".into(), ""));
     assert_eq!((asked[0].as_str(), asked[asked.len() - 1].as_str()), ("GET manifests", "GET blobs part"));
-    // The configuration comes beside the others.
+    // The configuration is fetched in parallel.
     asked.sort_unstable();
     let expected = [
         "GET blobs",
@@ -247,7 +247,7 @@ fn tables_that_were_pushed_are_found_by_who_trusts_the_key() {
 }
 
 #[test]
-fn what_refers_to_an_image_is_added_to_and_each_finds_the_tables_that_it_trusts() {
+fn pushing_keeps_other_referrers_and_each_key_finds_its_own_tocs() {
     let pushing = Pushing::new(DockerRegistry::open(), Trust::Plain);
     let host = pushing.registry.host();
     let ran = pushing.run(&host, None, &["peek"]).run().done();
@@ -282,7 +282,7 @@ fn what_refers_to_an_image_is_added_to_and_each_finds_the_tables_that_it_trusts(
 }
 
 #[test]
-fn a_tag_that_does_not_list_what_refers_to_an_image_is_left_as_it_is() {
+fn a_referrers_tag_that_is_not_an_index_is_left_alone() {
     let pushing = Pushing::new(DockerRegistry::open(), Trust::Plain);
     let host = pushing.registry.host();
     let ran = pushing.run(&host, None, &["peek"]).run().done();
@@ -295,7 +295,7 @@ fn a_tag_that_does_not_list_what_refers_to_an_image_is_left_as_it_is() {
     assert_eq!(there, serde_json::from_slice::<Value>(&manifest).unwrap());
 }
 
-/// A document of a registry.
+/// Fetches a document from a registry.
 fn http_get(host: &str, path: &str) -> Value {
     let mut connection = TcpStream::connect(host).unwrap();
     let request = format!(
@@ -308,7 +308,7 @@ fn http_get(host: &str, path: &str) -> Value {
 }
 
 #[test]
-fn pushing_needs_a_private_key_a_registry_and_a_cache() {
+fn toc_push_requires_a_private_key_a_registry_and_the_cache() {
     let pushing = Pushing::new(DockerRegistry::open(), Trust::Plain);
     let host = pushing.registry.host();
     for key in [None, Some("own.pub")] {
@@ -320,7 +320,7 @@ fn pushing_needs_a_private_key_a_registry_and_a_cache() {
 }
 
 #[test]
-fn pushing_logs_in_where_that_is_asked_for() {
+fn toc_push_authenticates_when_required() {
     let registry = DockerRegistry::htpasswd("me", "hush");
     let pushing = Pushing::new(registry, Trust::Credentials("me", "hush"));
     let host = pushing.registry.host();

@@ -1,4 +1,4 @@
-//! Several files at once: directories, patterns, many paths.
+//! Collecting several files: directories, patterns, many paths.
 
 use std::io::Read as _;
 
@@ -34,7 +34,7 @@ fn subject() -> Subject {
     ])
 }
 
-/// Collects from every encoding, from a fresh image and again from one that is known, with and without verification.
+/// Collects from every encoding, with a cold and a warm cache, with and without verification.
 fn collect(subject: &Subject, selection: &Selection, options: CarveOptions, check: impl Fn(&Collection)) {
     for reference in subject.references() {
         for verify in [false, true] {
@@ -57,7 +57,7 @@ fn content(collection: &Collection, item: &Item) -> String {
     content
 }
 
-/// `PATH=CONTENT` of files, `PATH/` of directories, `PATH -> TARGET` of links, `PATH == EARLIER` of second names.
+/// `PATH=CONTENT` for files, `PATH/` for directories, `PATH -> TARGET` for symlinks, `PATH == EARLIER` for hard links.
 fn lines(collection: &Collection) -> Vec<String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let line = |item: &Item| {
@@ -77,7 +77,7 @@ fn lines(collection: &Collection) -> Vec<String> {
 }
 
 #[test]
-fn a_directory_is_collected_with_all_below_it() {
+fn a_directory_is_collected_with_everything_below_it() {
     collect(&subject(), &Selection::paths(["/usr/lib"]), CarveOptions::default(), |collection| {
         assert_eq!(
             lines(collection),
@@ -95,7 +95,7 @@ fn a_directory_is_collected_with_all_below_it() {
 }
 
 #[test]
-fn a_directory_behind_links_keeps_the_name_it_was_asked_for_by() {
+fn a_directory_behind_links_keeps_the_requested_name() {
     for (asked, name) in [("lib", "lib"), ("/to-lib/", "to-lib"), ("usr/../to-lib/.", "to-lib")] {
         collect(&subject(), &Selection::paths([asked]), CarveOptions::default(), |collection| {
             let expected = ["/", "/a.so=new a", "/b.so=b", "/b2.so == N/b.so", "/link.so -> a.so"];
@@ -106,7 +106,7 @@ fn a_directory_behind_links_keeps_the_name_it_was_asked_for_by() {
 }
 
 #[test]
-fn several_paths_are_collected_as_far_as_they_are_there() {
+fn missing_paths_do_not_prevent_collecting_the_others() {
     let paths = ["etc/conf", "gone", "lib/link.so", "nowhere", "etc", "lib/deep/c.so", "etc/conf"];
     collect(&subject(), &Selection::paths(paths), CarveOptions::default(), |collection| {
         assert_eq!(
@@ -171,12 +171,12 @@ fn patterns_select_from_the_merged_view() {
 }
 
 #[test]
-fn a_malformed_pattern_is_a_mistake_of_the_caller() {
+fn a_malformed_pattern_is_a_usage_error() {
     assert_eq!(failure(&Selection::globs(["a[b"]).unwrap_err()), Failure::Usage);
 }
 
 #[test]
-fn one_layer_alone_is_collected_as_it_is() {
+fn a_single_layer_is_collected_without_the_others() {
     let base = CarveOptions::default().layer(0);
     collect(&subject(), &Selection::paths(["lib", "gone"]), base, |collection| {
         assert_eq!(
@@ -205,7 +205,7 @@ fn one_layer_alone_is_collected_as_it_is() {
 }
 
 #[test]
-fn paths_that_are_answered_early_are_marked_as_not_verified() {
+fn paths_answered_by_a_partial_read_are_not_verified() {
     let tar = Tar::new().file("a", "a").file("b", "b").hardlink("c", "a").file("rest", noise(3 << 20));
     let layout = Layout::of(&Image::new().layer(Layer::new(&tar.finish(), Compression::Zstd)));
     block_on(async {

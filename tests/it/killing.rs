@@ -1,4 +1,4 @@
-//! The program is killed wherever it may be: what it leaves behind never gives a wrong answer.
+//! Kills the program at random moments: whatever it leaves behind never leads to a wrong answer.
 
 use std::{
     fs::{self, DirBuilder},
@@ -32,21 +32,21 @@ use crate::support::{
     tools,
 };
 
-/// How often it is killed.
+/// Number of kills.
 const KILLS: usize = 200;
-/// Rounds in which it ends before it is killed are many, but not that many.
+/// Upper limit of rounds, because in some the program finishes before the kill.
 const ROUNDS: usize = 10 * KILLS;
 const WORKERS: u64 = 4;
-/// More than two checkpoints lie apart.
+/// More than the distance of two checkpoints.
 const BIG: usize = 2_500_000;
-/// Files of a layer, so that its table is long.
+/// Number of files in a layer, so that its TOC is long.
 const FILES: usize = 400;
-/// Whatever else the cache keeps of these images is shorter than this.
+/// Everything else in the cache is shorter than this.
 const DOCUMENT_BYTES: u64 = 4 << 10;
-/// How often it is killed within the writing of a table, at least.
+/// Minimum number of kills during the write of a TOC.
 const TORN: usize = 40;
 
-/// What is asked for, with the image's name to be filled in.
+/// The commands; `IMAGE` is replaced by the reference.
 const TASKS: [&[&str]; 7] = [
     &["carve", "IMAGE", "/first"],
     &["carve", "IMAGE", "/big"],
@@ -57,18 +57,18 @@ const TASKS: [&[&str]; 7] = [
     &["peek", "IMAGE", "--rootfs", "--json"],
 ];
 
-/// Where the program is killed.
+/// When the program is killed.
 #[derive(Clone, Copy, Debug)]
 enum End {
-    /// When so much has happened to files in the cache.
+    /// After this many changes to files in the cache.
     Events(usize),
-    /// When so many bytes have come from the registry.
+    /// After this many bytes from the registry.
     Received(u64),
-    /// In the middle of writing a file, at so many bytes.
+    /// In the middle of writing a file, at this many bytes.
     Written(u64),
 }
 
-/// A proxy before the registry that kills the program once so many bytes have come through.
+/// A proxy in front of the registry that kills the program after a number of bytes.
 struct Trap {
     listener: Listener,
     state: Arc<Mutex<State>>,
@@ -82,7 +82,7 @@ struct State {
 }
 
 impl State {
-    /// Notes what came through; beyond the limit the program ends.
+    /// Counts bytes; kills the program beyond the limit.
     fn carry(&mut self, length: usize) {
         self.carried += length as u64;
         if self.limit.is_some_and(|limit| self.carried >= limit) {
@@ -92,7 +92,7 @@ impl State {
 
     fn kill(&self) {
         if let Some(victim) = &self.victim {
-            // It may have ended by itself.
+            // The program may have exited already.
             let _ = pidfd_send_signal(victim, Signal::KILL);
         }
     }
@@ -103,13 +103,13 @@ impl Trap {
         let state = Arc::<Mutex<State>>::default();
         let (shared, upstream) = (Arc::clone(&state), upstream.to_owned());
         let listener = Listener::start(move |client| {
-            // A client that is killed leaves broken connections behind.
+            // A killed client leaves broken connections behind.
             let _ = relay(&client, &upstream, &shared);
         });
         Self { listener, state }
     }
 
-    /// Runs the program up to where it is killed, if it does not end before. Says whether it was killed.
+    /// Runs the program until it is killed or exits. Returns whether it was killed.
     fn kill(&self, command: &mut Command, end: End, cache: &Path) -> bool {
         let bytes = match end {
             End::Events(count) => {
@@ -134,7 +134,7 @@ impl Trap {
         child.wait().unwrap().signal() == Some(9)
     }
 
-    /// Lets the program run to its end.
+    /// Runs the program to completion.
     fn spare(&self, command: &mut Command) -> Output {
         *self.state.lock().unwrap() = State::default();
         command.output().unwrap()
@@ -178,7 +178,7 @@ fn program(task: &[&str], image: &str, cache: Option<&Path>) -> Command {
     command
 }
 
-/// What of an output must be the same however it came about.
+/// The part of the output that must not depend on the cache.
 fn answer(output: &Output) -> (Option<i32>, Vec<u8>) {
     let mut stdout = output.stdout.clone();
     if stdout.starts_with(b"{\"type\"") {
@@ -192,7 +192,7 @@ fn answer(output: &Output) -> (Option<i32>, Vec<u8>) {
     (output.status.code(), stdout)
 }
 
-/// Text of a few words: deflate refers far back in it.
+/// Text of a few words, in which deflate refers far back.
 fn text(noise: &mut Noise, length: usize) -> Vec<u8> {
     let words: Vec<Vec<u8>> = (0..2_000).map(|_| noise.bytes(9)).collect();
     let mut text = Vec::with_capacity(length);
@@ -203,12 +203,12 @@ fn text(noise: &mut Noise, length: usize) -> Vec<u8> {
     text
 }
 
-/// Small files whose names no compression makes much shorter.
+/// Small files with names that compress badly.
 fn many(tar: Tar, noise: &mut Noise) -> Tar {
     (0..FILES).fold(tar, |tar, number| tar.file(format!("many/{number:04}-{:016x}", noise.number()), "."))
 }
 
-/// The size of the largest table in a cache.
+/// The size of the largest TOC in a cache.
 fn largest(cache: &Path) -> u64 {
     let tables = fs::read_dir(cache.join("toc/sha256")).into_iter().flatten().flatten();
     tables.map(|table| table.metadata().map_or(0, |metadata| metadata.len())).max().unwrap_or(0)
@@ -239,10 +239,10 @@ fn images(registry: &DockerRegistry) -> Vec<String> {
 }
 
 #[test]
-fn a_killed_run_never_makes_a_later_one_give_a_wrong_answer() {
+fn a_killed_run_never_makes_a_later_run_wrong() {
     let registry = DockerRegistry::open();
     let images = images(&registry);
-    // What is right, without any cache.
+    // The right answers, without a cache.
     let right: Vec<Vec<_>> = images
         .iter()
         .map(|image| {
@@ -269,7 +269,7 @@ fn a_killed_run_never_makes_a_later_one_give_a_wrong_answer() {
                         rounds.fetch_add(1, Ordering::SeqCst) < ROUNDS,
                         "{kills:?} kills, {torn:?} within tables"
                     );
-                    // From nothing, or from what earlier rounds have left.
+                    // With an empty cache, or with what earlier rounds left.
                     if noise.below(2) == 0 {
                         let _ = fs::remove_dir_all(&cache);
                     }
@@ -279,7 +279,7 @@ fn a_killed_run_never_makes_a_later_one_give_a_wrong_answer() {
                     let end = match noise.below(4) {
                         0 => End::Events(1 + choose(&mut noise, 60)),
                         1 => {
-                            // Small numbers as often as large ones.
+                            // Small numbers are as likely as large ones.
                             let most = 1 << (8 + noise.below(15));
                             End::Received(noise.below(most))
                         }
@@ -296,10 +296,10 @@ fn a_killed_run_never_makes_a_later_one_give_a_wrong_answer() {
                     let stderr = String::from_utf8_lossy(&output.stderr);
                     let is_right = answer(&output) == right[number][task];
                     assert!(is_right, "{:?} of {image}: {:?} {stderr}", TASKS[task], output.status);
-                    // Nor is there anything that would have to be found out.
+                    // The cache has no stale state to detect either.
                     assert!(!stderr.contains("cannot be used"), "after {end:?}: {stderr}");
                 }
-                // Nothing damaged is left, and nothing half after sweeping up.
+                // No damaged file is left, and no partial file after `cache gc`.
                 let run = |action: &str| {
                     let mut command = Command::new(env!("CARGO_BIN_EXE_layerslayer"));
                     tools::run(command.args(["cache", action]).env("LAYERSLAYER_CACHE_DIR", &cache))

@@ -16,12 +16,12 @@ fn refused(arguments: &[&str]) -> String {
 }
 
 #[test]
-fn the_definition_holds_together() {
+fn the_definition_is_valid() {
     Arguments::command().debug_assert();
 }
 
 #[test]
-fn the_name_of_the_program_can_be_the_subcommand() {
+fn the_program_name_can_be_the_subcommand() {
     for name in ["peek", "/usr/local/bin/peek"] {
         let Ok(Command::Peek(arguments)) = parsed(&[name, "image", "--all"]) else { panic!("not peek") };
         assert_eq!((arguments.image.as_str(), arguments.all), ("image", true));
@@ -33,7 +33,7 @@ fn the_name_of_the_program_can_be_the_subcommand() {
 }
 
 #[test]
-fn help_and_version_are_no_failures() {
+fn help_and_version_are_not_failures() {
     for arguments in [&["layerslayer", "--help"][..], &["layerslayer", "--version"], &["peek", "--version"]] {
         assert_eq!(parsed(arguments).unwrap_err().exit_code(), 0, "{arguments:?}");
     }
@@ -42,13 +42,13 @@ fn help_and_version_are_no_failures() {
 }
 
 #[test]
-fn a_misspelt_subcommand_is_answered_with_the_right_one() {
+fn a_misspelt_subcommand_suggests_the_right_one() {
     let message = refused(&["layerslayer", "peak", "image"]);
     assert!(message.contains("'peek'"), "{message}");
 }
 
 #[test]
-fn verify_takes_its_level_only_after_an_equals_sign() {
+fn verify_takes_a_level_only_after_an_equals_sign() {
     let verify = |arguments: &[&str]| {
         let all = [&["layerslayer", "carve"], arguments].concat();
         parsed(&all).map(|command| command.common().verify)
@@ -60,14 +60,14 @@ fn verify_takes_its_level_only_after_an_equals_sign() {
 }
 
 #[test]
-fn a_user_name_comes_with_a_password_from_stdin() {
+fn username_and_password_stdin_require_each_other() {
     refused(&["layerslayer", "peek", "image", "--username", "me"]);
     refused(&["layerslayer", "peek", "image", "--password-stdin"]);
     assert!(parsed(&["layerslayer", "peek", "image", "--username", "me", "--password-stdin"]).is_ok());
 }
 
 #[test]
-fn what_contradicts_itself_is_refused() {
+fn contradictory_arguments_are_refused() {
     let cases: [&[&str]; 9] = [
         &["layerslayer"],
         &["layerslayer", "peek"],
@@ -85,7 +85,7 @@ fn what_contradicts_itself_is_refused() {
 }
 
 #[test]
-fn sizes_of_the_cache_may_have_a_suffix() {
+fn cache_sizes_may_have_a_suffix() {
     let gc = |size| {
         let arguments = ["layerslayer", "cache", "gc", "--size", size].map(OsString::from);
         parse(arguments).map(|arguments| arguments.invocation)
@@ -100,7 +100,7 @@ fn sizes_of_the_cache_may_have_a_suffix() {
 }
 
 #[test]
-fn the_most_bytes_to_fetch_may_have_a_suffix_too() {
+fn max_bytes_may_have_a_suffix() {
     let limit =
         |bytes| parsed(&["peek", "image", "--max-bytes", bytes]).map(|command| command.common().max_bytes);
     assert_eq!((limit("0").unwrap(), limit("3M").unwrap()), (Some(0), Some(3 << 20)));
@@ -108,7 +108,7 @@ fn the_most_bytes_to_fetch_may_have_a_suffix_too() {
 }
 
 #[test]
-fn layers_can_be_repeated_where_they_are_listed_and_only_there() {
+fn layer_is_repeatable_for_peek_only() {
     let Ok(Command::Peek(arguments)) = parsed(&["peek", "image", "--layer", "0", "--layer", "sha256:abcdef"])
     else {
         panic!("not peek")
@@ -118,7 +118,7 @@ fn layers_can_be_repeated_where_they_are_listed_and_only_there() {
 }
 
 #[test]
-fn paths_need_not_be_utf8() {
+fn paths_may_be_any_bytes() {
     use std::os::unix::ffi::OsStrExt as _;
     let path = OsStr::from_bytes(b"/etc/\xff");
     let arguments = ["carve".into(), "image".into(), path.to_owned()];

@@ -1,4 +1,4 @@
-//! `--tar`: entries as a tar archive in the POSIX (pax) format.
+//! `--tar`: writes entries as a tar archive in the POSIX (pax) format.
 
 use std::io::{self, Read, Write};
 
@@ -7,30 +7,31 @@ use tar::{EntryType, Header};
 
 use super::copy_exactly;
 
-/// Octal digits fit up to here in the 8-byte fields of owners and devices.
-const LAST_ID: u64 = 0o7_777_777;
+/// Largest number that fits the 8-byte fields of owners and devices.
+const MAX_ID: u64 = 0o7_777_777;
 
-/// Octal digits fit up to here in the 12-byte fields of sizes and times.
-const LAST_NUMBER: u64 = 0o77_777_777_777;
+/// Largest number that fits the 12-byte fields of sizes and times.
+const MAX_NUMBER: u64 = 0o77_777_777_777;
 
-/// Bytes of a block; headers and content fill whole ones.
+/// Size of a tar block in bytes; headers and content are padded to it.
 const BLOCK_BYTES: usize = 512;
 
-/// Where readers that do not know pax headers put them.
+/// File name under which readers without pax support extract pax headers.
 const PAX_NAME: &[u8] = b"././@PaxHeader";
 
-/// A tar archive being written. The `tar` crate knows the layout of headers; its writer would end the archive even after a failure.
+/// A tar archive writer. It takes the header layout from the `tar` crate, but not its `Builder`: that one would write the end of the
+/// archive even after a failure.
 pub(crate) struct Archive<W> {
     out: W,
 }
 
 impl<W: Write> Archive<W> {
-    /// An archive to `out`.
+    /// Creates an archive that is written to `out`.
     pub(crate) fn new(out: W) -> Self {
         Self { out }
     }
 
-    /// Adds one entry at `path`, which is another name of an earlier one for `hardlink_to`.
+    /// Adds an entry at `path`; with `hardlink_to`, as a hard link to that earlier entry.
     pub(crate) fn write(
         &mut self,
         path: &[u8],
@@ -54,15 +55,15 @@ impl<W: Write> Archive<W> {
         let mut extensions = Extensions::default();
         header.set_entry_type(kind);
         header.set_mode(entry.mode & 0o7777);
-        header.set_uid(extensions.number("uid", entry.uid, LAST_ID));
-        header.set_gid(extensions.number("gid", entry.gid, LAST_ID));
-        header.set_size(extensions.number("size", size, LAST_NUMBER));
+        header.set_uid(extensions.number("uid", entry.uid, MAX_ID));
+        header.set_gid(extensions.number("gid", entry.gid, MAX_ID));
+        header.set_size(extensions.number("size", size, MAX_NUMBER));
         header.set_mtime(extensions.time(entry));
         if let Some((major, minor)) = entry.device {
-            let fits = |number: u32| u64::from(number) <= LAST_ID;
+            let fits = |number: u32| u64::from(number) <= MAX_ID;
             if !fits(major) || !fits(minor) {
                 return Err(io::Error::other(format!(
-                    "device {major},{minor} does not fit into a tar header"
+                    "device number {major},{minor} does not fit in a tar header"
                 )));
             }
             header.set_device_major(major)?;
@@ -75,7 +76,7 @@ impl<W: Write> Archive<W> {
             extensions.bytes("gname", &mut fields.gname, &entry.gname);
         }
         for (name, value) in entry.xattrs.iter().filter(|_| hardlink_to.is_none()) {
-            // The key of a record ends at the first "=".
+            // A key cannot contain "=": the first one ends it.
             if let Ok(name) = str::from_utf8(name)
                 && !name.contains('=')
             {
@@ -97,7 +98,7 @@ impl<W: Write> Archive<W> {
         self.member(header, content, size)
     }
 
-    /// Ends the archive.
+    /// Writes the end of the archive.
     pub(crate) fn finish(mut self) -> io::Result<W> {
         self.out.write_all(&[0; 2 * BLOCK_BYTES])?;
         Ok(self.out)
@@ -123,7 +124,7 @@ fn plain_type(kind: EntryKind) -> EntryType {
     }
 }
 
-/// Records of a pax header: what the ustar header has no room for.
+/// Records of a pax header, for values that do not fit in the ustar header.
 #[derive(Default)]
 struct Extensions {
     records: Vec<(String, Vec<u8>)>,
@@ -131,7 +132,7 @@ struct Extensions {
 }
 
 impl Extensions {
-    /// Writes bytes to a field, and to a record where they do not fit.
+    /// Writes bytes to a field, and adds a record if they do not fit.
     fn bytes(&mut self, key: &str, field: &mut [u8], value: &[u8]) {
         field.iter_mut().zip(value).for_each(|(to, from)| *to = *from);
         if value.len() > field.len() {
@@ -140,7 +141,7 @@ impl Extensions {
         }
     }
 
-    /// A number for a field; 0, and a record, where it does not fit.
+    /// Returns the number for a field, or 0 and adds a record if it does not fit.
     fn number(&mut self, key: &str, value: u64, last: u64) -> u64 {
         if value <= last {
             return value;
@@ -149,17 +150,17 @@ impl Extensions {
         0
     }
 
-    /// The time for the header, and a record if it has a fraction or does not fit.
+    /// Returns the time for the header, and adds a record if it has a fraction or does not fit.
     fn time(&mut self, entry: &Entry) -> u64 {
         let (seconds, nanoseconds) = (entry.mtime.seconds, entry.mtime.nanoseconds);
-        let whole = u64::try_from(seconds).ok().filter(|&seconds| seconds <= LAST_NUMBER);
+        let whole = u64::try_from(seconds).ok().filter(|&seconds| seconds <= MAX_NUMBER);
         if whole.is_none() || nanoseconds != 0 {
             self.records.push(("mtime".to_owned(), decimal(seconds, nanoseconds).into_bytes()));
         }
         whole.unwrap_or(0)
     }
 
-    /// The records as they stand in a pax header, what says how to read them first.
+    /// Encodes the records, `hdrcharset` first.
     fn encoded(self) -> Vec<u8> {
         let charset = self.is_binary.then(|| ("hdrcharset".to_owned(), b"BINARY".to_vec()));
         let records = charset.into_iter().chain(self.records);
@@ -167,7 +168,7 @@ impl Extensions {
     }
 }
 
-/// One record: `LENGTH KEY=VALUE\n`, where the length counts its own digits too.
+/// Encodes one record: `LENGTH KEY=VALUE\n`. The length includes its own digits.
 fn record(key: &str, value: &[u8]) -> Vec<u8> {
     let rest = 1 + key.len() + 1 + value.len() + 1;
     let mut length = rest + 1;
@@ -177,7 +178,7 @@ fn record(key: &str, value: &[u8]) -> Vec<u8> {
     [format!("{length} {key}=").as_bytes(), value, b"\n"].concat()
 }
 
-/// Seconds since 1970 as a decimal fraction. Before 1970 the fraction counts the other way.
+/// Formats seconds since 1970 as a decimal fraction. Before 1970 the nanoseconds count towards zero.
 fn decimal(seconds: i64, nanoseconds: u32) -> String {
     let total = i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
     let sign = if total < 0 { "-" } else { "" };

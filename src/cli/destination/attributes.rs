@@ -1,4 +1,4 @@
-//! `--same-permissions`: owners, extended attributes and all bits of the mode.
+//! `--same-permissions`: owners, extended attributes and all mode bits.
 
 use std::{io, os::fd::BorrowedFd};
 
@@ -8,16 +8,17 @@ use rustix::{
     io::Errno,
 };
 
-/// Gives the open file the owner, extended attributes and mode of `entry`. Returns what this user may not keep, in words.
-pub(crate) fn keep(file: BorrowedFd<'_>, entry: &Entry) -> io::Result<Vec<String>> {
+/// Applies the owner, extended attributes and mode of `entry` to an open file. Returns names of attributes that this user may
+/// not set.
+pub(crate) fn apply(file: BorrowedFd<'_>, entry: &Entry) -> io::Result<Vec<String>> {
     let mut lost = Vec::new();
     let mut mode = entry.mode;
     if let Some(owners) = owners(entry)
         && rustix::fs::fchown(file, Some(owners.0), Some(owners.1)).is_ok()
     {
-        // What follows would be undone by a change of the owner, so the owner came first.
+        // The owner comes first: changing it resets set-user-ID bits and capabilities.
     } else {
-        // Another user's file that is run with this user's rights would be no copy but a trap.
+        // Without the right owner, a set-user-ID bit would run the file with the rights of the current user.
         mode &= 0o1777;
         lost.push("owners".to_owned());
     }
@@ -34,9 +35,9 @@ pub(crate) fn keep(file: BorrowedFd<'_>, entry: &Entry) -> io::Result<Vec<String
     Ok(lost)
 }
 
-/// The owners of an entry, if the system can have them.
+/// The owner and group of an entry, if the system can represent them.
 pub(super) fn owners(entry: &Entry) -> Option<(Uid, Gid)> {
-    // The highest number means "leave it".
+    // The largest number means "do not change".
     let id = |id: u64| u32::try_from(id).ok().filter(|&id| id != u32::MAX);
     Some((Uid::from_raw(id(entry.uid)?), Gid::from_raw(id(entry.gid)?)))
 }

@@ -1,4 +1,4 @@
-//! `-o FILE`: a regular file is replaced at once or not at all, anything else is written through.
+//! `-o FILE`: a regular file is replaced atomically, anything else is written through.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -15,23 +15,23 @@ use tempfile::{Builder, NamedTempFile};
 
 use super::{attributes, holes, temporary::Pending};
 
-/// Permission bits of new files before the umask takes some away.
+/// Permission bits of new files before the umask applies.
 const MODE: u32 = 0o666;
 
-/// Beginning of the names of temporary files.
+/// Name prefix of temporary files.
 pub(super) const TEMPORARY_PREFIX: &str = ".layerslayer-";
 
 /// A file being written.
 #[derive(Debug)]
 pub(crate) enum Replacement {
-    /// Beside the file that it will replace.
+    /// A temporary file in the directory of the file that it will replace.
     Beside { temporary: NamedTempFile, pending: Pending, target: PathBuf },
-    /// Into something that is there and stays.
+    /// A device, FIFO or stream that is written directly.
     Through(File),
 }
 
 impl Replacement {
-    /// Begins to write `path`.
+    /// Opens `path` for writing.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         if let Some(stream) = standard_stream(path)? {
             return Ok(Self::Through(stream));
@@ -39,9 +39,7 @@ impl Replacement {
         let target = match fs::symlink_metadata(path) {
             Ok(metadata) if metadata.is_file() => path.to_owned(),
             Ok(metadata) if metadata.is_symlink() => match fs::canonicalize(path) {
-                Ok(target) if target.is_file() && !is_of_the_system(&target) && !is_of_the_system(path) => {
-                    target
-                }
+                Ok(target) if target.is_file() && !is_system_path(&target) && !is_system_path(path) => target,
                 // A device, or a link to a file that is not there yet.
                 _ => {
                     return OpenOptions::new()
@@ -61,7 +59,7 @@ impl Replacement {
         }
         let directory =
             target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // What is wrong with the directory is better said of it than of a name that nobody chose.
+        // An error about the directory is clearer than one about the name of the temporary file.
         fs::metadata(directory)?;
         let temporary = Builder::new()
             .prefix(TEMPORARY_PREFIX)
@@ -71,15 +69,15 @@ impl Replacement {
         Ok(Self::Beside { temporary, pending, target })
     }
 
-    /// Gives the file the owner, mode and extended attributes of `entry`; returns what could not be kept.
-    pub(crate) fn keep_attributes(&self, entry: &Entry) -> io::Result<Vec<String>> {
+    /// Applies the owner, mode and extended attributes of `entry`; returns what could not be applied.
+    pub(crate) fn apply_attributes(&self, entry: &Entry) -> io::Result<Vec<String>> {
         match self {
-            Self::Beside { temporary, .. } => attributes::keep(temporary.as_file().as_fd(), entry),
+            Self::Beside { temporary, .. } => attributes::apply(temporary.as_file().as_fd(), entry),
             Self::Through(_) => Ok(Vec::new()),
         }
     }
 
-    /// All has been written: it takes its place.
+    /// Completes the write and renames the file to its target.
     pub(crate) fn finish(self) -> io::Result<()> {
         match self {
             Self::Beside { mut temporary, pending, target } => {
@@ -110,7 +108,8 @@ impl Write for Replacement {
     }
 }
 
-/// This process's own stream, if `path` means one. Opening it anew would start at the beginning of a file that `>>` appends to.
+/// Returns a standard stream of this process if `path` names one. Opening it again would start at the beginning of a file
+/// that `>>` appends to.
 fn standard_stream(path: &Path) -> io::Result<Option<File>> {
     let stream = match path.to_str() {
         Some("/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1") => io::stdout().as_fd().try_clone_to_owned()?,
@@ -120,8 +119,8 @@ fn standard_stream(path: &Path) -> io::Result<Option<File>> {
     Ok(Some(stream.into()))
 }
 
-/// Links below these lead to what a process has open, not to files by name. `/dev/shm` is a folder like any other.
-fn is_of_the_system(path: &Path) -> bool {
+/// Links below these directories lead to open files of a process, not to files by name. `/dev/shm` is an ordinary directory.
+fn is_system_path(path: &Path) -> bool {
     path.starts_with("/proc") || path.starts_with("/dev") && !path.starts_with("/dev/shm")
 }
 
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_replaced_only_once_it_is_finished() {
+    fn a_file_is_replaced_only_when_complete() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         fs::write(&path, "old").unwrap();
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_given_up_leaves_no_trace() {
+    fn an_abandoned_file_leaves_no_trace() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         let mut file = Replacement::create(&path).unwrap();
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_file_has_the_mode_that_any_program_would_give_it() {
+    fn a_new_file_has_the_default_mode() {
         let directory = tempfile::tempdir().unwrap();
         let usual = directory.path().join("usual");
         fs::write(&usual, "").unwrap();
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_stays_and_its_file_is_replaced() {
+    fn a_symlink_stays_and_its_target_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let (file, link) = (directory.path().join("file"), directory.path().join("link"));
         fs::write(&file, "old and longer").unwrap();
@@ -189,9 +188,9 @@ mod tests {
     }
 
     #[test]
-    fn files_in_shared_memory_are_files() {
+    fn files_in_shared_memory_are_ordinary_files() {
         for (path, expected) in [("/dev/fd/3", true), ("/proc/self/fd/3", true), ("/dev/shm/a", false)] {
-            assert_eq!(is_of_the_system(Path::new(path)), expected, "{path}");
+            assert_eq!(is_system_path(Path::new(path)), expected, "{path}");
         }
     }
 

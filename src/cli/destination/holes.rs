@@ -1,17 +1,17 @@
-//! Files whose long stretches of zeros take no room.
+//! Sparse files: long runs of zeros become holes.
 
 use std::{
     fs::File,
     io::{self, Seek as _, Write as _},
 };
 
-/// Shortest piece of zeros that is left out, in bytes: a block of most file systems.
+/// Shortest run of zeros that becomes a hole, in bytes: the block size of most file systems.
 const HOLE_BYTES: usize = 4 << 10;
 
-/// To compare with: a comparison of memory is many times faster than a look at every byte.
+/// Zeros to compare with: comparing memory is many times faster than checking every byte.
 const ZEROS: &[u8] = &[0; 64 << 10];
 
-/// Like [`File::write`], but leaves a hole where zeros come in long pieces. Only for a new file.
+/// Like [`File::write`], but leaves a hole for a long run of zeros. The file must be new.
 pub(super) fn write(file: &mut File, bytes: &[u8]) -> io::Result<usize> {
     let is_zero = |piece: &[u8]| ZEROS.get(..piece.len()) == Some(piece);
     if bytes.len() < HOLE_BYTES || !bytes.chunks(ZEROS.len()).all(is_zero) {
@@ -21,7 +21,7 @@ pub(super) fn write(file: &mut File, bytes: &[u8]) -> io::Result<usize> {
     Ok(bytes.len())
 }
 
-/// All has been written: gives the file its length, should it end with a hole.
+/// Sets the length of a file that may end in a hole.
 pub(super) fn finish(file: &mut File) -> io::Result<()> {
     let length = file.stream_position()?;
     if file.metadata()?.len() < length { file.set_len(length) } else { Ok(()) }
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zeros_within_and_at_the_end_are_there_to_read() {
+    fn holes_in_the_middle_and_at_the_end_read_as_zeros() {
         let mut file = tempfile::tempfile().unwrap();
         let pieces = [&[0; HOLE_BYTES][..], b"text", &[0; 3], &[0; 2 * HOLE_BYTES + 1]];
         for piece in pieces {

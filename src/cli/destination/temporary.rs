@@ -1,4 +1,4 @@
-//! Temporary files that are removed even if the program is made to leave.
+//! Temporary files that are removed even if a signal ends the program.
 
 use std::{
     collections::BTreeSet,
@@ -12,12 +12,12 @@ fn pending() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     PENDING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Notes a temporary file for as long as it lives. Removing it in the ordinary way is its owner's business.
+/// Registers a temporary file until dropped. The owner removes the file itself in the normal course.
 #[derive(Debug)]
 pub(crate) struct Pending(PathBuf);
 
 impl Pending {
-    /// Notes the file at `path`.
+    /// Registers the file at `path`.
     pub(crate) fn new(path: &Path) -> Self {
         pending().insert(path.to_owned());
         Self(path.to_owned())
@@ -30,10 +30,10 @@ impl Drop for Pending {
     }
 }
 
-/// Removes every file that is noted, as the last thing that the program does.
+/// Removes all registered files, just before the program exits.
 pub(crate) fn remove_all() {
     for path in std::mem::take(&mut *pending()) {
-        // Whoever owned it may have removed it by now.
+        // The owner may have removed it already.
         drop(std::fs::remove_file(path));
     }
 }

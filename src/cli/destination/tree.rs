@@ -121,7 +121,7 @@ impl Tree {
     pub(crate) fn finish(&mut self, mut file: NewFile) -> io::Result<()> {
         holes::finish(&mut file.file)?;
         if self.same_permissions {
-            self.lost.append(&mut attributes::keep(file.file.as_fd(), &file.entry)?);
+            self.lost.append(&mut attributes::apply(file.file.as_fd(), &file.entry)?);
         }
         if let Some(time) = system_time(file.entry.mtime) {
             file.file.set_modified(time)?;
@@ -136,7 +136,7 @@ impl Tree {
         for (path, entry) in std::mem::take(&mut self.directories).into_iter().rev() {
             let directory = self.walk(&path)?;
             if self.same_permissions {
-                self.lost.append(&mut attributes::keep(directory.as_fd(), &entry)?);
+                self.lost.append(&mut attributes::apply(directory.as_fd(), &entry)?);
             }
             if let Some(time) = system_time(entry.mtime) {
                 File::from(directory).set_modified(time)?;

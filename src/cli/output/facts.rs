@@ -1,11 +1,11 @@
-//! What is told of an image, as plain data.
+//! Facts about an image, as plain data.
 
 use std::collections::BTreeMap;
 
 use layerslayer::{Error, Image, ImageConfig, Layer};
 use serde::Serialize;
 
-/// Which image it is.
+/// The identity of an image.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub(crate) struct ImageFacts {
     pub(crate) reference: String,
@@ -60,7 +60,7 @@ impl LayerFacts {
         Ok(facts)
     }
 
-    /// How the media type says that the blob is compressed; the media type itself where it says nothing known.
+    /// The compression that the media type names, or the media type itself if it is unknown.
     pub(crate) fn encoding(&self) -> &str {
         let media_type = self.media_type.split(';').next().unwrap_or_default().trim_end();
         let known =
@@ -72,7 +72,7 @@ impl LayerFacts {
     }
 }
 
-/// How the image is to be run.
+/// How a container of the image runs.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub(crate) struct ConfigFacts {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_encoding_is_told_by_the_media_type() {
+    fn the_encoding_follows_from_the_media_type() {
         for (media_type, encoding) in [
             ("application/vnd.oci.image.layer.v1.tar+gzip", "gzip"),
             ("application/vnd.oci.image.layer.v1.tar+zstd", "zstd"),

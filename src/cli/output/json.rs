@@ -1,4 +1,4 @@
-//! JSON Lines: one object a line; `docs/json.md` documents and versions them.
+//! JSON Lines, as documented and versioned in `docs/json.md`.
 
 use std::{
     borrow::Cow,
@@ -16,7 +16,7 @@ use super::{
     time,
 };
 
-/// Version of the schema; it rises when something is removed or changes its meaning.
+/// Version of the schema; it changes when a key is removed or changes its meaning.
 pub(crate) const SCHEMA: u32 = 1;
 
 /// Writes JSON Lines.
@@ -25,23 +25,23 @@ pub(crate) struct Json<W> {
 }
 
 impl<W: Write> Json<W> {
-    /// Lines to `out`.
+    /// Creates a writer to `out`.
     pub(crate) fn new(out: W) -> Self {
         Self { out }
     }
 
-    /// A PATH or pattern that could not be carved.
+    /// Writes a PATH or pattern that could not be carved.
     pub(crate) fn failure(&mut self, path: &[u8], exit: u8, error: &str) -> io::Result<()> {
         let (path, path_bytes) = text(path);
         self.line(&FailureLine { kind: "failure", path, path_bytes, exit, error })
     }
 
-    /// What `toc push` has stored.
+    /// Writes the artifact that `toc push` stored.
     pub(crate) fn pushed(&mut self, digest: &str, tocs: usize, bytes: u64) -> io::Result<()> {
         self.line(&PushedLine { kind: "pushed", digest, tocs, bytes })
     }
 
-    /// What would be read of a layer of this digest.
+    /// Writes the reads that would be made of the layer with this digest.
     pub(crate) fn plan(&mut self, read: &PlannedRead, digest: &str) -> io::Result<()> {
         self.line(&PlanLine {
             kind: "plan",
@@ -204,7 +204,7 @@ impl<'a> EntryLine<'a> {
         let entry: &Entry = row.entry;
         let (path, path_bytes) = text(&entry.path);
         let link = is_link(entry.kind).then(|| text(&entry.link));
-        // Marks that remove something have no attributes, and neither has what only its children imply.
+        // Whiteouts, opaque directories and implied directories have no attributes.
         let has_attributes = !row.implied && !matches!(entry.kind, EntryKind::Opaque | EntryKind::Whiteout);
         Self {
             line: "entry",
@@ -228,7 +228,7 @@ impl<'a> EntryLine<'a> {
     }
 }
 
-/// Bytes as text, and in base64 too where the text does not tell them exactly.
+/// Bytes as text, and in base64 as well if they are not UTF-8.
 fn text(bytes: &[u8]) -> (Cow<'_, str>, Option<String>) {
     let text = String::from_utf8_lossy(bytes);
     let exact = text.as_bytes() == bytes;

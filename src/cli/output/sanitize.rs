@@ -1,8 +1,8 @@
-//! Bytes from outside as text that neither fools a terminal nor fakes a line.
+//! Untrusted bytes as text that can neither control a terminal nor fake a line.
 
 use std::fmt::Write as _;
 
-/// Appends a name to `text`: backslashes and what cannot be printed are escaped, so different names stay different.
+/// Appends a name to `text`. Escapes backslashes and unprintable characters, so that different names stay different.
 pub(crate) fn push_name(text: &mut String, name: &[u8]) {
     if let Ok(plain) = str::from_utf8(name)
         && name.iter().all(|&byte| byte != b'\\' && matches!(byte, b' '..=b'~'))
@@ -24,14 +24,14 @@ pub(crate) fn push_name(text: &mut String, name: &[u8]) {
     }
 }
 
-/// A name as text, see [`push_name`].
+/// Escapes a name, see [`push_name`].
 pub(crate) fn name(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     push_name(&mut text, bytes);
     text
 }
 
-/// A message on one line, without anything that a terminal would act on.
+/// Escapes a message: one line, no control characters.
 pub(crate) fn message(message: &str) -> String {
     let mut text = String::with_capacity(message.len());
     message.chars().for_each(|character| push(&mut text, character));
@@ -47,15 +47,15 @@ fn push(text: &mut String, character: char) {
         '\0'..='\x1f' | '\x7f' => {
             let _ = write!(text, "\\x{:02x}", u32::from(character));
         }
-        _ if is_unseen(character) => {
+        _ if is_invisible(character) => {
             let _ = write!(text, "\\u{{{:x}}}", u32::from(character));
         }
         _ => text.push(character),
     }
 }
 
-/// Control characters, line separators, and those that turn the direction of text or take no room.
-fn is_unseen(character: char) -> bool {
+/// Control characters, line separators, bidirectional controls and zero-width characters.
+fn is_invisible(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_lose_nothing_and_show_everything() {
+    fn names_are_escaped_without_loss() {
         let cases: [(&[u8], &str); 10] = [
             (b"etc/passwd", "etc/passwd"),
             (b"with space", "with space"),
@@ -88,12 +88,12 @@ mod tests {
     }
 
     #[test]
-    fn messages_keep_their_backslashes_and_lose_their_line_ends() {
+    fn messages_keep_backslashes_and_escape_line_ends() {
         assert_eq!(message("a\\b\n\x1b]0;x\x07"), "a\\b\\n\\x1b]0;x\\x07");
     }
 
     #[test]
-    fn no_byte_sequence_yields_a_control_character() {
+    fn no_byte_sequence_produces_a_control_character() {
         for first in 0..=255_u8 {
             for second in [b'a', 0x80, 0x9b, 0xa8, 0xbf] {
                 let text = name(&[first, second]);

@@ -1,4 +1,4 @@
-//! Text for people: the summary of an image, and listings like `tar -tv`.
+//! Text output: the summary of an image, and listings like `tar -tv`.
 
 use std::{
     fmt::Write as _,
@@ -13,13 +13,13 @@ use super::{
     sanitize, time,
 };
 
-/// Digits of a digest where the full one would not fit.
+/// Digits of a shortened digest.
 const DIGEST_DIGITS: usize = 12;
 
-/// Columns of owner, group and size together before they grow, as GNU tar has it.
+/// Initial width of owner, group and size together, as in GNU tar.
 const OWNER_SIZE_COLUMNS: usize = 19;
 
-/// The summary of an image; lines are cut at `width` columns if there is one.
+/// Prints the summary of an image, with lines cut at `width` columns.
 pub(crate) fn summary(
     out: &mut impl Write,
     image: &ImageFacts,
@@ -56,11 +56,11 @@ pub(crate) fn summary(
     Ok(())
 }
 
-/// The lines of a configuration that say something.
+/// The settings of a configuration that are not empty.
 fn settings(config: &ConfigFacts) -> Vec<(&'static str, String)> {
     let list = |values: &[String]| match values {
         [] => None,
-        // The form of a Dockerfile shows where words begin and end.
+        // As in a Dockerfile, JSON shows where words start and end.
         _ => serde_json::to_string(values).ok(),
     };
     let words = |values: &[String]| (!values.is_empty()).then(|| values.join(" "));
@@ -80,10 +80,10 @@ fn settings(config: &ConfigFacts) -> Vec<(&'static str, String)> {
     single.chain(env).chain(labels).collect()
 }
 
-/// Writes entries like `tar -tv`, under a line for each layer.
+/// Prints entries like `tar -tv`, below a header line for each layer.
 pub(crate) struct Text<W> {
     out: W,
-    /// A layer's line that waits for its first entry.
+    /// The header of a layer whose first entry has not been printed yet.
     header: Option<String>,
     any: bool,
     columns: usize,
@@ -92,19 +92,19 @@ pub(crate) struct Text<W> {
     width: Option<usize>,
 }
 
-/// What the lines of a listing have beside the entries.
+/// What a listing contains in addition to the entries.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Style {
-    /// A line above the entries of each layer.
+    /// A header line for each layer.
     EveryLayer,
-    /// A line above the entries of each layer that has any.
+    /// A header line for each layer that has matching entries.
     LayersWithEntries,
-    /// The layer's number in front of each entry, in so many columns.
+    /// The layer index before each entry, `digits` columns wide.
     Rootfs { digits: usize },
 }
 
 impl<W: Write> Text<W> {
-    /// Text to `out`; the lines above layers are cut at `width` columns if there is one.
+    /// Creates a listing to `out`, with header lines cut at `width` columns.
     pub(crate) fn new(out: W, style: Style, width: Option<usize>) -> Self {
         Self { out, header: None, any: false, columns: OWNER_SIZE_COLUMNS, line: String::new(), style, width }
     }
@@ -175,7 +175,7 @@ impl<W: Write + Send> Listing for Text<W> {
     }
 }
 
-/// One line as `tar -tv` has it. `columns` is the room of owner and size together, and grows.
+/// Appends a line like `tar -tv`. `columns` is the width of owner and size together; it grows as needed.
 fn push_entry(line: &mut String, entry: &Entry, columns: &mut usize) {
     push_mode(line, entry);
     line.push(' ');
@@ -249,7 +249,7 @@ fn push_owner(line: &mut String, name: &[u8], id: u64) {
     }
 }
 
-/// A size with three digits and a decimal unit, as docker prints it.
+/// Formats a size with three digits and a decimal unit, like docker.
 pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes < 1000 {
@@ -258,7 +258,7 @@ pub(crate) fn size(bytes: u64) -> String {
     let mut value = bytes as f64 / 1000.0;
     let mut unit = "kB";
     for next in UNITS.into_iter().skip(1) {
-        // What would be rounded to 1000 of this unit is 1 of the next.
+        // A value that rounds to 1000 is printed in the next unit.
         if value < 999.5 {
             break;
         }
@@ -278,14 +278,14 @@ fn digits(digest: &str) -> &str {
     hex.get(..DIGEST_DIGITS).unwrap_or(hex)
 }
 
-/// What made a layer, on one line, without what the classic builder puts in front.
+/// The command that created a layer, on one line, without the prefix of the classic builder.
 fn created_by(layer: &LayerFacts) -> String {
     let text = layer.created_by.as_deref().unwrap_or_default();
     let text = text.strip_prefix("/bin/sh -c #(nop)").unwrap_or(text);
     sanitize::message(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// At most `width` characters of a line.
+/// Cuts a line at `width` characters.
 fn cut(line: &str, width: Option<usize>) -> String {
     match width {
         Some(width) if line.chars().count() > width => {

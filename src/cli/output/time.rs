@@ -1,27 +1,27 @@
-//! Times of entries, in UTC whatever the machine's zone is.
+//! Times of entries, always in UTC.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use layerslayer::Timestamp;
 
-/// A time of this machine's.
+/// Converts a system time.
 pub(crate) fn of(time: SystemTime) -> Timestamp {
     let (seconds, nanoseconds) = match time.duration_since(UNIX_EPOCH) {
         Ok(since) => (i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos()),
-        // Before 1970: nobody needs its fractions.
+        // Before 1970 fractions are dropped.
         Err(before) => (i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |seconds| -seconds), 0),
     };
     Timestamp { seconds, nanoseconds }
 }
 
-/// A time as RFC 3339 with nanoseconds; nothing for the years that RFC 3339 cannot write (before 0, after 9999).
+/// Formats a time as RFC 3339 with nanoseconds; `None` for years outside 0 to 9999.
 pub(crate) fn rfc3339(time: Timestamp) -> Option<String> {
     let text = format!("{:.9}", point(time)?);
-    // A year before 0 begins with a sign.
+    // A year before 0 starts with a sign.
     text.starts_with(|first: char| first.is_ascii_digit()).then_some(text)
 }
 
-/// A time to the minute as `tar -tv` writes it; seconds since 1970 for years that have not four digits.
+/// Formats a time to the minute like `tar -tv`, or as seconds since 1970 if the year does not have four digits.
 pub(crate) fn minute(time: Timestamp) -> String {
     match point(time).and_then(|point| jiff::fmt::strtime::format("%Y-%m-%d %H:%M", point).ok()) {
         Some(text) if !text.starts_with('-') => text,
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_written_in_utc_with_all_nine_digits() {
+    fn times_are_utc_with_nine_digits() {
         let cases = [
             (at(0, 0), "1970-01-01T00:00:00.000000000Z"),
             (at(1_704_067_200, 5), "2024-01-01T00:00:00.000000005Z"),
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn listings_show_minutes_or_what_no_calendar_holds_as_seconds() {
+    fn listings_show_minutes_or_seconds_outside_the_calendar() {
         assert_eq!(minute(at(1_704_067_259, 999_999_999)), "2024-01-01 00:00");
         assert_eq!(minute(at(-60, 0)), "1969-12-31 23:59");
         assert_eq!(minute(at(i64::MAX, 0)), format!("@{}", i64::MAX));

@@ -23,7 +23,7 @@ fn archive(write: impl FnOnce(&mut Archive<Vec<u8>>)) -> Vec<u8> {
     archive.finish().unwrap()
 }
 
-/// What the `tar` crate reads back: path, link and content, and the header with the pax records of each entry.
+/// Reads an archive with the `tar` crate: path, link, content, header and pax records of each entry.
 struct Member {
     path: Vec<u8>,
     link: Vec<u8>,
@@ -54,7 +54,7 @@ fn read(bytes: &[u8]) -> Vec<Member> {
 }
 
 #[test]
-fn what_is_written_is_read_back() {
+fn entries_are_read_back_as_written() {
     let mut symlink = entry(EntryKind::Symlink);
     symlink.link = b"usr/bin".to_vec();
     let mut device = entry(EntryKind::Char);
@@ -85,7 +85,7 @@ fn what_is_written_is_read_back() {
 }
 
 #[test]
-fn what_the_header_has_no_room_for_stands_in_pax_records() {
+fn values_that_do_not_fit_the_header_go_to_pax_records() {
     let path = [b"long/".repeat(40), b"\xff".to_vec()].concat();
     let mut long = file(b"");
     long.uid = u64::from(u32::MAX);
@@ -107,7 +107,7 @@ fn what_the_header_has_no_room_for_stands_in_pax_records() {
 }
 
 #[test]
-fn records_count_their_own_length() {
+fn record_lengths_include_their_own_digits() {
     for (value, length) in
         [(1, 9), (2, 11), (89, 98), (90, 99), (91, 101), (92, 102), (989, 999), (990, 1001)]
     {
@@ -127,7 +127,7 @@ fn times_are_decimal_fractions_of_seconds() {
 }
 
 #[test]
-fn short_content_is_an_error_and_no_end_is_written() {
+fn short_content_is_an_error_and_leaves_the_archive_unfinished() {
     let mut out = Vec::new();
     let mut archive = Archive::new(&mut out);
     assert!(archive.write(b"a", &file(b"content"), None, &b"cont"[..]).is_err());

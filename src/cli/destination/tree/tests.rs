@@ -45,7 +45,7 @@ impl Case {
 }
 
 #[test]
-fn files_get_their_parents_their_time_and_no_special_bits() {
+fn files_get_missing_parents_their_time_and_no_special_bits() {
     let mut case = Case::new();
     case.file("usr/bin/su", "content").unwrap();
     let metadata = fs::metadata(case.path("usr/bin/su")).unwrap();
@@ -56,7 +56,7 @@ fn files_get_their_parents_their_time_and_no_special_bits() {
 }
 
 #[test]
-fn directories_keep_their_time_though_they_are_written_into_later() {
+fn directories_keep_their_time_although_files_are_added_later() {
     let mut case = Case::new();
     let mut entry = Entry::new("etc", EntryKind::Directory);
     entry.mtime.seconds = 1000;
@@ -69,7 +69,7 @@ fn directories_keep_their_time_though_they_are_written_into_later() {
 }
 
 #[test]
-fn links_pipes_and_second_names_are_made() {
+fn symlinks_fifos_and_hard_links_are_created() {
     let mut case = Case::new();
     case.file("a", "content").unwrap();
     let mut entry = Entry::new("d/b", EntryKind::File);
@@ -81,7 +81,7 @@ fn links_pipes_and_second_names_are_made() {
     assert_eq!(fs::read_link(case.path("bin")).unwrap(), Path::new("/usr/bin"));
     assert!(fs::metadata(case.path("pipe")).unwrap().file_type().is_fifo());
     assert_eq!(case.names(""), ["a", "bin", "d", "pipe"]);
-    // Again over what is there: the names change hands, nothing is left over.
+    // Again over the existing tree: everything is replaced, nothing is left over.
     case.tree.write(b"d/b", &entry, Some(b"a"), &b"content"[..]).unwrap();
     case.other("bin", EntryKind::Symlink, "elsewhere").unwrap();
     assert_eq!(fs::read_link(case.path("bin")).unwrap(), Path::new("elsewhere"));
@@ -92,7 +92,7 @@ fn links_pipes_and_second_names_are_made() {
 }
 
 #[test]
-fn a_second_name_of_a_file_that_is_not_there_becomes_a_file() {
+fn a_hard_link_to_a_missing_file_becomes_a_file() {
     let mut case = Case::new();
     let mut entry = Entry::new("b", EntryKind::File);
     entry.size = 7;
@@ -116,7 +116,7 @@ fn nothing_is_written_through_a_link() {
 }
 
 #[test]
-fn a_link_in_the_place_of_a_file_is_replaced_and_not_followed() {
+fn an_existing_link_is_replaced_and_not_followed() {
     let mut case = Case::new();
     let outside = case.directory.path().join("outside");
     fs::write(&outside, "old").unwrap();
@@ -127,7 +127,7 @@ fn a_link_in_the_place_of_a_file_is_replaced_and_not_followed() {
 }
 
 #[test]
-fn a_path_that_leads_out_is_refused() {
+fn a_path_that_leaves_the_directory_is_refused() {
     let mut case = Case::new();
     for path in ["../file", "a/../../file", "/file", "a//b", "..", "a/.."] {
         assert!(case.file(path, "x").is_err(), "{path}");
@@ -145,7 +145,7 @@ fn short_content_leaves_no_file_behind() {
 }
 
 #[test]
-fn devices_are_left_out_and_named() {
+fn devices_are_skipped_and_reported() {
     let mut case = Case::new();
     case.other("null", EntryKind::Char, "").unwrap();
     case.other("sda", EntryKind::Block, "").unwrap();
@@ -155,7 +155,7 @@ fn devices_are_left_out_and_named() {
 }
 
 #[test]
-fn same_permissions_keeps_the_whole_mode_of_this_users_own_files() {
+fn same_permissions_restores_all_mode_bits_of_own_files() {
     let directory = tempfile::tempdir().unwrap();
     let mut tree = Tree::open(directory.path(), true).unwrap();
     let owner = fs::metadata(directory.path()).unwrap();

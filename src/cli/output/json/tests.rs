@@ -18,7 +18,7 @@ fn entry_line(entry: &Entry) -> String {
 }
 
 #[test]
-fn a_listing_has_these_lines_with_their_keys_in_this_order() {
+fn a_listing_has_its_lines_and_keys_in_order() {
     let image = ImageFacts { reference: "r".into(), digest: "d".into(), platform: "linux/amd64".into() };
     let config = ConfigFacts { user: Some("me".into()), cmd: vec!["sh".into()], ..ConfigFacts::default() };
     let layer = LayerFacts {
@@ -54,7 +54,7 @@ fn a_listing_has_these_lines_with_their_keys_in_this_order() {
 }
 
 #[test]
-fn an_entry_says_all_that_applies_to_it() {
+fn an_entry_has_every_key_that_applies() {
     let mut entry = Entry::new("etc/passwd", EntryKind::File);
     entry.size = 839;
     entry.mode = 0o4644;
@@ -67,7 +67,7 @@ fn an_entry_says_all_that_applies_to_it() {
 }
 
 #[test]
-fn what_does_not_apply_is_absent() {
+fn keys_that_do_not_apply_are_absent() {
     let mut symlink = Entry::new("bin", EntryKind::Symlink);
     symlink.link = b"usr/bin".to_vec();
     symlink.mode = 0o777;
@@ -86,14 +86,14 @@ fn what_does_not_apply_is_absent() {
 }
 
 #[test]
-fn an_implied_directory_has_nothing_but_its_name() {
+fn an_implied_directory_has_only_a_path() {
     let entry = Entry::new("usr", EntryKind::Directory);
     let lines = lines(|json| json.entry(&Row { layer: 0, entry: &entry, implied: true }));
     assert_eq!(lines, [r#"{"type":"entry","layer":0,"path":"usr","kind":"dir","implied":true}"#]);
 }
 
 #[test]
-fn names_are_exact_whatever_is_in_them() {
+fn names_that_are_not_utf8_are_exact_in_base64() {
     let mut entry = Entry::new(&b"a\nb\x1b\xff"[..], EntryKind::Symlink);
     entry.link = b"\xfe".to_vec();
     let line: Value = serde_json::from_str(&entry_line(&entry)).unwrap();
@@ -107,7 +107,7 @@ fn names_are_exact_whatever_is_in_them() {
 }
 
 #[test]
-fn a_time_that_no_calendar_holds_is_absent() {
+fn a_time_outside_the_calendar_is_absent() {
     let mut entry = Entry::new("a", EntryKind::File);
     entry.mtime.seconds = i64::MAX;
     let line: Value = serde_json::from_str(&entry_line(&entry)).unwrap();

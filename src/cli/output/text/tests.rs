@@ -29,7 +29,7 @@ fn layer(index: usize) -> LayerFacts {
 }
 
 #[test]
-fn entries_look_like_those_of_tar() {
+fn entries_look_like_tar_listings() {
     let mut file = entry("etc/passwd", EntryKind::File, 0o644);
     file.size = 839;
     let mut symlink = entry("bin", EntryKind::Symlink, 0o777);
@@ -62,7 +62,7 @@ fn entries_look_like_those_of_tar() {
 }
 
 #[test]
-fn sizes_line_up_until_one_needs_more_room() {
+fn sizes_are_aligned_until_one_needs_more_columns() {
     let mut columns = OWNER_SIZE_COLUMNS;
     let mut lines = Vec::new();
     for size in [1, 99_999_999_999, 1] {
@@ -78,7 +78,7 @@ fn sizes_line_up_until_one_needs_more_room() {
 }
 
 #[test]
-fn no_name_fakes_a_line_or_upsets_a_terminal() {
+fn names_cannot_fake_a_line_or_control_a_terminal() {
     let mut link = entry("a\nb", EntryKind::Symlink, 0o777);
     link.link = b"\x1b[2J".to_vec();
     link.uname = b"ro\not".to_vec();
@@ -103,7 +103,7 @@ fn two_layers(text: &mut Text<&mut Vec<u8>>) -> io::Result<()> {
 }
 
 #[test]
-fn every_layer_has_a_line_above_its_entries() {
+fn every_layer_has_a_header_line() {
     let lines = listing(Style::EveryLayer, two_layers);
     assert_eq!(lines.len(), 4);
     assert_eq!(lines[0], "layer 0  sha256:0123456789abcdef  29.7 MB  gzip  ADD file:1…");
@@ -112,14 +112,14 @@ fn every_layer_has_a_line_above_its_entries() {
 }
 
 #[test]
-fn layers_without_a_match_are_not_mentioned() {
+fn layers_without_a_match_have_no_header_line() {
     let lines = listing(Style::LayersWithEntries, two_layers);
     assert_eq!(lines.len(), 2);
     assert!(lines[0].starts_with("layer 1  ") && lines[1].ends_with(" a"));
 }
 
 #[test]
-fn the_merged_view_says_which_layer_each_entry_comes_from() {
+fn the_merged_view_shows_the_layer_of_each_entry() {
     let lines = listing(Style::Rootfs { digits: 2 }, |text| {
         text.layer(&layer(0))?;
         text.entry(&Row { layer: 0, entry: &entry("a", EntryKind::Directory, 0), implied: true })?;
@@ -133,7 +133,7 @@ fn the_merged_view_says_which_layer_each_entry_comes_from() {
 }
 
 #[test]
-fn the_summary_has_one_row_a_layer_and_the_configuration() {
+fn the_summary_has_the_configuration_and_one_row_per_layer() {
     let image =
         ImageFacts { reference: "nginx".into(), digest: "sha256:1".into(), platform: "linux/amd64".into() };
     let config = ConfigFacts {
@@ -158,7 +158,7 @@ LAYER  DIGEST             SIZE  ENCODING  CREATED BY
 }
 
 #[test]
-fn the_summary_fits_its_terminal() {
+fn the_summary_fits_the_terminal() {
     let mut out = Vec::new();
     summary(&mut out, &ImageFacts::default(), &ConfigFacts::default(), &[layer(0)], Some(40)).unwrap();
     let text = String::from_utf8(out).unwrap();
