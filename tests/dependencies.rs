@@ -1,5 +1,5 @@
-//! What the crate may stand on: accepted licences, and no C code but zstd and ring. Asks cargo about this machine's target;
-//! `cargo deny check` sees all targets.
+//! What the crate may depend on: accepted licences, and no C code except zstd and ring. Only this
+//! machine's target is checked; `cargo deny check` checks all targets.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{collections::HashSet, env, fs, path::Path, process::Command};
@@ -53,8 +53,9 @@ fn text<'a>(package: &'a Value, key: &str) -> &'a str {
     package.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Whether a licence expression (SPDX, `/` being the old form of OR) can be met with `accepted` ones. AND binds closer than OR;
-/// an exception (WITH) only allows more, so it counts as its licence alone.
+/// Whether a licence expression (SPDX; `/` is the old form of OR) can be satisfied with `accepted`
+/// licences. AND binds more tightly than OR. An exception (WITH) only allows more, so it counts as
+/// its licence alone.
 fn is_accepted(expression: &str, accepted: &HashSet<String>) -> bool {
     let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
     let mut words = spaced.split_whitespace().peekable();
@@ -118,7 +119,7 @@ fn a_licence_expression_is_read_as_written() {
 }
 
 #[test]
-fn only_zstd_and_ring_bring_c_code() {
+fn only_zstd_and_ring_contain_c_code() {
     let tree = run(Command::new(env!("CARGO"))
         .args(["tree", "--locked", "--offline", "--all-features", "--edges=normal,build", "--prefix=none"])
         .current_dir(env!("CARGO_MANIFEST_DIR")));

@@ -1,6 +1,8 @@
-//! What the engine takes of the heap: flat in bytes of content, and at most 64 bytes and its name for every entry kept.
+//! The engine's use of the heap: flat in bytes of content, and at most 64 bytes plus its name for
+//! every entry kept.
 //!
-//! Bounds, not timings: whatever the threads do, the channels and buffers between them cannot hold more.
+//! Bounds, not timings: whatever the scheduling, the channels and buffers between the threads
+//! cannot hold more.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![expect(clippy::print_stderr, reason = "the figures help where a bound does not hold")]
 #![expect(unsafe_code, reason = "a global allocator is unsafe by its trait")]
@@ -21,30 +23,33 @@ use layerslayer::{Cache, CacheOptions, Client, Image};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-/// Bytes that every entry kept may take besides its name.
+/// Bytes that a kept entry may take besides its name.
 const ENTRY_BYTES: usize = 64;
 
-/// What a table may take however few entries it has: its last, half empty pieces.
-const TABLE_BYTES: usize = 320 << 10;
+/// Bytes that an entry tree may take however few entries it has: its last, half-empty blocks.
+const TREE_BYTES: usize = 320 << 10;
 
-/// What a pass may take however large the layer is: pieces of the blob, unpacked buffers and entries on their way from thread
-/// to thread, and the decoder.
+/// Bytes that a pass may take however large the layer is: pieces of the blob, unpacked buffers and
+/// entries in flight between threads, and the decoder.
 const PASS_BYTES: usize = 10 << 20;
 
-/// What a reader may leave waiting of a large file, and what is held back of its start, over [`PASS_BYTES`].
+/// Bytes of a large file that a reader may leave waiting, and of its start that are held back, in
+/// addition to [`PASS_BYTES`].
 const FILE_BYTES: usize = 6 << 20;
 
-/// What recording a pass takes over [`PASS_BYTES`]: pieces on their way to the thread that does it, those held until it is decided
-/// where a span begins, the windows that are kept in memory, and the table as it is written.
+/// Bytes that recording a pass takes in addition to [`PASS_BYTES`]: pieces in flight to the
+/// recording thread, pieces held until the start of a span is decided, the windows kept in memory,
+/// and the TOC while it is written.
 const RECORDING_BYTES: usize = 10 << 20;
 
-/// What is known of each MiB unpacked: a span, digests of its leaves, and where reads may end.
+/// Bytes kept for each unpacked MiB: a span, digests of its leaves, and where reads may end.
 const SPAN_BYTES: usize = 4 << 10;
 
 /// Layers that are read at the same time.
-const SIDE_BY_SIDE: usize = 4;
+const PARALLEL_LAYERS: usize = 4;
 
-/// What reading by a table takes over the table: the stored one as it is read, with its windows.
+/// Bytes that reading by a TOC takes in addition to its entries: the stored TOC while it is read,
+/// with its windows.
 const STORED_BYTES: usize = 2 << 20;
 
 #[global_allocator]
@@ -55,7 +60,8 @@ static PEAK: AtomicUsize = AtomicUsize::new(0);
 /// One measurement at a time.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Counts what the system's allocator is asked for. Growing in place counts as that: large blocks are remapped, not copied.
+/// Counts what is requested of the system's allocator. Growing counts as in place: large blocks are
+/// remapped, not copied.
 struct Meter;
 
 fn grown(bytes: usize) {
@@ -67,7 +73,7 @@ fn shrunk(bytes: usize) {
     CURRENT.fetch_sub(bytes, Relaxed);
 }
 
-// SAFETY: every call goes to the system's allocator as it came.
+// SAFETY: every call is passed to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Meter {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         grown(layout.size());
@@ -98,11 +104,11 @@ unsafe impl GlobalAlloc for Meter {
     }
 }
 
-/// What a measured run took of the heap.
+/// The heap that a measured run used.
 #[derive(Clone, Copy, Debug)]
 struct Taken {
     peak: usize,
-    /// After the run, while its result is still there.
+    /// After the run, while its result is still held.
     kept: usize,
 }
 
@@ -175,7 +181,7 @@ impl<'a> Layer<'a> {
         self.diff_id.update(tar);
     }
 
-    /// Adds part of the tar as a gzip member of its own.
+    /// Adds part of the tar as a separate gzip member.
     fn add_gzip(&mut self, tar: &[u8]) {
         self.add(tar, &gzip(tar));
     }
@@ -243,7 +249,8 @@ fn header(path: &str, size: u64) -> tar::Header {
 /// Entries in one directory of an image of [`entries`].
 const FOLDER: usize = 500;
 
-/// An image of `count` files without content; returns how many entries a table keeps of it, and the bytes of their names.
+/// An image of `count` files without content; returns how many entries an entry tree keeps of it,
+/// and the bytes of their names.
 fn entries(folder: &Path, count: usize) -> (usize, usize) {
     let mut layer = Layer::new(folder);
     let (mut tar, mut kept, mut names) = (Vec::new(), count, 0);
@@ -263,7 +270,7 @@ fn entries(folder: &Path, count: usize) -> (usize, usize) {
     (kept, names)
 }
 
-/// Bytes of content that compress to next to nothing, once compressed.
+/// Bytes of content that compress to almost nothing.
 const CONTENT: usize = 64 << 20;
 
 /// An image of one file, `content`, of `times` 64 MiB, before a small one.
@@ -300,29 +307,30 @@ fn content_layer(folder: &Path, seed: u64, times: u64, compressed: bool) -> (Val
 }
 
 #[test]
-fn a_table_takes_at_most_64_bytes_and_the_name_for_an_entry() {
+fn an_entry_tree_takes_at_most_64_bytes_and_the_name_for_an_entry() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let (folder, count) = (tempfile::tempdir().unwrap(), 100_000);
     let (kept, names) = entries(folder.path(), count);
-    let table = kept * ENTRY_BYTES + names + TABLE_BYTES;
+    let tree = kept * ENTRY_BYTES + names + TREE_BYTES;
 
     let rootfs = measured(folder.path(), async |image| image.rootfs().await.unwrap());
     let absent = measured(folder.path(), async |image| image.carve("not/there").await.unwrap_err());
     let listing = measured(folder.path(), async |image| assert_eq!(drain(image).await, count));
 
-    assert!(rootfs.kept <= table, "rootfs keeps {rootfs:?}, more than {table}");
-    assert!(rootfs.peak <= table + PASS_BYTES, "rootfs took {rootfs:?}, more than {table} and {PASS_BYTES}");
-    assert!(absent.peak <= table + PASS_BYTES, "carve took {absent:?}, more than {table} and {PASS_BYTES}");
+    assert!(rootfs.kept <= tree, "rootfs keeps {rootfs:?}, more than {tree}");
+    assert!(rootfs.peak <= tree + PASS_BYTES, "rootfs took {rootfs:?}, more than {tree} and {PASS_BYTES}");
+    assert!(absent.peak <= tree + PASS_BYTES, "carve took {absent:?}, more than {tree} and {PASS_BYTES}");
     assert!(listing.peak <= PASS_BYTES, "entries took {listing:?}, more than {PASS_BYTES}");
 }
 
 #[test]
-fn a_table_that_has_just_grown_takes_no_more_for_an_entry() {
+fn an_entry_tree_that_has_just_grown_takes_no_more_for_an_entry() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    // One more than a power of two: whatever doubles has just doubled. So many that it outweighs what a pass may take.
+    // One more than a power of two: whatever doubles has just doubled. Enough entries to outweigh
+    // the allowance of a pass.
     let (folder, count) = (tempfile::tempdir().unwrap(), (1 << 18) + 1);
     let (kept, names) = entries(folder.path(), count);
-    let bound = kept * ENTRY_BYTES + names + TABLE_BYTES + PASS_BYTES;
+    let bound = kept * ENTRY_BYTES + names + TREE_BYTES + PASS_BYTES;
 
     let rootfs = measured(folder.path(), async |image| image.rootfs().await.unwrap());
     assert!(rootfs.peak <= bound, "rootfs took {rootfs:?}, more than {bound}");
@@ -340,13 +348,13 @@ fn memory_does_not_grow_with_content() {
         let rootfs = measured(folder.path(), async |image| image.rootfs().await.unwrap());
         let listing = measured(folder.path(), async |image| assert_eq!(drain(image).await, 2));
         assert!(file.peak <= PASS_BYTES + FILE_BYTES, "carve took {file:?} of {size} bytes");
-        assert!(rootfs.peak <= PASS_BYTES + TABLE_BYTES, "rootfs took {rootfs:?} of {size} bytes");
+        assert!(rootfs.peak <= PASS_BYTES + TREE_BYTES, "rootfs took {rootfs:?} of {size} bytes");
         assert!(listing.peak <= PASS_BYTES, "entries took {listing:?} of {size} bytes");
     }
 }
 
 #[test]
-fn recording_and_reading_by_a_table_take_no_more_for_larger_layers() {
+fn recording_and_reading_by_a_toc_take_no_more_for_larger_layers() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     for (times, compressed) in [(1, true), (8, true), (2, false)] {
         let folder = tempfile::tempdir().unwrap();
@@ -358,7 +366,7 @@ fn recording_and_reading_by_a_table_take_no_more_for_larger_layers() {
             assert!(image.layer(0).unwrap().build_toc().await.unwrap().is_new);
         });
         cache.finish_writes();
-        let bound = PASS_BYTES + TABLE_BYTES + RECORDING_BYTES + spans;
+        let bound = PASS_BYTES + TREE_BYTES + RECORDING_BYTES + spans;
         assert!(
             recorded.peak <= bound,
             "recording took {recorded:?} of {times} times 64 MiB, more than {bound}"
@@ -370,35 +378,35 @@ fn recording_and_reading_by_a_table_take_no_more_for_larger_layers() {
         let file = measured_by(&client, folder.path(), async |image| {
             assert_eq!(carve(image, "content").await, size)
         });
-        let bound = PASS_BYTES + TABLE_BYTES + STORED_BYTES + spans;
+        let bound = PASS_BYTES + TREE_BYTES + STORED_BYTES + spans;
         assert!(small.peak <= bound, "an empty file took {small:?} of {size} bytes, more than {bound}");
         assert!(file.peak <= bound + FILE_BYTES, "a file took {file:?} of {size} bytes, more than {bound}");
     }
 }
 
 #[test]
-fn layers_side_by_side_take_what_a_pass_takes_each_however_large_and_many_they_are() {
+fn parallel_layers_each_take_what_a_pass_takes_however_large_and_many_they_are() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     for (count, times) in [(5, 1), (5, 3), (13, 1)] {
         let folder = tempfile::tempdir().unwrap();
         let layers: Vec<_> =
             (0..count).map(|layer| content_layer(folder.path(), layer + 1, times, true)).collect();
         image(folder.path(), &layers);
-        let tables = layers.len() * TABLE_BYTES;
+        let trees = layers.len() * TREE_BYTES;
         let spans = layers.len() * usize::try_from(times).unwrap() * (CONTENT >> 20) * SPAN_BYTES;
 
-        let client = Client::builder().parallel_layers(SIDE_BY_SIDE).build().unwrap();
+        let client = Client::builder().parallel_layers(PARALLEL_LAYERS).build().unwrap();
         let rootfs = measured_by(&client, folder.path(), async |image| image.rootfs().await.unwrap());
-        let bound = SIDE_BY_SIDE * PASS_BYTES + tables;
+        let bound = PARALLEL_LAYERS * PASS_BYTES + trees;
         assert!(rootfs.peak <= bound, "rootfs took {rootfs:?} of {count} layers, more than {bound}");
 
         let cache = Cache::open(&CacheOptions::new(folder.path().join("cache"))).unwrap();
-        let client = Client::builder().parallel_layers(SIDE_BY_SIDE).cache(cache.clone()).build().unwrap();
+        let client = Client::builder().parallel_layers(PARALLEL_LAYERS).cache(cache.clone()).build().unwrap();
         let built = measured_by(&client, folder.path(), async |image| {
             assert_eq!(image.build_tocs().await.unwrap().len(), layers.len());
         });
         cache.finish_writes();
-        let bound = SIDE_BY_SIDE * (PASS_BYTES + RECORDING_BYTES) + tables + spans;
-        assert!(built.peak <= bound, "tables took {built:?} of {count} layers, more than {bound}");
+        let bound = PARALLEL_LAYERS * (PASS_BYTES + RECORDING_BYTES) + trees + spans;
+        assert!(built.peak <= bound, "TOCs took {built:?} of {count} layers, more than {bound}");
     }
 }

@@ -1,4 +1,5 @@
-//! `--max-bytes` and `--dry-run`: what a scripted registry was asked for, and what became of the answer.
+//! `--max-bytes` and `--dry-run`: which requests a scripted registry receives, and what the answer
+//! is.
 
 use std::{
     fs,
@@ -22,9 +23,9 @@ use crate::support::{
 /// A registry with one image: a small file first, much noise, a small file last.
 struct Fixture {
     registry: ScriptedRegistry,
-    /// Bytes of the bodies that were sent.
+    /// Bytes of response bodies sent.
     sent: Arc<AtomicU64>,
-    /// Those of the manifest and the configuration.
+    /// Bytes of the manifest and the configuration.
     documents: u64,
     layer: u64,
 }
@@ -34,7 +35,7 @@ impl Fixture {
         Self::that(|_, _, reply| reply)
     }
 
-    /// Answers as it is changed.
+    /// A registry whose replies pass through `change`.
     fn that(change: impl Fn(&Request, &[u8], Reply) -> Reply + Send + Sync + 'static) -> Self {
         let tar = Tar::new().file("first", "first\n").file("noise", Noise::new(3).bytes(3 << 20));
         let tar = tar.file("last", "last\n").finish();
@@ -83,14 +84,14 @@ fn refused(ran: Ran) -> Ran {
 }
 
 #[test]
-fn no_more_is_asked_for_than_may_be_fetched_and_no_file_is_left() {
+fn a_request_that_exceeds_the_budget_is_not_made_and_no_file_is_left() {
     let fixture = Fixture::new();
     let folder = tools::temporary_folder();
     let out = folder.path().join("out");
     let below = [0, 1, fixture.documents - 1, fixture.documents, fixture.documents + 1, 300_000, 2 << 20];
     for limit in below {
         let ran = refused(fixture.run(&["carve", "/last", "-o", tools::text(&out)], limit));
-        // How long the manifest is nobody knows before it is asked for.
+        // The manifest's length is unknown until it is requested.
         assert!(limit < 2 || fixture.sent() <= limit, "{} of {limit}", fixture.sent());
         assert!(ran.report["bytes_fetched"].as_u64().unwrap() <= limit);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -103,9 +104,9 @@ fn no_more_is_asked_for_than_may_be_fetched_and_no_file_is_left() {
 }
 
 #[test]
-fn content_that_is_complete_by_then_is_given() {
+fn content_that_is_complete_within_the_budget_is_printed() {
     let fixture = Fixture::new();
-    // Less than the first range would have.
+    // Less than a full first range.
     for limit in [fixture.documents + 2_000, fixture.documents + 131_072, 1 << 20] {
         let ran = fixture.run(&["carve", "/first"], limit).done();
         assert_eq!(ran.stdout, b"first\n");
@@ -114,7 +115,7 @@ fn content_that_is_complete_by_then_is_given() {
 }
 
 #[test]
-fn a_layer_that_cannot_fit_is_not_asked_for_where_all_of_it_is_needed() {
+fn a_layer_that_exceeds_the_budget_is_not_requested_where_all_of_it_is_needed() {
     let fixture = Fixture::new();
     let limit = fixture.documents + fixture.layer - 1;
     for words in [&["peek", "--all"][..], &["peek", "--rootfs"], &["carve", "/first", "--verify"]] {
@@ -126,7 +127,7 @@ fn a_layer_that_cannot_fit_is_not_asked_for_where_all_of_it_is_needed() {
 }
 
 #[test]
-fn a_server_that_sends_more_than_it_was_asked_for_is_cut_where_the_budget_ends() {
+fn a_server_that_sends_more_than_requested_is_cut_off_at_the_budget() {
     let whole = Fixture::that(|request, blob, reply| match request.range() {
         Some(_) => Reply::ok(blob),
         None => reply,
@@ -137,7 +138,7 @@ fn a_server_that_sends_more_than_it_was_asked_for_is_cut_where_the_budget_ends()
 }
 
 #[test]
-fn documents_of_unknown_length_count_as_they_come() {
+fn documents_of_unknown_length_count_against_the_budget_as_they_arrive() {
     let fixture = Fixture::that(|_, _, reply| reply.chunked());
     let ran = refused(fixture.run(&["peek"], 50));
     assert!(ran.report["bytes_fetched"].as_u64().unwrap() <= 50);
@@ -146,7 +147,7 @@ fn documents_of_unknown_length_count_as_they_come() {
 }
 
 #[test]
-fn the_library_tells_a_budget_from_other_failures() {
+fn the_library_distinguishes_an_exceeded_budget_from_other_failures() {
     let fixture = Fixture::new();
     let client = Client::builder().max_bytes(fixture.documents + 10_000).build().unwrap();
     let image = format!("{}/one", fixture.registry.host()).parse().unwrap();
@@ -157,13 +158,13 @@ fn the_library_tells_a_budget_from_other_failures() {
 }
 
 #[test]
-fn images_on_this_machine_cost_nothing() {
+fn local_images_do_not_count_against_the_budget() {
     let demo = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/fixtures/demo");
     Program::new(["carve", demo, "/etc/passwd", "--max-bytes", "0"]).run().done();
 }
 
 #[test]
-fn a_dry_run_asks_for_documents_only_and_says_what_it_would_take() {
+fn a_dry_run_requests_only_documents_and_prints_what_would_be_read() {
     let fixture = Fixture::new();
     let scan = format!(": scan, at most {} bytes: first 0..131072\n", fixture.layer);
     let whole = format!(": scan, 1 request, {} bytes: 0..{}\n", fixture.layer, fixture.layer);
@@ -185,7 +186,7 @@ fn a_dry_run_asks_for_documents_only_and_says_what_it_would_take() {
 }
 
 #[test]
-fn what_a_dry_run_says_of_a_layer_seen_before_is_what_is_then_asked_for() {
+fn a_dry_run_of_a_cached_layer_predicts_the_requests_exactly() {
     let fixture = Fixture::new();
     let (image, cache) = (format!("{}/one", fixture.registry.host()), tools::temporary_folder());
     let run = |words: &[&str]| Program::new(words).cache(&cache.path().join("cache")).run();
@@ -197,12 +198,12 @@ fn what_a_dry_run_says_of_a_layer_seen_before_is_what_is_then_asked_for() {
     assert_eq!((&plan["layer"], &plan["plan"], &plan["certain"]), (&0.into(), &"toc".into(), &true.into()));
     let before = fixture.registry.requests().len();
     assert_eq!(run(&["carve", &image, "/last"]).done().stdout, b"last\n");
-    let asked: Vec<_> =
+    let requested: Vec<_> =
         fixture.registry.requests().drain(before..).filter_map(|request| request.range()).collect();
-    assert_eq!(serde_json::to_value(&asked).unwrap(), plan["ranges"]);
-    assert_eq!(plan["requests"], asked.len());
-    assert_eq!(plan["bytes"], asked.iter().map(|(start, end)| end - start).sum::<usize>());
-    // That there is no such file is known too.
+    assert_eq!(serde_json::to_value(&requested).unwrap(), plan["ranges"]);
+    assert_eq!(plan["requests"], requested.len());
+    assert_eq!(plan["bytes"], requested.iter().map(|(start, end)| end - start).sum::<usize>());
+    // The TOC also proves that a file does not exist.
     run(&["peek", &image, "--all"]).done();
     run(&["carve", &image, "/none", "--dry-run"]).failed(3);
     assert_eq!(
@@ -212,7 +213,7 @@ fn what_a_dry_run_says_of_a_layer_seen_before_is_what_is_then_asked_for() {
 }
 
 #[test]
-fn layers_that_may_be_read_after_the_first_are_in_the_plan() {
+fn a_plan_includes_layers_that_may_be_read_after_the_first() {
     let demo = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/fixtures/demo");
     let ran = Program::new(["carve", demo, "/etc/passwd", "--dry-run"]).run().done();
     let text = std::str::from_utf8(&ran.stdout).unwrap();

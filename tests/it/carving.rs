@@ -1,4 +1,4 @@
-//! Content on its way out: streamed, held back, verified, read again.
+//! How content leaves the engine: streamed, held back, verified, read again.
 
 use layerslayer::{CarveOptions, Selection, Verification};
 
@@ -9,7 +9,7 @@ use crate::support::{
 
 const ENCODINGS: [Compression; 3] = [Compression::Gzip, Compression::None, Compression::Zstd];
 
-/// More than is held back before it streams.
+/// More than is held back before a file streams.
 const LARGE: usize = 3 << 20;
 
 fn layout(compression: Compression, archives: impl IntoIterator<Item = Tar>) -> Layout {
@@ -22,7 +22,7 @@ fn plain() -> CarveOptions {
 }
 
 #[test]
-fn a_large_file_streams_and_is_whole() {
+fn a_large_file_streams_completely() {
     let content = noise(LARGE);
     for compression in ENCODINGS {
         let layout = layout(
@@ -40,7 +40,8 @@ fn a_large_file_streams_and_is_whole() {
             for path in ["large", "link", "hard"] {
                 for options in [plain(), plain().verify(true), plain().layer(0)] {
                     let image = open(&layout.reference("latest")).await.unwrap();
-                    // The first time the layer is streamed, the second time read by what that has left.
+                    // The first time the layer is streamed, the second time it is read by the TOC
+                    // of the first.
                     for _ in 0..2 {
                         let file = carve(&image, path.as_bytes(), &options).await.unwrap();
                         assert!(file.content == content, "{path}, {compression:?}, {options:?}");
@@ -55,7 +56,7 @@ fn a_large_file_streams_and_is_whole() {
 }
 
 #[test]
-fn a_file_far_from_the_end_is_given_early_and_unverified() {
+fn a_file_far_from_the_end_is_returned_early_and_unverified() {
     for compression in ENCODINGS {
         let layout = layout(compression, [Tar::new().file("early", "here").file("rest", noise(LARGE))]);
         block_on(async {
@@ -73,14 +74,15 @@ fn a_file_far_from_the_end_is_given_early_and_unverified() {
 }
 
 #[test]
-fn a_second_entry_of_the_name_wins_where_the_layer_is_read_to_its_end() {
+fn the_last_entry_of_a_name_wins_where_the_layer_is_read_to_its_end() {
     for compression in ENCODINGS {
         let tar = || Tar::new().file("f", "first").file("rest", noise(LARGE)).file("f", "second");
         let layout = layout(compression, [tar()]);
         block_on(async {
             let image = open(&layout.reference("latest")).await.unwrap();
             let file = carve(&image, b"f", &plain()).await.unwrap();
-            // The image specification forbids such layers; the outcome says that the answer may change.
+            // The image specification forbids such layers. The outcome reports that the answer may
+            // change.
             assert_eq!((file.content.as_slice(), file.outcome.is_final), (&b"first"[..], false));
             image.rootfs().await.unwrap();
             let file = carve(&image, b"f", &plain()).await.unwrap();
@@ -104,7 +106,7 @@ fn a_large_file_that_is_replaced_later_in_its_layer_ends_in_an_error() {
                     assert_eq!(failure(&error), Failure::Corrupt, "{}", chain(&error));
                     assert!(chain(&error).contains("--verify"), "{}", chain(&error));
                 }
-                // Stopped before the second came.
+                // Stopped before the second entry arrived.
                 Ok(file) => assert!(file.content == first && !file.outcome.is_final),
             }
             let image = open(&layout.reference("latest")).await.unwrap();
@@ -115,7 +117,7 @@ fn a_large_file_that_is_replaced_later_in_its_layer_ends_in_an_error() {
 }
 
 #[test]
-fn a_hard_link_to_what_has_passed_is_read_again() {
+fn a_hard_link_to_an_earlier_entry_reads_its_content_again() {
     let large = noise(LARGE);
     for compression in ENCODINGS {
         let layout = layout(
@@ -150,7 +152,7 @@ fn a_hard_link_to_what_has_passed_is_read_again() {
 }
 
 #[test]
-fn one_layer_alone_is_an_image_of_its_own() {
+fn a_single_layer_behaves_like_an_image_of_its_own() {
     for compression in ENCODINGS {
         let layout = layout(
             compression,
@@ -194,7 +196,7 @@ fn no_more_is_read_than_the_answer_needs() {
         ],
     );
     block_on(async {
-        // The base cannot even be read; nobody has to know.
+        // The base is not even readable, and need not be.
         let image = open(&layout.reference("latest")).await.unwrap();
         let base = layout.blob_file(&image.layer(0).unwrap().digest().to_string());
         let length = std::fs::metadata(&base).unwrap().len();
@@ -211,7 +213,7 @@ fn no_more_is_read_than_the_answer_needs() {
 }
 
 #[test]
-fn what_an_early_answer_did_not_reach_is_found_later() {
+fn entries_beyond_an_early_answer_are_found_later() {
     for compression in ENCODINGS {
         let layout = layout(
             compression,
@@ -269,7 +271,7 @@ fn a_file_that_is_dropped_in_mid_stream_leaves_the_image_usable() {
 }
 
 #[test]
-fn one_image_answers_many_at_once() {
+fn one_image_answers_many_questions_at_once() {
     let large = noise(LARGE);
     let layout = layout(
         Compression::Zstd,
@@ -295,7 +297,7 @@ fn one_image_answers_many_at_once() {
 }
 
 #[test]
-fn layers_below_the_one_that_answers_vouch_for_nothing_and_need_no_proof() {
+fn layers_below_the_answer_do_not_affect_its_verification() {
     let base = Tar::new().file("early", "early").file("noise", noise(LARGE)).file("late", "late");
     let layout = layout(Compression::Gzip, [base, Tar::new().file("top", "top")]);
     block_on(async {
@@ -307,7 +309,8 @@ fn layers_below_the_one_that_answers_vouch_for_nothing_and_need_no_proof() {
         };
         assert_eq!(ask("early", CarveOptions::default().layer(0)).await, Verification::None);
         assert_eq!(ask("top", CarveOptions::default()).await, Verification::Blob);
-        // What the newest layer lacks is known by both.
+        // The newest layer is read to its end by the first question, so the second knows what it
+        // lacks.
         assert_eq!(ask("early", CarveOptions::default()).await, Verification::None);
         let found = image.collect(&Selection::paths(["top"]), &CarveOptions::default()).await.unwrap();
         assert_ne!(found.outcome().verification, Verification::None);

@@ -1,4 +1,4 @@
-//! A real Debian root file system against what umoci unpacks of it, entry by entry.
+//! A real Debian root file system compared with what umoci unpacks of it, entry by entry.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,7 +15,7 @@ use crate::support::{
 
 const TAGS: [&str; 3] = ["gzip", "none", "zstd"];
 
-/// The listing of layer 0 of an image is the oracle's, entry by entry.
+/// Compares the listing of an image's layer 0 with the oracle's, entry by entry.
 async fn compare_layer(reference: &str) {
     let unpacked = debian::unpacked();
     let image = open(reference).await.unwrap();

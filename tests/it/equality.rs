@@ -1,5 +1,5 @@
-//! The same question has the same answer by whatever way it is come to: by streaming, by a table of contents that an earlier run
-//! left of all or part of a layer, and by reading everything.
+//! A question has the same answer however it is obtained: by streaming, by a TOC that an earlier
+//! run left of all or part of a layer, and by reading everything.
 
 use std::{io::Read as _, path::Path};
 
@@ -21,7 +21,7 @@ use crate::support::{
 
 const CASES: u32 = 12;
 
-/// More than may stay unread before a layer is read to its end anyway.
+/// More than may remain unread before a layer is read to its end anyway.
 const BIG: usize = (1 << 20) + 700_000;
 
 const PATHS: [&str; 9] = ["a", "b", "d", "d/a", "d/b", "d/e/c", "l", "l/a", "q"];
@@ -29,7 +29,7 @@ const PATHS: [&str; 9] = ["a", "b", "d", "d/a", "d/b", "d/e/c", "l", "l/a", "q"]
 /// One or a few entries of a layer.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// Much text, or much noise.
+    /// Compressible text, or incompressible noise.
     Big {
         path: usize,
         is_text: bool,
@@ -41,7 +41,7 @@ enum Step {
         path: usize,
         size: usize,
     },
-    /// A global header without meaning for entries, or one that gives the next file its size.
+    /// A global header that does not affect entries, or one that sets the size of the next file.
     Global {
         path: usize,
         is_size: bool,
@@ -104,7 +104,7 @@ fn encoding() -> impl Strategy<Value = Encoding> {
     ]
 }
 
-/// Text of a few words: deflate refers far back in it.
+/// Text of a few words, so that deflate refers far back.
 fn text(noise: &mut Noise, length: usize) -> Vec<u8> {
     let words: Vec<Vec<u8>> = (0..500).map(|_| noise.bytes(7)).collect();
     let mut text = Vec::with_capacity(length + 7);
@@ -184,15 +184,15 @@ fn encoded(encoding: Encoding, tar: &[u8]) -> Layer {
     }
 }
 
-/// One who asks for an image again and again, as run after run does.
-struct Asker<'a> {
+/// Opens an image again and again, as run after run does.
+struct Runs<'a> {
     client: Client,
     cache: Option<Cache>,
     reference: &'a str,
 }
 
-impl<'a> Asker<'a> {
-    /// One without a cache, or with one in this folder.
+impl<'a> Runs<'a> {
+    /// Without a cache, or with one in this folder.
     fn new(folder: Option<&Path>, reference: &'a str) -> Self {
         let cache = folder.map(|folder| Cache::open(&CacheOptions::new(folder)).unwrap());
         let builder = Client::builder();
@@ -203,7 +203,7 @@ impl<'a> Asker<'a> {
         Self { client: client.build().unwrap(), cache, reference }
     }
 
-    /// An image knows only what the cache holds: nothing is left of earlier questions but that.
+    /// Each image is new: it knows only what the cache holds.
     fn ask<T>(&self, question: impl AsyncFnOnce(&Image) -> T) -> T {
         block_on(async {
             let reference = self.reference.parse().unwrap();
@@ -215,7 +215,7 @@ impl<'a> Asker<'a> {
     }
 }
 
-/// What carving gave: what must be the same, then whether more of a layer could change it.
+/// The result of carving: the part that must be equal, then whether the answer is final.
 type Answer = (Result<(Digest, u64, usize), Failure>, bool, String);
 
 fn answer(carved: Result<Carved, layerslayer::Error>) -> Answer {
@@ -229,13 +229,13 @@ fn answer(carved: Result<Carved, layerslayer::Error>) -> Answer {
     }
 }
 
-fn carved(asker: &Asker<'_>, path: &str, options: CarveOptions) -> Answer {
-    asker.ask(async |image| answer(carve(image, path.as_bytes(), &options).await))
+fn carved(runs: &Runs<'_>, path: &str, options: CarveOptions) -> Answer {
+    runs.ask(async |image| answer(carve(image, path.as_bytes(), &options).await))
 }
 
-/// All below the root, with its content.
-fn collected(asker: &Asker<'_>, options: CarveOptions) -> Vec<String> {
-    asker.ask(async |image| {
+/// Everything below the root, with its content.
+fn collected(runs: &Runs<'_>, options: CarveOptions) -> Vec<String> {
+    runs.ask(async |image| {
         let collection = image.collect(&Selection::paths(["/"]), &options).await.unwrap();
         let items = collection.items().iter().map(|item| {
             let mut content = Vec::new();
@@ -249,8 +249,8 @@ fn collected(asker: &Asker<'_>, options: CarveOptions) -> Vec<String> {
 }
 
 /// The entries of all layers.
-fn listed(asker: &Asker<'_>) -> Vec<Vec<Entry>> {
-    asker.ask(async |image| {
+fn listed(runs: &Runs<'_>) -> Vec<Vec<Entry>> {
+    runs.ask(async |image| {
         let mut layers = Vec::new();
         for layer in image.layers() {
             let (mut entries, mut all) = (layer.entries().await.unwrap(), Vec::new());
@@ -274,15 +274,15 @@ fn check(stack: &[(Vec<Step>, Encoding)]) {
     let reference = layout.reference("latest");
     let folder = tools::temporary_folder();
     let (plain, whole) = (CarveOptions::default(), CarveOptions::default().at_least(Verification::Blob));
-    let with = |name: &str| Asker::new(Some(&folder.path().join(name)), &reference);
-    let (none, complete) = (Asker::new(None, &reference), with("complete"));
+    let with = |name: &str| Runs::new(Some(&folder.path().join(name)), &reference);
+    let (none, complete) = (Runs::new(None, &reference), with("complete"));
     let (partial, resumed) = (with("partial"), with("resumed"));
     let entries = listed(&none);
     let everything = collected(&none, whole);
 
-    assert_eq!(listed(&complete), entries, "while tables are made");
-    assert_eq!(listed(&complete), entries, "by tables");
-    assert_eq!(collected(&complete, plain), everything, "by tables");
+    assert_eq!(listed(&complete), entries, "while TOCs are built");
+    assert_eq!(listed(&complete), entries, "by TOC");
+    assert_eq!(collected(&complete, plain), everything, "by TOC");
 
     let paths: Vec<&str> =
         PATHS.into_iter().chain(["sized", "long", "d/../l", "z", "last", "none"]).collect();
@@ -291,20 +291,21 @@ fn check(stack: &[(Vec<Step>, Encoding)]) {
         let same = |way: &str, found: Answer| {
             assert_eq!((&found.0, found.1), (&right.0, right.1), "/{path} {way}: {} {}", right.2, found.2);
         };
-        // What has not seen all of a layer may be wrong about a name that comes twice in it, and says so.
+        // An answer that has not seen all of a layer may be wrong about a name that occurs twice,
+        // and reports that.
         let early = |way: &str, found: Answer| {
             let is_again = found.2.contains("again after the content that was given");
             let says_so = found.0 == right.0 || !found.1 || is_again;
             assert!(says_so, "/{path} {way}: {} {}", right.2, found.2);
         };
-        let by_tables = carved(&complete, path, plain);
-        // Where global headers count there are no tables to read by.
+        let by_toc = carved(&complete, path, plain);
+        // Layers whose global headers affect entries have no TOC.
         if is_governed {
-            early("again", by_tables)
+            early("again", by_toc)
         } else {
-            same("by tables", by_tables)
+            same("by TOC", by_toc)
         }
-        same("by tables, vouched for", carved(&complete, path, plain.at_least(Verification::Span)));
+        same("by TOC, verified", carved(&complete, path, plain.at_least(Verification::Span)));
         early("cold", carved(&none, path, plain));
         partial.cache.as_ref().unwrap().clear().unwrap();
         let _ = carved(&partial, "first", plain);
@@ -333,7 +334,7 @@ fn every_way_to_a_file_gives_the_same_answer() {
 }
 
 #[test]
-fn a_file_whose_size_only_a_global_header_tells_is_the_same_by_every_way() {
+fn a_file_sized_only_by_a_global_header_is_the_same_by_every_way() {
     let (size, big) = (Step::Global { path: 0, is_size: true }, Step::Big { path: 1, is_text: true });
     check(&[(vec![big, size], Encoding::Gzip(6))]);
     check(&[(vec![size, big], Encoding::Of(Compression::None))]);

@@ -1,10 +1,11 @@
-//! Tests that go through the public interface, real servers and independent tools.
+//! Tests that use the public interface, real servers and independent tools.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test may panic")]
 
 mod archives;
 mod budget;
-mod cached_tables;
+mod cached_tocs;
 mod caching;
+mod cancelled_prefetch;
 mod carving;
 mod cli_cache;
 mod cli_demo;
@@ -16,13 +17,15 @@ mod cli_requests;
 mod cli_terminal;
 mod cli_toc;
 mod collecting;
+mod concurrent_requests;
 mod debian;
 mod encodings;
 mod equality;
 mod killing;
-mod let_go;
+mod layer_prefetch;
 mod login;
-mod pushed_tables;
+mod publisher_tocs;
+mod pushed_tocs;
 mod real_auth;
 mod real_canary;
 mod real_cost;
@@ -31,20 +34,17 @@ mod real_faults;
 mod real_images;
 mod real_session;
 mod real_tls;
-mod referred_tables;
 mod rootfs_links;
 mod rootfs_names;
 mod rootfs_types;
 mod rootfs_whiteouts;
 mod seen_tags;
 #[cfg(feature = "object-store")]
-mod shared_tables;
-mod side_by_side;
+mod shared_tocs;
+mod soci_referrers;
 mod stacks;
 mod support;
 mod support_works;
-mod tables;
-mod tar_forms;
+mod tar_formats;
 mod wan_link;
-mod whole_layers;
 mod without_ranges;

@@ -1,4 +1,4 @@
-//! The report's costs against what the registry saw.
+//! The costs in the report, compared with what the registry saw.
 
 use crate::support::{
     docker_registry::DockerRegistry,
@@ -21,7 +21,7 @@ fn number(ran: &Ran, key: &str) -> u64 {
 }
 
 #[test]
-fn requests_and_bytes_are_those_that_the_registry_saw() {
+fn requests_and_bytes_in_the_report_are_those_the_registry_saw() {
     let registry = DockerRegistry::open();
     let archives =
         [1_u64, 2, 3].map(|seed| Tar::new().file(seed.to_string(), Noise::new(seed).bytes(70_000)).finish());
@@ -29,13 +29,13 @@ fn requests_and_bytes_are_those_that_the_registry_saw() {
     let layers = archives.iter().map(|tar| Layer::new(tar, Compression::None));
     let layout = Layout::of(&layers.fold(Image::new(), Image::layer));
     push(&layout, "latest", &format!("{}/one:1", registry.host()), Trust::Plain);
-    // How many requests: manifest and configuration, then the layers that are needed, newest first.
+    // Expected requests: manifest and configuration, then the needed layers, newest first.
     for (arguments, requests) in [
         (&["peek", "IMAGE"][..], 2),
         (&["peek", "IMAGE", "--all"], 5),
         (&["peek", "IMAGE", "--layer=1"], 3),
         (&["peek", "IMAGE", "--rootfs", "--verify"], 5),
-        // In all layers, the next ones would be on their way already when the newest answers.
+        // If all layers were needed, the next ones would be prefetched before the newest answers.
         (&["carve", "IMAGE", "--layer=2", "/3"], 3),
         (&["carve", "IMAGE", "/1", "--verify"], 5),
     ] {
@@ -51,7 +51,7 @@ fn requests_and_bytes_are_those_that_the_registry_saw() {
 }
 
 #[test]
-fn requests_for_tokens_and_refused_ones_count_too() {
+fn token_requests_and_refused_requests_count_too() {
     let server = TokenServer::start(Policy::public().user("alice", "secret"));
     let registry = DockerRegistry::token(&server);
     let layout = Layout::of(&Image::of([Tar::new().file("a", "b").finish()]));
@@ -66,7 +66,7 @@ fn requests_for_tokens_and_refused_ones_count_too() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_ends_the_transfer_and_is_no_failure() {
+fn a_reader_that_closes_the_pipe_ends_the_transfer_successfully() {
     let registry = DockerRegistry::open();
     let tar = Tar::new().file("big", Noise::new(7).bytes(64 << 20)).finish();
     let layout = Layout::of(&Image::new().layer(Layer::new(&tar, Compression::None)));
@@ -107,9 +107,10 @@ fn a_plain_layer_is_read_from_header_to_header() {
     let ran = Program::new(["carve", &image, "/end", "--no-cache"]).run().done();
     assert_eq!(ran.stdout, b"here");
     assert_eq!((&ran.report["plan"], &ran.report["verified"]), (&"hop".into(), &"none".into()));
-    // Two hops, and what was on its way at each of them.
+    // Two skips, and the bytes in flight at each.
     assert!(number(&ran, "bytes_fetched") < 4 << 20, "{}", ran.report);
-    // Hopping shows what is not there, too; proof needs every byte.
+    // Skipping from header to header also shows that a file is missing; verification needs every
+    // byte.
     Program::new(["carve", &image, "/none", "--no-cache"]).run().failed(3);
     let ran = Program::new(["carve", &image, "/end", "--no-cache", "--verify"]).run().done();
     assert_eq!((&ran.report["plan"], &ran.report["verified"]), (&"scan".into(), &"blob".into()));

@@ -1,4 +1,4 @@
-//! A real Debian root file system, out of a real registry.
+//! A real Debian root file system, read from a real registry.
 
 use std::collections::BTreeMap;
 
@@ -48,7 +48,7 @@ fn debian_from_a_registry_is_what_umoci_unpacks() {
         };
         match line["kind"].as_str().unwrap() {
             "hardlink" => assert!(expected.links > 1, "{line}"),
-            // Without root, umoci stands in a file for a device.
+            // Without root, umoci creates a plain file in place of a device.
             "char" | "block" => {}
             found => assert_eq!(found, kind, "{line}"),
         }
@@ -57,7 +57,7 @@ fn debian_from_a_registry_is_what_umoci_unpacks() {
         }
     }
 
-    // Through a link of a parent directory, and hard-linked or not.
+    // Through a link in a parent directory, and possibly a hard link.
     let shell = Program::new(["carve", &reference, "/bin/bash", "--verify"]).run().done();
     assert_eq!(Some(Digest::sha256(&shell.stdout)), unpacked[&b"usr/bin/bash"[..]].digest);
     assert_eq!(shell.report["resolved_path"], "usr/bin/bash");

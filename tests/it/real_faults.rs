@@ -1,4 +1,4 @@
-//! Bad lines to Debian's registry, and bad bytes in its storage.
+//! Broken connections to Debian's registry, and damaged bytes in its storage.
 
 use std::fs;
 
@@ -14,10 +14,10 @@ use crate::support::{
     tools,
 };
 
-/// More than what is read to the end anyway when the answer is there.
+/// Larger than the remainder that is read to the end anyway once the answer is known.
 const BIG: usize = 6 << 20;
 
-/// An image of one layer with a small file at either end, and its digest.
+/// An image of one layer with a small file at either end, and the layer's digest.
 struct Stored {
     registry: DockerRegistry,
     reference: String,
@@ -73,7 +73,7 @@ fn a_connection_cut_at_twenty_places_gives_the_same_bytes() {
 }
 
 #[test]
-fn a_listing_over_a_connection_that_is_cut_is_complete() {
+fn a_listing_over_a_broken_connection_is_complete() {
     let tar = (0..2_000).fold(Tar::new(), |tar, index| tar.file(format!("f/{index}"), [b'x'; 600]));
     let registry = DockerRegistry::open();
     let layer = Layer::new(&tar.finish(), Compression::None);
@@ -91,7 +91,7 @@ fn a_listing_over_a_connection_that_is_cut_is_complete() {
 }
 
 #[test]
-fn a_tampered_layer_gives_nothing_when_it_must_be_verified() {
+fn a_tampered_layer_prints_nothing_under_verify() {
     for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
         let stored = stored(compression, BIG);
         stored.tamper();
@@ -117,7 +117,7 @@ fn a_tampered_layer_gives_nothing_when_it_must_be_verified() {
 }
 
 #[test]
-fn a_tampered_layer_is_found_out_where_it_is_read_to_its_end_and_labelled_where_it_is_not() {
+fn tampering_is_detected_at_the_end_of_a_layer_and_labelled_unverified_before_it() {
     let packed = stored(Compression::Gzip, BIG);
     packed.tamper();
     gave_nothing(packed.carve("/last").run()).said(&packed.layer);
@@ -126,10 +126,10 @@ fn a_tampered_layer_is_found_out_where_it_is_read_to_its_end_and_labelled_where_
     let early = stored.carve("/first").run().done().said("not verified");
     assert_eq!(early.stdout, b"first\n");
     assert_eq!((&early.report["verified"], &early.report["final"]), (&"none".into(), &false.into()));
-    // Hopping over what was tampered with.
+    // The tampered bytes are skipped.
     let last = stored.carve("/last").run().done().said("not verified");
     assert_eq!((&last.report["verified"], &last.report["plan"]), (&"none".into(), &"hop".into()));
-    // A long file flows as it comes; its end is a failure all the same.
+    // A long file streams as it arrives; the failure at its end still sets the exit code.
     let long = stored.carve("/big").run().failed(8);
     assert!(long.stdout != stored.big);
     let folder = tools::temporary_folder();
@@ -140,7 +140,7 @@ fn a_tampered_layer_is_found_out_where_it_is_read_to_its_end_and_labelled_where_
 }
 
 #[test]
-fn a_layer_that_is_short_long_or_gone_is_corrupt() {
+fn a_truncated_extended_or_missing_layer_is_corrupt() {
     let stored = stored(Compression::None, BIG);
     let file = stored.registry.blob_file(&stored.layer);
     let blob = fs::read(&file).unwrap();

@@ -1,4 +1,4 @@
-//! Tokens over time and between repositories, at Debian's registry.
+//! Tokens over time and across repositories, at Debian's registry.
 
 use std::{
     collections::BTreeSet,
@@ -35,7 +35,8 @@ struct Setting {
 }
 
 impl Setting {
-    /// A registry that wants tokens, which anybody gets, with an image of these archives in every repository.
+    /// A registry that requires tokens, granted to anyone, with an image of these archives in every
+    /// repository.
     fn with(archives: Vec<Vec<u8>>, repositories: &[&str]) -> Self {
         let server = Arc::new(TokenServer::start(Policy::public().user("alice", "secret")));
         let registry = DockerRegistry::token(&server);
@@ -55,14 +56,14 @@ impl Setting {
         client.image(&reference, &Platform::default()).await.unwrap()
     }
 
-    /// From here on the registry refuses all tokens that it has seen.
+    /// Makes the registry refuse all tokens it has seen.
     fn refuse_old_tokens(&mut self) {
         self.server.rotate_key();
         self.registry.restart_trusting(&self.server);
     }
 
-    /// The scopes of the token requests that were not the push's.
-    fn asked(&self) -> Vec<String> {
+    /// The scopes of the token requests, except those of the push.
+    fn requested_scopes(&self) -> Vec<String> {
         let requests = self.server.requests().split_off(self.pushed);
         requests.into_iter().flat_map(|request| request.scopes).collect()
     }
@@ -72,7 +73,7 @@ fn token(exchange: &Exchange) -> Option<&str> {
     exchange.field("authorization")?.strip_prefix("Bearer ")
 }
 
-/// The repositories that a token is for, as it says itself.
+/// The repositories that a token grants, read from the token itself.
 fn repositories(token: &str) -> Vec<String> {
     let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
     let claims: Value = serde_json::from_slice(&claims).unwrap();
@@ -81,7 +82,7 @@ fn repositories(token: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_carve_survives_the_end_of_its_token() {
+async fn a_long_carve_survives_the_expiry_of_its_token() {
     let content = Noise::new(3).bytes(BIG);
     let mut setting = Setting::with(vec![Tar::new().file("big", &content).finish()], &["one"]);
     let client = Client::builder().build().unwrap();
@@ -97,7 +98,7 @@ async fn a_long_carve_survives_the_end_of_its_token() {
     }
     assert!(read == content, "{} of {} bytes", read.len(), content.len());
     assert_eq!(file.outcome().unwrap().verification.to_string(), "blob");
-    assert_eq!(setting.asked(), ["repository:one:pull"; 2]);
+    assert_eq!(setting.requested_scopes(), ["repository:one:pull"; 2]);
     let exchanges = setting.recorder.exchanges();
     let refused = exchanges.iter().rposition(|exchange| exchange.status == Some(401)).unwrap();
     let [refused, resumed, ..] = &exchanges[refused..] else { panic!("{exchanges:?}") };
@@ -107,24 +108,24 @@ async fn a_long_carve_survives_the_end_of_its_token() {
 }
 
 #[test]
-fn a_token_that_is_dead_when_it_comes_is_renewed_once_and_then_refused() {
+fn a_token_that_arrives_expired_is_renewed_once_and_then_refused() {
     let setting = Setting::with(vec![Tar::new().file("a", "1").finish()], &["one"]);
     let dead = Policy::public().lifetime(Duration::from_secs(60)).back_dated(Duration::from_secs(600));
     setting.server.set_policy(dead);
     let reference = format!("{}/one:1", setting.recorder.host());
     let ran = Program::new(["carve", &reference, "/a"]).run().failed(6).said("401");
-    assert!(setting.asked().len() <= 2, "{:?}", setting.asked());
+    assert!(setting.requested_scopes().len() <= 2, "{:?}", setting.requested_scopes());
     assert!(ran.report["requests"].as_u64().unwrap() <= 5, "{}", ran.report);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fifty_reads_at_once_ask_for_one_token() {
+async fn fifty_concurrent_reads_fetch_one_token() {
     let tar = (0..50).fold(Tar::new(), |tar, index| tar.file(format!("file-{index}"), format!("{index}")));
     let mut setting = Setting::with(vec![tar.finish()], &["one"]);
     let client = Client::builder().build().unwrap();
     let image = setting.open(&client, "one").await;
-    assert_eq!(setting.asked().len(), 1);
-    // Now their token is refused, and no other comes before that is known.
+    assert_eq!(setting.requested_scopes().len(), 1);
+    // Their token is now refused, and no new one is issued before all of them have seen that.
     setting.refuse_old_tokens();
     let (server, recorder) = (Arc::clone(&setting.server), Arc::clone(&setting.recorder));
     let (holding, held) = mpsc::channel();
@@ -143,7 +144,7 @@ async fn fifty_reads_at_once_ask_for_one_token() {
     });
     join_all(reads).await;
     release.join().unwrap();
-    assert_eq!(setting.asked().len(), 2);
+    assert_eq!(setting.requested_scopes().len(), 2);
     let exchanges = setting.recorder.exchanges();
     let given = |exchange: &&Exchange| exchange.target.contains("/blobs/") && exchange.status == Some(200);
     assert!(exchanges.iter().filter(given).count() >= 50, "the reads do not share what they read");
@@ -152,7 +153,7 @@ async fn fifty_reads_at_once_ask_for_one_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_repositories_in_turn_never_see_each_others_token() {
+async fn two_alternating_repositories_never_see_each_others_token() {
     let archives = vec![Tar::new().file("a", "1").finish(), Tar::new().file("b", "2").finish()];
     let names = ["team/one", "team/two"];
     let mut setting = Setting::with(archives, &names);
@@ -166,10 +167,10 @@ async fn two_repositories_in_turn_never_see_each_others_token() {
             setting.refuse_old_tokens();
         }
     }
-    let mut asked = setting.asked();
-    asked.sort();
+    let mut scopes = setting.requested_scopes();
+    scopes.sort();
     assert_eq!(
-        asked,
+        scopes,
         names.map(|name| [format!("repository:{name}:pull"), format!("repository:{name}:pull")]).concat()
     );
     let exchanges = setting.recorder.exchanges();

@@ -30,14 +30,15 @@ fn carve(reference: &str) -> Program {
 }
 
 #[test]
-fn a_registry_on_this_machine_that_speaks_tls_is_found_out_by_itself() {
+fn a_local_registry_that_speaks_tls_is_detected() {
     let (registry, reference) = secure();
     let by_name = format!("localhost:{}/tls:1", registry.port());
     for reference in [reference, by_name] {
         let ran = carve(&reference).arg("--ca").arg(registry.ca()).run().done();
         assert_eq!(String::from_utf8_lossy(&ran.stdout), PASSWD);
         assert_eq!(ran.stderr, "");
-        // Who names an authority means TLS: the manifest, the configuration and the layer, none in vain.
+        // `--ca` implies TLS: one request each for the manifest, the configuration and the layer,
+        // and no wasted ones.
         assert_eq!(ran.report["requests"], 3);
     }
 }
@@ -52,7 +53,7 @@ fn a_certificate_of_an_unknown_authority_is_refused_and_the_message_names_the_op
 }
 
 #[test]
-fn a_file_of_authorities_that_cannot_be_used_is_named() {
+fn an_unusable_file_of_authorities_is_named() {
     let folder = tools::temporary_folder();
     let empty = folder.path().join("empty.pem");
     fs::write(&empty, "").unwrap();
@@ -62,7 +63,7 @@ fn a_file_of_authorities_that_cannot_be_used_is_named() {
 }
 
 #[test]
-fn plain_http_at_a_port_that_speaks_tls_says_so() {
+fn plain_http_at_a_tls_port_is_reported_as_such() {
     let (_registry, reference) = secure();
     carve(&reference).arg("--plain-http").run().failed(1).said("HTTP request to an HTTPS server");
 }

@@ -1,4 +1,4 @@
-//! Links of both kinds, as a container would see them.
+//! Symbolic and hard links, as a container would see them.
 
 use crate::support::{
     images::{Tar, oracle::Kind},
@@ -55,7 +55,7 @@ fn a_symbolic_link_in_a_parent_directory_is_followed() {
     .holds("usr/local/bin/sh", 0, "#!")
     .holds("usr/local/local/local/bin/sh", 0, "#!")
     .holds("bin/up/bin/sh", 0, "#!")
-    // As the kernel has it: `..` of where the link led.
+    // As in the kernel: `..` is relative to where the link led.
     .holds("bin/../bin/sh", 0, "#!")
     .lacks("bin/../sh", Failure::NotFound)
     .lacks("bin", Failure::WrongKind)

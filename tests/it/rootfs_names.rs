@@ -1,4 +1,4 @@
-//! Names of every kind, and layers with little or nothing in them.
+//! Names of every kind, and layers with few or no entries.
 
 use crate::support::{
     images,
@@ -38,7 +38,7 @@ fn odd_names_are_names() {
 
 #[test]
 fn names_of_three_hundred_bytes_are_whole_in_either_form() {
-    // No single component may be longer than 255 bytes on the oracle's file system.
+    // The oracle's file system allows at most 255 bytes per component.
     let long = format!("{}/{}", "d".repeat(200), "f".repeat(99));
     assert_eq!(long.len(), 300);
     for form in [LongNames::Gnu, LongNames::Pax] {

@@ -1,4 +1,4 @@
-//! Paths that change what they are from layer to layer, and things that are no files.
+//! Paths that change their kind from layer to layer, and entries that are not files.
 
 use crate::support::{
     images::{Member, Tar},
@@ -60,7 +60,7 @@ fn an_implicit_parent_hides_a_lower_link() {
         Tar::new().symlink("bin", "usr/bin").directory("usr").directory("usr/bin").file("usr/bin/a", "a"),
         Tar::new().file("bin/b", "b"),
     ]);
-    // umoci follows the link while it unpacks; in an overlay the layer's own directory hides it.
+    // umoci follows the link while unpacking; in an overlay the layer's own directory hides it.
     subject
         .holds_unlike_umoci("bin/b", 1, "b")
         .lacks_unlike_umoci("bin/a", Failure::NotFound)
@@ -105,7 +105,7 @@ fn a_directory_has_the_attributes_of_its_newest_entry() {
 }
 
 #[test]
-fn the_last_of_several_entries_of_one_name_counts() {
+fn the_last_of_several_entries_of_one_name_wins() {
     Subject::new([Tar::new()
         .file("f", "first")
         .file("./f", "second, longer")
@@ -121,7 +121,7 @@ fn the_last_of_several_entries_of_one_name_counts() {
 }
 
 #[test]
-fn devices_and_pipes_are_there_but_no_files() {
+fn devices_and_pipes_exist_but_are_not_files() {
     Subject::new([Tar::new()
         .member(Member::character_device("null", 1, 3))
         .member(Member::block_device("loop", 7, 300))
@@ -136,7 +136,7 @@ fn devices_and_pipes_are_there_but_no_files() {
 
 #[test]
 fn the_root_is_a_directory() {
-    // The oracle leaves the root out.
+    // The oracle omits the root.
     Subject::new([Tar::new().directory("./").file("f", "")])
         .lacks_unlike_umoci("/", Failure::WrongKind)
         .lacks_unlike_umoci("", Failure::WrongKind)

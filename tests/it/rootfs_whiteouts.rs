@@ -37,7 +37,7 @@ fn a_whiteout_of_a_directory_removes_all_below_it() {
 }
 
 #[test]
-fn what_comes_back_above_a_whiteout_is_there() {
+fn a_file_added_above_a_whiteout_exists() {
     Subject::new([
         base(),
         Tar::new().whiteout("d").whiteout("x"),
@@ -62,7 +62,7 @@ fn a_whiteout_hides_lower_layers_only_in_either_order() {
 }
 
 #[test]
-fn a_directory_made_anew_beside_its_whiteout_holds_nothing_old() {
+fn a_directory_recreated_in_the_layer_of_its_whiteout_holds_nothing_old() {
     for order in [["whiteout", "directory"], ["directory", "whiteout"]] {
         let newer = order.into_iter().fold(Tar::new(), |tar, part| match part {
             "whiteout" => tar.whiteout("d"),
@@ -77,7 +77,7 @@ fn a_directory_made_anew_beside_its_whiteout_holds_nothing_old() {
 }
 
 #[test]
-fn an_opaque_directory_hides_lower_layers_only_wherever_its_marker_stands() {
+fn an_opaque_directory_hides_lower_layers_only_wherever_its_marker_is_in_the_tar() {
     let with_marker_at = |place: usize| {
         let members = [Member::directory("d"), Member::file("d/b", "new"), Member::file("d/c", "c")];
         let mut tar = Tar::new();
@@ -137,7 +137,7 @@ fn an_opaque_marker_leaves_the_directory_itself_as_it_was() {
 }
 
 #[test]
-fn a_directory_made_anew_by_what_is_in_it_has_nothing_of_the_old_one() {
+fn a_directory_recreated_by_its_children_holds_nothing_old() {
     let subject = Subject::new([
         Tar::new().member(Member::directory("d").mode(0o700)).file("d/a", "a"),
         Tar::new().whiteout("d").file("d/b", "b"),
@@ -150,8 +150,8 @@ fn a_directory_made_anew_by_what_is_in_it_has_nothing_of_the_old_one() {
 }
 
 #[test]
-fn a_marker_makes_an_empty_directory_where_there_is_none_any_more() {
-    // As the kernel's overlay shows it, which has a directory to put the marker into; umoci makes none.
+fn a_marker_creates_an_empty_directory_where_none_is_left() {
+    // As the kernel's overlay shows it, which needs a directory for the marker; umoci creates none.
     for newer in [Tar::new().whiteout("d").whiteout("d/a"), Tar::new().whiteout("d").opaque("d")] {
         for reference in Subject::new([base(), newer]).references() {
             let entries =
@@ -185,7 +185,7 @@ fn a_whiteout_of_a_link_leaves_what_it_led_to() {
 }
 
 #[test]
-fn a_link_into_what_was_deleted_is_deleted() {
+fn a_link_into_deleted_content_is_deleted() {
     Subject::new([base().symlink("link", "d/a"), Tar::new().whiteout("d/a")])
         .lacks("link", Failure::Deleted)
         .lists(&["d", "d/b", "d/e", "d/e/f", "link", "x"]);

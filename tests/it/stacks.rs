@@ -1,8 +1,9 @@
-//! Generated stacks of layers: what we show and carve against what umoci unpacks.
+//! Generated stacks of layers: what the program lists and carves, compared with what umoci unpacks.
 //!
-//! Left out, because umoci differs from overlayfs or fails there (`docs/semantics.md`, "Where others differ"): entries and markers
-//! below what is a link or a file in an older layer, unless this layer makes a directory of it first; markers in directories
-//! that no layer has; two entries of one name in one layer; hard links forward and to what their own layer hides.
+//! Left out, because umoci differs from overlayfs or fails there (`docs/semantics.md`, "Where
+//! others differ"): entries and markers below a link or a file of an older layer, unless this layer
+//! creates a directory there first; markers in directories that no layer has; two entries of one
+//! name in one layer; hard links forward and to targets that their own layer hides.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What tests stand on: real servers, builders of images, independent tools.
+//! What the tests build on: real servers, builders of images, independent tools.
 #![allow(dead_code, reason = "not every test uses every part")]
 
 pub(crate) mod certificate;

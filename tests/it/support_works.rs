@@ -1,4 +1,4 @@
-//! The test support itself, held against independent tools.
+//! The test support itself, checked against independent tools.
 
 mod archives;
 mod homes;

@@ -1,4 +1,5 @@
-//! The link that the benchmarks measure through: its counts are exact, and nothing passes it faster than it says.
+//! The link that the benchmarks measure through: its counts are exact, and nothing is faster than
+//! its bandwidth and round trip.
 
 use std::{
     io::{BufReader, Read as _, Write as _},
@@ -27,7 +28,7 @@ fn link() -> Link {
     Link::new(Shape { round_trip: ROUND_TRIP, downlink: DOWNLINK })
 }
 
-/// A server that answers every connection's only request with so many bytes.
+/// A server that answers the only request of each connection with this many bytes.
 fn server(bytes: usize) -> Listener {
     Listener::start(move |client| {
         let mut writer = client.try_clone().unwrap();
@@ -67,7 +68,7 @@ fn the_link_counts_every_byte_and_request_of_each_connection() {
 }
 
 #[test]
-fn connecting_and_asking_take_a_round_trip_each() {
+fn connecting_and_requesting_take_a_round_trip_each() {
     let (link, server) = (link(), server(1));
     let port = link.port_to(server.host().parse().unwrap());
     let start = Instant::now();
@@ -106,7 +107,7 @@ fn a_server_learns_half_a_round_trip_later_that_its_client_has_gone() {
 }
 
 #[test]
-fn a_client_that_hangs_up_is_not_charged_for_what_had_not_left() {
+fn a_client_that_hangs_up_is_not_charged_for_unsent_bytes() {
     let (link, server) = (link(), server(64 << 20));
     let mut connection = ask(link.port_to(server.host().parse().unwrap()));
     connection.read_exact(&mut [0; 1000]).unwrap();

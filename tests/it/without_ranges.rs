@@ -1,8 +1,10 @@
-//! A registry that answers every range with the whole blob: answers are the same, and no blob is sent over and over.
+//! A registry that answers every range with the whole blob: answers are the same, and no blob is
+//! sent repeatedly.
 
 use std::fs;
 
 use crate::{
+    publisher_tocs::with_toc,
     support::{
         images::{Compression, Image, Layer, Layout, Tar, layout},
         noise::Noise,
@@ -10,10 +12,9 @@ use crate::{
         registry::{Reply, Request, ScriptedRegistry},
         tools,
     },
-    tables::tabled,
 };
 
-/// An image in such a registry, and the cache of those who look into it.
+/// An image in such a registry, and the cache of the runs that read it.
 struct Served {
     server: ScriptedRegistry,
     /// The digest of its base.
@@ -44,8 +45,8 @@ impl Served {
         Self { server, base, folder: tools::temporary_folder() }
     }
 
-    /// Runs it, and gives how often the base was asked for meanwhile.
-    fn asked(&self, words: &[&str]) -> (Ran, usize) {
+    /// Runs the program and returns how often the base was requested.
+    fn counted(&self, words: &[&str]) -> (Ran, usize) {
         let blob = format!("/v2/app/blobs/{}", self.base);
         let before = self.server.requests_to(&blob).len();
         let image = format!("{}/app", self.server.host());
@@ -64,38 +65,40 @@ fn layer(files: u64, size: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_plain_layer_is_not_hopped_through() {
+fn a_plain_layer_is_not_skipped_through() {
     let served = Served::new(&layer(4, 5 << 20), Compression::None);
-    let (ran, asked) = served.asked(&["carve", "IMAGE", "/small2", "--no-cache"]);
-    assert_eq!((ran.stdout.as_slice(), asked), (&b"2"[..], 2));
+    let (ran, requests) = served.counted(&["carve", "IMAGE", "/small2", "--no-cache"]);
+    assert_eq!((ran.stdout.as_slice(), requests), (&b"2"[..], 2));
 }
 
 #[test]
-fn files_of_a_layer_with_a_table_are_not_read_from_its_start_one_by_one() {
+fn files_of_a_layer_with_a_toc_are_not_each_read_from_its_start() {
     for compression in [Compression::Gzip, Compression::None] {
         let served = Served::new(&layer(12, 300 << 10), compression);
-        served.asked(&["toc", "build", "IMAGE"]);
+        served.counted(&["toc", "build", "IMAGE"]);
         let folder = served.folder.path().join("out");
         let out = format!("{}/", folder.display());
-        let (_, asked) = served.asked(&["carve", "IMAGE", "--glob", "small*", "-o", &out]);
+        let (_, requests) = served.counted(&["carve", "IMAGE", "--glob", "small*", "-o", &out]);
         for file in 0..12 {
             let name = format!("small{file}");
             assert_eq!(fs::read_to_string(folder.join(name)).unwrap(), file.to_string());
         }
-        // Those under way when the first was answered, and one for all.
-        assert!(asked <= 5, "{asked} {compression:?}");
+        // The requests in flight when the first was answered, and one for the rest.
+        assert!(requests <= 5, "{requests} {compression:?}");
     }
 }
 
 #[test]
-fn a_table_at_the_end_of_a_blob_is_not_looked_for_once_it_is_known_to_cost_all_of_it() {
-    // Not known before the end of the base itself is asked for.
+fn a_toc_at_the_end_of_a_blob_is_not_read_once_ranges_are_known_to_be_ignored() {
+    // That is unknown until the end of the base itself is requested.
     let top = Tar::new().file("opt/app", "").finish();
     let served =
-        Served::of(&Image::new().layer(tabled("estargz")).layer(Layer::new(&top, Compression::Gzip)));
-    let (_, asked) = served.asked(&["carve", "IMAGE", "/stargz.index.json", "-o", "/dev/null", "--no-cache"]);
-    assert_eq!(asked, 2);
-    let served = Served::of(&Image::new().layer(tabled("estargz")).layer(tabled("zstd-chunked")));
-    let (_, asked) = served.asked(&["carve", "IMAGE", "/stargz.index.json", "-o", "/dev/null", "--no-cache"]);
-    assert_eq!(asked, 1);
+        Served::of(&Image::new().layer(with_toc("estargz")).layer(Layer::new(&top, Compression::Gzip)));
+    let (_, requests) =
+        served.counted(&["carve", "IMAGE", "/stargz.index.json", "-o", "/dev/null", "--no-cache"]);
+    assert_eq!(requests, 2);
+    let served = Served::of(&Image::new().layer(with_toc("estargz")).layer(with_toc("zstd-chunked")));
+    let (_, requests) =
+        served.counted(&["carve", "IMAGE", "/stargz.index.json", "-o", "/dev/null", "--no-cache"]);
+    assert_eq!(requests, 1);
 }

@@ -1,4 +1,4 @@
-//! Layers made of random steps, leaving out those that programs which unpack images disagree about.
+//! Layers made of random steps, without those that unpacking programs disagree about.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 
 use crate::support::images::{Member, Tar};
 
-/// What should happen at a path, if it may.
+/// What a step attempts at a path.
 #[derive(Clone, Debug)]
 enum Action {
     Directory,
@@ -26,7 +26,7 @@ pub(super) struct Step {
     explicit: bool,
     mode: u32,
     owner: u64,
-    /// Where the entry stands in the tar.
+    /// The position of the entry in the tar.
     order: u16,
 }
 
@@ -99,7 +99,7 @@ fn below(path: &str, root: &str) -> bool {
     path.strip_prefix(root).is_some_and(|rest| root.is_empty() || rest.starts_with('/'))
 }
 
-/// A layer above `older`, of those steps that everybody agrees about.
+/// A layer above `older`, made of those steps that all programs agree about.
 pub(super) struct Builder<'a> {
     older: &'a View,
     entries: View,
@@ -108,13 +108,13 @@ pub(super) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// The layer of as many of the steps as may be.
+    /// The layer of all steps that can be applied.
     pub(super) fn new(older: &'a View, steps: &[Step]) -> Self {
         let mut layer =
             Self { older, entries: View::new(), whiteouts: BTreeMap::new(), opaque: BTreeMap::new() };
         let (links, others): (Vec<_>, Vec<_>) =
             steps.iter().partition(|step| matches!(step.action, Action::Hardlink(_)));
-        // What a hard link may name depends on everything else.
+        // Last, because the possible targets of a hard link depend on everything else.
         for step in others.into_iter().chain(links) {
             layer.add(step);
         }
@@ -165,7 +165,7 @@ impl<'a> Builder<'a> {
             self.older.get(path).is_some_and(|node| !node.body.is_directory())
                 && !self.entries.contains_key(path)
         };
-        // A parent made over an older file could hide what another hard link names.
+        // A parent created over an older file could hide the target of another hard link.
         if self.entries.contains_key(&step.path) || target == step.path || parents(&step.path).any(hides) {
             return;
         }
@@ -181,7 +181,7 @@ impl<'a> Builder<'a> {
         self.insert(step, Node { body: Body::Hardlink(target.to_owned()), ..node });
     }
 
-    /// Whether anything of this layer hides what older ones have at a path.
+    /// Whether any entry of this layer hides what older layers have at a path.
     fn hides(&self, path: &str) -> bool {
         let whiteout = parents(path).chain([path]).any(|path| self.whiteouts.contains_key(path));
         let opaque = parents(path).chain([""]).any(|path| self.opaque.contains_key(path));
@@ -198,7 +198,7 @@ impl<'a> Builder<'a> {
         let there = directory.is_empty() || is_directory(self.older, directory);
         let blocked = self.entries.get(directory).is_some_and(|node| !node.body.is_directory());
         let marks = || self.whiteouts.keys().chain(self.opaque.keys());
-        // A marker in what another marker removes would be in a directory that no layer has.
+        // A marker inside what another marker removes would be in a directory that no layer has.
         let nested =
             marks().any(|other| below(other, &step.path) || below(&step.path, other) || *other == step.path);
         if !there || blocked || nested {
@@ -224,9 +224,9 @@ impl<'a> Builder<'a> {
                 Body::Symlink(target) => Member::symlink(path, target),
             };
             let place = match node.body {
-                // Before all that lies in it.
+                // Before its children.
                 Body::Directory => (0, path.matches('/').count()),
-                // One after the other in the order of their making, behind what they may link to.
+                // In the order of creation, after their possible link targets.
                 Body::Hardlink(_) => (node.order.max(1), 1 + members.len()),
                 _ => (node.order.clamp(1, u16::MAX - 64), 0),
             };
@@ -244,7 +244,7 @@ impl<'a> Builder<'a> {
         members.into_iter().fold(Tar::new(), |tar, (_, member)| tar.member(member))
     }
 
-    /// What the layer makes of the older view.
+    /// Applies the layer to the older view.
     pub(super) fn view(&self) -> View {
         let hidden = |path: &str| {
             let marked = parents(path).chain([path]).any(|path| self.whiteouts.contains_key(path))

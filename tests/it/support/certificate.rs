@@ -11,7 +11,7 @@ pub(crate) struct Certificate {
 }
 
 impl Certificate {
-    /// A certificate for `localhost`, 127.0.0.1 and ::1, with a key that no other call gives.
+    /// A certificate for `localhost`, 127.0.0.1 and ::1, with a new key for each call.
     pub(crate) fn new() -> Self {
         let folder = tools::temporary_folder();
         tools::run(
@@ -25,7 +25,7 @@ impl Certificate {
         Self { folder }
     }
 
-    /// The certificate, which is its own authority.
+    /// The certificate, which is also its own authority.
     pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join("certificate.pem")
     }
@@ -35,7 +35,8 @@ impl Certificate {
         self.folder.path().join("key.pem")
     }
 
-    /// Writes the certificate into `folder` under the name that skopeo's and docker's folders of authorities expect.
+    /// Writes the certificate into `folder` under the name that skopeo and docker expect in a
+    /// folder of authorities.
     pub(crate) fn write_authority(&self, folder: &Path) {
         std::fs::copy(self.path(), folder.join("ca.crt")).unwrap();
     }

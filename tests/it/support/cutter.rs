@@ -1,4 +1,4 @@
-//! A proxy that cuts connections: a server with a bad line to it.
+//! A proxy that cuts connections, to simulate a bad line.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -16,17 +16,17 @@ pub(crate) struct Cutter {
     line: Arc<Mutex<Line>>,
 }
 
-/// All that has come from the server, over all connections.
+/// Everything received from the server, over all connections.
 #[derive(Debug)]
 struct Line {
     carried: u64,
-    /// After how many bytes to cut, the next one last.
+    /// The byte counts at which to cut, the next one last.
     cuts: Vec<u64>,
 }
 
 impl Cutter {
-    /// Relays to `upstream` (`HOST:PORT`) and cuts whatever connection carries the answers at `count` places within the first
-    /// `bytes` bytes of them all.
+    /// Relays to `upstream` (`HOST:PORT`) and cuts the connection that carries the response at
+    /// `count` places within the first `bytes` bytes of all responses.
     pub(crate) fn before(upstream: &str, noise: &mut Noise, count: usize, bytes: u64) -> Self {
         let mut cuts: Vec<u64> = (0..count).map(|_| noise.below(bytes)).collect();
         cuts.sort_unstable_by(|one, other| other.cmp(one));
@@ -44,14 +44,14 @@ impl Cutter {
         self.listener.host()
     }
 
-    /// How many cuts are still to come.
+    /// The number of remaining cuts.
     pub(crate) fn left(&self) -> usize {
         self.line.lock().unwrap().cuts.len()
     }
 }
 
 impl Line {
-    /// How many of `length` bytes get through, and whether the line is then cut.
+    /// How many of `length` bytes pass, and whether the line is then cut.
     fn carry(&mut self, length: usize) -> (usize, bool) {
         let room = self.cuts.last().map(|cut| usize::try_from(cut.saturating_sub(self.carried)).unwrap());
         let cut = room.is_some_and(|room| room <= length);

@@ -1,7 +1,9 @@
-//! Debian's `docker-registry` (distribution 2.8), started for one test on a free loopback port with its own storage.
+//! Debian's `docker-registry` (distribution 2.8), started for one test on a free loopback port with
+//! its own storage.
 //!
-//! It listens on port 0 and logs the port it got, so nobody can take the port between choosing and listening. A shell stands
-//! between: when the test ends, however it ends, the shell's standard input closes and the registry is killed.
+//! It listens on port 0 and logs its port, so that no other process can take the port between
+//! choosing and listening. A shell supervises it: when the test ends, for whatever reason, the
+//! shell's standard input closes and the registry is killed.
 
 use std::{
     fs,
@@ -16,10 +18,10 @@ use std::{
 
 use super::{certificate::Certificate, token_server::TokenServer, tools};
 
-/// A registry that has not said in this time that it listens is broken.
+/// A registry that does not listen after this time is broken.
 const START: Duration = Duration::from_secs(60);
 
-/// How often a port that a stopped registry has just left is asked for again.
+/// How often to retry a port that a stopped registry has just released.
 const REBIND_ATTEMPTS: usize = 50;
 
 /// Runs the registry as long as standard input stays open.
@@ -44,17 +46,17 @@ pub(crate) struct DockerRegistry {
 #[derive(Debug)]
 struct Process {
     shell: Child,
-    /// Held open for as long as the registry shall run.
+    /// Held open for as long as the registry runs.
     stdin: Option<ChildStdin>,
 }
 
 impl DockerRegistry {
-    /// Open to everybody, over plain HTTP.
+    /// Without authentication, over plain HTTP.
     pub(crate) fn open() -> Self {
         Self::start(tools::temporary_folder(), String::new(), None)
     }
 
-    /// Behind Basic authentication, over plain HTTP.
+    /// With Basic authentication, over plain HTTP.
     pub(crate) fn htpasswd(user: &str, password: &str) -> Self {
         let folder = tools::temporary_folder();
         let line = tools::run(tools::command("htpasswd").args(["-Bbn", user, password]));
@@ -65,14 +67,15 @@ impl DockerRegistry {
         Self::start(folder, auth, None)
     }
 
-    /// Behind Bearer tokens that `server` signs, over plain HTTP.
+    /// With Bearer tokens that `server` signs, over plain HTTP.
     pub(crate) fn token(server: &TokenServer) -> Self {
         let folder = tools::temporary_folder();
         let auth = token_auth(folder.path(), server);
         Self::start(folder, auth, None)
     }
 
-    /// Open to everybody, over TLS with a certificate for `localhost` and 127.0.0.1 that only [`Self::ca`] vouches for.
+    /// Without authentication, over TLS with a certificate for `localhost` and 127.0.0.1 signed
+    /// only by [`Self::ca`].
     pub(crate) fn tls() -> Self {
         Self::start(tools::temporary_folder(), String::new(), Some(Certificate::new()))
     }
@@ -100,8 +103,8 @@ impl DockerRegistry {
         folder
     }
 
-    /// Stops it and starts it again on the same port and storage, with what `server` signs with *now* as the only authority:
-    /// tokens signed before [`TokenServer::rotate_key`] are refused from here on.
+    /// Restarts it on the same port and storage, with the *current* signing key of `server` as the
+    /// only authority: tokens signed before [`TokenServer::rotate_key`] are refused from then on.
     pub(crate) fn restart_trusting(&mut self, server: &TokenServer) {
         self.stop();
         self.auth = token_auth(self.folder.path(), server);
@@ -113,7 +116,7 @@ impl DockerRegistry {
         assert!(self.try_launch(), "port {} is not free again:\n{}", self.port, self.log());
     }
 
-    /// Stops it. Connections break; what it stored stays until drop.
+    /// Stops it. Connections break; its storage stays until drop.
     pub(crate) fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             drop(process.stdin.take());
@@ -132,7 +135,8 @@ impl DockerRegistry {
             .join("data")
     }
 
-    /// Stores a manifest as it is under a tag or digest, over plain HTTP and without logging in; what it refers to must be there.
+    /// Stores a manifest as it is under a tag or digest, over plain HTTP and without logging in.
+    /// Its blobs must exist.
     pub(crate) fn put_manifest(&self, name: &str, reference: &str, media_type: &str, bytes: &[u8]) {
         let mut connection = TcpStream::connect(self.host()).unwrap();
         write!(
@@ -149,8 +153,8 @@ impl DockerRegistry {
         assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
     }
 
-    /// All it has logged so far. Requests that are to be counted belong through a [`super::recorder::Recorder`]: the registry
-    /// logs a request after it has answered it.
+    /// Everything it has logged. To count requests use a [`super::recorder::Recorder`]: the
+    /// registry logs a request after answering it.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")
     }
@@ -161,7 +165,7 @@ impl DockerRegistry {
         registry
     }
 
-    /// Whether a registry now listens; `false` if it ended before that.
+    /// Whether a registry now listens; `false` if it exited before.
     fn try_launch(&mut self) -> bool {
         tools::require("docker-registry");
         let configuration = self.folder.path().join("config.yml");
@@ -180,7 +184,7 @@ impl DockerRegistry {
         thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 if let Some(port) = listening_port(&line) {
-                    // Nobody waits any more after the first time.
+                    // The receiver is gone after the first time.
                     let _ = listening.send(port);
                 }
                 log.lock().unwrap().push(line);
@@ -221,7 +225,7 @@ impl Drop for DockerRegistry {
     }
 }
 
-/// The configuration of token authentication, and the file of authorities it names.
+/// The configuration of token authentication, and the file of authorities it refers to.
 fn token_auth(folder: &Path, server: &TokenServer) -> String {
     let bundle = folder.join("token-authority.pem");
     let mut file = fs::File::create(&bundle).unwrap();

@@ -1,14 +1,14 @@
-//! Something that happens once, and that answers of a registry wait for.
+//! A one-time event that responses of a registry wait for.
 
 use std::{
     sync::{Condvar, Mutex},
     time::Duration,
 };
 
-/// Longer than anything here takes: what would wait for ever fails then.
+/// Longer than any step here takes, so that a deadlock fails the test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What has happened, for whom that has to wait.
+/// What has happened, for threads that wait for it.
 #[derive(Default)]
 pub(crate) struct Event {
     happened: Mutex<bool>,

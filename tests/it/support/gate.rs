@@ -1,4 +1,4 @@
-//! Answers that wait until something else has happened.
+//! Responses that wait until other requests have arrived.
 
 use std::{
     collections::BTreeSet,
@@ -6,10 +6,10 @@ use std::{
     time::Duration,
 };
 
-/// Longer than anything here takes: what would wait for ever fails then.
+/// Longer than any step here takes, so that a deadlock fails the test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Holds answers back until all that it waits for has been asked for.
+/// Holds responses back until everything it awaits has been requested.
 #[derive(Default)]
 pub(crate) struct Gate {
     awaited: Mutex<BTreeSet<String>>,
@@ -26,13 +26,13 @@ impl Gate {
         self.awaited.lock().unwrap().clone()
     }
 
-    /// One thing less is awaited.
+    /// Removes one awaited item.
     pub(crate) fn came(&self, what: &str) {
         self.awaited.lock().unwrap().remove(what);
         self.opened.notify_all();
     }
 
-    /// Whether all was asked for in time.
+    /// Waits until everything has been requested; returns false on timeout.
     pub(crate) fn pass(&self, digest: &str) -> bool {
         self.came(digest);
         let awaited = self.awaited.lock().unwrap();

@@ -1,4 +1,5 @@
-//! A user's home: what one run of the program stores there, the next one finds. With a desktop's keyring, if one wants it.
+//! A user's home: what one run of the program stores there, the next one finds. Optionally with a
+//! desktop keyring.
 
 use std::{
     ffi::OsStr,
@@ -14,8 +15,9 @@ use serde_json::Value;
 
 use super::tools;
 
-/// Starts a keyring with its default collection unlocked or as it is without its password, says where its bus is, and lives as long
-/// as standard input stays open. The keyring would outlive its bus: it is ended by the number under which the bus knows it.
+/// Starts a keyring with its default collection unlocked, or locked as it is without its password,
+/// prints its bus address, and runs as long as standard input stays open. The keyring would outlive
+/// its bus, so it is ended by its process id on the bus.
 const SESSION: &str = r#"case $1 in
 unlocked) printf 'of the keyring' | gnome-keyring-daemon --unlock --components=secrets >/dev/null 2>&1;;
 locked) gnome-keyring-daemon --components=secrets >/dev/null 2>&1;;
@@ -37,14 +39,14 @@ pub(crate) struct Home {
     session: Option<Session>,
 }
 
-/// A bus with a keyring, which both end with the value.
+/// A bus with a keyring; both end when the value is dropped.
 #[derive(Debug)]
 struct Session {
     process: Child,
     keyring: Pid,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) code: i32,
@@ -53,7 +55,7 @@ pub(crate) struct Done {
 }
 
 impl Home {
-    /// One with nothing in it, and no keyring.
+    /// An empty home without a keyring.
     pub(crate) fn new() -> Self {
         let folder = tools::temporary_folder();
         fs::create_dir_all(folder.path().join("run")).unwrap();
@@ -63,12 +65,12 @@ impl Home {
         Self { folder, variables: Vec::new(), session: None }
     }
 
-    /// One with a keyring of its own, unlocked.
+    /// A home with a keyring of its own, unlocked.
     pub(crate) fn with_keyring() -> Self {
         Self::new().keyring("unlocked")
     }
 
-    /// The same with its keyring locked, as it is after a login that did not give its password. Nobody is there to be asked.
+    /// Locks the keyring, as it is after a login without its password. There is no prompter to ask.
     pub(crate) fn lock_keyring(mut self) -> Self {
         self.session = None;
         self.keyring("locked")
@@ -89,18 +91,18 @@ impl Home {
         self.set("DBUS_SESSION_BUS_ADDRESS", address)
     }
 
-    /// The number of the process that is the keyring.
+    /// The process id of the keyring.
     pub(crate) fn keyring_process(&self) -> i32 {
         self.session.as_ref().map(|session| session.keyring.as_raw_nonzero().get()).unwrap()
     }
 
-    /// The same with a variable set.
+    /// Sets a variable.
     pub(crate) fn set(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// The same with a file in it.
+    /// Adds a file.
     pub(crate) fn file(self, name: &str, text: impl AsRef<[u8]>) -> Self {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -108,12 +110,12 @@ impl Home {
         self
     }
 
-    /// Where a file of this home is.
+    /// The path of a file in this home.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// A file's text; empty if there is none.
+    /// A file's text; empty if it does not exist.
     pub(crate) fn text(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
@@ -133,7 +135,7 @@ impl Home {
         command
     }
 
-    /// Runs the program to its end, with this on standard input.
+    /// Runs the program to its end with `input` on standard input.
     pub(crate) fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>, input: &str) -> Done {
         Done::of(&mut self.command(arguments), input)
     }
@@ -144,7 +146,7 @@ impl Home {
         self.run(arguments.iter().chain(flags), &format!("{password}\n"))
     }
 
-    /// What `auth status --json` says, a line a credential.
+    /// The lines of `auth status --json`, one a credential.
     pub(crate) fn status(&self, flags: &[&str]) -> Vec<Value> {
         let done = self.run(["auth", "status", "--json"].iter().chain(flags), "").done();
         done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -168,7 +170,7 @@ impl Drop for Session {
 }
 
 impl Done {
-    /// What came of a command that gets this on standard input.
+    /// The result of a command that gets `input` on standard input.
     pub(crate) fn of(command: &mut Command, input: &str) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -179,20 +181,20 @@ impl Done {
         Self { code: output.status.code().unwrap_or(-1), stdout, stderr }
     }
 
-    /// The run, which went well.
+    /// Asserts success.
     #[track_caller]
     pub(crate) fn done(self) -> Self {
         self.failed(0)
     }
 
-    /// The run, which ended with this code.
+    /// Asserts this exit code.
     #[track_caller]
     pub(crate) fn failed(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{}{}", self.stdout, self.stderr);
         self
     }
 
-    /// The run, which said this on standard error.
+    /// Asserts that standard error contains `text`.
     #[track_caller]
     pub(crate) fn said(self, text: &str) -> Self {
         assert!(self.stderr.contains(text), "{text:?} is not in {:?}", self.stderr);
@@ -200,7 +202,7 @@ impl Done {
     }
 }
 
-/// Bits of a file's mode that let others in.
+/// Mode bits that give access to other users.
 pub(crate) fn open_to_others(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
 

@@ -1,4 +1,4 @@
-//! As much of HTTP/1.1 as the servers of the tests need.
+//! The parts of HTTP/1.1 that the servers of the tests need.
 
 use std::{
     io::{self, BufRead, Read, Write},
@@ -10,7 +10,8 @@ use std::{
     thread,
 };
 
-/// Longest start line or header line, in bytes: our own side never sends more, but a mistake shall not hang a test.
+/// Longest start line or header line, in bytes. Our own client never sends more, but a mistake must
+/// not hang a test.
 const LINE_BYTES: u64 = 64 << 10;
 
 /// Accepts connections, each on its own thread, until dropped.
@@ -21,7 +22,7 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Gives every connection to a free loopback port to `serve`.
+    /// Passes every connection to a free loopback port to `serve`.
     pub(crate) fn start(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -48,7 +49,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         self.stopped.store(true, Ordering::SeqCst);
-        // Wakes the accepting thread; if that fails it has ended already.
+        // Wakes the accepting thread; if that fails it has already ended.
         let _ = TcpStream::connect(self.address);
     }
 }
@@ -58,17 +59,17 @@ impl Drop for Listener {
 pub(crate) struct Head {
     /// `GET /v2/ HTTP/1.1` or `HTTP/1.1 200 OK`.
     pub(crate) start_line: String,
-    /// Names in lower case, values as they came.
+    /// Names in lower case, values unchanged.
     pub(crate) fields: Vec<(String, String)>,
-    /// The bytes as they came, the empty line included.
+    /// The raw bytes, including the empty line.
     pub(crate) raw: Vec<u8>,
 }
 
 impl Head {
-    /// The next head of a connection; `None` if it ended before one.
+    /// The next head of a connection; `None` if the connection ended before one.
     pub(crate) fn read(reader: &mut impl BufRead) -> io::Result<Option<Self>> {
         if reader.fill_buf()?.first().is_some_and(|byte| !byte.is_ascii_uppercase()) {
-            // A client that tries TLS first would wait for its answer until it times out.
+            // A client that tries TLS first would otherwise wait for an answer until its timeout.
             return Err(io::Error::other("this is not HTTP"));
         }
         let mut raw = Vec::new();
@@ -104,8 +105,9 @@ impl Head {
         self.start_line.split(' ').nth(index).unwrap_or_default()
     }
 
-    /// Copies the body that follows this head, in whatever framing it has, and returns how many bytes of it were passed on.
-    /// `until_close`: with no framing the body ends with the connection (a response), else there is none (a request).
+    /// Copies the body that follows this head, in whatever framing it has, and returns how many
+    /// bytes were passed on. With `until_close`, a body without framing ends with the connection (a
+    /// response); otherwise it is empty (a request).
     pub(crate) fn copy_body(
         &self,
         reader: &mut impl BufRead,
@@ -138,7 +140,7 @@ fn copy_exactly(
     if *copied - before == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-/// Piece by piece, so that `copied` is right when the writer goes away in the middle.
+/// In pieces, so that `copied` is right when the writer fails in the middle.
 fn copy(reader: &mut impl Read, writer: &mut impl Write, copied: &mut u64) -> io::Result<()> {
     let mut buffer = vec![0; 16 << 10];
     loop {
@@ -159,7 +161,7 @@ fn copy_chunks(reader: &mut impl BufRead, writer: &mut impl Write, copied: &mut 
         let text = String::from_utf8_lossy(&line);
         let digits = text.split(';').next().unwrap_or_default().trim();
         let length = u64::from_str_radix(digits, 16).map_err(io::Error::other)?;
-        // The chunk ends with CR LF; so does the empty list of trailers after the last one.
+        // The chunk ends with CR LF, and so does the empty list of trailers after the last one.
         copy_exactly(reader, writer, length + 2, copied)?;
         *copied -= 2;
         if length == 0 {

@@ -1,4 +1,5 @@
-//! Images to look into: archives entry by entry, layouts blob by blob, and the tools that build and unpack them independently.
+//! Images to test with: archives entry by entry, layouts blob by blob, and the tools that build and
+//! unpack them independently.
 
 pub(crate) mod debian;
 pub(crate) mod layer;

@@ -1,4 +1,5 @@
-//! Images asked through the public interface, and everything that they show compared with what umoci unpacks.
+//! Images read through the public interface, and comparison of everything they list with what umoci
+//! unpacks.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,8 +19,8 @@ use super::images::oracle::{self, Kind, Unpacked};
 /// Most bytes of one file in a test.
 const LIMIT: u64 = 64 << 20;
 
-/// 2025-01-01T00:00:00Z. Directories later than this got their time from being unpacked: umoci does not set it back where it
-/// deleted something.
+/// 2025-01-01T00:00:00Z. Directories newer than this got their time from unpacking: umoci does not
+/// restore it where it deleted something.
 const UNPACKING: i64 = 1_735_689_600;
 
 /// Runs a future to its end.
@@ -29,7 +30,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 /// Opens an image of this machine's platform.
 pub(crate) async fn open(reference: &str) -> Result<Image, Error> {
-    // Setting one up loads the platform's certificates, which takes a while.
+    // Building a client loads the platform's certificates, which takes a while.
     static CLIENT: LazyLock<Client> = LazyLock::new(|| Client::builder().build().unwrap());
     CLIENT.image(&reference.parse().unwrap(), &Platform::default()).await
 }
@@ -55,7 +56,7 @@ pub(crate) async fn read(mut file: File) -> Result<Carved, Error> {
     Ok(Carved { entry, layer, content, outcome: file.outcome().unwrap() })
 }
 
-/// What an error says of itself; its predicates exclude each other.
+/// The kind of an error; its predicates exclude each other.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Failure {
     Corrupt,
@@ -94,7 +95,7 @@ pub(crate) fn chain(error: &Error) -> String {
     text
 }
 
-/// Everything that `image` shows, in the terms of the oracle, by path.
+/// Everything that `image` lists, in the terms of the oracle, by path.
 pub(crate) async fn everything(image: &Image) -> BTreeMap<Vec<u8>, Unpacked> {
     let options = CarveOptions::default().verify(true);
     let collection = image.collect(&Selection::paths(["/"]), &options).await.unwrap();
@@ -134,7 +135,7 @@ fn described(entry: &Entry, content: &[u8]) -> Unpacked {
     }
 }
 
-/// Holds what `image` shows against what umoci unpacked, path by path; says what differs.
+/// Compares what `image` lists with what umoci unpacked, path by path, and reports differences.
 pub(crate) async fn compare(image: &Image, unpacked: &BTreeMap<Vec<u8>, Unpacked>) -> Result<(), String> {
     let rootfs = image.rootfs().await.unwrap();
     assert_eq!(rootfs.verification(), Verification::Blob);
@@ -148,7 +149,7 @@ pub(crate) async fn compare(image: &Image, unpacked: &BTreeMap<Vec<u8>, Unpacked
         if entry.is_some() != our.is_some() {
             differences.push(format!("{}: rootfs and collect disagree", path.escape_ascii()));
         }
-        // What umoci gives a directory that no layer describes is its own affair.
+        // A directory that no layer describes has attributes of umoci's own choice.
         let implied = entry.is_some_and(|entry| entry.implied);
         let our = our.map(|our| match &their {
             Some(their) if implied && our.kind == Kind::Directory => {

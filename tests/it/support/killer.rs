@@ -1,4 +1,5 @@
-//! Kills a program at an event, so that a kill lands where something is being changed, on fast machines and on slow ones.
+//! Kills a program at an event, so that a kill hits the middle of a change, on fast machines and on
+//! slow ones.
 
 use std::{
     collections::HashMap,
@@ -19,7 +20,8 @@ use rustix::{
 
 use super::tools;
 
-/// The signals that end a program here: the one that is sent, and the kernel's own for writing beyond a limit.
+/// The signals that end a program here: the one that is sent, and the kernel's own for writing
+/// beyond a limit.
 const SIGNALS: [i32; 2] = [9, 25];
 
 /// Room for some events and their names.
@@ -28,16 +30,18 @@ const EVENT_BYTES: usize = 16 << 10;
 /// When a program is killed.
 #[derive(Clone, Copy)]
 pub(crate) enum Moment<'a> {
-    /// When it has written so many bytes of a file and is about to write another: to the byte, always in the middle of a write.
+    /// When it has written this many bytes of a file and is about to write more: exact to the byte,
+    /// always in the middle of a write.
     Byte(u64),
-    /// When so many things have happened to files below a folder: made, opened, changed, closed, renamed, removed. It may get a
-    /// little further before it is dead.
+    /// After this many events of files below a folder: created, opened, changed, closed, renamed,
+    /// removed. It may get a little further before it dies.
     FileEvent(&'a Path, usize),
-    /// When this has come true.
+    /// When this condition is true.
     When(&'a dyn Fn() -> bool),
 }
 
-/// Runs a command with this on standard input up to a moment; whether it was killed, not having ended by itself before.
+/// Runs a command with this standard input up to a moment; returns whether it was killed before it
+/// ended by itself.
 pub(crate) fn kill(command: &mut Command, input: &str, moment: Moment<'_>) -> bool {
     match moment {
         Moment::Byte(number) => run(&mut limited(command, number), input, |_| {}),
@@ -61,7 +65,7 @@ fn run(command: &mut Command, input: &str, wait: impl FnOnce(&mut Child)) -> boo
 fn watch_over(child: &mut Child, mut is_now: impl FnMut() -> bool) {
     while child.try_wait().unwrap().is_none() {
         if is_now() {
-            // It may have ended by itself meanwhile.
+            // It may have ended by itself.
             let _ = child.kill();
             return;
         }
@@ -69,7 +73,8 @@ fn watch_over(child: &mut Child, mut is_now: impl FnMut() -> bool) {
     }
 }
 
-/// The same command, in an environment of nothing but what it sets, killed by the kernel when it makes a file longer than this.
+/// The same command, with only its own environment variables, killed by the kernel when it writes a
+/// file longer than this.
 fn limited(command: &Command, bytes: u64) -> Command {
     let mut limited = tools::command("prlimit");
     limited.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -78,7 +83,7 @@ fn limited(command: &Command, bytes: u64) -> Command {
     limited
 }
 
-/// Counts what happens to files below a folder, in folders that are made meanwhile too.
+/// Counts events of files below a folder, including folders created later.
 struct Watch {
     queue: OwnedFd,
     folders: HashMap<i32, PathBuf>,
@@ -94,7 +99,7 @@ impl Watch {
         watch
     }
 
-    /// Adds a folder and those below it; one that is gone already has no events.
+    /// Adds a folder and its descendants; one that is already gone has no events.
     fn add(&mut self, folder: &Path) {
         let flags = WatchFlags::ATTRIB
             | WatchFlags::CLOSE_WRITE
@@ -113,7 +118,7 @@ impl Watch {
         }
     }
 
-    /// How many there have been.
+    /// The number of events.
     fn events(&mut self) -> usize {
         let mut made = Vec::new();
         let mut buffer = [MaybeUninit::uninit(); EVENT_BYTES];

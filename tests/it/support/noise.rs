@@ -5,7 +5,7 @@
 pub(crate) struct Noise(u64);
 
 impl Noise {
-    /// A sequence of its own for every seed but 0.
+    /// A different sequence for every seed except 0.
     pub(crate) fn new(seed: u64) -> Self {
         assert_ne!(seed, 0);
         Self(seed)
@@ -24,7 +24,7 @@ impl Noise {
         self.number() % limit
     }
 
-    /// Bytes that no compression makes shorter.
+    /// Incompressible bytes.
     pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
         std::iter::repeat_with(|| self.number().to_le_bytes()).flatten().take(length).collect()
     }

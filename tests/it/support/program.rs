@@ -1,4 +1,4 @@
-//! Our own program, run as a user would, away from the user's own settings.
+//! Our own program, run as a user would, isolated from the user's own settings.
 
 use std::{
     ffi::OsStr,
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::tools;
 
-/// One run of the program to come.
+/// A run of the program to be started.
 #[derive(Debug)]
 pub(crate) struct Program {
     command: Command,
@@ -22,7 +22,7 @@ pub(crate) struct Program {
     folder: tempfile::TempDir,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Ran {
     /// The exit code.
@@ -36,7 +36,8 @@ pub(crate) struct Ran {
 }
 
 impl Program {
-    /// The program with these arguments, nothing to read, no stored credentials and no proxies. It writes a report.
+    /// The program with these arguments, without input, stored credentials or proxies. It writes a
+    /// report.
     pub(crate) fn new<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Self {
         let folder = tools::temporary_folder();
         let mut command = Command::new(env!("CARGO_BIN_EXE_layerslayer"));
@@ -64,7 +65,7 @@ impl Program {
         self
     }
 
-    /// Keeps its cache here, as other runs may; otherwise each has its own.
+    /// Uses this cache, shared by runs; otherwise each run has its own.
     pub(crate) fn cache(mut self, folder: &Path) -> Self {
         self.command.env("LAYERSLAYER_CACHE_DIR", folder);
         self
@@ -76,7 +77,7 @@ impl Program {
         self
     }
 
-    /// Has this in docker's `config.json`.
+    /// Writes docker's `config.json`.
     pub(crate) fn docker_config(self, config: impl Display) -> Self {
         fs::write(self.folder.path().join("config.json"), config.to_string()).unwrap();
         self
@@ -87,7 +88,8 @@ impl Program {
         self.run_until(u64::MAX)
     }
 
-    /// Runs it to its end, with a reader that goes away once so many bytes have come to standard output.
+    /// Runs it to its end with a reader that closes the pipe after this many bytes of standard
+    /// output.
     pub(crate) fn run_until(mut self, bytes: u64) -> Ran {
         self.command.arg("--report").arg(self.folder.path().join("report.json"));
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -112,20 +114,20 @@ impl Program {
 }
 
 impl Ran {
-    /// The run, which went well.
+    /// Asserts success.
     #[track_caller]
     pub(crate) fn done(self) -> Self {
         self.failed(0)
     }
 
-    /// The run, which ended with this code.
+    /// Asserts this exit code.
     #[track_caller]
     pub(crate) fn failed(self, code: i32) -> Self {
         assert_eq!((self.code, &self.report["exit"]), (code, &Value::from(code)), "{}", self.stderr);
         self
     }
 
-    /// The run, which said this on standard error.
+    /// Asserts that standard error contains `text`.
     #[track_caller]
     pub(crate) fn said(self, text: &str) -> Self {
         assert!(self.stderr.contains(text), "{text:?} is not in {:?}", self.stderr);
@@ -138,7 +140,7 @@ impl Ran {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// All that a user gets to see, for what must not be in it.
+    /// Everything the user can see, to check what must not be in it.
     pub(crate) fn everything(&self) -> String {
         format!("{}{}{}", String::from_utf8_lossy(&self.stdout), self.stderr, self.report)
     }

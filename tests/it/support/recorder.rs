@@ -1,4 +1,5 @@
-//! A proxy before a real server that writes down each request before passing it on: what the server saw, without its cooperation.
+//! A proxy in front of a real server that records each request before passing it on: what the
+//! server saw, without its cooperation.
 
 use std::{
     io::{self, BufReader, Write as _},
@@ -9,7 +10,7 @@ use std::{
 
 use super::http::{Head, Listener};
 
-/// What has not happened in this time does not happen.
+/// An event that has not happened in this time never will.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A recording proxy on its own loopback port. Point the client at [`Recorder::host`].
@@ -33,18 +34,18 @@ struct Open {
     changed: Condvar,
 }
 
-/// One request and what became of it.
+/// A request and its outcome.
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
     /// `GET`, `HEAD`, …
     pub(crate) method: String,
     /// Path and query.
     pub(crate) target: String,
-    /// Header fields: names in lower case, values as they came.
+    /// Header fields: names in lower case, values unchanged.
     pub(crate) fields: Vec<(String, String)>,
-    /// The status of the answer; `None` while there is none.
+    /// The status of the response; `None` until it arrives.
     pub(crate) status: Option<u16>,
-    /// Bytes of the answer's body that the client's side took so far (kernel buffers included).
+    /// Bytes of the response's body that the client's side has taken (kernel buffers included).
     pub(crate) body_bytes: u64,
 }
 
@@ -62,7 +63,7 @@ impl Recorder {
         let (upstream, written, relayed) = (upstream.to_owned(), Arc::clone(&exchanges), Arc::clone(&open));
         let listener = Listener::start(move |client| {
             *relayed.count.lock().unwrap() += 1;
-            // Either side may go away at any time; its peer notices by the closed connection.
+            // Either side may disconnect at any time; its peer sees the closed connection.
             let _ = relay(&client, &upstream, &written);
             *relayed.count.lock().unwrap() -= 1;
             relayed.changed.notify_all();
@@ -75,12 +76,13 @@ impl Recorder {
         self.listener.host()
     }
 
-    /// Everything so far, in the order in which requests arrived.
+    /// All exchanges, in the order in which requests arrived.
     pub(crate) fn exchanges(&self) -> Vec<Exchange> {
         self.exchanges.list.lock().unwrap().clone()
     }
 
-    /// Waits, blocking, until what was recorded meets `condition`; the test fails if that takes too long.
+    /// Waits, blocking, until the recording meets `condition`; the test fails if that takes too
+    /// long.
     pub(crate) fn wait_until(&self, condition: impl Fn(&[Exchange]) -> bool) {
         let list = self.exchanges.list.lock().unwrap();
         let waited =
@@ -88,7 +90,8 @@ impl Recorder {
         assert!(!waited.1.timed_out(), "{:?}", waited.0);
     }
 
-    /// Everything, with all counts final, once every client has closed its connections: for clients that have ended.
+    /// All exchanges with final counts, once every client has closed its connections: for clients
+    /// that have ended.
     pub(crate) fn settled(&self) -> Vec<Exchange> {
         let count = self.open.count.lock().unwrap();
         let waited = self.open.changed.wait_timeout_while(count, PATIENCE, |count| *count > 0).unwrap();

@@ -1,5 +1,6 @@
-//! A scripted registry: a server of HTTP/1.1 on a loopback port whose every answer a test decides, down to cutting, stalling and
-//! lying. One thread a connection, blocking; it records every request that it sees.
+//! A scripted registry: an HTTP/1.1 server on a loopback port whose every reply a test decides,
+//! including cut, stalled and false ones. One blocking thread a connection. It records every
+//! request.
 #![allow(dead_code, reason = "no test binary uses all of it")]
 
 use std::{
@@ -24,14 +25,14 @@ pub(crate) const AUTHORITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/i
 pub(crate) const SELF_SIGNED: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/tls/self-signed.pem");
 
-/// What a TLS server shows.
+/// What a TLS server presents.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Certificate {
     SelfSigned,
     Signed,
 }
 
-/// A request as it came.
+/// A request as received.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) method: String,
@@ -39,11 +40,11 @@ pub(crate) struct Request {
     pub(crate) target: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
-    /// Number of the connection that it came over, from 0.
+    /// Number of the connection it arrived on, from 0.
     pub(crate) connection: usize,
 }
 
-/// An answer.
+/// A reply.
 #[derive(Clone, Debug)]
 pub(crate) struct Reply {
     status: u16,
@@ -57,22 +58,23 @@ pub(crate) struct Reply {
 enum Manner {
     /// The body in chunked encoding.
     Chunked,
-    /// No answer at all: the connection is closed.
+    /// No reply: the connection is closed.
     Close,
-    /// So many bytes of the body, then the connection is closed.
+    /// Closes the connection after this many bytes of the body.
     Cut(usize),
-    /// So many bytes of the body, and the others once this allows it.
+    /// Sends this many bytes of the body, and the rest when the hold returns.
     Hold(usize, Hold),
-    /// These bytes and nothing else, then the connection is closed.
+    /// Sends exactly these bytes, then closes the connection.
     Raw(Vec<u8>),
-    /// Nothing at all until the client goes away.
+    /// Sends nothing until the client disconnects.
     Silence,
-    /// So many bytes of the body, then nothing more until the client goes away, which is told then.
+    /// Sends this many bytes of the body, then nothing until the client disconnects, which is then
+    /// reported.
     Stall(usize, Hold),
     Whole,
 }
 
-/// Returns when an answer may go on, or is told that it will not.
+/// Returns when a reply may continue, or is notified that it will not.
 #[derive(Clone)]
 struct Hold(Arc<dyn Fn() + Send + Sync>);
 
@@ -82,7 +84,7 @@ impl std::fmt::Debug for Hold {
     }
 }
 
-/// The server. Stops taking connections when dropped.
+/// The server. It stops accepting connections when dropped.
 pub(crate) struct ScriptedRegistry {
     address: std::net::SocketAddr,
     shared: Arc<Shared>,
@@ -92,34 +94,34 @@ struct Shared {
     script: Box<dyn Fn(&Request) -> Reply + Send + Sync>,
     requests: Mutex<Vec<Request>>,
     connections: AtomicUsize,
-    /// Connections that the client has closed, or that were cut.
+    /// Connections closed by the client, or cut.
     closed: Mutex<usize>,
     closing: Condvar,
     is_stopped: AtomicBool,
     tls: Option<(Arc<ServerConfig>, OnPlain)>,
 }
 
-/// What a TLS server does when it is spoken to in plain http.
+/// What a TLS server does with a plain HTTP request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum OnPlain {
     /// Sends a TLS alert and closes.
     Alert,
-    /// Answers 400 in plain http, as Go's servers do.
+    /// Answers 400 in plain HTTP, as Go's servers do.
     Explain,
 }
 
 impl ScriptedRegistry {
-    /// Plain http on 127.0.0.1.
+    /// Plain HTTP on 127.0.0.1.
     pub(crate) fn start(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         Self::listen("127.0.0.1", None, script)
     }
 
-    /// Plain http on another loopback address.
+    /// Plain HTTP on another loopback address.
     pub(crate) fn start_at(host: &str, script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         Self::listen(host, None, script)
     }
 
-    /// https on a loopback address.
+    /// HTTPS on a loopback address.
     pub(crate) fn start_tls(
         host: &str,
         certificate: Certificate,
@@ -155,7 +157,7 @@ impl ScriptedRegistry {
                 let shared = Arc::clone(&accepting);
                 let number = shared.connections.fetch_add(1, Ordering::SeqCst);
                 thread::spawn(move || {
-                    // A client that goes away is part of many scripts.
+                    // Many scripts include a client that disconnects.
                     let _ = shared.serve(stream, number);
                     *lock(&shared.closed) += 1;
                     shared.closing.notify_all();
@@ -180,22 +182,22 @@ impl ScriptedRegistry {
         format!("{scheme}://{}", self.address)
     }
 
-    /// Every request so far.
+    /// Every request received.
     pub(crate) fn requests(&self) -> Vec<Request> {
         lock(&self.shared.requests).clone()
     }
 
-    /// Requests whose target begins so.
+    /// Requests whose target begins with `start`.
     pub(crate) fn requests_to(&self, start: &str) -> Vec<Request> {
         self.requests().into_iter().filter(|request| request.target.starts_with(start)).collect()
     }
 
-    /// Connections taken so far.
+    /// The number of accepted connections.
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    /// Waits until so many connections have ended.
+    /// Waits until this many connections have ended.
     pub(crate) fn wait_for_closed(&self, count: usize) {
         let closed = lock(&self.shared.closed);
         drop(self.shared.closing.wait_while(closed, |closed| *closed < count));
@@ -214,7 +216,7 @@ impl Shared {
     fn serve(&self, mut stream: TcpStream, connection: usize) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let mut first = [0];
-        // A TLS record of a handshake begins with 22.
+        // A TLS handshake record begins with 22.
         let speaks_tls = stream.peek(&mut first)? == 1 && first == [22];
         let Some((config, on_plain)) = &self.tls else {
             if speaks_tls {
@@ -225,10 +227,11 @@ impl Shared {
             return self.converse(stream, &closer, connection);
         };
         if !speaks_tls {
-            // All of the request must be read, or closing would reset the connection under the answer.
+            // The whole request must be read, or closing would reset the connection before the
+            // reply arrives.
             read_request(&mut BufReader::new(&stream), connection)?;
             if let OnPlain::Alert = on_plain {
-                // Record of an alert, TLS 1.2, 2 bytes: fatal, decode error.
+                // An alert record, TLS 1.2, 2 bytes: fatal, decode error.
                 return stream.write_all(&[21, 3, 3, 0, 2, 2, 50]);
             }
             let text = "Client sent an HTTP request to an HTTPS server.\n";
@@ -291,7 +294,7 @@ impl Reply {
         Self { status, ..Self::ok("") }
     }
 
-    /// What a registry answers to a request for this blob: whole, or the range asked for.
+    /// What a registry replies to a request for this blob: the whole, or the requested range.
     pub(crate) fn blob(request: &Request, blob: &[u8]) -> Self {
         let Some((start, end)) = request.range() else { return Self::ok(blob) };
         match blob.get(start..end) {
@@ -314,22 +317,22 @@ impl Reply {
             .body(r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#)
     }
 
-    /// A token server's answer.
+    /// A token server's reply.
     pub(crate) fn token(token: &str) -> Self {
         Self::ok(format!(r#"{{"token":"{token}","expires_in":300}}"#))
     }
 
-    /// No answer: the connection is closed.
+    /// No reply: the connection is closed.
     pub(crate) fn close() -> Self {
         Self { manner: Manner::Close, ..Self::ok("") }
     }
 
-    /// No answer, and the connection stays open.
+    /// No reply, and the connection stays open.
     pub(crate) fn silence() -> Self {
         Self { manner: Manner::Silence, ..Self::ok("") }
     }
 
-    /// These bytes as they are, then the connection is closed.
+    /// Exactly these bytes, then the connection is closed.
     pub(crate) fn raw(bytes: impl Into<Vec<u8>>) -> Self {
         Self { manner: Manner::Raw(bytes.into()), ..Self::ok("") }
     }
@@ -344,7 +347,7 @@ impl Reply {
         self
     }
 
-    /// Replaces a text in all header values: for what only the request tells.
+    /// Replaces a text in all header values, for values that depend on the request.
     pub(crate) fn rename(mut self, from: &str, to: &str) -> Self {
         for (_, value) in &mut self.headers {
             *value = value.replace(from, to);
@@ -358,7 +361,7 @@ impl Reply {
         self
     }
 
-    /// Says another `Content-Length` than the body has.
+    /// Sends a `Content-Length` that differs from the body's.
     pub(crate) fn length(mut self, length: u64) -> Self {
         self.length = Some(length);
         self
@@ -369,30 +372,30 @@ impl Reply {
         self
     }
 
-    /// Closes the connection after so many bytes of the body.
+    /// Closes the connection after this many bytes of the body.
     pub(crate) fn cut_after(mut self, bytes: usize) -> Self {
         self.manner = Manner::Cut(bytes);
         self
     }
 
-    /// Sends so many bytes of the body, and the others when `until` returns.
+    /// Sends this many bytes of the body, and the rest when `until` returns.
     pub(crate) fn hold_after(mut self, bytes: usize, until: impl Fn() + Send + Sync + 'static) -> Self {
         self.manner = Manner::Hold(bytes, Hold(Arc::new(until)));
         self
     }
 
-    /// Sends no more after so many bytes of the body, and keeps the connection open.
+    /// Stops after this many bytes of the body, and keeps the connection open.
     pub(crate) fn stall_after(self, bytes: usize) -> Self {
         self.stall_until_left(bytes, || {})
     }
 
-    /// The same, and calls `left` once the client has gone away.
+    /// The same, and calls `left` once the client has disconnected.
     pub(crate) fn stall_until_left(mut self, bytes: usize, left: impl Fn() + Send + Sync + 'static) -> Self {
         self.manner = Manner::Stall(bytes, Hold(Arc::new(left)));
         self
     }
 
-    /// Whether the connection may be used again. To HEAD the same is answered, without the body.
+    /// Whether the connection can be reused. HEAD gets the same reply without the body.
     fn write(&self, stream: &mut BufReader<impl Read + Write>, is_head: bool) -> io::Result<bool> {
         let out = stream.get_mut();
         match &self.manner {
@@ -448,11 +451,11 @@ impl Reply {
         }
         out.flush()?;
         if let Manner::Stall(_, left) = &self.manner {
-            // Returns once the client is gone, with an error if it has left bytes unread.
+            // Returns once the client has disconnected, with an error if it left bytes unread.
             let _ = io::copy(stream, &mut io::sink());
             (left.0)();
         }
-        // A length that the body does not have leaves nothing that a next answer could follow.
+        // After a wrong length no further reply can follow.
         Ok(goes_on && self.length.is_none_or(|length| length == self.body.len() as u64))
     }
 }

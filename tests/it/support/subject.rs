@@ -1,4 +1,4 @@
-//! An image in several encodings, asked for a path in every way there is.
+//! An image in several encodings, queried for a path in every possible way.
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
@@ -12,7 +12,7 @@ use super::{
     inspect::{Carved, Failure, block_on, carve, chain, compare, failure, open},
 };
 
-/// What an image is stored as, by tag.
+/// The encodings of an image, by tag.
 const ENCODINGS: [(&str, Compression); 3] =
     [("gzip", Compression::Gzip), ("none", Compression::None), ("zstd", Compression::Zstd)];
 
@@ -44,12 +44,12 @@ impl Subject {
         ENCODINGS.into_iter().map(|(tag, _)| self.layout.reference(tag))
     }
 
-    /// What umoci makes of it.
+    /// What umoci unpacks.
     pub(crate) fn unpacked(&self) -> &BTreeMap<Vec<u8>, Unpacked> {
         self.unpacked.get_or_init(|| oracle::unpack(self.layout.path(), "gzip"))
     }
 
-    /// The path is a file of this content whose name lies in this layer; umoci agrees.
+    /// The path is a file with this content whose name is in this layer; umoci agrees.
     pub(crate) fn holds(&self, path: impl AsRef<[u8]>, layer: usize, content: impl AsRef<[u8]>) -> &Self {
         let (path, content) = (path.as_ref(), content.as_ref());
         self.holds_unlike_umoci(path, layer, content);
@@ -63,7 +63,7 @@ impl Subject {
         self
     }
 
-    /// The path is a file of this content whose name lies in this layer, whatever umoci says.
+    /// The path is a file with this content whose name is in this layer, whatever umoci says.
     pub(crate) fn holds_unlike_umoci(
         &self,
         path: impl AsRef<[u8]>,
@@ -79,20 +79,20 @@ impl Subject {
                 "{how}"
             );
             assert_eq!((found.layer, found.entry.size), (layer, found.content.len() as u64), "{how}");
-            // So little is left of a layer this small that it is always read to its end.
+            // A layer this small is always read to its end.
             assert!(found.outcome.verification >= Verification::Span, "{how}: {:?}", found.outcome);
             assert!(found.outcome.is_final, "{how}");
         });
         self
     }
 
-    /// The path gives no file, for this reason; umoci agrees that there is none.
+    /// The path gives no file, for this reason; umoci agrees that none exists.
     pub(crate) fn lacks(&self, path: impl AsRef<[u8]>, reason: Failure) -> &Self {
         let path = path.as_ref();
         self.lacks_unlike_umoci(path, reason);
         let their = oracle::follow(self.unpacked(), path).map(|found| found.kind);
         let as_umoci = match reason {
-            // Without privileges umoci makes plain files of devices.
+            // Without privileges umoci creates plain files in place of devices.
             Failure::WrongKind => their.is_some_and(|kind| kind != Kind::File || !oracle::is_root()),
             _ => their.is_none(),
         };
@@ -109,7 +109,7 @@ impl Subject {
         self
     }
 
-    /// The merged view consists of these paths; it is umoci's in every respect.
+    /// The merged view consists of these paths and equals umoci's in every respect.
     pub(crate) fn lists(&self, paths: &[&str]) -> &Self {
         self.lists_unlike_umoci(paths);
         for reference in self.references() {
@@ -135,7 +135,8 @@ impl Subject {
         self
     }
 
-    /// Asks each encoding for a file: without knowing anything, with verification, and after all layers have been read.
+    /// Requests a file in each encoding: with an empty cache, with verification, and after all
+    /// layers have been read.
     fn ask(&self, path: &[u8], check: impl Fn(&str, Result<Carved, Error>)) {
         let plain = CarveOptions::default();
         for reference in self.references() {

@@ -1,5 +1,5 @@
-//! A token server as the registry's token specification describes it: GET with Basic credentials, POST with a form; tokens are
-//! JWTs signed with RS256, the certificate in `x5c`.
+//! A token server according to the registry's token specification: GET with Basic credentials, POST
+//! with a form; tokens are JWTs signed with RS256, the certificate in `x5c`.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -38,7 +38,7 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    /// Nobody gets a token; tokens would last five minutes.
+    /// No tokens for anyone; they would last five minutes.
     pub(crate) fn closed() -> Self {
         Self {
             users: HashMap::new(),
@@ -51,12 +51,12 @@ impl Policy {
         }
     }
 
-    /// Anybody may pull everything.
+    /// Anyone may pull everything.
     pub(crate) fn public() -> Self {
         Self::closed().public_under("")
     }
 
-    /// Anybody may pull repositories whose names begin with `prefix`.
+    /// Anyone may pull repositories whose names begin with `prefix`.
     pub(crate) fn public_under(mut self, prefix: &str) -> Self {
         self.public.push(prefix.to_owned());
         self
@@ -68,19 +68,19 @@ impl Policy {
         self
     }
 
-    /// An identity (refresh) token that stands for a user.
+    /// An identity (refresh) token that belongs to a user.
     pub(crate) fn identity_token(mut self, token: &str, user: &str) -> Self {
         self.identity_tokens.insert(token.to_owned(), user.to_owned());
         self
     }
 
-    /// Whoever logs in with `offline_token=true` gets an identity token.
+    /// Logging in with `offline_token=true` returns an identity token.
     pub(crate) fn issuing_identity_tokens(mut self) -> Self {
         self.issues = true;
         self
     }
 
-    /// An identity token is good once: with what it buys comes the next one.
+    /// An identity token works once: each token response contains the next one.
     pub(crate) fn rotating_identity_tokens(mut self) -> Self {
         self.rotates = true;
         self
@@ -92,25 +92,26 @@ impl Policy {
         self
     }
 
-    /// Tokens are signed as if issued so long ago: with more than lifetime and the registry's 60 s of leeway they are born dead.
+    /// Backdates tokens by `back`: with more than the lifetime and the registry's 60 s of leeway
+    /// they are expired on arrival.
     pub(crate) fn back_dated(mut self, back: Duration) -> Self {
         self.back_dated = back;
         self
     }
 }
 
-/// One request for a token. Secrets are left out, they are not what tests compare.
+/// One request for a token, without secrets, which tests do not compare.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct TokenRequest {
     /// `GET` or `POST`.
     pub(crate) method: String,
-    /// Every scope asked for.
+    /// Every requested scope.
     pub(crate) scopes: Vec<String>,
-    /// All other parameters, but for `password` and `refresh_token`.
+    /// All other parameters, except `password` and `refresh_token`.
     pub(crate) parameters: BTreeMap<String, String>,
-    /// The user whose credentials came along, right or wrong.
+    /// The user in the credentials, right or wrong.
     pub(crate) user: Option<String>,
-    /// How it was answered.
+    /// The status of the response.
     pub(crate) status: u16,
 }
 
@@ -135,13 +136,13 @@ impl TokenServer {
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
         let listener = Listener::start(move |connection| {
-            // A client that goes away early has its reasons.
+            // A client may disconnect early.
             let _ = answer(&connection, &shared);
         });
         Self { listener, state }
     }
 
-    /// The URL that goes into a challenge.
+    /// The URL for a challenge.
     pub(crate) fn realm(&self) -> String {
         format!("http://{}/token", self.listener.host())
     }
@@ -156,17 +157,18 @@ impl TokenServer {
         ISSUER
     }
 
-    /// The certificate that vouches for its tokens, a PEM file; valid until the next [`Self::rotate_key`].
+    /// The certificate of the key that signs its tokens, a PEM file; valid until the next
+    /// [`Self::rotate_key`].
     pub(crate) fn certificate_path(&self) -> PathBuf {
         self.state.lock().unwrap().certificate.path()
     }
 
-    /// Signs with another key from now on.
+    /// Signs with a new key from now on.
     pub(crate) fn rotate_key(&self) {
         self.state.lock().unwrap().certificate = Certificate::new();
     }
 
-    /// Answers nobody until the value is dropped.
+    /// Blocks all responses until the value is dropped.
     pub(crate) fn hold(&self) -> impl Drop {
         self.state.lock().unwrap()
     }
@@ -176,7 +178,7 @@ impl TokenServer {
         self.state.lock().unwrap().policy = policy;
     }
 
-    /// Every request so far.
+    /// Every request received.
     pub(crate) fn requests(&self) -> Vec<TokenRequest> {
         self.state.lock().unwrap().requests.clone()
     }
@@ -272,7 +274,7 @@ fn respond(head: &Head, parameters: Vec<(String, String)>, state: &mut State) ->
     (status, body)
 }
 
-/// The part of `repository:NAME:ACTIONS` that is allowed; the name may hold a colon.
+/// The permitted part of `repository:NAME:ACTIONS`; the name may contain a colon.
 fn granted(scope: &str, user: Option<&str>, policy: &Policy) -> Option<Value> {
     let (kind, rest) = scope.split_once(':')?;
     let (name, actions) = rest.rsplit_once(':')?;

@@ -1,4 +1,4 @@
-//! External programs: found or the test fails, run to the end or the test fails.
+//! External programs: a missing or failing program fails the test.
 
 use std::{
     env,
@@ -8,7 +8,8 @@ use std::{
     thread,
 };
 
-/// Where `name` is installed. A missing program fails the test: what is not tested must not look tested.
+/// The path of the program `name`. A missing program fails the test: what is not tested must not
+/// look tested.
 pub(crate) fn require(name: &str) -> PathBuf {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
@@ -18,7 +19,7 @@ pub(crate) fn require(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is not installed: run `make deps`"))
 }
 
-/// `name` as a command in a fixed locale, with none of the user's registry credentials or proxies.
+/// `name` as a command in a fixed locale, without the user's registry credentials or proxies.
 pub(crate) fn command(name: &str) -> Command {
     let mut command = Command::new(require(name));
     command.env("LC_ALL", "C.UTF-8").env("TZ", "UTC").stdin(Stdio::null());
@@ -30,12 +31,12 @@ pub(crate) fn command(name: &str) -> Command {
     command
 }
 
-/// What `command` prints on its standard output; the test fails, with all it said, if the command does.
+/// The standard output of `command`; if it fails, the test fails with its whole output.
 pub(crate) fn run(command: &mut Command) -> Vec<u8> {
     try_run(command).unwrap_or_else(|message| panic!("{message}"))
 }
 
-/// What `command` prints on its standard output, or how it failed.
+/// The standard output of `command`, or how it failed.
 pub(crate) fn try_run(command: &mut Command) -> Result<Vec<u8>, String> {
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
     if output.status.success() {
@@ -45,7 +46,7 @@ pub(crate) fn try_run(command: &mut Command) -> Result<Vec<u8>, String> {
     Err(format!("{command:?}: {}\n{}{}", output.status, said[0], said[1]))
 }
 
-/// What `command` makes of `input`: the one goes in at standard input, the other comes out at standard output.
+/// Passes `input` through `command`, from standard input to standard output.
 pub(crate) fn filter(command: &mut Command, input: &[u8]) -> Vec<u8> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
@@ -63,7 +64,7 @@ pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// A folder for the program's cache that lives as long as this thread, which is as long as a test.
+/// A cache folder for the program that lives as long as this thread, which is as long as a test.
 pub(crate) fn cache() -> PathBuf {
     thread_local!(static CACHE: tempfile::TempDir = temporary_folder());
     CACHE.with(|folder| folder.path().to_owned())

@@ -1,4 +1,5 @@
-//! zTOCs of layers that are stored block by block, so that decoding can begin at each (soci-snapshotter, ztoc/fbs/ztoc.fbs).
+//! zTOCs of layers stored block by block, so that decoding can begin at each block
+//! (soci-snapshotter, ztoc/fbs/ztoc.fbs).
 
 use layerslayer::Digest;
 
@@ -14,7 +15,7 @@ const SPAN_BLOCKS: usize = 64;
 
 const WINDOW: usize = 32 << 10;
 
-/// An archive under gzip, without being made smaller.
+/// An archive in gzip format, stored without compression.
 pub(crate) struct Stored {
     pub(crate) tar: Vec<u8>,
     pub(crate) blob: Vec<u8>,
@@ -39,7 +40,7 @@ impl Stored {
     }
 }
 
-/// The zTOC of a layer that has these files in this order, each with its size and one block of header.
+/// The zTOC of a layer with these files in this order, each with its size and one block of header.
 pub(crate) fn of(layer: &Stored, files: &[(&str, u64)]) -> Vec<u8> {
     let mut data = 0;
     let entries = files.iter().map(|(name, size)| {
@@ -108,7 +109,7 @@ fn text(text: &str) -> Value {
 }
 
 impl Value {
-    /// Writes what is not a number, and says where.
+    /// Writes a value that is not a number, and returns its position.
     fn write(&self, buffer: &mut Vec<u8>) -> usize {
         let mut references = Vec::new();
         let at = match self {
@@ -144,7 +145,7 @@ impl Value {
                 buffer[slots + 2..slots + 4].copy_from_slice(&size.to_le_bytes());
                 at
             }
-            Self::Byte(_) | Self::Int(_) | Self::Long(_) => unreachable!("a number stands in its table"),
+            Self::Byte(_) | Self::Int(_) | Self::Long(_) => unreachable!("a number is stored in its table"),
         };
         for (place, value) in references {
             let target = value.write(buffer);
@@ -153,7 +154,7 @@ impl Value {
         at
     }
 
-    /// Puts a number, or a reference that is still to be written.
+    /// Writes a number, or a reference to be resolved later.
     fn place<'a>(&'a self, buffer: &mut Vec<u8>, references: &mut Vec<(usize, &'a Self)>) {
         match self {
             Self::Byte(number) => buffer.push(*number),

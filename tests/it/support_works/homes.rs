@@ -5,7 +5,7 @@ use std::{
 
 use crate::support::home::Home;
 
-/// Whether a process runs; one that nobody has asked for its end yet does not.
+/// Whether a process runs; a zombie does not.
 fn runs(process: i32) -> bool {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))

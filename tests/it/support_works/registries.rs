@@ -83,7 +83,7 @@ fn a_token_long_expired_is_refused_by_the_registry() {
 }
 
 #[test]
-fn after_a_restart_with_another_certificate_only_new_tokens_count() {
+fn after_a_restart_with_another_certificate_only_new_tokens_are_accepted() {
     let server = TokenServer::start(Policy::public().user("alice", "secret"));
     let mut registry = DockerRegistry::token(&server);
     let reference = format!("{}/one:1", registry.host());

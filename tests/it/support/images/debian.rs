@@ -17,8 +17,8 @@ use super::{
 /// The Debian release.
 const SUITE: &str = "bookworm";
 
-/// The layout with the images `gzip`, `none` and `zstd`: one layer each, the same 170 MB archive. Needs Debian's mirror the first
-/// time (about 30 s), nothing later.
+/// The layout with the images `gzip`, `none` and `zstd`: one layer each, the same 170 MB archive.
+/// The first time needs Debian's mirror (about 30 s), later ones nothing.
 pub(crate) fn layout() -> &'static Path {
     static LAYOUT: LazyLock<PathBuf> = LazyLock::new(|| {
         let finished = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("debian-{SUITE}-1"));
@@ -42,7 +42,8 @@ pub(crate) fn unpacked() -> &'static BTreeMap<Vec<u8>, Unpacked> {
     &UNPACKED
 }
 
-/// Builds beside and moves into place, so that a run that was cut short leaves nothing that looks finished.
+/// Builds in a temporary folder and renames it, so that an interrupted run leaves nothing that
+/// looks finished.
 fn build(finished: &Path) {
     let building =
         tempfile::Builder::new().prefix("debian-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
@@ -62,7 +63,7 @@ fn build(finished: &Path) {
         let descriptor = layout.image(&Image::new().layer(Layer::new(&tar, compression)));
         layout.tag(tag, descriptor);
     }
-    // Another process may have been faster; its layout is as good.
+    // Another process may have been faster; its layout is just as good.
     if let Err(error) = fs::rename(&folder, finished) {
         assert!(finished.exists(), "{}: {error}", finished.display());
     }

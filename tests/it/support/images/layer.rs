@@ -12,7 +12,7 @@ pub(crate) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 pub(crate) enum Compression {
     /// `gzip`.
     Gzip,
-    /// Not at all.
+    /// Uncompressed.
     None,
     /// `pigz --independent` with small blocks: deflate blocks that do not look back.
     Pigz,
@@ -50,7 +50,7 @@ impl Compression {
     }
 }
 
-/// Bytes that no encoder makes smaller, always the same.
+/// Incompressible bytes, always the same.
 pub(crate) fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let next = || {
@@ -84,19 +84,19 @@ impl Layer {
         }
     }
 
-    /// Says another media type.
+    /// Sets another media type.
     pub(crate) fn media_type(mut self, media_type: &str) -> Self {
         media_type.clone_into(&mut self.media_type);
         self
     }
 
-    /// Says another command in the history.
+    /// Sets another command in the history.
     pub(crate) fn created_by(mut self, command: &str) -> Self {
         command.clone_into(&mut self.created_by);
         self
     }
 
-    /// Stores other bytes than the archive's encoding.
+    /// Stores other bytes than the encoded archive.
     pub(crate) fn blob(mut self, blob: Vec<u8>) -> Self {
         self.blob = blob;
         self

@@ -1,4 +1,4 @@
-//! OCI image layouts, put together blob by blob (OCI image specification, image-layout.md).
+//! OCI image layouts, assembled blob by blob (OCI image specification, image-layout.md).
 
 use std::{
     fs,
@@ -44,7 +44,7 @@ impl Image {
         self
     }
 
-    /// Sets another platform; an empty variant is none.
+    /// Sets another platform; an empty variant means none.
     pub(crate) fn platform(mut self, os: &str, architecture: &str, variant: &str) -> Self {
         self.platform = json!({ "architecture": architecture, "os": os });
         if !variant.is_empty() {
@@ -79,7 +79,7 @@ pub(crate) fn architecture() -> &'static str {
 #[derive(Debug)]
 pub(crate) struct Layout {
     folder: PathBuf,
-    /// Removes the folder at the end, unless it was given.
+    /// Removes the folder on drop, unless it was given.
     _temporary: Option<tempfile::TempDir>,
     manifests: Vec<Value>,
 }
@@ -110,12 +110,12 @@ impl Layout {
         layout
     }
 
-    /// Where it lies.
+    /// Its folder.
     pub(crate) fn path(&self) -> &Path {
         &self.folder
     }
 
-    /// `oci:FOLDER:TAG`, as our commands and skopeo want it.
+    /// `oci:FOLDER:TAG`, as our commands and skopeo expect it.
     pub(crate) fn reference(&self, tag: &str) -> String {
         format!("oci:{}:{tag}", tools::text(&self.folder))
     }
@@ -165,7 +165,8 @@ impl Layout {
         descriptor
     }
 
-    /// Stores what BuildKit attaches to an image: a manifest of platform unknown/unknown without a file system.
+    /// Stores what BuildKit attaches to an image: a manifest of platform unknown/unknown without a
+    /// file system.
     pub(crate) fn attestation(&self, subject: &Value) -> Value {
         let statement =
             self.blob(br#"{"_type":"https://in-toto.io/Statement/v0.1"}"#, "application/vnd.in-toto+json");

@@ -1,4 +1,5 @@
-//! What a container would see, according to umoci: the image is unpacked and every path read back from the file system.
+//! What a container would see, according to umoci: the image is unpacked and every path is read
+//! back from the file system.
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +33,7 @@ pub(crate) struct Unpacked {
     pub(crate) device: Option<(u32, u32)>,
     /// Paths with the same number are names of one file.
     pub(crate) inode: u64,
-    /// How many names it has.
+    /// The number of names.
     pub(crate) links: u64,
 }
 
@@ -48,20 +49,21 @@ pub(crate) enum Kind {
 }
 
 impl Unpacked {
-    /// Without the numbers that only mean something on one file system, for comparisons.
+    /// Without the numbers that have meaning on one file system only, for comparisons.
     pub(crate) fn portable(&self) -> Self {
         let owner = if is_root() { (self.uid, self.gid) } else { (0, 0) };
         Self { inode: 0, links: 0, uid: owner.0, gid: owner.1, ..self.clone() }
     }
 }
 
-/// Whether this process may give files away and make devices, which is what umoci needs to do so.
+/// Whether this process may change owners and create devices, which umoci needs for them.
 pub(crate) fn is_root() -> bool {
     static ROOT: LazyLock<bool> = LazyLock::new(|| tools::run(tools::command("id").arg("-u")) == b"0\n");
     *ROOT
 }
 
-/// What a process inside would find at `path`, all symbolic links followed; `None` where opening it would fail.
+/// What a process inside would find at `path`, with all symbolic links followed; `None` where
+/// opening it would fail.
 pub(crate) fn follow<'a>(found: &'a BTreeMap<Vec<u8>, Unpacked>, path: &[u8]) -> Option<&'a Unpacked> {
     let components =
         |path: &[u8]| path.split(|byte| *byte == b'/').map(<[u8]>::to_vec).rev().collect::<Vec<_>>();
@@ -95,8 +97,9 @@ pub(crate) fn follow<'a>(found: &'a BTreeMap<Vec<u8>, Unpacked>, path: &[u8]) ->
     found.get(&done.join(&b'/'))
 }
 
-/// Unpacks image `tag` of the layout in `folder`, which umoci must be able to read: gzip or plain layers. The root itself is left
-/// out; paths carry no leading slash. Owners and devices are only right as root; else they are the user's own, and empty files.
+/// Unpacks image `tag` of the layout in `folder`, which umoci must be able to read: gzip or plain
+/// layers. The root itself is omitted, and paths have no leading slash. Owners and devices are only
+/// right as root; otherwise they are the user's own, and empty files.
 pub(crate) fn unpack(folder: &Path, tag: &str) -> BTreeMap<Vec<u8>, Unpacked> {
     let bundle = tools::temporary_folder();
     let target = bundle.path().join("bundle");

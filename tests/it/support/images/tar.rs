@@ -1,4 +1,5 @@
-//! Tar archives written entry by entry, in exactly the order and form that a test asks for, nonsense included.
+//! Tar archives written entry by entry, in exactly the order and form that a test needs, nonsense
+//! included.
 
 use tar::{EntryType, Header};
 
@@ -76,7 +77,7 @@ impl Tar {
         self
     }
 
-    /// How many bytes there are so far: where the next entry's first header begins.
+    /// The number of bytes: the offset of the next entry's first header.
     pub(crate) fn position(&self) -> usize {
         self.bytes.len()
     }
@@ -197,7 +198,7 @@ impl Member {
         self
     }
 
-    /// Adds a PAX record before the entry; the value may be anything.
+    /// Adds a PAX record before the entry; the value may be any bytes.
     pub(crate) fn pax(mut self, key: &str, value: impl AsRef<[u8]>) -> Self {
         self.pax.extend(pax_record(key, value.as_ref()));
         self
@@ -214,7 +215,7 @@ impl Member {
         self
     }
 
-    /// Changes the header as one likes; size, names and checksum are filled in afterwards.
+    /// Changes the header freely; size, names and checksum are filled in afterwards.
     pub(crate) fn header(mut self, change: impl FnOnce(&mut Header)) -> Self {
         change(&mut self.header);
         self
@@ -257,7 +258,8 @@ fn write_entry(bytes: &mut Vec<u8>, header: &Header, path: &[u8], link: &[u8], c
     header.set_size(content.len() as u64);
     let names = header.as_old_mut();
     for (field, value) in [(&mut names.name, path), (&mut names.linkname, link)] {
-        // `tar`'s setters refuse odd names, and odd names are the point. What is too long is cut here and whole in an extension.
+        // `tar`'s setters refuse odd names, and odd names are the point. Too long names are cut
+        // here and complete in an extension.
         let length = value.len().min(NAME_BYTES);
         field[..length].copy_from_slice(&value[..length]);
     }

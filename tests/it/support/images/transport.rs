@@ -1,10 +1,10 @@
-//! Images carried from place to place by skopeo, and put together by umoci.
+//! Images copied by skopeo, and assembled by umoci.
 
 use std::path::Path;
 
 use super::{super::tools, Layout};
 
-/// Who pushes, and what the registry's certificate is checked against.
+/// Credentials for a push, and what the registry's certificate is checked against.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Trust<'a> {
     /// A registry over TLS with the authority in this folder.
@@ -28,7 +28,8 @@ impl Trust<'_> {
     }
 }
 
-/// Pushes `layout`'s image `tag`, with every platform and every blob as it is, to `reference` (`HOST:PORT/NAME:TAG`).
+/// Pushes `layout`'s image `tag`, with every platform and every blob unchanged, to `reference`
+/// (`HOST:PORT/NAME:TAG`).
 pub(crate) fn push(layout: &Layout, tag: &str, reference: &str, trust: Trust<'_>) {
     tools::run(
         tools::command("skopeo")
@@ -48,7 +49,7 @@ pub(crate) fn push_as_docker(layout: &Layout, tag: &str, reference: &str, trust:
     );
 }
 
-/// What `skopeo inspect` says of an image, as JSON; or why it could not.
+/// The output of `skopeo inspect` for an image, as JSON; or why it failed.
 pub(crate) fn inspect(reference: &str, trust: Trust<'_>) -> Result<serde_json::Value, String> {
     inspect_with(&[], reference, trust)
 }
@@ -81,10 +82,10 @@ pub(crate) fn save_oci_archive(layout: &Layout, tag: &str, file: &Path) {
     tools::run(tools::command("skopeo").args(["copy", "--quiet", &layout.reference(tag), &destination]));
 }
 
-/// What umoci adds as a new layer, made by itself.
+/// A change that umoci adds as a new layer of its own making.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Insertion<'a> {
-    /// A file or folder of this machine, under this path of the image.
+    /// A file or folder of this machine, at this path of the image.
     Content(&'a Path, &'a str),
     /// The same, as an opaque directory.
     Opaque(&'a Path, &'a str),
@@ -92,7 +93,7 @@ pub(crate) enum Insertion<'a> {
     Whiteout(&'a str),
 }
 
-/// Has umoci make a layer of its own on top of image `tag`.
+/// Has umoci add a layer of its own on top of image `tag`.
 pub(crate) fn umoci_insert(folder: &Path, tag: &str, insertion: Insertion<'_>) {
     let mut command = tools::command("umoci");
     command.args(["insert", "--image", &format!("{}:{tag}", tools::text(folder))]);
@@ -104,7 +105,7 @@ pub(crate) fn umoci_insert(folder: &Path, tag: &str, insertion: Insertion<'_>) {
     tools::run(&mut command);
 }
 
-/// Has umoci build a layout at `folder` with one image `tag` of these archives, base first.
+/// Has umoci build a layout in `folder` with one image `tag` of these archives, base first.
 pub(crate) fn umoci_build(folder: &Path, tag: &str, archives: &[Vec<u8>]) {
     let image = format!("{}:{tag}", tools::text(folder));
     tools::run(tools::command("umoci").args(["init", "--layout", tools::text(folder)]));

@@ -1,4 +1,4 @@
-//! Layers that bring their own table of contents, and images with one beside them.
+//! Layers with an embedded TOC, and images with a TOC in a separate artifact.
 
 use std::{
     fs,
@@ -21,8 +21,8 @@ use crate::support::{
     tools,
 };
 
-/// Layers with a table inside that the manifest vouches for.
-const TABLED: [&str; 6] = [
+/// Layers with an embedded TOC whose digest is in the manifest.
+const WITH_TOC: [&str; 6] = [
     "estargz",
     "estargz-min-chunk",
     "estargz-prefetch",
@@ -37,8 +37,8 @@ fn fixture(name: &str) -> Vec<u8> {
     fs::read(format!("{}/fixtures/toc/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-/// A fixture as a layer, unpacked by the program that its compression is named for.
-pub(crate) fn tabled(name: &str) -> Layer {
+/// A fixture as a layer, decompressed by the program of its format.
+pub(crate) fn with_toc(name: &str) -> Layer {
     let annotations: Value = serde_json::from_slice(&fixture("annotations.json")).unwrap();
     let (program, compression) = match name.starts_with("zstd") {
         true => ("zstd", Compression::Zstd),
@@ -61,7 +61,7 @@ fn image(base: Layer) -> Image {
     Image::new().layer(base).layer(Layer::new(&top, Compression::Gzip))
 }
 
-/// A registry with one image, whose base can be served with a byte changed.
+/// A registry with one image. Its base can be served with one byte changed.
 struct Shelf {
     server: ScriptedRegistry,
     changed: Arc<AtomicUsize>,
@@ -74,7 +74,7 @@ impl Shelf {
         Self::with(&image(base), &digest, Layout::new(), |reply| reply)
     }
 
-    /// `index` makes something else of what else is asked for by digest as a manifest.
+    /// `index` changes the reply to requests for other manifests by digest.
     fn with(
         image: &Image,
         base: &str,
@@ -113,22 +113,22 @@ impl Shelf {
         self.program(&[&["carve"], words].concat()).run()
     }
 
-    /// The last range of the base that was asked for.
+    /// The last requested range of the base.
     fn last_range(&self) -> (usize, usize) {
         let requests = self.server.requests_to(&format!("/v2/app/blobs/{}", self.base));
         requests.last().unwrap().range().unwrap()
     }
 }
 
-/// How it was read, and how far checked.
+/// How the layer was read, and how far that was verified.
 fn how(ran: &Ran) -> (&str, &str) {
     (ran.report["plan"].as_str().unwrap(), ran.report["verified"].as_str().unwrap())
 }
 
 #[test]
-fn a_file_of_a_layer_with_a_table_costs_the_table_and_its_chunks_and_is_vouched_for() {
-    for name in TABLED {
-        let shelf = Shelf::new(tabled(name));
+fn a_file_of_a_layer_with_a_toc_costs_the_toc_and_its_chunks_and_is_verified() {
+    for name in WITH_TOC {
+        let shelf = Shelf::new(with_toc(name));
         for words in [&["/var/last"][..], &["/var/last", "--verify"]] {
             let ran = shelf.carve(words).done();
             assert_eq!((how(&ran), ran.stdout.as_slice()), (("chunks", "chunk"), &b"last\n"[..]), "{name}");
@@ -142,11 +142,11 @@ fn a_file_of_a_layer_with_a_table_costs_the_table_and_its_chunks_and_is_vouched_
 
 #[test]
 fn every_file_is_the_same_by_its_chunks_as_by_reading_the_layer() {
-    for name in TABLED {
-        let shelf = Shelf::new(tabled(name));
+    for name in WITH_TOC {
+        let shelf = Shelf::new(with_toc(name));
         let mut paths = vec!["/usr/bin/tool", "/usr/bin/same", "/etc/empty", "/var/zeros", "/var/mixed"];
         if name.starts_with("estargz") {
-            // What its maker has added is there for runtimes that know nothing of tables.
+            // Files that the format itself adds exist for runtimes that ignore the TOC.
             paths.push("/stargz.index.json");
             paths.push(if name.ends_with("prefetch") {
                 "/.prefetch.landmark"
@@ -168,11 +168,11 @@ fn every_file_is_the_same_by_its_chunks_as_by_reading_the_layer() {
             paths.sort_by_key(ToString::to_string);
             paths
         };
-        let (table, whole) = (listing(&[]), listing(&["--verify=blob"]));
-        assert_eq!(paths(&table), paths(&whole), "{name}");
+        let (by_toc, whole) = (listing(&[]), listing(&["--verify=blob"]));
+        assert_eq!(paths(&by_toc), paths(&whole), "{name}");
         let end = |ran: &Ran| ran.lines().into_iter().find(|line| line["type"] == "layer_end").unwrap();
         assert_eq!(
-            (end(&table)["source"].clone(), end(&table)["verified"].clone()),
+            (end(&by_toc)["source"].clone(), end(&by_toc)["verified"].clone()),
             ("toc".into(), "chunk".into())
         );
         assert_eq!(end(&whole)["source"], "tar");
@@ -180,41 +180,41 @@ fn every_file_is_the_same_by_its_chunks_as_by_reading_the_layer() {
 }
 
 #[test]
-fn a_table_that_is_not_what_the_manifest_says_is_not_believed() {
+fn a_toc_that_does_not_match_its_digest_in_the_manifest_is_rejected() {
     for (name, key) in [
         ("estargz", "containerd.io/snapshot/stargz/toc.digest"),
         ("zstd-chunked", "io.github.containers.zstd-chunked.manifest-checksum"),
     ] {
-        let mut base = tabled(name);
+        let mut base = with_toc(name);
         base.annotations[key] = json!(Digest::sha256(b"something else").to_string());
         let ran = Shelf::new(base).carve(&["/var/last"]).done().said("reading the layer itself");
         assert_eq!((how(&ran).0, ran.stdout.as_slice()), ("scan", &b"last\n"[..]), "{name}");
     }
-    // A table behind the end of the blob is not asked for.
-    let mut base = tabled("zstd-chunked");
+    // A TOC beyond the end of the blob is not requested.
+    let mut base = with_toc("zstd-chunked");
     base.annotations["io.github.containers.zstd-chunked.manifest-position"] = json!("18917:1336000:4612:1");
     let ran = Shelf::new(base).carve(&["/var/last"]).done().said("outside of the blob");
     assert_eq!(how(&ran).0, "scan");
 }
 
 #[test]
-fn a_table_that_nothing_vouches_for_is_used_and_named_so() {
-    let mut base = tabled("zstd-chunked");
+fn a_toc_without_a_digest_in_the_manifest_is_used_and_reported_as_unverified() {
+    let mut base = with_toc("zstd-chunked");
     base.annotations.as_object_mut().unwrap().remove("io.github.containers.zstd-chunked.manifest-checksum");
     let shelf = Shelf::new(base.clone());
     let ran = shelf.carve(&["/var/last"]).done();
     assert_eq!((how(&ran), ran.stdout.as_slice()), (("chunks", "none"), &b"last\n"[..]));
     assert_eq!(how(&shelf.carve(&["/var/last", "--verify"]).done()), ("scan", "blob"));
-    // The digest of the unpacked table does as well.
-    let mut base = tabled("zstd-chunked-converted");
+    // The digest of the uncompressed TOC is accepted, too.
+    let mut base = with_toc("zstd-chunked-converted");
     base.annotations.as_object_mut().unwrap().remove("io.containers.zstd-chunked.manifest-checksum");
     assert_eq!(how(&Shelf::new(base).carve(&["/var/last"]).done()), ("chunks", "chunk"));
 }
 
 #[test]
-fn a_chunk_with_a_byte_changed_is_corrupt() {
+fn a_chunk_with_a_changed_byte_is_corrupt() {
     for name in ["estargz", "zstd-chunked"] {
-        let shelf = Shelf::new(tabled(name));
+        let shelf = Shelf::new(with_toc(name));
         shelf.carve(&["/usr/bin/tool"]).done();
         let (start, end) = shelf.last_range();
         shelf.changed.store(start + (end - start) / 2, Ordering::Relaxed);
@@ -225,9 +225,9 @@ fn a_chunk_with_a_byte_changed_is_corrupt() {
     }
 }
 
-/// A registry with the image that the SOCI fixtures are of: `index` is what its manifest names.
+/// A registry with the image of the SOCI fixtures; `index` is the one its manifest names.
 fn soci(index: &str, answer: impl Fn(Reply) -> Reply + Send + Sync + 'static) -> Shelf {
-    let (layout, base) = (Layout::new(), tabled("layer.tar.gz"));
+    let (layout, base) = (Layout::new(), with_toc("layer.tar.gz"));
     layout.blob(&fixture("soci-ztoc"), "application/octet-stream");
     layout.blob(b"{}", CONFIG);
     let index = layout.blob(&fixture(index), MANIFEST);
@@ -256,7 +256,7 @@ fn a_file_is_read_by_the_soci_index_that_the_manifest_names() {
 }
 
 #[test]
-fn a_span_with_a_byte_changed_is_corrupt() {
+fn a_span_with_a_changed_byte_is_corrupt() {
     let shelf = soci("soci-index-v2", |reply| reply);
     shelf.carve(&["/var/last"]).done();
     let (start, end) = shelf.last_range();
@@ -268,20 +268,20 @@ fn a_span_with_a_byte_changed_is_corrupt() {
 }
 
 #[test]
-fn a_soci_index_that_cannot_be_had_or_is_none_costs_a_scan() {
+fn a_missing_or_invalid_soci_index_costs_a_scan() {
     let gone = soci("soci-index-v2", |_| Reply::status(404));
     let ran = gone.carve(&["/var/last"]).done();
     assert_eq!((how(&ran).0, ran.stdout.as_slice()), ("scan", &b"last\n"[..]));
     let other = soci("soci-index-v2", |reply| reply.body("{}"));
     assert_eq!(how(&other.carve(&["/var/last"]).done()).0, "scan");
-    // One that only refers to an image is none that a manifest names.
+    // An index of version 1 cannot be named by a manifest.
     let first = soci("soci-index-v1", |reply| reply);
     let ran = first.carve(&["/var/last"]).done().said("SOCI");
     assert_eq!((how(&ran).0, ran.stdout.as_slice()), ("scan", &b"last\n"[..]));
 }
 
-/// A registry with the image that the SOCI fixtures are of, whose manifest names no index: one of version 1 refers to it. It is listed
-/// as the distribution specification has it (`is_listed`), or by the tag that stands in for that.
+/// A registry with the image of the SOCI fixtures, whose manifest names no index: an index of
+/// version 1 refers to it, listed by the referrers API (`is_listed`) or by the fallback tag.
 struct Referred {
     server: ScriptedRegistry,
     folder: tempfile::TempDir,
@@ -289,7 +289,7 @@ struct Referred {
 
 impl Referred {
     fn new(is_listed: bool, subjects: &[Option<&str>]) -> Self {
-        let (layout, image) = (Layout::new(), image(tabled("layer.tar.gz")));
+        let (layout, image) = (Layout::new(), image(with_toc("layer.tar.gz")));
         layout.blob(&fixture("soci-ztoc"), "application/octet-stream");
         let manifest = layout.image(&image);
         let subject = manifest["digest"].as_str().unwrap().to_owned();
@@ -334,8 +334,8 @@ impl Referred {
         program.variable("LAYERSLAYER_TOC_KEY", tools::text(&self.folder.path().join("public")))
     }
 
-    /// The requests since there were so many.
-    fn asked(&self, since: usize) -> Vec<String> {
+    /// The requests after the first `since`.
+    fn requests_since(&self, since: usize) -> Vec<String> {
         let short = |request: &crate::support::registry::Request| {
             let what = request.path().split('/').nth(3).unwrap();
             format!("{} {what}{}", request.method, request.range().map_or("", |_| " part"))
@@ -345,12 +345,12 @@ impl Referred {
 }
 
 #[test]
-fn a_soci_index_that_refers_to_the_image_is_used_unverified_where_referrers_are_asked_for_anyway() {
+fn a_soci_index_that_refers_to_the_image_is_used_unverified() {
     for is_listed in [true, false] {
         let image = Referred::new(is_listed, &[None]);
         let ran = image.carve("one", &["/var/last"]).run().done().said("not verified");
         assert_eq!((how(&ran), ran.stdout.as_slice()), (("soci", "none"), &b"last\n"[..]));
-        // The index and its zTOC are kept; what refers to the image may have changed.
+        // The index and its zTOC are cached; the list of referrers may have changed.
         let before = image.server.requests().len();
         let ran = image.carve("one", &["/var/last"]).run().done();
         assert_eq!((how(&ran), ran.stdout.as_slice()), (("soci", "none"), &b"last\n"[..]));
@@ -358,18 +358,18 @@ fn a_soci_index_that_refers_to_the_image_is_used_unverified_where_referrers_are_
             true => &["GET blobs part", "GET referrers", "HEAD manifests"],
             false => &["GET blobs part", "GET manifests", "GET referrers", "HEAD manifests"],
         };
-        let mut asked = image.asked(before);
-        asked.retain(|one| one != "GET blobs");
-        asked.sort();
+        let mut requests = image.requests_since(before);
+        requests.retain(|one| one != "GET blobs");
+        requests.sort();
         // The newer layer, which has no zTOC, was read to its end the first time.
-        assert_eq!(asked, expected);
+        assert_eq!(requests, expected);
         let ran = image.carve("two", &["/var/last", "--verify"]).run().done();
         assert_eq!((how(&ran), ran.stdout.as_slice()), (("scan", "blob"), &b"last\n"[..]));
-        // Who trusts no key is spared the round trip.
+        // Without a trusted key the lookup is skipped.
         let before = image.server.requests().len();
         let ran = image.carve("three", &["/var/last"]).variable("LAYERSLAYER_TOC_KEY", "").run().done();
         assert_eq!(how(&ran).0, "scan");
-        assert!(!image.asked(before).contains(&"GET referrers".to_owned()));
+        assert!(!image.requests_since(before).contains(&"GET referrers".to_owned()));
     }
 }
 
@@ -379,13 +379,13 @@ fn a_soci_index_of_another_image_is_not_used() {
     let image = Referred::new(true, &[Some(other)]);
     let ran = image.carve("one", &["/var/last"]).run().done().said("cannot be used");
     assert_eq!((how(&ran).0, ran.stdout.as_slice()), ("scan", &b"last\n"[..]));
-    // Nor does it hide the one that is right.
+    // It does not hide the right one either.
     let image = Referred::new(true, &[Some(other), None]);
     assert_eq!(how(&image.carve("one", &["/var/last"]).run().done()), ("soci", "none"));
 }
 
 #[test]
-fn what_a_soci_index_says_is_kept_so_that_a_file_costs_two_requests() {
+fn soci_indexes_are_cached_so_that_a_file_costs_two_requests() {
     let shelf = soci("soci-index-v2", |reply| reply);
     let cache = tools::temporary_folder();
     let reference = format!("{}/app:1", shelf.server.host());
@@ -394,7 +394,7 @@ fn what_a_soci_index_says_is_kept_so_that_a_file_costs_two_requests() {
     let ran = carve();
     assert_eq!((how(&ran), ran.stdout.as_slice()), (("soci", "chunk"), &b"last\n"[..]));
     assert_eq!(ran.report["requests"], 2, "{}", ran.report);
-    // One that was damaged is fetched again.
+    // A damaged cached zTOC is fetched again.
     for place in fs::read_dir(cache.path().join("blob/sha256")).unwrap() {
         let place = place.unwrap().path();
         let damaged: Vec<_> = fs::read(&place).unwrap().iter().map(|byte| byte ^ 1).collect();

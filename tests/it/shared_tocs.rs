@@ -1,5 +1,5 @@
-//! Tables that machines share through a directory or a real S3 server (moto): whom they are believed, and what they are good for
-//! where they are not.
+//! TOCs that machines share through a directory or a real S3 server (moto): which ones are trusted,
+//! and what untrusted ones are good for.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use crate::support::{
     tools,
 };
 
-/// More than is read to the end anyway when the answer is there.
+/// Larger than the remainder that is read to the end anyway once the answer is known.
 const BIG: usize = 2 << 20;
 
 /// A real S3 server with one bucket.
@@ -53,7 +53,7 @@ impl Drop for S3 {
     }
 }
 
-/// An image, machines that look into it, and what they share.
+/// An image, the machines that read it, and the store they share.
 struct Fleet {
     layout: Layout,
     folder: tempfile::TempDir,
@@ -81,13 +81,13 @@ impl Fleet {
         self.folder.path().join(name)
     }
 
-    /// What a run gives on this machine.
+    /// A run on this machine without a shared store.
     fn alone(&self, machine: &str, words: &[&str]) -> Program {
         let image = self.layout.reference("latest");
         Program::new(words.iter().map(|word| word.replace("IMAGE", &image))).cache(&self.path(machine))
     }
 
-    /// The same on one that shares tables and has this key, if any.
+    /// A run on a machine that shares TOCs and has this key, if any.
     fn run(&self, machine: &str, key: Option<&str>, words: &[&str]) -> Ran {
         let mut program = self.alone(machine, words);
         program = match &self.s3 {
@@ -107,22 +107,22 @@ impl Fleet {
         program.run()
     }
 
-    /// How many tables this machine has of its own.
-    fn own_tables(&self, machine: &str) -> usize {
+    /// The number of TOCs in this machine's own cache.
+    fn own_tocs(&self, machine: &str) -> usize {
         fs::read_dir(self.path(machine).join("toc/sha256")).map_or(0, Iterator::count)
     }
 
-    /// The one shared table in the directory.
-    fn shared_table(&self) -> PathBuf {
+    /// The only shared TOC in the directory.
+    fn shared_toc(&self) -> PathBuf {
         let mut found =
             fs::read_dir(self.path("shared/toc/sha256")).unwrap().map(|entry| entry.unwrap().path());
-        let table = found.next().unwrap();
+        let toc = found.next().unwrap();
         assert_eq!(found.next(), None);
-        table
+        toc
     }
 }
 
-/// How it was read, and how far checked.
+/// How the layer was read, and how far that was verified.
 fn how(ran: &Ran) -> (&str, &str) {
     (ran.report["plan"].as_str().unwrap(), ran.report["verified"].as_str().unwrap())
 }
@@ -130,12 +130,12 @@ fn how(ran: &Ran) -> (&str, &str) {
 const LAST: [&str; 3] = ["carve", "IMAGE", "/last"];
 
 #[test]
-fn a_shared_table_is_believed_under_a_trusted_key_and_else_it_is_a_hint() {
+fn a_shared_toc_is_trusted_under_a_known_key_and_otherwise_a_hint() {
     for s3 in [None, Some(S3::start())] {
         let fleet = Fleet::new(s3);
         fleet.run("maker", Some("own.pem"), &["toc", "build", "IMAGE"]).done();
         let ran = fleet.run("friend", Some("own.pub"), &LAST).done();
-        assert_eq!((how(&ran), ran.stderr.as_str(), fleet.own_tables("friend")), (("toc", "span"), "", 1));
+        assert_eq!((how(&ran), ran.stderr.as_str(), fleet.own_tocs("friend")), (("toc", "span"), "", 1));
         for (machine, key) in [("stranger", Some("other.pub")), ("keyless", None)] {
             for _ in 0..2 {
                 let ran = fleet.run(machine, key, &LAST).done().said("not verified");
@@ -144,11 +144,11 @@ fn a_shared_table_is_believed_under_a_trusted_key_and_else_it_is_a_hint() {
                     (("toc", "none"), &b"last\n"[..]),
                     "{machine}"
                 );
-                assert_eq!(fleet.own_tables(machine), 0, "{machine}");
+                assert_eq!(fleet.own_tocs(machine), 0, "{machine}");
             }
             let ran = fleet.run(machine, key, &["carve", "IMAGE", "/last", "--verify"]).done();
             assert_eq!((how(&ran), ran.stderr.as_str()), (("scan", "blob"), ""), "{machine}");
-            // That has left a table of its own.
+            // That run has left a TOC of its own.
             let ran = fleet.run(machine, key, &LAST).done();
             assert_eq!((how(&ran), ran.stderr.as_str()), (("toc", "span"), ""), "{machine}");
         }
@@ -156,26 +156,26 @@ fn a_shared_table_is_believed_under_a_trusted_key_and_else_it_is_a_hint() {
 }
 
 #[test]
-fn a_part_of_our_own_hides_no_table_of_others() {
+fn a_partial_toc_of_our_own_does_not_hide_a_complete_shared_one() {
     let fleet = Fleet::new(None);
     fleet.run("maker", Some("own.pem"), &["toc", "build", "IMAGE"]).done();
     for (machine, key, expected) in [("friend", "own.pub", "span"), ("stranger", "other.pub", "none")] {
         fleet.alone(machine, &["carve", "IMAGE", "/first"]).run().done();
-        assert_eq!(fleet.own_tables(machine), 1);
+        assert_eq!(fleet.own_tocs(machine), 1);
         let ran = fleet.run(machine, Some(key), &LAST).done();
         assert_eq!((how(&ran), ran.stdout.as_slice()), (("toc", expected), &b"last\n"[..]), "{machine}");
     }
-    // What nobody vouches for has not taken the place of what was there.
+    // The untrusted TOC has not replaced the one in the cache.
     let ran = fleet.alone("stranger", &LAST).run().done();
     assert_eq!(how(&ran).1, "blob");
     assert_eq!(how(&fleet.alone("friend", &LAST).run().done()), ("toc", "span"));
 }
 
 #[test]
-fn a_hint_that_is_damaged_or_of_something_else_costs_a_pass_and_no_more() {
+fn a_damaged_or_foreign_hint_costs_one_pass_and_no_more() {
     let fleet = Fleet::new(None);
     fleet.run("maker", Some("own.pem"), &["toc", "build", "IMAGE"]).done();
-    let place = fleet.shared_table();
+    let place = fleet.shared_toc();
     let good = fs::read(&place).unwrap();
     let middle = good.len() / 3;
     let flipped = good.iter().enumerate().map(|(at, byte)| byte ^ u8::from(at == middle)).collect::<Vec<_>>();
@@ -184,13 +184,13 @@ fn a_hint_that_is_damaged_or_of_something_else_costs_a_pass_and_no_more() {
         let ran = fleet.run(machine, Some("own.pub"), &LAST).done().said("is not used");
         assert_eq!((how(&ran), ran.stdout.as_slice()), (("scan", "blob"), &b"last\n"[..]), "{machine}");
     }
-    // The table of another image.
+    // The TOC of another image.
     let other = Fleet {
         layout: Layout::of(&Image::of([Tar::new().file("last", "other\n").finish()])),
         ..Fleet::new(None)
     };
     other.run("maker", Some("own.pem"), &["toc", "build", "IMAGE"]).done();
-    fs::copy(other.shared_table(), &place).unwrap();
+    fs::copy(other.shared_toc(), &place).unwrap();
     let ran = fleet.run("four", Some("own.pub"), &LAST).done();
     assert_eq!((how(&ran), ran.stdout.as_slice()), (("scan", "blob"), &b"last\n"[..]));
 }

@@ -1,5 +1,5 @@
-//! Layers that are read whole one after the other: the next is asked for before the one before it has come, against a registry that
-//! holds answers back until it is.
+//! Layers that are read completely one after the other: the next one is requested before the
+//! current one has arrived, at a registry that holds responses back until that happens.
 
 use std::{
     fs,
@@ -23,32 +23,32 @@ use crate::support::{
     tools,
 };
 
-/// Longer than anything here takes: what would wait for ever fails then.
+/// Longer than any step here takes, so that a deadlock fails the test.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// More than may be left of a layer when the next is asked for.
+/// The unread rest of a layer at which the next one may be requested.
 const LARGE: usize = 6 << 20;
 
-/// Held back of a layer.
+/// Bytes of a layer that are held back.
 const TAIL: usize = 64 << 10;
 
-/// Under this budget nothing is asked for ahead.
+/// With this budget nothing is prefetched.
 const BUDGET: &str = "--max-bytes=1000000000";
 
-/// What was asked for so far.
+/// The blobs requested until now.
 #[derive(Default)]
-struct Asked {
+struct RequestLog {
     targets: Mutex<Vec<String>>,
     changed: Condvar,
 }
 
-impl Asked {
+impl RequestLog {
     fn push(&self, digest: &str) {
         self.targets.lock().unwrap().push(digest.to_owned());
         self.changed.notify_all();
     }
 
-    /// Waits until a blob was asked for; false if it is not in time.
+    /// Waits until a blob has been requested; returns false on timeout.
     fn wait_for(&self, digest: &str) -> bool {
         let is_missing = |targets: &mut Vec<String>| !targets.iter().any(|target| target == digest);
         let targets = self.targets.lock().unwrap();
@@ -56,25 +56,25 @@ impl Asked {
     }
 }
 
-/// An image in a registry that answers as a test says.
+/// An image in a registry whose replies a test decides.
 struct Served {
     layout: Arc<Layout>,
     /// Digests, base first.
     layers: Vec<String>,
     server: ScriptedRegistry,
-    asked: Arc<Asked>,
+    log: Arc<RequestLog>,
 }
 
 impl Served {
-    /// `answer` says how a layer, counted from the base, is answered.
+    /// `answer` replies to a request for a layer, counted from the base.
     fn new(
         layout: &Arc<Layout>,
-        answer: impl Fn(&Arc<Asked>, &[String], usize, &Request, Vec<u8>) -> Reply + Send + Sync + 'static,
+        answer: impl Fn(&Arc<RequestLog>, &[String], usize, &Request, Vec<u8>) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let (manifest, layers) = described(layout);
-        let asked = Arc::<Asked>::default();
+        let log = Arc::<RequestLog>::default();
         let (blobs, telling, digests) =
-            (layout.path().join("blobs/sha256"), Arc::clone(&asked), layers.clone());
+            (layout.path().join("blobs/sha256"), Arc::clone(&log), layers.clone());
         let server = ScriptedRegistry::start(move |request: &Request| {
             let name = request.path().rsplit_once('/').unwrap().1;
             if request.path().contains("/manifests/") {
@@ -89,10 +89,10 @@ impl Served {
                 None => Reply::blob(request, &blob),
             }
         });
-        Self { layout: Arc::clone(layout), layers, server, asked }
+        Self { layout: Arc::clone(layout), layers, server, log }
     }
 
-    /// One whose layers are answered at once.
+    /// A registry that replies at once.
     fn plainly(layout: &Arc<Layout>) -> Self {
         Self::new(layout, |_, _, _, request, blob| Reply::blob(request, &blob))
     }
@@ -107,9 +107,10 @@ impl Served {
         Program::new(words).cache(&cache.path().join("cache")).run()
     }
 
-    /// The layers that were asked for since the last call, in that order; 0 = base. What is asked for together comes in any order.
+    /// The layers requested since the last call, in order; 0 = base. Concurrent requests may arrive
+    /// in any order.
     fn order(&self) -> Vec<usize> {
-        let targets = std::mem::take(&mut *self.asked.targets.lock().unwrap());
+        let targets = std::mem::take(&mut *self.log.targets.lock().unwrap());
         let place = |target: &String| self.layers.iter().position(|layer| layer == target);
         targets.iter().filter_map(place).collect()
     }
@@ -136,7 +137,7 @@ fn layers(count: usize, size: usize) -> Arc<Layout> {
     Arc::new(Layout::of(&Image::of((0..count).map(layer))))
 }
 
-/// Whatever reads whole layers, and whether it begins with the base.
+/// Commands that read whole layers, and whether they begin with the base.
 const READERS: [(&[&str], bool); 5] = [
     (&["peek", "IMAGE", "--all"], true),
     (&["peek", "IMAGE", "--all", "--verify=blob"], true),
@@ -146,15 +147,18 @@ const READERS: [(&[&str], bool); 5] = [
 ];
 
 #[test]
-fn the_next_layer_is_asked_for_while_the_end_of_one_is_still_to_come() {
+fn the_next_layer_is_requested_before_the_end_of_the_current_one_arrives() {
     let layout = layers(3, LARGE);
     for (words, is_base_first) in READERS {
-        let served = Served::new(&layout, move |asked, digests, layer, request, blob| {
+        let served = Served::new(&layout, move |log, digests, layer, request, blob| {
             let next = if is_base_first { Some(layer + 1) } else { layer.checked_sub(1) };
             let next = next.and_then(|next| digests.get(next)).cloned();
-            let asked = Arc::clone(asked);
+            let log = Arc::clone(log);
             Reply::blob(request, &blob).hold_after(blob.len() - TAIL, move || {
-                assert!(next.as_ref().is_none_or(|next| asked.wait_for(next)), "held in vain");
+                assert!(
+                    next.as_ref().is_none_or(|next| log.wait_for(next)),
+                    "held back, but the request never came"
+                );
             })
         });
         let ran = served.run(words).done();
@@ -166,11 +170,12 @@ fn the_next_layer_is_asked_for_while_the_end_of_one_is_still_to_come() {
     }
 }
 
-/// Whatever can read several layers to their end at the same time.
+/// Commands that can read several layers to their end at the same time.
 const PARALLEL_READERS: [&[&str]; 2] = [&["toc", "build", "IMAGE"], &["peek", "IMAGE", "--rootfs"]];
 
-/// What was printed, but for sizes of tables: they depend on the pieces in which a layer comes.
-fn said(ran: &Ran) -> String {
+/// The printed lines without the sizes of TOCs, which depend on the pieces in which a layer
+/// arrives.
+fn printed(ran: &Ran) -> String {
     let text = String::from_utf8_lossy(&ran.stdout);
     let lines = text.lines().map(|line| match line.split_once("  made  ") {
         Some((digest, rest)) => format!("{digest} {}", rest.split_once("B  ").unwrap().1),
@@ -180,21 +185,22 @@ fn said(ran: &Ran) -> String {
 }
 
 #[test]
-fn the_next_layer_is_read_while_the_end_of_one_is_still_to_come() {
+fn the_next_layer_is_read_before_the_end_of_the_current_one_arrives() {
     let layout = layers(3, LARGE);
     for words in PARALLEL_READERS {
         let alone = Served::plainly(&layout);
         let expected = alone.run(&[words, &["--parallel-layers=1"]].concat()).done();
         for option in ["--parallel-layers=2", "--parallel-layers=3"] {
-            // Behind a layer as large as these the next is asked for only while it is read.
-            let served = Served::new(&layout, |asked, digests, _, request, blob| {
-                let (asked, last) = (Arc::clone(asked), digests[2].clone());
+            // After a layer as large as these, the next one is requested only while the current one
+            // is read.
+            let served = Served::new(&layout, |log, digests, _, request, blob| {
+                let (log, last) = (Arc::clone(log), digests[2].clone());
                 Reply::blob(request, &blob).hold_after(blob.len() - TAIL, move || {
-                    assert!(asked.wait_for(&last), "held in vain");
+                    assert!(log.wait_for(&last), "held back, but the request never came");
                 })
             });
             let ran = served.run(&[words, &[option]].concat()).done();
-            assert_eq!(said(&ran), said(&expected), "{words:?}");
+            assert_eq!(printed(&ran), printed(&expected), "{words:?}");
             assert_eq!(served.order(), [0, 1, 2], "{words:?}");
             assert_eq!(served.server.requests().len(), alone.server.requests().len(), "{words:?}");
         }
@@ -202,8 +208,8 @@ fn the_next_layer_is_read_while_the_end_of_one_is_still_to_come() {
 }
 
 #[test]
-fn the_number_of_layers_that_are_read_at_the_same_time_is_of_no_account_for_what_is_said() {
-    // The same name twice is a warning of its layer, and the digest of a layer may be wrong.
+fn the_number_of_parallel_layers_does_not_change_the_output() {
+    // A name that occurs twice produces a warning of its layer. The digest of a layer may be wrong.
     let layer = |index: usize| {
         let twice = Tar::new().file("twice", "first").file("twice", "second");
         twice.file(format!("file-{index}"), Noise::new(index as u64 + 1).bytes(1 << 20)).finish()
@@ -229,7 +235,7 @@ fn the_number_of_layers_that_are_read_at_the_same_time_is_of_no_account_for_what
             assert!(alone.stderr.contains("layer 1 of"), "{}", alone.stderr);
             for layers in ["--parallel-layers=2", "--parallel-layers=5"] {
                 let ran = run(words, layers);
-                assert_eq!((ran.code, said(&ran)), (alone.code, said(&alone)), "{words:?}");
+                assert_eq!((ran.code, printed(&ran)), (alone.code, printed(&alone)), "{words:?}");
                 assert_eq!(ran.stderr, alone.stderr, "{words:?}");
             }
         }
@@ -237,8 +243,8 @@ fn the_number_of_layers_that_are_read_at_the_same_time_is_of_no_account_for_what
 }
 
 #[test]
-fn layers_that_are_unpacked_with_a_large_window_are_read_at_the_same_time_like_others() {
-    // Of such windows there is one at a time.
+fn layers_with_a_large_zstd_window_are_read_in_parallel_like_others() {
+    // Only one such window is in memory at a time.
     let layer = |index: usize| {
         let noise = Noise::new(index as u64 + 1).bytes(300_000);
         let tar = Tar::new().file(format!("file-{index}"), noise).finish();
@@ -252,7 +258,7 @@ fn layers_that_are_unpacked_with_a_large_window_are_read_at_the_same_time_like_o
         let run = |layers| {
             let ran = Served::plainly(&layout).run(&[words, &[layers]].concat()).done();
             assert_eq!(ran.stderr, "", "{words:?}");
-            said(&ran)
+            printed(&ran)
         };
         let alone = run("--parallel-layers=1");
         assert!(alone.lines().count() >= 5, "{alone}");
@@ -260,7 +266,7 @@ fn layers_that_are_unpacked_with_a_large_window_are_read_at_the_same_time_like_o
     }
 }
 
-/// Tells when the layer above the base has been read.
+/// Reports when the layer above the base has been read.
 struct FirstRead(Arc<Event>);
 
 impl Progress for FirstRead {
@@ -272,14 +278,14 @@ impl Progress for FirstRead {
 }
 
 #[test]
-fn what_was_read_whole_beside_a_layer_that_fails_is_kept() {
+fn a_layer_read_completely_beside_a_failing_one_is_cached() {
     let layout = layers(3, LARGE);
     for is_built in [false, true] {
         let (folder, read) = (tools::temporary_folder(), Arc::new(Event::default()));
         let cache = Cache::open(&CacheOptions::new(folder.path().join("cache"))).unwrap();
         let client = Client::builder().parallel_layers(2).cache(cache.clone());
         let client = client.progress(Arc::new(FirstRead(Arc::clone(&read)))).build().unwrap();
-        // The last byte of the base is wrong, and comes once the layer beside it has been read.
+        // The last byte of the base is wrong, and arrives once the parallel layer has been read.
         let served = Served::new(&layout, move |_, _, layer, request, mut blob| {
             if layer > 0 {
                 return Reply::blob(request, &blob);
@@ -307,18 +313,21 @@ fn what_was_read_whole_beside_a_layer_that_fails_is_kept() {
 }
 
 #[test]
-fn the_first_range_of_the_next_layer_is_asked_for_while_the_end_of_one_that_is_verified_is_still_to_come() {
+fn the_first_range_of_the_next_layer_is_requested_before_the_end_of_a_verified_one_arrives() {
     let layout = layers(3, LARGE);
     for (path, count) in [("file-0", 3), ("file-1", 2), ("file-2", 1)] {
-        let served = Served::new(&layout, move |asked, digests, layer, request, blob| {
+        let served = Served::new(&layout, move |log, digests, layer, request, blob| {
             let next = layer.checked_sub(1).map(|next| digests[next].clone());
-            let (asked, reply) = (Arc::clone(asked), Reply::blob(request, &blob));
+            let (log, reply) = (Arc::clone(log), Reply::blob(request, &blob));
             let (start, end) = request.range().unwrap_or((0, blob.len()));
             if end < blob.len() {
                 return reply;
             }
             reply.hold_after(end - start - TAIL, move || {
-                assert!(next.as_ref().is_none_or(|next| asked.wait_for(next)), "held in vain");
+                assert!(
+                    next.as_ref().is_none_or(|next| log.wait_for(next)),
+                    "held back, but the request never came"
+                );
             })
         });
         let words = ["carve", "IMAGE", path, "--verify"];
@@ -330,18 +339,19 @@ fn the_first_range_of_the_next_layer_is_asked_for_while_the_end_of_one_that_is_v
         let range = fetched(&ran).checked_sub(fetched(&alone)).unwrap();
         assert!(range <= 128 << 10, "{range}");
         assert_eq!(plainly.order().len(), count);
-        // The newest at once, the first range and the rest of the others, and the first range of one that is not needed.
+        // The newest in one request, the first range and the rest of the others, and the first
+        // range of a layer that is not needed.
         let expected = [&[2, 1][..], &[2, 1, 1, 0], &[2, 1, 1, 0, 0]];
         assert_eq!(served.order(), expected[count - 1]);
     }
 }
 
 #[test]
-fn small_layers_that_are_read_whole_are_asked_for_three_ahead() {
+fn small_layers_that_are_read_completely_are_prefetched_three_ahead() {
     let layout = layers(4, 1_000);
     for (words, _) in READERS {
-        let served = Served::new(&layout, |asked, digests, _, request, blob| {
-            let all = digests.iter().all(|digest| asked.wait_for(digest));
+        let served = Served::new(&layout, |log, digests, _, request, blob| {
+            let all = digests.iter().all(|digest| log.wait_for(digest));
             if all { Reply::blob(request, &blob) } else { Reply::status(404) }
         });
         served.run(words).done();
@@ -350,12 +360,12 @@ fn small_layers_that_are_read_whole_are_asked_for_three_ahead() {
 }
 
 #[test]
-fn no_other_layer_is_asked_for_while_much_of_one_is_to_come() {
+fn no_other_layer_is_requested_while_much_of_the_current_one_is_left() {
     let layout = layers(2, LARGE);
     for (words, is_base_first) in READERS {
         let served = Served::new(&layout, |_, _, _, request, blob| {
             let reply = Reply::blob(request, &blob);
-            // What is asked for again is asked for before anything comes of the next layer.
+            // A resumed request is sent before the next layer's.
             if request.range().is_none() { reply.cut_after(1 << 20) } else { reply }
         });
         served.run(&[words, &["--parallel-layers=1"]].concat()).done();
@@ -365,7 +375,7 @@ fn no_other_layer_is_asked_for_while_much_of_one_is_to_come() {
 }
 
 #[test]
-fn under_a_budget_one_layer_is_asked_for_after_the_other() {
+fn under_a_budget_layers_are_requested_one_after_the_other() {
     let served = Served::new(&layers(2, LARGE), |_, _, _, request, blob| {
         let reply = Reply::blob(request, &blob);
         if request.range().is_none() { reply.cut_after(LARGE - TAIL) } else { reply }
@@ -375,7 +385,7 @@ fn under_a_budget_one_layer_is_asked_for_after_the_other() {
 }
 
 #[test]
-fn what_was_asked_for_ahead_and_broke_off_is_taken_up_where_it_did() {
+fn an_interrupted_prefetch_is_resumed_where_it_stopped() {
     let layout = layers(2, LARGE);
     let plainly = Served::plainly(&layout).run(&["peek", "IMAGE", "--all"]).done();
     for kept in [0, 1_000, 1 << 20] {
@@ -397,7 +407,7 @@ fn what_was_asked_for_ahead_and_broke_off_is_taken_up_where_it_did() {
 }
 
 #[test]
-fn what_was_asked_for_ahead_and_is_wrong_counts_when_its_turn_comes_and_as_it_does_else() {
+fn a_failed_prefetch_fails_only_at_its_turn_and_like_any_other_layer() {
     for (size, readers) in [(1_000, &READERS[..]), (LARGE, &READERS[..1])] {
         for damage in [None, Some(b"no layer at all".as_slice())] {
             let served = Served::plainly(&layers(3, size));
@@ -422,7 +432,7 @@ fn what_was_asked_for_ahead_and_is_wrong_counts_when_its_turn_comes_and_as_it_do
 }
 
 #[test]
-fn layers_that_the_cache_knows_are_passed_over() {
+fn layers_in_the_cache_are_skipped() {
     let served = Served::plainly(&layers(4, 1_000));
     let cache = tools::temporary_folder();
     let run = |words: &[&str]| {
@@ -430,18 +440,18 @@ fn layers_that_the_cache_knows_are_passed_over() {
         Program::new(words).cache(&cache.path().join("cache")).run().done()
     };
     run(&["peek", "IMAGE", "--layer", "1", "--layer", "2"]);
-    let asked = || {
+    let log = || {
         let mut layers = served.order();
         layers.sort_unstable();
         layers
     };
-    assert_eq!(asked(), [1, 2]);
+    assert_eq!(log(), [1, 2]);
     run(&["peek", "IMAGE", "--all"]);
-    assert_eq!(asked(), [0, 3]);
+    assert_eq!(log(), [0, 3]);
 }
 
 #[test]
-fn the_same_blob_again_is_asked_for_once() {
+fn a_blob_that_occurs_twice_is_requested_once() {
     let archive = Tar::new().file("file-0", "content").finish();
     let other = Tar::new().file("other", "other").finish();
     let again = Image::of([archive.clone(), other, archive.clone(), archive]);
@@ -473,7 +483,7 @@ fn the_same_blob_again_is_asked_for_once() {
 }
 
 #[test]
-fn the_same_blob_again_that_is_to_unpack_to_something_else_is_read_and_refused() {
+fn a_repeated_blob_with_another_diff_id_is_read_and_refused() {
     let layer = |content| Layer::new(&Tar::new().file("file", content).finish(), Compression::Gzip);
     let mut again = layer("content");
     again.diff_id = layer("other").diff_id;
@@ -486,7 +496,7 @@ fn the_same_blob_again_that_is_to_unpack_to_something_else_is_read_and_refused()
 }
 
 #[test]
-fn what_is_odd_about_a_blob_is_said_of_each_layer_that_has_it() {
+fn a_warning_about_a_blob_is_reported_for_each_layer_that_has_it() {
     let archive = Tar::new().file("twice", "first").file("twice", "second").finish();
     let served = Served::plainly(&Arc::new(Layout::of(&Image::of([archive.clone(), archive]))));
     for (words, _) in READERS.iter().filter(|(words, _)| words[0] == "peek") {
@@ -500,13 +510,15 @@ fn what_is_odd_about_a_blob_is_said_of_each_layer_that_has_it() {
 }
 
 #[test]
-fn dropping_the_listing_ends_what_was_asked_for_ahead() {
-    let served = Arc::new(Served::new(&layers(2, LARGE), |asked, digests, layer, request, blob| {
-        let (asked, next) = (Arc::clone(asked), digests[1].clone());
+fn dropping_the_listing_cancels_the_prefetch() {
+    let served = Arc::new(Served::new(&layers(2, LARGE), |log, digests, layer, request, blob| {
+        let (log, next) = (Arc::clone(log), digests[1].clone());
         let reply = Reply::blob(request, &blob);
         match layer {
-            0 => reply.hold_after(blob.len() - TAIL, move || assert!(asked.wait_for(&next), "held in vain")),
-            // Until the client goes away.
+            0 => reply.hold_after(blob.len() - TAIL, move || {
+                assert!(log.wait_for(&next), "held back, but the request never came")
+            }),
+            // Until the client closes the connection.
             _ => reply.stall_after(TAIL),
         }
     }));
@@ -521,7 +533,7 @@ fn dropping_the_listing_ends_what_was_asked_for_ahead() {
         }
         drop(entries);
         drop(layers);
-        // The image is still there, and so is the connection of the first layer.
+        // The image still exists, and so does the connection of the first layer.
         let server = Arc::clone(&served);
         let closed = tokio::task::spawn_blocking(move || server.server.wait_for_closed(1));
         tokio::time::timeout(PATIENCE, closed).await.expect("an end of the transfer").unwrap();
@@ -530,14 +542,14 @@ fn dropping_the_listing_ends_what_was_asked_for_ahead() {
 }
 
 #[test]
-fn dropping_what_reads_all_layers_ends_the_passes_beside() {
-    let served = Arc::new(Served::new(&layers(3, LARGE), |asked, digests, layer, request, blob| {
-        let (asked, next) = (Arc::clone(asked), digests.get(layer + 1).cloned());
+fn dropping_a_read_of_all_layers_cancels_the_parallel_passes() {
+    let served = Arc::new(Served::new(&layers(3, LARGE), |log, digests, layer, request, blob| {
+        let (log, next) = (Arc::clone(log), digests.get(layer + 1).cloned());
         let reply = Reply::blob(request, &blob);
         match next {
             Some(next) => reply.hold_after(blob.len() - TAIL, move || {
-                assert!(asked.wait_for(&next), "held in vain");
-                // Until the client goes away.
+                assert!(log.wait_for(&next), "held back, but the request never came");
+                // Until the client closes the connection.
                 thread::park_timeout(PATIENCE);
             }),
             None => reply.stall_after(TAIL),
@@ -548,7 +560,7 @@ fn dropping_what_reads_all_layers_ends_the_passes_beside() {
     block_on(async {
         let image = client.image(&reference, &Platform::default()).await.unwrap();
         let server = Arc::clone(&served);
-        let last = tokio::task::spawn_blocking(move || server.asked.wait_for(&server.layers[2]));
+        let last = tokio::task::spawn_blocking(move || server.log.wait_for(&server.layers[2]));
         tokio::select! {
             ended = image.rootfs() => panic!("{ended:?}"),
             is_asked = last => assert!(is_asked.unwrap()),

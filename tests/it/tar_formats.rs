@@ -1,4 +1,4 @@
-//! Archives as GNU tar writes them, in each of its formats, against what umoci unpacks.
+//! Archives as GNU tar writes them, in each of its formats, compared with what umoci unpacks.
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
@@ -12,12 +12,12 @@ use crate::support::{
 /// Bytes of a hole.
 const HOLE: usize = 128 << 10;
 
-/// Content with data at its start, in its middle and at its end, and holes between.
+/// Content with data at its start, middle and end, and holes in between.
 fn sparse() -> Vec<u8> {
     [noise(5_000), vec![0; HOLE], noise(70_000), vec![0; 2 * HOLE], b"end".to_vec()].concat()
 }
 
-/// Writes `content` so that the file system leaves out what is zero.
+/// Writes `content` so that the file system stores zeros as holes.
 fn write_sparse(path: &Path, content: &[u8]) {
     use std::os::unix::fs::FileExt as _;
     let file = fs::File::create(path).unwrap();
@@ -29,7 +29,7 @@ fn write_sparse(path: &Path, content: &[u8]) {
     }
 }
 
-/// What GNU tar makes, with these options, of a folder with something of everything.
+/// What GNU tar makes, with these options, of a folder with entries of every kind.
 fn archive(options: &[&str], long_names: bool) -> Vec<u8> {
     let folder = tools::temporary_folder();
     let root = folder.path();
@@ -60,7 +60,7 @@ fn archive(options: &[&str], long_names: bool) -> Vec<u8> {
 
 fn agrees(options: &[&str], long_names: bool) {
     let subject = Subject::of(&[archive(options, long_names)]);
-    // umoci knows not every form of sparse files, so it gets the folder with all holes filled.
+    // umoci does not know every form of sparse files, so it gets the folder with all holes filled.
     let dense: Vec<&str> = options.iter().copied().filter(|option| !option.contains("sparse")).collect();
     let oracle = Subject::of(&[archive(&dense, long_names)]);
     subject

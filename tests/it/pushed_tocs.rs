@@ -1,4 +1,4 @@
-//! Tables of contents that several machines make of one image: the registry gets one artifact.
+//! TOCs of one image built by several machines: the registry gets one artifact.
 
 use std::{fs, path::Path, process::Command};
 
@@ -16,14 +16,14 @@ use crate::support::{
     tools,
 };
 
-/// Content that an encoder makes about five times smaller.
+/// Content that compresses to about a fifth.
 fn words(seed: u64, length: usize) -> Vec<u8> {
     let mut noise = Noise::new(seed);
     let words: Vec<Vec<u8>> = (0..2_000).map(|_| noise.bytes(8)).collect();
     std::iter::repeat_with(|| words[noise.below(2_000) as usize].clone()).flatten().take(length).collect()
 }
 
-/// Makes and pushes the tables, and says what the artifact is.
+/// Builds and pushes the TOCs, and returns the description of the artifact.
 fn pushed(host: &str, key: &Path, cache: &Path) -> Value {
     let program = Program::new(["toc", "push", "--json", &format!("{host}/app:1")]).cache(cache);
     let lines = program.variable("LAYERSLAYER_TOC_KEY", tools::text(key)).run().done().lines();
@@ -33,7 +33,7 @@ fn pushed(host: &str, key: &Path, cache: &Path) -> Value {
 }
 
 #[test]
-fn the_tables_of_an_image_are_the_same_however_its_bytes_came() {
+fn tocs_of_an_image_are_identical_however_its_bytes_arrived() {
     let registry = DockerRegistry::open();
     let layers = Compression::ALL.into_iter().zip(1..).map(|(compression, seed)| {
         let tar = Tar::new().file(format!("data/{seed}"), words(seed, 5_000_000));
@@ -63,7 +63,7 @@ fn the_tables_of_an_image_are_the_same_however_its_bytes_came() {
         assert_eq!(pushed(&cutter.host(), &key, &machine(&format!("cut {seed}"))), first);
         assert_eq!(cutter.left(), 0);
     }
-    // One that has stopped in the middle of the uppermost layer before.
+    // A machine that stopped in the middle of the uppermost layer before.
     let stopped = machine("stopped");
     let reference = format!("{}/app:1", registry.host());
     let carved = Program::new(["carve", &reference, "/early"]).cache(&stopped).run().done();

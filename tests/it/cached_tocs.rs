@@ -1,5 +1,5 @@
-//! Tables of contents that runs leave in the cache: what they save at a real registry, and that nothing is believed of them, or of
-//! the registry, that is not so.
+//! TOCs that runs leave in the cache: what they save at a real registry, and that neither a wrong
+//! TOC nor wrong bytes from the registry are believed.
 
 use std::{
     fs,
@@ -22,10 +22,10 @@ use crate::support::{
     tools,
 };
 
-/// More than is read to the end anyway when the answer is there.
+/// Larger than the remainder that is read to the end anyway once the answer is known.
 const BIG: usize = 3 << 20;
 
-/// An image of one layer, and the cache of those who look into it.
+/// An image of one layer, and the cache of the runs that read it.
 struct Fixture {
     registry: DockerRegistry,
     recorder: Recorder,
@@ -57,14 +57,14 @@ impl Fixture {
         Program::new(words).cache(&self.cache()).run()
     }
 
-    /// Runs it, and gives what the registry was asked meanwhile.
-    fn asked(&self, words: &[&str]) -> (Ran, Vec<Exchange>) {
+    /// Runs the program and returns the requests that the registry received.
+    fn recorded(&self, words: &[&str]) -> (Ran, Vec<Exchange>) {
         let before = self.recorder.settled().len();
         let ran = self.run(words).done();
         (ran, self.recorder.settled().split_off(before))
     }
 
-    /// Changes a byte of the layer where the registry keeps it. Done twice, it is as before.
+    /// Flips a bit of the layer in the registry's storage. A second call restores it.
     fn tamper(&self, place: usize) {
         let file = self.registry.blob_file(&self.layer.digest());
         let mut blob = fs::read(&file).unwrap();
@@ -72,8 +72,8 @@ impl Fixture {
         fs::write(&file, blob).unwrap();
     }
 
-    /// The files in which the cache keeps tables.
-    fn tables(&self) -> Vec<PathBuf> {
+    /// The files in which the cache keeps TOCs.
+    fn tocs(&self) -> Vec<PathBuf> {
         let (mut files, mut folders) = (Vec::new(), vec![self.cache().join("toc")]);
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).into_iter().flatten() {
@@ -84,14 +84,14 @@ impl Fixture {
         files
     }
 
-    /// The one table.
-    fn table(&self) -> PathBuf {
-        let mut tables = self.tables();
-        assert_eq!(tables.len(), 1, "{tables:?}");
-        tables.remove(0)
+    /// The only cached TOC.
+    fn toc(&self) -> PathBuf {
+        let mut tocs = self.tocs();
+        assert_eq!(tocs.len(), 1, "{tocs:?}");
+        tocs.remove(0)
     }
 
-    /// What `cache ls` says of whether tables are complete.
+    /// The `complete` field of each TOC in `cache ls`.
     fn complete(&self) -> Vec<Value> {
         let mut command = tools_command(&["cache", "ls", "--json"], &self.cache());
         let lines = String::from_utf8(tools::run(&mut command)).unwrap();
@@ -106,30 +106,30 @@ fn tools_command(words: &[&str], cache: &Path) -> std::process::Command {
     command
 }
 
-/// Requests in short: method, what, and whether for a range.
-fn short(asked: &[Exchange]) -> Vec<String> {
+/// Requests in short: method, kind of target, and whether a range was requested.
+fn short(requests: &[Exchange]) -> Vec<String> {
     let short = |one: &Exchange| {
         let what = if one.target.contains("/blobs/") { "blob" } else { "manifest" };
         let range = if one.field("range").is_some() { " range" } else { "" };
         format!("{} {what}{range} {}", one.method, one.status.unwrap_or_default())
     };
-    asked.iter().map(short).collect()
+    requests.iter().map(short).collect()
 }
 
 #[test]
-fn a_second_file_of_a_layer_is_a_head_and_one_range() {
-    // A single zstd frame has no place to begin but its start.
+fn a_second_file_of_a_layer_costs_one_head_and_one_range() {
+    // A single zstd frame can only be decoded from its start.
     for compression in [Compression::Gzip, Compression::None, Compression::Pigz] {
         let fixture = Fixture::new(compression);
-        let (ran, _) = fixture.asked(&["carve", "IMAGE", "/big", "--verify"]);
+        let (ran, _) = fixture.recorded(&["carve", "IMAGE", "/big", "--verify"]);
         assert!(ran.stdout == fixture.big);
         for (path, content) in [("/last", &b"last\n"[..]), ("/first", b"first\n"), ("/middle", b"middle\n")] {
-            let (ran, asked) = fixture.asked(&["carve", "IMAGE", path]);
+            let (ran, requests) = fixture.recorded(&["carve", "IMAGE", path]);
             assert!(ran.stdout == content, "{compression:?} {path}");
-            let mut asked = short(&asked);
-            // They are sent at the same time.
-            asked.sort();
-            assert_eq!(asked, ["GET blob range 206", "HEAD manifest 200"], "{compression:?} {path}");
+            let mut requests = short(&requests);
+            // The two requests are sent concurrently.
+            requests.sort();
+            assert_eq!(requests, ["GET blob range 206", "HEAD manifest 200"], "{compression:?} {path}");
             let facts = (&ran.report["plan"], &ran.report["verified"], &ran.report["final"]);
             assert_eq!(facts, (&"toc".into(), &"span".into(), &true.into()), "{compression:?} {path}");
         }
@@ -137,36 +137,36 @@ fn a_second_file_of_a_layer_is_a_head_and_one_range() {
 }
 
 #[test]
-fn by_digest_a_second_file_of_a_layer_is_one_range_and_nothing_else() {
+fn by_digest_a_second_file_of_a_layer_costs_exactly_one_range() {
     let fixture = Fixture::new(Compression::Gzip);
     let ran = fixture.run(&["peek", "IMAGE", "--all"]).done();
     let image = format!("{}/one@{}", fixture.recorder.host(), ran.report["digest"].as_str().unwrap());
-    let (ran, asked) = fixture.asked(&["carve", &image, "/last"]);
+    let (ran, requests) = fixture.recorded(&["carve", &image, "/last"]);
     assert_eq!(ran.stdout, b"last\n");
-    assert_eq!(short(&asked), ["GET blob range 206"]);
-    assert!(asked[0].target.ends_with(&fixture.layer.digest()), "{}", asked[0].target);
+    assert_eq!(short(&requests), ["GET blob range 206"]);
+    assert!(requests[0].target.ends_with(&fixture.layer.digest()), "{}", requests[0].target);
     assert_eq!(&ran.report["requests"], 1);
 }
 
 #[test]
-fn a_listing_of_a_layer_that_was_read_before_reads_no_byte_of_it() {
+fn listing_a_layer_that_was_read_before_reads_none_of_its_bytes() {
     let fixture = Fixture::new(Compression::Gzip);
     for view in ["--all", "--rootfs"] {
-        let (first, _) = fixture.asked(&["peek", "IMAGE", view]);
-        let (second, asked) = fixture.asked(&["peek", "IMAGE", view]);
+        let (first, _) = fixture.recorded(&["peek", "IMAGE", view]);
+        let (second, requests) = fixture.recorded(&["peek", "IMAGE", view]);
         assert_eq!(first.stdout, second.stdout, "{view}");
-        assert_eq!(short(&asked), ["HEAD manifest 200"], "{view}");
+        assert_eq!(short(&requests), ["HEAD manifest 200"], "{view}");
     }
 }
 
 #[test]
-fn a_run_goes_on_where_one_stopped_that_had_its_answer() {
+fn a_run_resumes_where_an_earlier_run_stopped() {
     for compression in [Compression::Gzip, Compression::None, Compression::Pigz] {
         let fixture = Fixture::new(compression);
-        let (ran, _) = fixture.asked(&["carve", "IMAGE", "/middle"]);
+        let (ran, _) = fixture.recorded(&["carve", "IMAGE", "/middle"]);
         assert_eq!((ran.stdout.as_slice(), &ran.report["verified"]), (&b"middle\n"[..], &"none".into()));
         assert_eq!(fixture.complete(), [false], "{compression:?}");
-        let (ran, _) = fixture.asked(&["carve", "IMAGE", "/last"]);
+        let (ran, _) = fixture.recorded(&["carve", "IMAGE", "/last"]);
         assert_eq!((ran.stdout.as_slice(), &ran.report["verified"]), (&b"last\n"[..], &"blob".into()));
         let (fetched, size) =
             (ran.report["bytes_fetched"].as_u64().unwrap(), fixture.layer.blob.len() as u64);
@@ -176,7 +176,7 @@ fn a_run_goes_on_where_one_stopped_that_had_its_answer() {
 }
 
 #[test]
-fn a_file_is_read_by_a_table_in_however_small_pieces_it_comes() {
+fn a_file_read_by_a_toc_is_correct_however_small_the_pieces_it_arrives_in() {
     let big = Noise::new(5).bytes(600_000);
     let tar = Tar::new().file("first", "first\n").file("big", &big).file("last", "last\n").finish();
     for compression in [Compression::Gzip, Compression::Zstd, Compression::None, Compression::Pigz] {
@@ -187,7 +187,7 @@ fn a_file_is_read_by_a_table_in_however_small_pieces_it_comes() {
         let server = ScriptedRegistry::start(move |request| {
             let digest = request.path().rsplit_once('/').unwrap().1;
             let reply = Reply::blob(request, &fs::read(layout.blob_file(digest)).unwrap());
-            // A thousand bytes at a time: many pieces to whatever is checked as one.
+            // A thousand bytes at a time, so that each verified unit arrives in many pieces.
             if digest == manifest { reply.header("content-type", MANIFEST) } else { reply.chunked() }
         });
         let folder = tools::temporary_folder();
@@ -204,7 +204,7 @@ fn a_file_is_read_by_a_table_in_however_small_pieces_it_comes() {
 }
 
 #[test]
-fn a_byte_changed_in_a_span_gives_nothing_and_costs_the_table() {
+fn a_changed_byte_in_a_span_prints_nothing_and_invalidates_the_toc() {
     for compression in [Compression::Gzip, Compression::None, Compression::Zstd] {
         let fixture = Fixture::new(compression);
         fixture.run(&["peek", "IMAGE", "--all"]).done();
@@ -214,7 +214,7 @@ fn a_byte_changed_in_a_span_gives_nothing_and_costs_the_table() {
             fixture.tamper(place);
             fixture.run(&["carve", "IMAGE", "/big", "-o", tools::text(&out)]).failed(8);
             assert!(!out.exists(), "{compression:?}");
-            assert_eq!(fixture.tables(), [] as [PathBuf; 0], "{compression:?}");
+            assert_eq!(fixture.tocs(), [] as [PathBuf; 0], "{compression:?}");
             fixture.tamper(place);
             let ran = fixture.run(&["carve", "IMAGE", "/big", "-o", tools::text(&out)]).done();
             assert_eq!(ran.report["plan"], "scan", "{compression:?}");
@@ -226,10 +226,10 @@ fn a_byte_changed_in_a_span_gives_nothing_and_costs_the_table() {
 }
 
 #[test]
-fn a_cached_table_that_is_damaged_is_made_again_with_a_note() {
+fn a_damaged_cached_toc_is_rebuilt_with_a_warning() {
     let fixture = Fixture::new(Compression::Gzip);
     fixture.run(&["peek", "IMAGE", "--all"]).done();
-    let good = fs::read(fixture.table()).unwrap();
+    let good = fs::read(fixture.toc()).unwrap();
     let flipped = [0, 9, 40, good.len() / 3, good.len() / 2, good.len() - 1].map(|place| {
         let mut bytes = good.clone();
         bytes[place] ^= 0x10;
@@ -238,7 +238,7 @@ fn a_cached_table_that_is_damaged_is_made_again_with_a_note() {
     let cut = [0, 5, good.len() / 2, good.len() - 1].map(|length| good[..length].to_vec());
     let longer = [good.as_slice(), b"\0"].concat();
     for damaged in flipped.into_iter().chain(cut).chain([longer]) {
-        fs::write(fixture.table(), &damaged).unwrap();
+        fs::write(fixture.toc(), &damaged).unwrap();
         let ran = fixture.run(&["carve", "IMAGE", "/last"]).done().said("it will be made again");
         assert_eq!((ran.stdout.as_slice(), &ran.report["plan"]), (&b"last\n"[..], &"scan".into()));
         let ran = fixture.run(&["carve", "IMAGE", "/last"]).done();
@@ -248,12 +248,12 @@ fn a_cached_table_that_is_damaged_is_made_again_with_a_note() {
 }
 
 #[test]
-fn the_table_of_another_layer_is_not_believed() {
+fn the_toc_of_another_layer_is_rejected() {
     let (fixture, other) = (Fixture::new(Compression::Gzip), Fixture::new(Compression::Pigz));
     for fixture in [&fixture, &other] {
         fixture.run(&["peek", "IMAGE", "--all"]).done();
     }
-    fs::copy(other.table(), fixture.table()).unwrap();
+    fs::copy(other.toc(), fixture.toc()).unwrap();
     let ran = fixture.run(&["carve", "IMAGE", "/last"]).done();
     assert_eq!((ran.stdout.as_slice(), &ran.report["plan"]), (&b"last\n"[..], &"scan".into()));
     let ran = fixture.run(&["carve", "IMAGE", "/big"]).done();
@@ -261,10 +261,10 @@ fn the_table_of_another_layer_is_not_believed() {
 }
 
 #[test]
-fn what_a_run_left_of_bytes_that_were_wrong_is_read_once_more() {
+fn a_pass_that_resumes_after_wrong_bytes_is_restarted_once() {
     for verify in [&["--verify"][..], &[]] {
         let fixture = Fixture::new(Compression::None);
-        // In the content of the first file: only the digest of the whole blob can tell.
+        // In the content of the first file: only the digest of the whole blob detects it.
         fixture.tamper(512);
         let ran = fixture.run(&["carve", "IMAGE", "/first"]).done();
         assert_eq!((ran.stdout.as_slice(), &ran.report["verified"]), (&b"girst\n"[..], &"none".into()));
@@ -277,14 +277,14 @@ fn what_a_run_left_of_bytes_that_were_wrong_is_read_once_more() {
 }
 
 #[test]
-fn entries_of_bytes_that_were_wrong_do_not_outlive_the_proof_of_the_rest() {
+fn entries_decoded_from_wrong_bytes_are_dropped_when_the_rest_fails_verification() {
     let (first, second) = ("first", "ghrst");
     for compression in [Compression::None, Compression::Gzip] {
         let registry = DockerRegistry::open();
-        // Behind a place to go on from; the name can be changed without its header's checksum.
+        // After a resume point. The name can be changed without breaking its header's checksum.
         let tar = |name: &str| {
             let tar = Tar::new().file("noise", Noise::new(3).bytes(BIG)).file("before", "");
-            tar.file(name, "1\n").file("asked", "2\n").file("rest", Noise::new(4).bytes(BIG)).finish()
+            tar.file(name, "1\n").file("wanted", "2\n").file("rest", Noise::new(4).bytes(BIG)).finish()
         };
         let layers = [first, second].map(|name| Layer::new(&tar(name), compression));
         let layout = Layout::of(&Image::new().layer(layers[0].clone()));
@@ -295,7 +295,7 @@ fn entries_of_bytes_that_were_wrong_do_not_outlive_the_proof_of_the_rest() {
         let file = fixture.registry.blob_file(&fixture.layer.digest());
         assert_eq!(layers[0].blob.len(), layers[1].blob.len(), "{compression:?}");
         fs::write(&file, &layers[1].blob).unwrap();
-        fixture.run(&["carve", "IMAGE", "/asked"]).done();
+        fixture.run(&["carve", "IMAGE", "/wanted"]).done();
         assert_eq!(fixture.complete(), [false]);
         fs::write(&file, &layers[0].blob).unwrap();
         fixture.run(&["carve", "IMAGE", "/not/there"]).failed(3);
@@ -308,26 +308,26 @@ fn entries_of_bytes_that_were_wrong_do_not_outlive_the_proof_of_the_rest() {
 }
 
 #[test]
-fn a_run_that_verifies_goes_on_where_one_stopped() {
+fn a_verifying_run_resumes_where_an_earlier_run_stopped() {
     for compression in [Compression::Gzip, Compression::None, Compression::Pigz] {
         let fixture = Fixture::new(compression);
         fixture.run(&["carve", "IMAGE", "/middle"]).done();
         assert_eq!(fixture.complete(), [false], "{compression:?}");
-        // Behind the place to go on from.
+        // After the resume point.
         let ran = fixture.run(&["carve", "IMAGE", "/last", "--verify"]).done();
         assert_eq!((ran.stdout.as_slice(), &ran.report["verified"]), (&b"last\n"[..], &"blob".into()));
         let (fetched, size) =
             (ran.report["bytes_fetched"].as_u64().unwrap(), fixture.layer.blob.len() as u64);
         assert!(fetched < size * 3 / 4, "{compression:?}: {fetched} of {size}");
         assert_eq!(fixture.complete(), [true], "{compression:?}");
-        // Before it: all the rest is hashed first, and then what was hashed before is read by its spans.
+        // Before it: the rest is hashed first, then the bytes before it are read by their spans.
         let fixture = Fixture::new(compression);
         fixture.run(&["carve", "IMAGE", "/middle"]).done();
         let ran = fixture.run(&["carve", "IMAGE", "/first", "--verify"]).done();
         assert_eq!((ran.stdout.as_slice(), &ran.report["verified"]), (&b"first\n"[..], &"span".into()));
         let fetched = ran.report["bytes_fetched"].as_u64().unwrap();
         assert!(fetched < size, "{compression:?}: {fetched} of {size}");
-        // Whoever wants the whole blob hashed at once gets that.
+        // `--verify=blob` hashes the whole blob at once.
         let fixture = Fixture::new(compression);
         fixture.run(&["carve", "IMAGE", "/middle"]).done();
         let ran = fixture.run(&["carve", "IMAGE", "/first", "--verify=blob"]).done();

@@ -1,4 +1,5 @@
-//! What is asked for while other answers are still to come, against a registry that answers only once it has seen all of it.
+//! Requests sent concurrently with others, at a registry that answers only once it has seen all of
+//! them.
 
 use std::{fs, sync::Arc};
 
@@ -12,7 +13,7 @@ use crate::support::{
     registry::{Reply, Request, ScriptedRegistry},
 };
 
-/// Serves the only image of a layout; blobs that the gate awaits pass through it.
+/// Serves the only image of a layout. Blobs that the gate awaits pass through it.
 fn serve(layout: &Layout, gate: &Arc<Gate>) -> ScriptedRegistry {
     let index: serde_json::Value =
         serde_json::from_slice(&fs::read(layout.path().join("index.json")).unwrap()).unwrap();
@@ -53,7 +54,7 @@ fn three_layers() -> Layout {
 }
 
 #[test]
-fn the_configuration_and_the_first_layer_are_asked_for_together() {
+fn the_configuration_and_the_first_layer_are_requested_together() {
     let layout = Layout::of(&Image::of([Tar::new().file("f", "content").finish()]));
     let manifest = manifest(&layout);
     let gate = Gate::awaiting([digest(&manifest["config"]), digest(&manifest["layers"][0])]);
@@ -62,8 +63,8 @@ fn the_configuration_and_the_first_layer_are_asked_for_together() {
 }
 
 #[test]
-fn nothing_is_answered_if_the_configuration_is_wrong_or_missing() {
-    // The second does not read the layer to its end.
+fn nothing_is_printed_if_the_configuration_is_wrong_or_missing() {
+    // The second archive is not read to its end.
     let small = Tar::new().file("f", "content").finish();
     let large = Tar::new().file("f", "content").file("noise", noise(4 << 20)).finish();
     for archive in [small, large] {
@@ -81,7 +82,7 @@ fn nothing_is_answered_if_the_configuration_is_wrong_or_missing() {
     }
 }
 
-/// Opens a gate once the reading of a layer has ended.
+/// Opens a gate once a layer has been read.
 struct Reading(String, Arc<Gate>);
 
 impl Progress for Reading {
@@ -93,7 +94,7 @@ impl Progress for Reading {
 }
 
 #[test]
-fn what_a_layer_has_given_already_is_kept_back_until_the_configuration_is_there() {
+fn decoded_content_is_held_back_until_the_configuration_arrives() {
     let archive = Tar::new().file("f", "content").file("noise", noise(4 << 20)).finish();
     let layout = Layout::of(&Image::of([archive]));
     let manifest = manifest(&layout);
@@ -112,7 +113,7 @@ fn what_a_layer_has_given_already_is_kept_back_until_the_configuration_is_there(
 }
 
 #[test]
-fn a_layer_whose_diff_id_is_told_late_is_still_held_against_it() {
+fn a_layer_whose_diff_id_arrives_late_is_still_checked_against_it() {
     let other = Layer::new(b"another", Compression::None);
     for compression in Compression::ALL {
         let mut layer = Layer::new(&Tar::new().file("f", "content").finish(), compression);
@@ -126,7 +127,7 @@ fn a_layer_whose_diff_id_is_told_late_is_still_held_against_it() {
 }
 
 #[test]
-fn small_layers_are_asked_for_together() {
+fn small_layers_are_requested_together() {
     let layout = three_layers();
     let manifest = manifest(&layout);
     let layers = manifest["layers"].as_array().unwrap().iter().map(digest);
@@ -137,7 +138,7 @@ fn small_layers_are_asked_for_together() {
 }
 
 #[test]
-fn a_layer_of_which_not_all_was_asked_for_is_read_alone() {
+fn a_partially_requested_layer_is_read_alone() {
     let large = Tar::new().file("f", "content").file("noise", noise(4 << 20)).finish();
     let layout = Layout::of(&Image::of([Tar::new().file("base", "base").finish(), large]));
     let server = serve(&layout, &Gate::awaiting([]));
@@ -146,7 +147,7 @@ fn a_layer_of_which_not_all_was_asked_for_is_read_alone() {
 }
 
 #[test]
-fn what_was_asked_for_ahead_and_cannot_be_had_counts_only_when_its_turn_comes() {
+fn a_failed_prefetch_counts_only_when_its_layer_is_needed() {
     let layout = three_layers();
     let base = layout.blob_file(&digest(&manifest(&layout)["layers"][0]));
     fs::write(&base, b"no layer").unwrap();

@@ -1,5 +1,5 @@
-//! What was begun of other layers and turns out not to be needed, against a registry that sends what is needed only once that was
-//! let go.
+//! Prefetched layers that turn out not to be needed, at a registry that sends the needed bytes only
+//! once the prefetch is cancelled.
 
 use std::{
     fs,
@@ -18,10 +18,11 @@ use crate::support::{
 };
 
 #[test]
-fn what_was_asked_for_ahead_is_let_go_before_content_is_read_again() {
+fn a_prefetch_is_cancelled_before_content_is_read_again() {
     let newest = Tar::new().file("first", "content").file("noise", noise(20_000)).symlink("away", "first");
     let base = Tar::new().file("base", Noise::new(7).bytes(1_000));
-    // What is wanted is known to be so when it has passed; the end is not needed.
+    // The symlink's target has already passed when the symlink is read; the end of the layer is not
+    // needed.
     let layout = Layout::of(&Image::of([base.finish(), newest.file("last", "last").finish()]));
     for paths in [&["/away"][..], &["/away", "/last"]] {
         let server = serve(&layout);
@@ -36,7 +37,8 @@ fn what_was_asked_for_ahead_is_let_go_before_content_is_read_again() {
     }
 }
 
-/// The first answer of the newest of two layers waits until the base is asked for, the second until nobody waits for the base.
+/// The newest layer's first response waits until the base is requested, its second until the base's
+/// request is cancelled.
 fn serve(layout: &Layout) -> ScriptedRegistry {
     let blobs = layout.path().join("blobs/sha256");
     let read = move |digest: &str| fs::read(blobs.join(digest.strip_prefix("sha256:").unwrap())).ok();
@@ -45,7 +47,7 @@ fn serve(layout: &Layout) -> ScriptedRegistry {
     let manifest = read(index["manifests"][0]["digest"].as_str().unwrap()).unwrap();
     let layers = json(manifest.clone())["layers"].clone();
     let [base, newest] = [0, 1].map(|layer| layers[layer]["digest"].as_str().unwrap().to_owned());
-    let (asked, left, is_again) =
+    let (requested, left, is_again) =
         (Arc::new(Event::default()), Arc::new(Event::default()), AtomicBool::new(false));
     ScriptedRegistry::start(move |request: &Request| {
         let name = request.path().rsplit_once('/').unwrap().1;
@@ -54,11 +56,11 @@ fn serve(layout: &Layout) -> ScriptedRegistry {
         }
         let reply = Reply::blob(request, &read(name).unwrap());
         if name == base {
-            asked.happen();
+            requested.happen();
             let left = Arc::clone(&left);
             return reply.stall_until_left(100, move || left.happen());
         }
-        let awaited = if is_again.load(Ordering::SeqCst) { &left } else { &asked };
+        let awaited = if is_again.load(Ordering::SeqCst) { &left } else { &requested };
         if name == newest {
             is_again.store(true, Ordering::SeqCst);
             if !awaited.wait() {

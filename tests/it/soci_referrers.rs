@@ -1,4 +1,4 @@
-//! SOCI indexes of version 1, which merely refer to an image: used where a trusted key makes the client ask what refers to the image.
+//! SOCI indexes of version 1, which refer to an image: used only with a trusted key.
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ use crate::support::{
 
 const SOCI_V1: &str = "application/vnd.amazon.soci.index.v1+json";
 
-/// What the registry answers when asked what refers to the image.
+/// What the registry answers about referrers of the image.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Referrers {
     /// An index is listed.
@@ -117,7 +117,7 @@ impl Registry {
         Program::new(["carve", &format!("{}/app:1", self.server.host()), path])
     }
 
-    /// Carves with a trusted key: the client then asks what refers to the image before it reads a layer.
+    /// Carves with a trusted key: the client then requests the referrers before it reads a layer.
     fn carve_trusting(&self, path: &str) -> Ran {
         let folder = tools::temporary_folder();
         let mut keygen = std::process::Command::new(env!("CARGO_BIN_EXE_layerslayer"));
@@ -126,12 +126,12 @@ impl Registry {
         self.carve(path).variable("LAYERSLAYER_TOC_KEY", tools::text(&folder.path().join("public"))).run()
     }
 
-    /// How many requests asked what refers to the image.
-    fn asked(&self) -> usize {
-        let is_asked = |request: &&Request| {
+    /// The number of requests for referrers.
+    fn lookups(&self) -> usize {
+        let is_lookup = |request: &&Request| {
             request.path().contains("/referrers/") || request.path().contains("/manifests/sha256-")
         };
-        self.server.requests().iter().filter(is_asked).count()
+        self.server.requests().iter().filter(is_lookup).count()
     }
 }
 
@@ -149,7 +149,7 @@ fn a_file_is_read_by_an_index_that_refers_to_the_image() {
         assert_eq!(ran.report["final"], false, "an unsigned TOC may leave entries out");
         let bytes = ran.report["bytes_fetched"].as_u64().unwrap();
         assert!(bytes < registry.size / 2, "{bytes} of {}", registry.size);
-        assert_eq!(registry.asked(), requests, "{referrers:?}");
+        assert_eq!(registry.lookups(), requests, "{referrers:?}");
     }
 }
 
@@ -158,7 +158,7 @@ fn referrers_are_not_requested_without_a_trusted_key() {
     let registry = Registry::new(Referrers::Listed, |ztoc| ztoc);
     let ran = registry.carve("/last").run().done();
     assert_eq!((how(&ran), ran.stdout.as_slice()), (("scan", "blob"), &b"last\n"[..]));
-    assert_eq!(registry.asked(), 0);
+    assert_eq!(registry.lookups(), 0);
 }
 
 #[test]
@@ -205,5 +205,5 @@ fn a_ztoc_that_is_larger_than_its_layer_is_not_fetched() {
     let registry = Registry::new(Referrers::Listed, large);
     assert_eq!(how(&registry.carve_trusting("/last").done()), ("scan", "blob"));
     assert!(registry.server.requests_to(&format!("/v2/app/blobs/{}", registry.ztoc)).is_empty());
-    assert_eq!(registry.asked(), 1);
+    assert_eq!(registry.lookups(), 1);
 }
