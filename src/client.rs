@@ -10,7 +10,7 @@ use crate::{
     error::{Error, Kind},
     image::{
         Image,
-        resolve::{self, Request},
+        resolve::{self, ImageRequest},
     },
     oci::{
         platform::Platform,
@@ -127,8 +127,8 @@ impl Client {
         Transferred { requests: self.http.requests(), bytes: self.http.bytes_fetched() }
     }
 
-    fn request(&self, reference: &ImageReference, platform: &Platform) -> Request {
-        Request {
+    fn request(&self, reference: &ImageReference, platform: &Platform) -> ImageRequest {
+        ImageRequest {
             reference: reference.clone(),
             platform: platform.clone(),
             progress: Arc::clone(&self.progress),

@@ -1,4 +1,4 @@
-//! An image: its documents, its layers and what a container of it would see.
+//! An image: documents, layers and the merged root file system.
 
 use std::{fmt, sync::Arc};
 
@@ -38,18 +38,18 @@ pub struct Image {
 pub(crate) struct Inner {
     pub(crate) reference: ImageReference,
     pub(crate) digest: Digest,
-    /// What an image index says it is for, if one led to it.
-    pub(crate) chosen: Option<Platform>,
+    /// The platform that the image index states, if there is an index.
+    pub(crate) index_platform: Option<Platform>,
     pub(crate) configuration: Pending,
     pub(crate) layers: Vec<Layer>,
-    /// Layers that are decoded at the same time, at most.
+    /// Most layers that are decoded at the same time.
     pub(crate) parallel_layers: usize,
-    /// Kept so that the session lives as long as the image.
+    /// The session lives as long as the image.
     pub(crate) session: Option<Arc<Session>>,
 }
 
 impl Image {
-    /// The reference that it was asked for by.
+    /// The reference that the image was opened with.
     ///
     /// ```
     /// # #[tokio::main]
@@ -65,7 +65,7 @@ impl Image {
         &self.inner.reference
     }
 
-    /// The digest of its manifest; of an image in a `docker save` archive, which has none, the digest of its configuration.
+    /// The digest of the manifest. Images in `docker save` archives have no manifest; theirs is the digest of the configuration.
     ///
     /// ```
     /// # #[tokio::main]
@@ -81,7 +81,7 @@ impl Image {
         &self.inner.digest
     }
 
-    /// The platform that it is for: what the image index says, else the configuration.
+    /// The platform that the image is for: from the image index, otherwise from the configuration.
     ///
     /// # Errors
     ///
@@ -100,12 +100,12 @@ impl Image {
         Ok(self.inner.configuration.read().await?.platform())
     }
 
-    /// Its configuration. It is read when this, or a layer, is first asked for.
+    /// The configuration. It is fetched when it or a layer is first needed.
     ///
     /// # Errors
     ///
-    /// [`Error::is_corrupt`] if it is no configuration or not the one that the manifest names; [`Error::is_unavailable`] and
-    /// [`Error::is_unauthorized`] of the registry.
+    /// [`Error::is_corrupt`] if it is malformed or does not match the digest in the manifest; [`Error::is_unavailable`] and
+    /// [`Error::is_unauthorized`] if the registry fails.
     ///
     /// ```
     /// # #[tokio::main]
@@ -120,7 +120,7 @@ impl Image {
         Ok(self.inner.configuration.read().await?.config())
     }
 
-    /// Does `work` while the configuration is read; gives nothing before it was found to be right.
+    /// Runs `work` while the configuration is fetched. Returns nothing before the configuration is verified.
     pub(crate) async fn configured<T>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send,
@@ -129,7 +129,7 @@ impl Image {
         Ok(answer)
     }
 
-    /// Its layers, base first.
+    /// The layers, base first.
     ///
     /// ```
     /// # #[tokio::main]
@@ -145,11 +145,11 @@ impl Image {
         &self.inner.layers
     }
 
-    /// One of its layers, 0 = base.
+    /// One layer, 0 = base.
     ///
     /// # Errors
     ///
-    /// [`Error::is_usage`] if it has no such layer.
+    /// [`Error::is_usage`] if the image has no such layer.
     ///
     /// ```
     /// # #[tokio::main]
@@ -165,17 +165,17 @@ impl Image {
         self.inner.layers.get(index).ok_or_else(|| {
             let count = self.inner.layers.len();
             let message =
-                format!("{} has no layer {index}: it has {count}, counted from 0", self.reference());
+                format!("{} has no layer {index}: it has {count} layers, counted from 0", self.reference());
             Error::new(Kind::Usage, message)
         })
     }
 
-    /// The entries of these layers, one layer after the other, with nothing in them that is vouched for by less than `least`: as
-    /// [`Layer::entries_with`] on each of them, but without a pause between.
+    /// The entries of these layers, one layer after the other, with at least this verification level: like [`Layer::entries_with`] on
+    /// each layer, but without a pause between layers.
     ///
     /// # Errors
     ///
-    /// [`Error::is_usage`] if it has no such layer.
+    /// [`Error::is_usage`] if the image has no such layer.
     ///
     /// ```
     /// # #[tokio::main]
@@ -204,11 +204,11 @@ impl Image {
         Ok(LayersInTurn::new(layers.collect::<Result<_, _>>()?, least))
     }
 
-    /// Makes the tables of contents of all layers: see [`Image::build_tocs_in_turn`].
+    /// Builds the TOCs of all layers: see [`Image::build_tocs_in_turn`].
     ///
     /// # Errors
     ///
-    /// Those of [`Layer::build_toc`]; what was made before stays.
+    /// Those of [`Layer::build_toc`]. TOCs that were built before the error remain.
     ///
     /// ```
     /// # #[tokio::main]
@@ -227,8 +227,8 @@ impl Image {
         self.build_tocs_in_turn().try_collect().await
     }
 
-    /// Makes the tables of contents of all layers, base first, each as [`Layer::build_toc`] does, and as many at a time as
-    /// [`ClientBuilder::parallel_layers`](crate::ClientBuilder::parallel_layers) lets.
+    /// Builds the TOCs of all layers, base first, each like [`Layer::build_toc`]. At most
+    /// [`ClientBuilder::parallel_layers`](crate::ClientBuilder::parallel_layers) layers are read at a time.
     ///
     /// ```
     /// # #[tokio::main]
@@ -248,7 +248,7 @@ impl Image {
     /// # }
     /// ```
     pub fn build_tocs_in_turn(&self) -> impl Stream<Item = Result<BuiltToc, Error>> + Send {
-        // What only a publisher vouches for is not kept: such layers are read too.
+        // A publisher's TOC is not enough: such layers are read as well.
         let ahead = self.whole_ahead(Verification::Span);
         let build = move |layer: &Layer| {
             let (layer, ahead) = (layer.clone(), ahead.clone());
@@ -257,12 +257,12 @@ impl Image {
         stream::iter(self.layers()).then(build)
     }
 
-    /// For reading all layers to their end, base first, but for those that are known by what is vouched for by `least`.
+    /// Prefetches all layers that are read to their end, base first, except those with a TOC of at least level `least`.
     pub(crate) fn whole_ahead(&self, least: Verification) -> Ahead {
         Ahead::whole(self.layers().iter().cloned(), least, self.inner.parallel_layers)
     }
 
-    /// Ends the session with the registry: its tokens are forgotten. Dropping the last clone of the image does the same.
+    /// Ends the session with the registry and discards its tokens. Dropping the last clone of the image does the same.
     ///
     /// ```
     /// # #[tokio::main]

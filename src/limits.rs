@@ -30,7 +30,7 @@ pub const TOKEN_BYTES: u64 = 1 << 20;
 /// ```
 pub const ERROR_BODY_BYTES: u64 = 16 << 10;
 
-/// How many image indexes may lie inside each other.
+/// Most nested image indexes.
 ///
 /// ```
 /// assert_eq!(layerslayer::limits::INDEX_DEPTH, 4);

@@ -1,4 +1,4 @@
-//! Names and documents of the OCI specifications, as types that cannot be malformed.
+//! Names and documents of the OCI specifications, as types that are always well-formed.
 
 pub(crate) mod digest;
 pub(crate) mod manifest;

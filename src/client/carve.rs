@@ -10,7 +10,7 @@ use crate::{
     error::Error,
     image::{
         Image,
-        resolve::{self, Request},
+        resolve::{self, ImageRequest},
     },
     oci::{platform::Platform, reference::ImageReference},
     progress::Unconfirmed,
@@ -57,8 +57,10 @@ impl Client {
         let may_guess = session.allowance() == u64::MAX;
         // Either may come to warn of the same.
         let [told, progress] = [(); 2].map(|()| Arc::new(Unconfirmed::new(Arc::clone(&self.progress))));
-        let of =
-            |progress: &Arc<_>| Request { progress: Arc::<Unconfirmed>::clone(progress), ..request.clone() };
+        let of = |progress: &Arc<_>| ImageRequest {
+            progress: Arc::<Unconfirmed>::clone(progress),
+            ..request.clone()
+        };
         let opening = resolve::registry(of(&told), registry, Arc::clone(&session), may_guess.into());
         let (last, request) = (OnceLock::new(), of(&progress));
         let guessing = async {
@@ -88,8 +90,9 @@ impl Client {
         };
         let image = image.inspect_err(|_| told.confirm())?;
         // Else the tag has moved, or nobody knew it. An index may have other things to say of the same image.
-        let is_meant =
-            |guess: &&Image| (guess.digest(), &guess.inner.chosen) == (image.digest(), &image.inner.chosen);
+        let is_meant = |guess: &&Image| {
+            (guess.digest(), &guess.inner.index_platform) == (image.digest(), &image.inner.index_platform)
+        };
         if let Some(guess) = last.get().filter(is_meant) {
             progress.confirm();
             if let Some(file) = guessed.await {

@@ -1,5 +1,5 @@
-//! Archives as `docker save` writes them: `manifest.json`, configurations and layers. Old ones link a layer to the same layer
-//! of another image; new ones are OCI layouts at the same time, and their layers may be compressed.
+//! `docker save` archives: `manifest.json`, configurations and layers. Old archives link a layer to the same layer of another
+//! image; new ones are also OCI layouts, and their layers may be compressed.
 
 use serde::Deserialize;
 
@@ -16,8 +16,8 @@ use crate::{
 };
 
 /// One image of an archive.
-pub(super) struct Saved {
-    /// Digest of the configuration: docker's image ID.
+pub(super) struct SavedImage {
+    /// Digest of the configuration, which is docker's image ID.
     pub(super) digest: Digest,
     pub(super) config: ImageConfig,
     pub(super) layers: Vec<SavedLayer>,
@@ -32,7 +32,7 @@ pub(super) struct SavedLayer {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Item {
+struct ManifestItem {
     config: String,
     #[serde(default)]
     repo_tags: Option<Vec<String>>,
@@ -40,8 +40,8 @@ struct Item {
     layers: Option<Vec<String>>,
 }
 
-/// Opens the image that is asked for. Blocks.
-pub(super) fn open(local: &Local, reference: &ImageReference) -> Result<Saved, Error> {
+/// Opens the requested image. Blocks.
+pub(super) fn open(local: &Local, reference: &ImageReference) -> Result<SavedImage, Error> {
     let ImageReference::DockerArchive { image, .. } = reference else {
         return Err(Error::new(Kind::Usage, format!("{reference} is not a docker archive")));
     };
@@ -50,7 +50,7 @@ pub(super) fn open(local: &Local, reference: &ImageReference) -> Result<Saved, E
         return Err(Error::new(Kind::NoSuchImage, message));
     };
     let manifest = read(&manifest, limits::MANIFEST_BYTES, reference)?;
-    let items: Vec<Item> = serde_json::from_slice(&manifest).map_err(|error| {
+    let items: Vec<ManifestItem> = serde_json::from_slice(&manifest).map_err(|error| {
         Error::caused(Kind::Corrupt, format!("reading manifest.json of {reference}"), error)
     })?;
     let item = choose(&items, image.as_ref(), reference)?;
@@ -75,28 +75,28 @@ pub(super) fn open(local: &Local, reference: &ImageReference) -> Result<Saved, E
         Ok(SavedLayer { diff_id: diff_id.clone(), media_type: MediaType::DOCKER_LAYER, blob })
     });
     let layers = layers.collect::<Result<_, Error>>()?;
-    Ok(Saved { digest, config, layers })
+    Ok(SavedImage { digest, config, layers })
 }
 
 fn choose<'a>(
-    items: &'a [Item],
+    items: &'a [ManifestItem],
     image: Option<&ArchiveImage>,
     reference: &ImageReference,
-) -> Result<&'a Item, Error> {
-    let tagged = |item: &Item, wanted: &str| {
+) -> Result<&'a ManifestItem, Error> {
+    let tagged = |item: &ManifestItem, wanted: &str| {
         let mut tags = item.repo_tags.iter().flatten();
         tags.any(|tag| tag.parse::<Reference>().is_ok_and(|tag| tag.to_string() == wanted))
     };
     let found = match image {
         Some(ArchiveImage::Index(index)) => items.get(*index),
         Some(ArchiveImage::Reference(wanted)) => items.iter().find(|item| tagged(item, wanted)),
-        // The same image may be listed once a name.
+        // The same image may be listed once per name.
         None => items.first().filter(|first| {
             items.iter().all(|item| item.config == first.config && item.layers == first.layers)
         }),
     };
     found.ok_or_else(|| {
-        let there: Vec<String> = items
+        let present: Vec<String> = items
             .iter()
             .enumerate()
             .map(|(index, item)| match item.repo_tags.iter().flatten().next() {
@@ -104,9 +104,9 @@ fn choose<'a>(
                 None => format!("@{index}"),
             })
             .collect();
-        let what = if image.is_some() { "holds no such image" } else { "does not hold exactly one image" };
-        let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
-        Error::new(Kind::NoSuchImage, format!("{reference} {what}; it holds {there}"))
+        let problem = if image.is_some() { "has no such image" } else { "does not have exactly one image" };
+        let present = if present.is_empty() { "none".to_owned() } else { present.join(", ") };
+        Error::new(Kind::NoSuchImage, format!("{reference} {problem}; it has {present}"))
     })
 }
 
@@ -116,11 +116,11 @@ fn member(local: &Local, name: &str, reference: &ImageReference) -> Result<Optio
 
 fn required(local: &Local, name: &str, reference: &ImageReference) -> Result<FileBlob, Error> {
     member(local, name, reference)?.ok_or_else(|| {
-        Error::new(Kind::Corrupt, format!("{reference} lacks {name}, which its manifest.json names"))
+        Error::new(Kind::Corrupt, format!("{reference} lacks {name}, which its manifest.json lists"))
     })
 }
 
 fn read(blob: &FileBlob, cap: u64, reference: &ImageReference) -> Result<Vec<u8>, Error> {
-    let doing = || format!("reading {} for {reference}", blob.name());
-    blob.read_all(cap).map_err(|error| Error::caused(Kind::Other, doing(), error))
+    let operation = || format!("reading {} for {reference}", blob.name());
+    blob.read_all(cap).map_err(|error| Error::caused(Kind::Other, operation(), error))
 }

@@ -1,9 +1,9 @@
-//! The documents of an image in a registry: its manifests and its configuration, from the cache where they are there.
+//! The documents of an image in a registry: manifests and configuration, from the cache if possible.
 //!
 //! ```text
-//! by digest               cached ─▶ no request;  else GET by digest
-//! by a tag, new to us     GET by tag: one round trip
-//! by a tag, seen before   HEAD by tag ─▶ digest ─▶ cached;   else GET by tag: what is sent decides, whatever its head said
+//! by digest            cached ─▶ no request;   else GET by digest
+//! by tag, first time   GET by tag: one round trip
+//! by tag, seen before  HEAD by tag ─▶ digest ─▶ cached;   else GET by tag: its body decides, whatever the HEAD response said
 //! ```
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
-use super::resolve::Start;
+use super::resolve::RootManifest;
 use crate::{
     cache::Cache,
     error::{Error, Kind},
@@ -20,107 +20,107 @@ use crate::{
     registry::{Session, session::FetchedManifest},
 };
 
-/// The documents of one repository.
+/// Reads the documents of one repository.
 #[derive(Clone)]
 pub(super) struct Documents {
     session: Arc<Session>,
     cache: Option<Cache>,
-    /// Whether nothing is asked for.
+    /// Whether only the cache is used.
     is_offline: bool,
-    /// Blobs that are read next.
-    leads_on: usize,
+    /// Number of blobs that will be read right after the manifest.
+    followups: usize,
 }
 
 impl Documents {
     pub(super) fn new(session: Arc<Session>, cache: Option<Cache>) -> Self {
-        Self { session, cache, is_offline: false, leads_on: 0 }
+        Self { session, cache, is_offline: false, followups: 0 }
     }
 
-    /// Those in the cache alone.
+    /// Reads from the cache only.
     pub(super) fn offline(self) -> Self {
         Self { is_offline: true, ..self }
     }
 
-    /// The same where so many blobs will be read as soon as it is known what the tag means.
-    pub(super) fn leading_on(self, leads_on: usize) -> Self {
-        Self { leads_on, ..self }
+    /// Announces that this many blobs will be read as soon as the tag is resolved.
+    pub(super) fn with_followups(self, followups: usize) -> Self {
+        Self { followups, ..self }
     }
 
     pub(super) fn session(&self) -> &Arc<Session> {
         &self.session
     }
 
-    /// The manifest that a reference leads to.
-    pub(super) async fn start(&self, reference: &Reference) -> Result<Start, Error> {
+    /// The manifest that a reference points to.
+    pub(super) async fn root(&self, reference: &Reference) -> Result<RootManifest, Error> {
         if let Some(digest) = reference.digest() {
-            return self.start_at(digest).await;
+            return self.root_by_digest(digest).await;
         }
         let (tag, name) = (reference.tag().unwrap_or("latest"), reference.to_string());
-        let seen = self.seen(&name).await;
-        let told = match seen {
-            Some(_) => self.session.head_manifest(tag, self.leads_on).await?,
+        let last_seen = self.last_digest(&name).await;
+        let announced = match last_seen {
+            Some(_) => self.session.head_manifest(tag, self.followups).await?,
             None => None,
         };
-        if let Some(digest) = &told
-            && let Some(start) = self.cached_start(digest).await
+        if let Some(digest) = &announced
+            && let Some(root) = self.cached_root(digest).await
         {
-            if seen != told {
+            if last_seen != announced {
                 let digest = digest.clone();
-                self.keep(move |cache| cache.put_tag(&name, &digest));
+                self.write_cache(move |cache| cache.put_tag(&name, &digest));
             }
-            return Ok(start);
+            return Ok(root);
         }
         let mut fetched = self.session.manifest(tag, None).await?;
-        // It may be of another algorithm than ours, under which it is asked for the next time.
-        if let Some(told) = told.filter(|told| told.matches(&fetched.bytes)) {
-            fetched.digest = told;
+        // The registry may use another digest algorithm than ours. The next HEAD response will use it again.
+        if let Some(announced) = announced.filter(|announced| announced.matches(&fetched.bytes)) {
+            fetched.digest = announced;
         }
-        if self.keep_start(&fetched) {
+        if self.store_root(&fetched) {
             let digest = fetched.digest.clone();
-            self.keep(move |cache| cache.put_tag(&name, &digest));
+            self.write_cache(move |cache| cache.put_tag(&name, &digest));
         }
         Ok(fetched.into())
     }
 
-    /// The manifest that a tag led to when it was last seen.
-    pub(super) async fn last(&self, reference: &Reference) -> Option<Start> {
+    /// The manifest that a tag pointed to when it was last seen.
+    pub(super) async fn last_seen(&self, reference: &Reference) -> Option<RootManifest> {
         if reference.digest().is_some() {
             return None;
         }
-        let digest = self.seen(&reference.to_string()).await?;
-        self.start_at(&digest).await.ok()
+        let digest = self.last_digest(&reference.to_string()).await?;
+        self.root_by_digest(&digest).await.ok()
     }
 
-    async fn seen(&self, name: &str) -> Option<Digest> {
+    async fn last_digest(&self, name: &str) -> Option<Digest> {
         let name = name.to_owned();
-        self.cached(move |cache| cache.tag(&name)).await
+        self.read_cache(move |cache| cache.tag(&name)).await
     }
 
-    /// The manifest with this digest, of which nobody has said what it is.
-    async fn start_at(&self, digest: &Digest) -> Result<Start, Error> {
-        if let Some(start) = self.cached_start(digest).await {
-            return Ok(start);
+    /// The manifest with this digest, whose media type has not been announced.
+    async fn root_by_digest(&self, digest: &Digest) -> Result<RootManifest, Error> {
+        if let Some(root) = self.cached_root(digest).await {
+            return Ok(root);
         }
         self.check_online(digest)?;
         let fetched = self.session.manifest(&digest.to_string(), Some(digest)).await?;
-        self.keep_start(&fetched);
+        self.store_root(&fetched);
         Ok(fetched.into())
     }
 
-    async fn cached_start(&self, digest: &Digest) -> Option<Start> {
+    async fn cached_root(&self, digest: &Digest) -> Option<RootManifest> {
         let bytes = self.cached_document(digest, limits::MANIFEST_BYTES).await?;
         Manifest::parse(&bytes, None).ok()?;
-        Some(Start { bytes, content_type: None, digest: digest.clone() })
+        Some(RootManifest { bytes, content_type: None, digest: digest.clone() })
     }
 
-    /// A manifest that an index names.
+    /// A manifest that an index lists.
     pub(super) async fn manifest(&self, digest: &Digest) -> Result<Bytes, Error> {
         if let Some(bytes) = self.cached_document(digest, limits::MANIFEST_BYTES).await {
             return Ok(bytes);
         }
         self.check_online(digest)?;
         let bytes = self.session.manifest(&digest.to_string(), Some(digest)).await?.bytes;
-        self.keep_document(digest, &bytes);
+        self.store_document(digest, &bytes);
         Ok(bytes)
     }
 
@@ -132,7 +132,7 @@ impl Documents {
         }
         self.check_online(digest)?;
         let bytes = self.session.blob(digest, size, limits::CONFIG_BYTES).await?;
-        self.keep_document(digest, &bytes);
+        self.store_document(digest, &bytes);
         Ok(bytes)
     }
 
@@ -143,24 +143,25 @@ impl Documents {
         }
     }
 
-    /// Keeps a manifest if it says by itself what it is: the cache does not know what the registry said.
-    fn keep_start(&self, fetched: &FetchedManifest) -> bool {
-        let alone = Manifest::parse(&fetched.bytes, None);
-        let told = Manifest::parse(&fetched.bytes, fetched.content_type.as_deref());
-        let is_told_alone = matches!((alone, told), (Ok(alone), Ok(told)) if alone == told);
-        if is_told_alone {
-            self.keep_document(&fetched.digest, &fetched.bytes);
+    /// Stores a manifest if it parses the same without the registry's header, which the cache does not store.
+    fn store_root(&self, fetched: &FetchedManifest) -> bool {
+        let without_header = Manifest::parse(&fetched.bytes, None);
+        let with_header = Manifest::parse(&fetched.bytes, fetched.content_type.as_deref());
+        let is_self_describing =
+            matches!((without_header, with_header), (Ok(one), Ok(other)) if one == other);
+        if is_self_describing {
+            self.store_document(&fetched.digest, &fetched.bytes);
         }
-        is_told_alone
+        is_self_describing
     }
 
-    fn keep_document(&self, digest: &Digest, bytes: &Bytes) {
+    fn store_document(&self, digest: &Digest, bytes: &Bytes) {
         let (digest, bytes) = (digest.clone(), bytes.clone());
-        self.keep(move |cache| cache.put_document(&digest, &bytes));
+        self.write_cache(move |cache| cache.put_document(&digest, &bytes));
     }
 
-    /// Writes to the cache, while the next document is already on its way.
-    fn keep(&self, write: impl FnOnce(&Cache) + Send + 'static) {
+    /// Writes to the cache in the background.
+    fn write_cache(&self, write: impl FnOnce(&Cache) + Send + 'static) {
         if let Some(cache) = &self.cache {
             cache.write_later(write);
         }
@@ -168,10 +169,10 @@ impl Documents {
 
     async fn cached_document(&self, digest: &Digest, cap: u64) -> Option<Bytes> {
         let digest = digest.clone();
-        self.cached(move |cache| cache.document(&digest, cap)).await
+        self.read_cache(move |cache| cache.document(&digest, cap)).await
     }
 
-    async fn cached<T: Send + 'static>(
+    async fn read_cache<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Cache) -> Option<T> + Send + 'static,
     ) -> Option<T> {
@@ -180,7 +181,7 @@ impl Documents {
     }
 }
 
-impl From<FetchedManifest> for Start {
+impl From<FetchedManifest> for RootManifest {
     fn from(fetched: FetchedManifest) -> Self {
         Self { bytes: fetched.bytes, content_type: fetched.content_type, digest: fetched.digest }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::resolve::{self, Request, Start};
+use super::resolve::{self, ImageRequest, RootManifest};
 use crate::{
     error::{Error, Kind},
     limits,
@@ -19,13 +19,13 @@ use crate::{
     },
 };
 
-/// Annotation that names an image of a layout (OCI image specification, annotations.md).
+/// Annotation with the name of an image in a layout (OCI image specification, annotations.md).
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// Annotation by which containerd and BuildKit name an image in full.
+/// Annotation with the full image name, written by containerd and BuildKit.
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
-/// The manifest or index of the image that is asked for. Blocks.
-pub(super) fn start(local: &Arc<Local>, request: &Request) -> Result<Start, Error> {
+/// Reads the manifest or index of the requested image. Blocks.
+pub(super) fn root(local: &Arc<Local>, request: &ImageRequest) -> Result<RootManifest, Error> {
     let reference = &request.reference;
     let (ImageReference::OciLayout { image, .. } | ImageReference::OciArchive { image, .. }) = reference
     else {
@@ -50,15 +50,15 @@ pub(super) fn start(local: &Arc<Local>, request: &Request) -> Result<Start, Erro
     let descriptor = choose(index.manifests(), image.as_ref(), request)?;
     let digest = descriptor.digest().clone();
     let bytes = document(local, &digest, descriptor.size(), limits::MANIFEST_BYTES)?;
-    Ok(Start { bytes, content_type: Some(descriptor.media_type().to_string()), digest })
+    Ok(RootManifest { bytes, content_type: Some(descriptor.media_type().to_string()), digest })
 }
 
-/// The descriptor of the image that is asked for. Descriptors of one manifest are one image, and so are those of one name
-/// that differ in their platform.
+/// Selects the descriptor of the requested image. Descriptors of the same manifest are one image, and so are descriptors
+/// of the same name that differ in their platform.
 fn choose<'a>(
     manifests: &'a [Descriptor],
     image: Option<&LayoutImage>,
-    request: &Request,
+    request: &ImageRequest,
 ) -> Result<&'a Descriptor, Error> {
     let reference = &request.reference;
     let name = |descriptor: &'a Descriptor, key| descriptor.annotations().get(key).map(String::as_str);
@@ -92,20 +92,20 @@ fn choose<'a>(
         _ => None,
     };
     found.ok_or_else(|| {
-        let there: Vec<String> = manifests
+        let present: Vec<String> = manifests
             .iter()
             .map(|candidate| match candidate.annotations().get(REF_NAME) {
                 Some(tag) => format!(":{tag}"),
                 None => format!("@{}", candidate.digest()),
             })
             .collect();
-        let what = if image.is_some() { "holds no such image" } else { "does not hold exactly one image" };
-        let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
-        Error::new(Kind::NoSuchImage, format!("{reference} {what}; it holds {there}"))
+        let problem = if image.is_some() { "has no such image" } else { "does not have exactly one image" };
+        let present = if present.is_empty() { "none".to_owned() } else { present.join(", ") };
+        Error::new(Kind::NoSuchImage, format!("{reference} {problem}; it has {present}"))
     })
 }
 
-/// A small blob, checked against its digest and size. Blocks.
+/// Reads a small blob and checks its digest and size. Blocks.
 pub(super) fn document(local: &Arc<Local>, digest: &Digest, size: u64, cap: u64) -> Result<Bytes, Error> {
     let bytes = read(&blob(local, digest, size).file()?, cap)?;
     if !digest.matches(&bytes) {
@@ -114,7 +114,7 @@ pub(super) fn document(local: &Arc<Local>, digest: &Digest, size: u64, cap: u64)
     Ok(bytes.into())
 }
 
-/// A blob by its digest, of the size that its descriptor says.
+/// A blob, by the digest and size in its descriptor.
 pub(super) fn blob(local: &Arc<Local>, digest: &Digest, size: u64) -> LocalBlob {
     let name = format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex());
     LocalBlob::new(Arc::clone(local), name, size)

@@ -1,4 +1,4 @@
-//! From a reference to an image: manifest, or image index ▸ platform ▸ manifest, then the configuration and the layers.
+//! Resolves a reference to an image: manifest, or image index ▸ platform ▸ manifest, then configuration and layers.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -35,81 +35,81 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
-/// Where the documents and blobs of an image come from.
+/// Holds the documents and blobs of an image.
 #[derive(Clone)]
-pub(super) enum Origin {
+pub(super) enum ImageStore {
     /// An OCI image layout, in a directory or an archive.
     Layout(Arc<Local>),
     /// A repository of a registry.
     Registry(Documents),
 }
 
-/// The manifest to begin with.
-pub(super) struct Start {
-    /// Its bytes.
+/// The manifest or index that a reference points to.
+pub(super) struct RootManifest {
+    /// The bytes of the document.
     pub(super) bytes: Bytes,
-    /// Its media type as the transport gave it.
+    /// The media type that the transport announced.
     pub(super) content_type: Option<String>,
-    /// The digest that its bytes hash to.
+    /// The verified digest of the bytes.
     pub(super) digest: Digest,
 }
 
-/// What an image is asked for with.
+/// A request to open an image.
 #[derive(Clone)]
-pub(crate) struct Request {
+pub(crate) struct ImageRequest {
     pub(crate) reference: ImageReference,
     pub(crate) platform: Platform,
     pub(crate) progress: Arc<dyn Progress>,
-    /// What outlives the run, if anything does.
+    /// The cache on disk, if one is used.
     pub(crate) cache: Option<Cache>,
-    /// Layers that are decoded at the same time, at most.
+    /// Most layers that are decoded at the same time.
     pub(crate) parallel_layers: usize,
 }
 
-impl Request {
+impl ImageRequest {
     fn knowledge(&self, referring: Option<&Arc<PushedTocs>>) -> Arc<Knowledge> {
         Arc::new(Knowledge::new(self.cache.clone(), referring.cloned()))
     }
 }
 
-/// Resolves an image in a registry; so many blobs will be read at once then, if the tag has been seen before.
+/// Resolves an image in a registry. If the tag has been seen before, `followups` blobs will be read at once.
 pub(crate) async fn registry(
-    request: Request,
+    request: ImageRequest,
     reference: &Reference,
     session: Arc<Session>,
-    leads_on: usize,
+    followups: usize,
 ) -> Result<Image, Error> {
-    let documents = Documents::new(session, request.cache.clone()).leading_on(leads_on);
-    let start = documents.start(reference).await?;
-    descend(request, Origin::Registry(documents), start).await
+    let documents = Documents::new(session, request.cache.clone()).with_followups(followups);
+    let root = documents.root(reference).await?;
+    descend(request, ImageStore::Registry(documents), root).await
 }
 
-/// The image that a tag meant when it was last seen, if all of its documents are in the cache. Asks nobody.
+/// The image that a tag pointed to when it was last seen, if all of its documents are in the cache. Sends no request.
 pub(crate) async fn last_seen(
-    request: Request,
+    request: ImageRequest,
     reference: &Reference,
     session: Arc<Session>,
 ) -> Option<Image> {
     let documents = Documents::new(session, request.cache.clone()).offline();
-    let start = documents.last(reference).await?;
-    let image = descend(request, Origin::Registry(documents), start).await.ok()?;
+    let root = documents.last_seen(reference).await?;
+    let image = descend(request, ImageStore::Registry(documents), root).await.ok()?;
     image.inner.configuration.read().await.ok()?;
     Some(image)
 }
 
 /// Resolves an image in an OCI image layout.
-pub(crate) async fn layout(request: Request, path: &Path, archive: bool) -> Result<Image, Error> {
+pub(crate) async fn layout(request: ImageRequest, path: &Path, archive: bool) -> Result<Image, Error> {
     let (local, wanted) = (open_local(path, archive).await?, request.clone());
     let local = Arc::new(local);
-    let start = {
+    let root = {
         let local = Arc::clone(&local);
-        blocking(move || oci_layout::start(&local, &wanted)).await?
+        blocking(move || oci_layout::root(&local, &wanted)).await?
     };
-    descend(request, Origin::Layout(local), start).await
+    descend(request, ImageStore::Layout(local), root).await
 }
 
 /// Resolves an image in a `docker save` archive.
-pub(crate) async fn docker_archive(request: Request, path: &Path) -> Result<Image, Error> {
+pub(crate) async fn docker_archive(request: ImageRequest, path: &Path) -> Result<Image, Error> {
     let local = open_local(path, true).await?;
     let wanted = request.reference.clone();
     let saved = blocking(move || docker_archive::open(&local, &wanted)).await?;
@@ -154,35 +154,36 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Goes from the first manifest down to the one of the platform.
-async fn descend(request: Request, origin: Origin, start: Start) -> Result<Image, Error> {
-    let Start { mut bytes, mut content_type, mut digest } = start;
-    let mut chosen = None;
+/// Follows image indexes down to the manifest for the platform.
+async fn descend(request: ImageRequest, store: ImageStore, root: RootManifest) -> Result<Image, Error> {
+    let RootManifest { mut bytes, mut content_type, mut digest } = root;
+    let mut index_platform = None;
     for _ in 0..=limits::INDEX_DEPTH {
         let manifest = Manifest::parse(&bytes, content_type.as_deref()).map_err(|error| {
             let message = format!("reading the manifest {digest} of {}", request.reference);
-            // Whole, but nothing that can be read as an image.
+            // The document is intact, but not an image.
             let is_foreign = matches!(error, ManifestError::Schema1 | ManifestError::Unknown { .. });
             Error::caused(if is_foreign { Kind::Other } else { Kind::Corrupt }, message, error)
         })?;
         let index = match manifest {
-            Manifest::Image(manifest) => return image(request, &origin, digest, &manifest, chosen).await,
+            Manifest::Image(manifest) => {
+                return image(request, &store, digest, &manifest, index_platform).await;
+            }
             Manifest::Index(index) => index,
         };
         let descriptor = select(&request, index.manifests())?;
-        bytes = origin.manifest(descriptor, &request).await?;
+        bytes = store.manifest(descriptor, &request).await?;
         content_type = Some(descriptor.media_type().to_string());
         digest = descriptor.digest().clone();
-        chosen = descriptor.platform().cloned().or(chosen);
+        index_platform = descriptor.platform().cloned().or(index_platform);
     }
-    let message =
-        format!("{}: more than {} image indexes inside each other", request.reference, limits::INDEX_DEPTH);
+    let message = format!("{}: more than {} nested image indexes", request.reference, limits::INDEX_DEPTH);
     Err(Error::new(Kind::Other, message))
 }
 
-/// The manifest of an index that suits the platform.
+/// Selects the manifest of an index for the platform.
 pub(super) fn select<'a>(
-    request: &Request,
+    request: &ImageRequest,
     manifests: impl IntoIterator<Item = &'a Descriptor> + Clone,
 ) -> Result<&'a Descriptor, Error> {
     let images = || manifests.clone().into_iter().filter(|descriptor| !descriptor.is_attestation());
@@ -190,9 +191,9 @@ pub(super) fn select<'a>(
     if let Some(descriptor) = request.platform.select(with_platform) {
         return Ok(descriptor);
     }
-    // Layouts and nested indexes often do not say what their only entry is for; its configuration will.
-    let mut untold = images().filter(|descriptor| descriptor.platform().is_none());
-    if let (Some(descriptor), None) = (untold.next(), untold.next()) {
+    // Layouts and nested indexes often state no platform for their only entry; its configuration does.
+    let mut unstated = images().filter(|descriptor| descriptor.platform().is_none());
+    if let (Some(descriptor), None) = (unstated.next(), unstated.next()) {
         return Ok(descriptor);
     }
     let mut only = images();
@@ -209,23 +210,28 @@ pub(super) fn select<'a>(
 }
 
 async fn image(
-    request: Request,
-    origin: &Origin,
+    request: ImageRequest,
+    store: &ImageStore,
     digest: Digest,
     manifest: &ImageManifest,
-    chosen: Option<Platform>,
+    index_platform: Option<Platform>,
 ) -> Result<Image, Error> {
-    let (layers, is_untold) = (manifest.layers().len(), chosen.is_none());
-    // An artifact's configuration says nothing of an image: none is as good.
+    let (layers, is_unstated) = (manifest.layers().len(), index_platform.is_none());
+    // The configuration of an artifact does not describe an image.
     let descriptor = (!manifest.is_artifact()).then(|| manifest.config().clone());
-    let configuration =
-        Pending::new(configuration(request.clone(), origin.clone(), descriptor, chosen.clone(), layers));
-    let session = match origin {
-        Origin::Layout(_) => None,
-        Origin::Registry(documents) => Some(Arc::clone(documents.session())),
+    let configuration = Pending::new(configuration(
+        request.clone(),
+        store.clone(),
+        descriptor,
+        index_platform.clone(),
+        layers,
+    ));
+    let session = match store {
+        ImageStore::Layout(_) => None,
+        ImageStore::Registry(documents) => Some(Arc::clone(documents.session())),
     };
-    let may_be_other = is_untold && request.platform.is_required();
-    // Under a budget requests do not compete for what is left.
+    let may_be_other = is_unstated && request.platform.is_required();
+    // Under a budget, concurrent requests would compete for the remaining bytes.
     let is_budgeted = session.as_ref().is_some_and(|session| session.allowance() < u64::MAX);
     if may_be_other || is_budgeted {
         configuration.read().await?;
@@ -252,24 +258,24 @@ async fn image(
             soci: soci.clone(),
             knowledge,
             begun: Slot::default(),
-            source: origin.blob(descriptor, &request.progress),
+            source: store.blob(descriptor, &request.progress),
             progress: Arc::clone(&request.progress),
         });
     }
-    Ok(finish(request, (digest, chosen), configuration, layers, session))
+    Ok(finish(request, (digest, index_platform), configuration, layers, session))
 }
 
-/// Reads the configuration of an image with so many layers, and checks what it says.
+/// Reads and checks the configuration of an image with `layers` layers.
 async fn configuration(
-    request: Request,
-    origin: Origin,
+    request: ImageRequest,
+    store: ImageStore,
     descriptor: Option<Descriptor>,
-    chosen: Option<Platform>,
+    index_platform: Option<Platform>,
     layers: usize,
 ) -> Result<Configuration, Error> {
     let config = match &descriptor {
         None => ImageConfig::parse(b"{}"),
-        Some(descriptor) => ImageConfig::parse(&origin.config(descriptor, &request).await?),
+        Some(descriptor) => ImageConfig::parse(&store.config(descriptor, &request).await?),
     };
     let config = config.map_err(|error| {
         let digest = descriptor.as_ref().map(|descriptor| format!(" {}", descriptor.digest()));
@@ -277,20 +283,22 @@ async fn configuration(
         let message = format!("reading the configuration{digest} of {}", request.reference);
         Error::caused(Kind::Corrupt, message, error)
     })?;
-    // The index decided; configurations often leave out the variant, or keep what their base image said.
-    if let (Some(chosen), Some(stated)) = (&chosen, config.platform())
-        && (chosen.os(), chosen.architecture()) != (stated.os(), stated.architecture())
+    // The index takes precedence: configurations often omit the variant or copy the base image's platform.
+    if let (Some(indexed), Some(configured)) = (&index_platform, config.platform())
+        && (indexed.os(), indexed.architecture()) != (configured.os(), configured.architecture())
     {
-        let message =
-            format!("{}: the index says {chosen}, the image's configuration {stated}", request.reference);
+        let message = format!(
+            "{}: the index states {indexed}, but the image's configuration states {configured}",
+            request.reference
+        );
         request.progress.warning(&message);
     }
-    let platform = chosen.or_else(|| config.platform().cloned());
+    let platform = index_platform.or_else(|| config.platform().cloned());
     check_platform(&request, platform.as_ref())?;
     let ids = config.diff_ids().len();
     if ids != 0 && ids != layers {
         request.progress.warning(&format!(
-            "{}: the configuration has {ids} DiffIDs for {layers} layers; they are not checked",
+            "{}: the configuration has {ids} DiffIDs for {layers} layers; DiffIDs are not checked",
             request.reference
         ));
     }
@@ -299,19 +307,19 @@ async fn configuration(
 }
 
 fn finish(
-    request: Request,
-    (digest, chosen): (Digest, Option<Platform>),
+    request: ImageRequest,
+    (digest, index_platform): (Digest, Option<Platform>),
     configuration: Pending,
     layers: Vec<Layer>,
     session: Option<Arc<Session>>,
 ) -> Image {
-    let Request { reference, parallel_layers, .. } = request;
-    let inner = Inner { reference, digest, chosen, configuration, layers, parallel_layers, session };
+    let ImageRequest { reference, parallel_layers, .. } = request;
+    let inner = Inner { reference, digest, index_platform, configuration, layers, parallel_layers, session };
     Image { inner: Arc::new(inner) }
 }
 
-/// A single image for another platform: an error if the platform was asked for, a warning if it was only preferred.
-fn check_platform(request: &Request, found: Option<&Platform>) -> Result<(), Error> {
+/// Reports an image for another platform: an error if the platform was required, a warning if it was only preferred.
+fn check_platform(request: &ImageRequest, found: Option<&Platform>) -> Result<(), Error> {
     let Some(found) = found else { return Ok(()) };
     if request.platform.matches(found) {
         return Ok(());
@@ -324,9 +332,9 @@ fn check_platform(request: &Request, found: Option<&Platform>) -> Result<(), Err
     Ok(())
 }
 
-impl Origin {
-    /// An entry of an index, checked against its descriptor. A registry keeps it with the manifests, whatever its media type.
-    async fn manifest(&self, descriptor: &Descriptor, request: &Request) -> Result<Bytes, Error> {
+impl ImageStore {
+    /// An index entry, checked against its descriptor. A registry serves it as a manifest, whatever its media type.
+    async fn manifest(&self, descriptor: &Descriptor, request: &ImageRequest) -> Result<Bytes, Error> {
         match self {
             Self::Layout(local) => document(local, descriptor, limits::MANIFEST_BYTES, request).await,
             Self::Registry(documents) => documents.manifest(descriptor.digest()).await,
@@ -334,7 +342,7 @@ impl Origin {
     }
 
     /// A configuration, checked against its descriptor.
-    async fn config(&self, descriptor: &Descriptor, request: &Request) -> Result<Bytes, Error> {
+    async fn config(&self, descriptor: &Descriptor, request: &ImageRequest) -> Result<Bytes, Error> {
         let (digest, size) = (descriptor.digest(), descriptor.size());
         match self {
             Self::Layout(local) => document(local, descriptor, limits::CONFIG_BYTES, request).await,
@@ -358,14 +366,14 @@ impl Origin {
     }
 }
 
-/// A small blob of a layout.
+/// Reads a small blob of a layout.
 async fn document(
     local: &Arc<Local>,
     descriptor: &Descriptor,
     cap: u64,
-    request: &Request,
+    request: &ImageRequest,
 ) -> Result<Bytes, Error> {
     let (local, digest, size) = (Arc::clone(local), descriptor.digest().clone(), descriptor.size());
-    let doing = format!("reading {digest} of {}", request.reference);
-    blocking(move || oci_layout::document(&local, &digest, size, cap).map_err(|e| e.context(doing))).await
+    let operation = format!("reading {digest} of {}", request.reference);
+    blocking(move || oci_layout::document(&local, &digest, size, cap).map_err(|e| e.context(operation))).await
 }

@@ -25,7 +25,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// Its name as it stands before the colon.
+    /// The name, which is the part before the colon.
     ///
     /// ```
     /// assert_eq!(layerslayer::Algorithm::Sha256.as_str(), "sha256");
@@ -38,7 +38,7 @@ impl Algorithm {
         }
     }
 
-    /// All of them, the most usual one first.
+    /// All algorithms, the most common one first.
     pub(crate) const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
 
     fn hex_length(self) -> usize {
@@ -77,14 +77,14 @@ impl Digest {
         Self::of(Algorithm::Sha256, content)
     }
 
-    /// What `content` hashes to.
+    /// The digest of `content` under this algorithm.
     pub(crate) fn of(algorithm: Algorithm, content: &[u8]) -> Self {
         let mut hasher = Hasher::new(algorithm);
         hasher.update(content);
         hasher.finish()
     }
 
-    /// The algorithm.
+    /// The hash algorithm.
     ///
     /// ```
     /// use layerslayer::{Algorithm, Digest};
@@ -161,7 +161,7 @@ impl FromStr for Digest {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DigestError {
-    /// The algorithm is none of the registered ones.
+    /// The algorithm is not one of the registered ones.
     #[error("unknown digest algorithm (sha256 and sha512 are known)")]
     Algorithm,
     /// A character other than `0-9a-f`.
@@ -173,17 +173,17 @@ pub enum DigestError {
     /// Too few or too many digits.
     #[error("a digest of this algorithm has {expected} hexadecimal digits, not {found}")]
     Length {
-        /// Digits that the algorithm has.
+        /// Digits that the algorithm requires.
         expected: usize,
-        /// Digits that were given.
+        /// Digits in the text.
         found: usize,
     },
-    /// No `algorithm:` in front.
+    /// The `algorithm:` prefix is missing.
     #[error("a digest looks like sha256:… (no colon found)")]
     NoColon,
 }
 
-/// Computes a [`Digest`] of content that comes in pieces.
+/// Computes a [`Digest`] of content that arrives in pieces.
 #[derive(Clone, Debug)]
 pub(crate) enum Hasher {
     /// SHA-256.
@@ -193,7 +193,7 @@ pub(crate) enum Hasher {
 }
 
 impl Hasher {
-    /// A hasher that has seen nothing.
+    /// Creates a hasher that has seen no content.
     pub(crate) fn new(algorithm: Algorithm) -> Self {
         match algorithm {
             Algorithm::Sha256 => Self::Sha256(Sha256::new()),
@@ -201,7 +201,7 @@ impl Hasher {
         }
     }
 
-    /// What it has seen so far, in a form to [`resume`](Self::resume) from. It says something of the content.
+    /// Saves the state, to [`resume`](Self::resume) from later. The state reveals something about the content.
     pub(crate) fn save(&self) -> Vec<u8> {
         match self {
             Self::Sha256(hasher) => hasher.serialize().to_vec(),
@@ -209,7 +209,7 @@ impl Hasher {
         }
     }
 
-    /// A hasher that has seen what the saved one had; `None` if that cannot be.
+    /// Restores a saved state; `None` if `saved` is not a state of this algorithm.
     pub(crate) fn resume(algorithm: Algorithm, saved: &[u8]) -> Option<Self> {
         match algorithm {
             Algorithm::Sha256 => {
@@ -223,7 +223,7 @@ impl Hasher {
         }
     }
 
-    /// What it computes.
+    /// The algorithm that is computed.
     pub(crate) fn algorithm(&self) -> Algorithm {
         match self {
             Self::Sha256(_) => Algorithm::Sha256,
@@ -231,7 +231,7 @@ impl Hasher {
         }
     }
 
-    /// Takes the next piece.
+    /// Adds the next piece.
     pub(crate) fn update(&mut self, content: &[u8]) {
         match self {
             Self::Sha256(hasher) => hasher.update(content),
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_digest_is_refused_with_the_place() {
+    fn malformed_digests_are_refused_with_the_position() {
         let refused = |text: &str| text.parse::<Digest>().unwrap_err();
         assert_eq!(refused("garbage"), DigestError::NoColon);
         assert_eq!(refused("md5:00"), DigestError::Algorithm);
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_saved_hasher_goes_on_where_it_was() {
+    fn a_saved_hasher_resumes_where_it_stopped() {
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             let content: Vec<u8> = (0..=255).cycle().take(1_000).collect();
             let mut whole = Hasher::new(algorithm);
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn content_matches_its_digest_alone() {
+    fn content_matches_only_its_own_digest() {
         let digest = Digest::sha256(b"content");
         assert!(digest.matches(b"content"));
         assert!(!digest.matches(b"Content"));

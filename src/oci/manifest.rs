@@ -17,12 +17,12 @@ pub use error::{FieldProblem, ManifestError};
 
 use self::{
     descriptor::descriptors,
-    error::{Place, too_many},
+    error::{FieldPath, too_many},
     wire::{Object, Pairs, Scalar, WireDescriptor, WireManifest},
 };
 use crate::{limits, oci::media_type::MediaType};
 
-/// What a reference leads to: the manifest of one image, or an index of several.
+/// The document behind a reference: the manifest of one image, or an index of several.
 ///
 /// ```
 /// use layerslayer::Manifest;
@@ -45,15 +45,15 @@ pub enum Manifest {
 }
 
 impl Manifest {
-    /// Parses the bytes of a manifest. `content_type` is what the registry, or the descriptor that led here,
-    /// says it is.
+    /// Parses the bytes of a manifest. `content_type` is the type that the registry or the parent descriptor
+    /// announced.
     ///
-    /// A document without a `mediaType` of its own is what `content_type` says; where that says nothing
-    /// either, its fields decide. The bytes are not hashed here.
+    /// A document without its own `mediaType` has the type `content_type`. Without that as well, its fields
+    /// decide. The bytes are not hashed here.
     ///
     /// # Errors
-    /// If it is no manifest, of schema 1, too large, contradicts `content_type`, could be read as both kinds
-    /// (CVE-2021-41190), or if any field is absent or malformed.
+    /// Fails if the document is not a manifest, has schema 1, is too large, contradicts `content_type`, could
+    /// be read as both kinds (CVE-2021-41190), or has an absent or malformed field.
     pub fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<Self, ManifestError> {
         let wire: WireManifest = wire::parse(bytes, limits::MANIFEST_BYTES)?;
         let media_type = media_type(&wire, content_type)?;
@@ -64,7 +64,7 @@ impl Manifest {
         }
     }
 
-    /// What the document is.
+    /// The media type of the document.
     #[must_use]
     pub fn media_type(&self) -> &MediaType {
         match self {
@@ -94,14 +94,14 @@ pub struct ImageManifest {
 }
 
 impl ImageManifest {
-    /// A manifest without annotations.
+    /// Creates a manifest without annotations.
     #[must_use]
     pub fn new(media_type: MediaType, config: Descriptor, layers: Vec<Descriptor>) -> Self {
         let annotations = BTreeMap::new();
         Self { media_type, config: Box::new(config), layers, annotations, subject: None, artifact_type: None }
     }
 
-    /// What the document is: OCI's or Docker's manifest.
+    /// The media type of the document: OCI's or Docker's manifest.
     #[must_use]
     pub fn media_type(&self) -> &MediaType {
         &self.media_type
@@ -125,23 +125,23 @@ impl ImageManifest {
         &self.annotations
     }
 
-    /// The manifest that this one refers to: set for signatures, bills of materials and the like.
+    /// The manifest that this one refers to. Signatures, bills of materials and other attachments have one.
     #[must_use]
     pub fn subject(&self) -> Option<&Descriptor> {
         self.subject.as_deref()
     }
 
-    /// What sort of artifact this is.
+    /// The type of artifact.
     #[must_use]
     pub fn artifact_type(&self) -> Option<&MediaType> {
         self.artifact_type.as_ref()
     }
 
-    /// Whether it is no container image, so that nothing is known of its "layers".
+    /// Whether this is not a container image. The "layers" of an artifact can have any format.
     #[must_use]
     pub fn is_artifact(&self) -> bool {
         let config = self.config.media_type();
-        // Types that old registries gave to the configurations of images:
+        // Old registries gave these types to the configurations of images:
         // https://github.com/docker/distribution/issues/1621
         let defaulted =
             matches!(config.as_str(), "application/json" | "application/octet-stream" | "text/html");
@@ -152,7 +152,7 @@ impl ImageManifest {
         if wire.manifests.is_some_and(|manifests| manifests.is_some()) {
             return Err(ManifestError::Ambiguous);
         }
-        let Object(config) = wire.config.flatten().ok_or_else(|| Place::field("config").absent())?;
+        let Object(config) = wire.config.flatten().ok_or_else(|| FieldPath::field("config").absent())?;
         Ok(Self {
             media_type,
             config: Box::new(Descriptor::of_config(config)?),
@@ -164,7 +164,7 @@ impl ImageManifest {
     }
 }
 
-/// An image index: manifests of several platforms, or of anything else.
+/// An image index: a list of manifests, usually one per platform.
 ///
 /// ```
 /// use layerslayer::{ImageIndex, MediaType};
@@ -182,19 +182,19 @@ pub struct ImageIndex {
 }
 
 impl ImageIndex {
-    /// An index without annotations.
+    /// Creates an index without annotations.
     #[must_use]
     pub fn new(media_type: MediaType, manifests: Vec<Descriptor>) -> Self {
         Self { media_type, manifests, annotations: BTreeMap::new(), subject: None, artifact_type: None }
     }
 
-    /// What the document is: OCI's index or Docker's list.
+    /// The media type of the document: OCI's index or Docker's list.
     #[must_use]
     pub fn media_type(&self) -> &MediaType {
         &self.media_type
     }
 
-    /// Its entries in their order, attestations among them (see [`Descriptor::is_attestation`]); at most
+    /// The entries in order, including attestations (see [`Descriptor::is_attestation`]); at most
     /// [`limits::MANIFESTS`].
     #[must_use]
     pub fn manifests(&self) -> &[Descriptor] {
@@ -213,7 +213,7 @@ impl ImageIndex {
         self.subject.as_deref()
     }
 
-    /// What sort of artifact this is.
+    /// The type of artifact.
     #[must_use]
     pub fn artifact_type(&self) -> Option<&MediaType> {
         self.artifact_type.as_ref()
@@ -225,7 +225,7 @@ impl ImageIndex {
         {
             return Err(ManifestError::Ambiguous);
         }
-        let manifests = wire.manifests.ok_or_else(|| Place::field("manifests").absent())?;
+        let manifests = wire.manifests.ok_or_else(|| FieldPath::field("manifests").absent())?;
         Ok(Self {
             media_type,
             manifests: descriptors("manifests", manifests)?,
@@ -236,15 +236,15 @@ impl ImageIndex {
     }
 }
 
-/// Decides what the document is, from what it says, what the server says, and what it holds.
+/// Decides the type of the document from its `mediaType`, the server's header and its fields.
 fn media_type(wire: &WireManifest, content_type: Option<&str>) -> Result<MediaType, ManifestError> {
-    // A header that is no media type says nothing.
+    // A header that is not a media type is ignored.
     let header =
         content_type.and_then(|text| text.parse::<MediaType>().ok()).filter(|header| !header.is_generic());
     let body = wire
         .media_type
         .as_ref()
-        .map(|text| Place::field("mediaType").media_type(text))
+        .map(|text| FieldPath::field("mediaType").media_type(text))
         .transpose()?
         .flatten();
     if let (Some(header), Some(body)) = (&header, &body)
@@ -258,7 +258,7 @@ fn media_type(wire: &WireManifest, content_type: Option<&str>) -> Result<MediaTy
         Some(Some(1)) => return Err(ManifestError::Schema1),
         _ if schema1 || wire.fs_layers.is_some() => return Err(ManifestError::Schema1),
         None | Some(Some(2)) => {}
-        Some(_) => return Err(Place::field("schemaVersion").problem(FieldProblem::SchemaVersion)),
+        Some(_) => return Err(FieldPath::field("schemaVersion").problem(FieldProblem::SchemaVersion)),
     }
     match stated {
         Some(stated) if stated.is_index() || stated.is_manifest() => Ok(stated),
@@ -276,9 +276,10 @@ fn annotations(wire: Option<Pairs>) -> Result<BTreeMap<String, String>, Manifest
 }
 
 fn subject(wire: Option<Object<WireDescriptor>>) -> Result<Option<Box<Descriptor>>, ManifestError> {
-    wire.map(|Object(wire)| Descriptor::from_wire(wire, Place::field("subject")).map(Box::new)).transpose()
+    wire.map(|Object(wire)| Descriptor::from_wire(wire, FieldPath::field("subject")).map(Box::new))
+        .transpose()
 }
 
 fn artifact_type(wire: Option<Scalar>) -> Result<Option<MediaType>, ManifestError> {
-    Ok(wire.map(|text| Place::field("artifactType").media_type(&text)).transpose()?.flatten())
+    Ok(wire.map(|text| FieldPath::field("artifactType").media_type(&text)).transpose()?.flatten())
 }

@@ -13,8 +13,8 @@ const DOCKER_FOREIGN_LAYER: &str = "application/vnd.docker.image.rootfs.foreign.
 const DOCKER_SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v1+json";
 const DOCKER_SCHEMA1_SIGNED: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 
-/// What to ask a registry for, in order of preference. Schema 1 comes last, to get a clear error instead of a
-/// 404.
+/// The types to request from a registry, in order of preference. Schema 1 comes last, to get a clear error
+/// instead of a 404.
 pub(crate) const ACCEPTED_MANIFESTS: [&str; 6] = [
     OCI_IMAGE_INDEX_MEDIA_TYPE,
     OCI_IMAGE_MEDIA_TYPE,
@@ -39,19 +39,19 @@ pub(crate) const ACCEPTED_MANIFESTS: [&str; 6] = [
 pub struct MediaType(Cow<'static, str>);
 
 impl MediaType {
-    /// Configuration of an image, as Docker names it.
+    /// Configuration of an image, with Docker's type.
     ///
     /// ```
     /// assert!(layerslayer::MediaType::DOCKER_CONFIG.is_image_config());
     /// ```
     pub const DOCKER_CONFIG: Self = Self(Cow::Borrowed(IMAGE_DOCKER_CONFIG_MEDIA_TYPE));
-    /// Layer, as Docker names it: a plain tar archive.
+    /// Layer with Docker's type: a plain tar archive.
     ///
     /// ```
     /// assert!(layerslayer::MediaType::DOCKER_LAYER.is_layer());
     /// ```
     pub const DOCKER_LAYER: Self = Self(Cow::Borrowed(IMAGE_DOCKER_LAYER_TAR_MEDIA_TYPE));
-    /// Layer, as Docker names it: a tar archive under gzip.
+    /// Layer with Docker's type: a gzip-compressed tar archive.
     ///
     /// ```
     /// assert!(layerslayer::MediaType::DOCKER_LAYER_GZIP.is_layer());
@@ -63,13 +63,13 @@ impl MediaType {
     /// assert!(layerslayer::MediaType::DOCKER_MANIFEST.is_manifest());
     /// ```
     pub const DOCKER_MANIFEST: Self = Self(Cow::Borrowed(IMAGE_MANIFEST_MEDIA_TYPE));
-    /// Docker's list of manifests, one a platform.
+    /// Docker's manifest list, with one entry per platform.
     ///
     /// ```
     /// assert!(layerslayer::MediaType::DOCKER_MANIFEST_LIST.is_index());
     /// ```
     pub const DOCKER_MANIFEST_LIST: Self = Self(Cow::Borrowed(IMAGE_MANIFEST_LIST_MEDIA_TYPE));
-    /// The empty JSON object that artifacts have for a configuration (manifest.md, "Guidance for an Empty
+    /// The empty JSON object that artifacts use as configuration (manifest.md, "Guidance for an Empty
     /// Descriptor").
     ///
     /// ```
@@ -94,7 +94,7 @@ impl MediaType {
     /// assert!(layerslayer::MediaType::OCI_LAYER.is_layer());
     /// ```
     pub const OCI_LAYER: Self = Self(Cow::Borrowed(IMAGE_LAYER_MEDIA_TYPE));
-    /// Layer of an OCI image: a tar archive under gzip.
+    /// Layer of an OCI image: a gzip-compressed tar archive.
     ///
     /// ```
     /// assert!(layerslayer::MediaType::OCI_LAYER_GZIP.is_layer());
@@ -107,7 +107,7 @@ impl MediaType {
     /// ```
     pub const OCI_MANIFEST: Self = Self(Cow::Borrowed(OCI_IMAGE_MEDIA_TYPE));
 
-    /// The type as text: lower case, no parameters.
+    /// The type as a string: lower case, no parameters.
     ///
     /// ```
     /// assert_eq!(layerslayer::MediaType::OCI_LAYER.as_str(), "application/vnd.oci.image.layer.v1.tar");
@@ -143,7 +143,7 @@ impl MediaType {
         *self == Self::OCI_MANIFEST || *self == Self::DOCKER_MANIFEST
     }
 
-    /// Whether this is Docker's manifest schema 1, which no longer is in use.
+    /// Whether this is Docker's obsolete manifest schema 1.
     ///
     /// ```
     /// let media_type: layerslayer::MediaType = "application/vnd.docker.distribution.manifest.v1+json".parse()?;
@@ -168,7 +168,7 @@ impl MediaType {
         *self == Self::OCI_CONFIG || *self == Self::DOCKER_CONFIG
     }
 
-    /// Whether this is a file system layer, however it is compressed or encrypted.
+    /// Whether this is a file system layer, with any compression or encryption.
     ///
     /// ```
     /// use layerslayer::MediaType;
@@ -181,7 +181,7 @@ impl MediaType {
         self.layer_suffix().is_some()
     }
 
-    /// Whether this is a layer that registries need not hold, to be had from the descriptor's `urls`.
+    /// Whether this is a foreign layer: registries may lack it, and the descriptor's `urls` say where it is.
     ///
     /// ```
     /// let media_type: layerslayer::MediaType = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip".parse()?;
@@ -196,7 +196,7 @@ impl MediaType {
                 .any(|prefix| self.0.starts_with(prefix))
     }
 
-    /// Whether this is an encrypted layer (OCIcrypt's `+encrypted`), whose bytes say nothing without a key.
+    /// Whether this is an encrypted layer (OCIcrypt's `+encrypted`), which cannot be read without a key.
     ///
     /// ```
     /// let media_type: layerslayer::MediaType = "application/vnd.oci.image.layer.v1.tar+gzip+encrypted".parse()?;
@@ -208,9 +208,9 @@ impl MediaType {
         self.layer_suffix().is_some_and(|suffix| suffix.ends_with("+encrypted"))
     }
 
-    /// How a layer of this type is said to be compressed: `"tar"` (not at all), `"gzip"` or `"zstd"`.
+    /// The compression that this layer type states: `"tar"` (none), `"gzip"` or `"zstd"`.
     ///
-    /// `None` for what is no layer and for compressions unknown here. Only a claim: the bytes decide.
+    /// `None` for other types and for unknown compressions. Readers sniff the bytes instead of relying on this.
     ///
     /// ```
     /// use layerslayer::MediaType;
@@ -229,7 +229,7 @@ impl MediaType {
         }
     }
 
-    /// Whether a server says this of anything, so that only the content can tell what it is.
+    /// Whether servers send this type for any content, so that only the content decides.
     pub(crate) fn is_generic(&self) -> bool {
         matches!(
             self.as_str(),
@@ -242,8 +242,8 @@ impl MediaType {
         )
     }
 
-    /// What follows `….tar` in the type of a layer. Docker separates by a dot, OCI by a plus; both occur with
-    /// both.
+    /// The part after `….tar` in a layer type. Docker separates it by a dot and OCI by a plus; each also occurs
+    /// with the other's types.
     fn layer_suffix(&self) -> Option<&str> {
         let rest = [
             DOCKER_FOREIGN_LAYER,
@@ -298,7 +298,7 @@ fn check_name(name: &str, start: usize) -> Result<(), MediaTypeError> {
     }
 }
 
-/// A text that is no media type.
+/// A string is not a media type.
 ///
 /// ```
 /// use layerslayer::MediaType;
@@ -312,7 +312,7 @@ pub struct MediaTypeError {
 }
 
 impl MediaTypeError {
-    /// Where it goes wrong: byte offset from the start of the text.
+    /// Position of the error: byte offset from the start of the string.
     ///
     /// ```
     /// let error = "no type".parse::<layerslayer::MediaType>().unwrap_err();
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_say_how_they_are_compressed() {
+    fn layer_types_state_their_compression() {
         for (text, encoding, foreign) in [
             ("application/vnd.oci.image.layer.v1.tar", Some("tar"), false),
             ("application/vnd.oci.image.layer.v1.tar+gzip", Some("gzip"), false),
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_layer_is_not_taken_for_one() {
+    fn other_types_are_not_layers() {
         for text in [
             "application/vnd.oci.image.layer.v1.tarball",
             "application/vnd.oci.image.config.v1+json",
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn every_accepted_manifest_is_of_one_kind() {
+    fn every_accepted_manifest_has_exactly_one_kind() {
         for text in ACCEPTED_MANIFESTS {
             let media_type = media_type(text);
             let kinds = [media_type.is_index(), media_type.is_manifest(), media_type.is_docker_schema1()];
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_blanks_and_case_do_not_matter() {
+    fn parameters_spaces_and_case_are_ignored() {
         for text in [
             "application/vnd.oci.image.index.v1+json",
             "application/vnd.oci.image.index.v1+json; charset=utf-8",
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_media_type_is_refused_with_the_place() {
+    fn malformed_media_types_are_refused_with_the_position() {
         let long = format!("a/{}", "b".repeat(128));
         for (text, at) in [
             ("", 0),

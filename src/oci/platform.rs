@@ -1,5 +1,4 @@
-//! Platforms: operating system, architecture and variant, with the normalisation that containerd has made
-//! customary.
+//! Platforms: operating system, architecture and variant, normalised as containerd does.
 
 mod level;
 
@@ -62,8 +61,8 @@ const KNOWN_SYSTEMS: [&str; 17] = [
 
 /// A platform, normalised: `x86_64` is `amd64`, `aarch64` and `arm64/v8` are `arm64`, `arm` is `arm/v7`.
 ///
-/// One that was parsed from text is *required*; [`Platform::host`] is only a preference. That difference
-/// takes no part in comparisons.
+/// A platform that was parsed from a string is *required*; [`Platform::host`] is only a preference. Comparisons
+/// ignore this difference.
 ///
 /// ```
 /// use layerslayer::Platform;
@@ -85,7 +84,7 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// Linux on this machine's architecture, as a preference: an image of another platform is taken with a
+    /// Linux on this machine's architecture, as a preference: an image for another platform is accepted with a
     /// warning.
     #[must_use]
     pub fn host() -> Self {
@@ -93,31 +92,31 @@ impl Platform {
         Self { os: "linux".into(), architecture, variant, os_version: None, required: false }
     }
 
-    /// Whether nothing else will do, because somebody asked for this platform by name.
+    /// Whether only this platform is acceptable, because it was requested by name.
     #[must_use]
     pub fn is_required(&self) -> bool {
         self.required
     }
 
-    /// Operating system in Go's terms (`GOOS`): `linux`, `windows`, ….
+    /// Operating system, as in Go's `GOOS`: `linux`, `windows`, ….
     #[must_use]
     pub fn os(&self) -> &str {
         &self.os
     }
 
-    /// Architecture in Go's terms (`GOARCH`): `amd64`, `arm64`, ….
+    /// Architecture, as in Go's `GOARCH`: `amd64`, `arm64`, ….
     #[must_use]
     pub fn architecture(&self) -> &str {
         &self.architecture
     }
 
-    /// Variant of the architecture, as `v7` of `arm`. `None` stands for `v8` of `arm64` and `v1` of `amd64`.
+    /// Variant of the architecture, as `v7` for `arm`. `None` means `v8` for `arm64` and `v1` for `amd64`.
     #[must_use]
     pub fn variant(&self) -> Option<&str> {
         self.variant.as_deref()
     }
 
-    /// Version of the operating system, as `10.0.17763.1234`: of use for Windows only.
+    /// Version of the operating system, as `10.0.17763.1234`. Only Windows images have one.
     #[must_use]
     pub fn os_version(&self) -> Option<&str> {
         self.os_version.as_deref()
@@ -126,14 +125,14 @@ impl Platform {
     /// Whether an image for `other` satisfies a request for this platform.
     ///
     /// An older variant of the same architecture does (`arm/v6` for `arm/v7`, `arm64/v8` for `arm64/v9`), a
-    /// newer one does not. A preference also takes what the same machine runs: `386` for `amd64`, `arm` for
-    /// `arm64`.
+    /// newer one does not. A preference also accepts other architectures that the machine runs: `386` for
+    /// `amd64`, `arm` for `arm64`.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
         self.distance(other).is_some()
     }
 
-    /// The candidate that suits best: the newest variant that is not too new; of equals the first.
+    /// The best candidate: the newest variant that is not too new. The first one wins among equals.
     pub fn select<'a, T>(&self, candidates: impl Iterator<Item = (&'a Self, T)>) -> Option<T> {
         candidates
             .filter_map(|(platform, item)| Some((self.distance(platform)?, item)))
@@ -141,13 +140,13 @@ impl Platform {
             .map(|(_, item)| item)
     }
 
-    /// Whether it is `unknown/unknown`, by which BuildKit marks what is no image (attestations).
+    /// Whether this is `unknown/unknown`, which BuildKit uses for attestations.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         self.os == "unknown" && self.architecture == "unknown"
     }
 
-    /// The platform that a document states; `None` where it leaves out the architecture.
+    /// The platform that a document states; `None` if it has no architecture.
     pub(crate) fn stated(
         os: &str,
         architecture: &str,
@@ -173,7 +172,7 @@ impl Platform {
         }))
     }
 
-    /// How far `other` is from what this platform asks for; `None` if it will not do.
+    /// How far `other` is from this platform; `None` if it does not match.
     fn distance(&self, other: &Self) -> Option<u32> {
         if self.os != other.os || !self.has_version(other) {
             return None;
@@ -190,7 +189,7 @@ impl Platform {
         (&self.os, &self.architecture, self.variant(), self.os_version())
     }
 
-    /// `linux` alone takes this machine's architecture, `arm64` alone is Linux.
+    /// Parses a single word: `linux` implies this machine's architecture, `arm64` implies Linux.
     fn from_one(name: &str, version: &str) -> Result<Self, PlatformError> {
         let os = normalise_os(name);
         if KNOWN_SYSTEMS.contains(&os.as_str()) {
@@ -203,7 +202,7 @@ impl Platform {
         Err(PlatformError { kind: PlatformErrorKind::Unknown, at: 0 })
     }
 
-    /// A request without a version takes any; `10.0.17763` takes `10.0.17763.1234`.
+    /// A request without a version accepts any; `10.0.17763` accepts `10.0.17763.1234`.
     fn has_version(&self, other: &Self) -> bool {
         let Some(wanted) = &self.os_version else { return true };
         let rest = other.os_version.as_deref().and_then(|version| version.strip_prefix(wanted.as_str()));
@@ -302,7 +301,7 @@ fn normalise_architecture(architecture: &str, variant: &str) -> (String, Option<
     (architecture.into(), some(variant))
 }
 
-/// What Rust calls this machine's architecture, in Go's terms.
+/// This machine's architecture, translated from Rust's name to Go's.
 fn host_architecture() -> (String, Option<String>) {
     match env::consts::ARCH {
         "loongarch64" => ("loong64".into(), None),
@@ -316,7 +315,7 @@ fn host_architecture() -> (String, Option<String>) {
     }
 }
 
-/// `windows(10.0.17763)` into name and version.
+/// Splits `windows(10.0.17763)` into name and version.
 fn split_version(part: &str) -> Result<(&str, &str), PlatformError> {
     let Some((name, rest)) = part.split_once('(') else { return Ok((part, "")) };
     let at = name.len().saturating_add(1);
@@ -344,7 +343,7 @@ fn some(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.into())
 }
 
-/// Why a text is not a platform, and where.
+/// A string is not a platform.
 ///
 /// ```
 /// use layerslayer::Platform;
@@ -359,20 +358,20 @@ pub struct PlatformError {
 }
 
 impl PlatformError {
-    /// What is wrong.
+    /// The kind of error.
     #[must_use]
     pub fn kind(&self) -> &PlatformErrorKind {
         &self.kind
     }
 
-    /// Where: byte offset from the start of the text.
+    /// Position of the error: byte offset from the start of the string.
     #[must_use]
     pub fn at(&self) -> usize {
         self.at
     }
 }
 
-/// What is wrong with a platform.
+/// Kinds of errors in a platform.
 ///
 /// ```
 /// use layerslayer::Platform;
@@ -383,24 +382,22 @@ impl PlatformError {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlatformErrorKind {
-    /// A character that cannot occur.
-    #[error("{found:?} cannot stand in a platform like linux/arm64/v8")]
+    /// A character that is not allowed.
+    #[error("{found:?} is not allowed in a platform like linux/arm64/v8")]
     Character {
         /// The character.
         found: char,
     },
-    /// Nothing where a name should be.
-    #[error("a part of the platform is empty (it looks like linux/arm64/v8)")]
+    /// An empty part.
+    #[error("a part of the platform is empty (a platform looks like linux/arm64/v8)")]
     Empty,
     /// A version without its closing parenthesis.
-    #[error("the version of the operating system is not closed by a parenthesis")]
+    #[error("the version of the operating system has no closing parenthesis")]
     Parenthesis,
     /// More than three parts.
     #[error("a platform has at most three parts, like linux/arm64/v8")]
     Parts,
     /// A single word that is neither an operating system nor an architecture.
-    #[error(
-        "neither an operating system nor an architecture is called that (a platform looks like linux/arm64)"
-    )]
+    #[error("not a known operating system or architecture (a platform looks like linux/arm64)")]
     Unknown,
 }

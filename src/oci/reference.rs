@@ -1,7 +1,7 @@
 //! Image references with docker's normalisation: `nginx` is `docker.io/library/nginx:latest`.
 //!
-//! The grammar is that of `distribution/reference`; stricter where that lets through what no registry can
-//! have: ports above 65535, underscores in host names, addresses that are none.
+//! The grammar is that of `distribution/reference`, but stricter about names that no registry can have: ports
+//! above 65535, underscores in host names, invalid addresses.
 
 mod error;
 mod parse;
@@ -21,17 +21,17 @@ pub use transport::{ArchiveImage, ImageReference, LayoutImage};
 
 use crate::oci::digest::Digest;
 
-/// What references without a registry mean.
+/// The registry of references that name none.
 const DOCKER_HUB: &str = "docker.io";
-/// Where Docker Hub serves the registry protocol.
+/// The host where Docker Hub serves the registry protocol.
 const DOCKER_HUB_API: &str = "registry-1.docker.io";
 /// The namespace of Docker Hub's official images.
 const OFFICIAL: &str = "library/";
 
 /// The name of an image in a registry: registry, repository, and a tag, a digest or both.
 ///
-/// `nginx` and `docker.io/library/nginx:latest` are equal. Where both tag and digest are given, both are kept
-/// and shown, and the digest decides what is fetched.
+/// `nginx` and `docker.io/library/nginx:latest` are equal. If both tag and digest are given, both are stored and
+/// shown, and the digest decides what is fetched.
 ///
 /// ```
 /// use layerslayer::Reference;
@@ -53,13 +53,13 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Host of the registry with its port, as written; `docker.io` for every name of Docker Hub.
+    /// Host of the registry with its port, as written; `docker.io` for all names of Docker Hub.
     #[must_use]
     pub fn registry(&self) -> &str {
         &self.registry
     }
 
-    /// Host and port that serve the registry's API: `registry-1.docker.io` for `docker.io`, else
+    /// Host and port that serve the registry's API: `registry-1.docker.io` for `docker.io`, otherwise
     /// [`Self::registry`].
     #[must_use]
     pub fn api_host(&self) -> &str {
@@ -72,7 +72,7 @@ impl Reference {
         &self.repository
     }
 
-    /// The tag; `latest` where neither a tag nor a digest was given. `None` only if there is a digest.
+    /// The tag; `latest` if neither a tag nor a digest was given. `None` only if there is a digest.
     #[must_use]
     pub fn tag(&self) -> Option<&str> {
         self.tag.as_deref()
@@ -98,7 +98,7 @@ impl Reference {
 
     /// Whether the registry is on this machine: `localhost`, `127.0.0.0/8` or `[::1]`, with any port.
     ///
-    /// Only those names are meant; none is looked up.
+    /// Only these literal names count. No name is looked up.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         if let Some(rest) = self.registry.strip_prefix('[') {
@@ -110,13 +110,13 @@ impl Reference {
             || host.parse().is_ok_and(|address: Ipv4Addr| address.is_loopback())
     }
 
-    /// The same with this digest, in place of the one it has, if any.
+    /// The same reference with this digest, which replaces an existing one.
     #[must_use]
     pub fn with_digest(&self, digest: Digest) -> Self {
         Self { digest: Some(digest), ..self.clone() }
     }
 
-    /// `:tag@digest`, what there is of it.
+    /// `:tag@digest`, without absent parts.
     fn suffix(&self) -> String {
         let tag = self.tag.iter().map(|tag| format!(":{tag}"));
         tag.chain(self.digest.iter().map(|digest| format!("@{digest}"))).collect()

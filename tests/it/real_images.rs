@@ -1,4 +1,4 @@
-//! Names, platforms and indexes, at Debian's registry through the program.
+//! Names, platforms and indexes, with Debian's registry and the program.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ use crate::support::{
     tools,
 };
 
-/// What nobody runs tests on.
+/// An architecture that tests do not run on.
 const FOREIGN: &str = "mips64le";
 
 fn image(content: &str) -> Image {
@@ -30,7 +30,7 @@ fn content(ran: Ran) -> String {
     String::from_utf8(ran.done().stdout).unwrap()
 }
 
-/// A registry with the index `multi:1`: for this machine, two others, and what BuildKit attaches; and the index itself.
+/// A registry with the index `multi:1` for this machine and two others, with BuildKit's attestations; and the index itself.
 fn multi() -> (DockerRegistry, Layout, Value) {
     let mut layout = Layout::new();
     let images = [
@@ -47,7 +47,7 @@ fn multi() -> (DockerRegistry, Layout, Value) {
 }
 
 #[test]
-fn the_image_of_an_index_for_this_machine_is_taken_unless_another_is_asked_for() {
+fn the_image_for_this_machine_is_selected_unless_another_platform_is_requested() {
     let (registry, _layout, index) = multi();
     let reference = format!("{}/multi:1", registry.host());
     let ran = carve(&reference).run();
@@ -60,23 +60,23 @@ fn the_image_of_an_index_for_this_machine_is_taken_unless_another_is_asked_for()
     }
     let by_digest = format!("{}/multi@{}", registry.host(), index["digest"].as_str().unwrap());
     assert_eq!(content(carve(&by_digest).run()), "host");
-    // Where both are given the digest counts.
+    // The digest takes precedence over the tag.
     assert_eq!(content(carve(&by_digest.replace("/multi@", "/multi:2@")).run()), "host");
 }
 
 #[test]
-fn a_platform_that_an_index_does_not_have_is_answered_with_those_it_has() {
+fn the_error_for_a_missing_platform_lists_the_available_ones() {
     let (registry, ..) = multi();
     let reference = format!("{}/multi:1", registry.host());
     let ran = carve(&reference).args(["--platform", "windows/amd64"]).run().failed(9);
     let ran = ran.said("windows/amd64").said(&format!("linux/{FOREIGN}")).said("linux/arm");
     let ran = ran.said(&format!("linux/{}", architecture()));
-    assert!(!ran.stderr.contains("unknown"), "attestations are no platforms: {}", ran.stderr);
+    assert!(!ran.stderr.contains("unknown"), "attestations are not platforms: {}", ran.stderr);
     carve(&reference).args(["--platform", "linux/nothing/at/all"]).run().failed(2);
 }
 
 #[test]
-fn an_index_within_an_index_is_gone_down() {
+fn nested_indexes_are_followed() {
     let (registry, _layout, inner) = multi();
     let outer =
         |index: &Value| json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [index] }).to_string();
@@ -92,11 +92,11 @@ fn an_index_within_an_index_is_gone_down() {
         text = outer(&json!({ "mediaType": INDEX, "digest": digest, "size": size }));
         registry.put_manifest("multi", "deep", INDEX, text.as_bytes());
     }
-    carve(&format!("{}/multi:deep", registry.host())).run().failed(1).said("indexes inside each other");
+    carve(&format!("{}/multi:deep", registry.host())).run().failed(1).said("nested image indexes");
 }
 
 #[test]
-fn a_single_image_for_another_platform_is_a_warning_by_default_and_an_error_if_a_platform_was_asked_for() {
+fn a_single_image_for_another_platform_is_a_warning_by_default_and_an_error_if_a_platform_is_required() {
     let registry = DockerRegistry::open();
     let reference = format!("{}/foreign:1", registry.host());
     let layout = Layout::of(&image("foreign").platform("linux", FOREIGN, ""));
@@ -104,8 +104,8 @@ fn a_single_image_for_another_platform_is_a_warning_by_default_and_an_error_if_a
     let ran = carve(&reference).run().said("warning").said(FOREIGN);
     assert_eq!(ran.report["platform"], format!("linux/{FOREIGN}"));
     assert_eq!(content(ran), "foreign");
-    let asked = carve(&reference).args(["--platform", &format!("linux/{FOREIGN}")]).run().done();
-    assert_eq!(asked.stderr, "");
+    let required = carve(&reference).args(["--platform", &format!("linux/{FOREIGN}")]).run().done();
+    assert_eq!(required.stderr, "");
     carve(&reference).args(["--platform", "linux/s390x"]).run().failed(9).said("linux/s390x").said(FOREIGN);
 }
 
@@ -128,7 +128,7 @@ fn a_missing_tag_digest_or_repository_is_no_such_image() {
 }
 
 #[test]
-fn a_registry_that_is_not_there_is_unavailable_at_once() {
+fn a_stopped_registry_is_unavailable_at_once() {
     let mut registry = DockerRegistry::open();
     let reference = format!("{}/one:1", registry.host());
     registry.stop();
@@ -137,14 +137,14 @@ fn a_registry_that_is_not_there_is_unavailable_at_once() {
 }
 
 #[test]
-fn docker_media_types_read_like_those_of_oci() {
+fn images_with_docker_media_types_are_read() {
     let registry = DockerRegistry::open();
     let reference = format!("{}/docker:1", registry.host());
     push_as_docker(&Layout::of(&image("docker")), "latest", &reference, Trust::Plain);
     assert_eq!(content(carve(&reference).run()), "docker");
 }
 
-/// Two layers with something of every kind that differs between listings.
+/// Two layers with entries of every kind that listings show differently.
 fn varied() -> Layout {
     let base = Tar::new()
         .directory("etc")
@@ -162,37 +162,37 @@ fn varied() -> Layout {
 }
 
 #[test]
-fn json_from_a_registry_is_that_of_the_layout_but_for_the_reference() {
+fn json_output_of_a_registry_and_a_layout_differ_only_in_the_reference() {
     let layout = varied();
     let registry = DockerRegistry::open();
     let reference = format!("{}/varied:1", registry.host());
     push(&layout, "latest", &reference, Trust::Plain);
     let local = layout.reference("latest");
-    for what in [&[][..], &["--all"], &["--layer=1", "--layer=0"], &["--rootfs"], &["--rootfs", "etc/*"]] {
-        let [mut there, mut here] = [&reference, &local].map(|reference| {
-            let ran = Program::new(["peek", reference, "--json"]).args(what).run().done();
+    for flags in [&[][..], &["--all"], &["--layer=1", "--layer=0"], &["--rootfs"], &["--rootfs", "etc/*"]] {
+        let [mut remote_lines, mut local_lines] = [&reference, &local].map(|reference| {
+            let ran = Program::new(["peek", reference, "--json"]).args(flags).run().done();
             assert_eq!(ran.report["reference"], *reference);
             assert_eq!(ran.lines()[0]["reference"], *reference);
             ran.lines()
         });
-        for lines in [&mut there, &mut here] {
+        for lines in [&mut remote_lines, &mut local_lines] {
             lines[0]["reference"] = Value::Null;
             assert_eq!(lines.last().unwrap(), &json!({ "type": "end", "complete": true }));
         }
-        assert_eq!(there, here, "{what:?}");
+        assert_eq!(remote_lines, local_lines, "{flags:?}");
     }
     let folder = tools::temporary_folder();
-    let [mut there, mut here] = [&reference, &local].map(|reference| {
+    let [mut remote_lines, mut local_lines] = [&reference, &local].map(|reference| {
         let output = folder.path().join("out");
         let carve = Program::new(["carve", reference, "/etc/link", "--json", "-o"]).arg(&output);
         carve.run().done().lines()
     });
-    (there[0]["reference"], here[0]["reference"]) = (Value::Null, Value::Null);
-    assert_eq!(there, here);
+    (remote_lines[0]["reference"], local_lines[0]["reference"]) = (Value::Null, Value::Null);
+    assert_eq!(remote_lines, local_lines);
 }
 
 #[test]
-fn layers_that_are_missing_empty_or_the_same_read_like_any() {
+fn images_with_no_layers_empty_layers_or_equal_layers_are_read() {
     let registry = DockerRegistry::open();
     let tar = Tar::new().file("which", "twice").finish();
     let empty = Tar::new().finish();

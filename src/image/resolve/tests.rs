@@ -1,4 +1,4 @@
-//! Images in a scripted registry: which manifest an index leads to, and documents that are no image.
+//! Images in a scripted registry: which manifest of an index is selected, and documents that are not images.
 
 use std::{
     collections::BTreeMap,
@@ -23,16 +23,16 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
-/// What a registry holds: media type and content by the end of the path.
+/// The documents of a registry: media type and content by the end of the path.
 #[derive(Default)]
-struct Shelf(BTreeMap<String, (String, Vec<u8>)>);
+struct StoredDocuments(BTreeMap<String, (String, Vec<u8>)>);
 
-impl Shelf {
-    /// Puts a document where registries keep it; gives its descriptor.
-    fn put(&mut self, place: &str, media_type: &str, document: &Value) -> Value {
+impl StoredDocuments {
+    /// Stores a document below `folder`; returns its descriptor.
+    fn put(&mut self, folder: &str, media_type: &str, document: &Value) -> Value {
         let bytes = serde_json::to_vec(document).unwrap();
         let (digest, size) = (Digest::sha256(&bytes), bytes.len());
-        self.0.insert(format!("{place}/{digest}"), (media_type.to_owned(), bytes));
+        self.0.insert(format!("{folder}/{digest}"), (media_type.to_owned(), bytes));
         json!({ "mediaType": media_type, "digest": digest.to_string(), "size": size })
     }
 
@@ -44,13 +44,13 @@ impl Shelf {
         self.manifest(&json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries }))
     }
 
-    /// An image without layers, whose configuration holds this.
+    /// An image without layers and with this configuration.
     fn image(&mut self, config: &Value) -> Value {
         let config = self.put("blobs", CONFIG, config);
         self.manifest(&manifest(&config, &[]))
     }
 
-    /// Opens the registry with this document as the tag 1.
+    /// Starts the registry with this document as the tag 1.
     fn open(mut self, descriptor: &Value) -> ScriptedRegistry {
         let digest = descriptor["digest"].as_str().unwrap();
         let document = self.0[&format!("manifests/{digest}")].clone();
@@ -100,19 +100,19 @@ impl Progress for Warnings {
 
 async fn resolve(
     server: &ScriptedRegistry,
-    what: &str,
+    suffix: &str,
     platform: &str,
 ) -> (Result<Image, Error>, Vec<String>) {
     let warnings = Arc::new(Warnings::default());
     let progress: Arc<dyn Progress> = Arc::<Warnings>::clone(&warnings);
-    let reference: ImageReference = format!("{}/app{what}", server.host()).parse().unwrap();
-    let ImageReference::Registry(registry) = reference.clone() else { panic!("not in a registry") };
+    let reference: ImageReference = format!("{}/app{suffix}", server.host()).parse().unwrap();
+    let ImageReference::Registry(registry) = reference.clone() else { panic!("not a registry reference") };
     let platform = if platform.is_empty() { Platform::host() } else { platform.parse().unwrap() };
     let repository = Repository { host: server.host(), name: "app".to_owned() };
     let session =
         Session::with_progress(Http::builder().build().unwrap(), repository, None, Arc::clone(&progress));
     let image = super::registry(
-        Request { reference, platform, progress, cache: None, parallel_layers: 1 },
+        ImageRequest { reference, platform, progress, cache: None, parallel_layers: 1 },
         &registry,
         session,
         0,
@@ -126,8 +126,8 @@ async fn resolve(
     (image, warnings)
 }
 
-/// The digest of what is chosen, or why nothing is.
-async fn chosen(server: &ScriptedRegistry, platform: &str) -> Result<String, String> {
+/// The digest of the selected image, or the error.
+async fn selected(server: &ScriptedRegistry, platform: &str) -> Result<String, String> {
     match resolve(server, ":1", platform).await {
         (Ok(image), _) => Ok(image.digest().to_string()),
         (Err(error), _) => {
@@ -142,8 +142,8 @@ fn digest(descriptor: &Value) -> Result<String, String> {
 }
 
 #[tokio::test]
-async fn an_index_leads_to_the_image_of_the_platform() {
-    let mut shelf = Shelf::default();
+async fn the_image_of_an_index_for_the_platform_is_selected() {
+    let mut documents = StoredDocuments::default();
     let names = [
         "linux/arm/v6",
         "linux/arm/v7",
@@ -152,7 +152,7 @@ async fn an_index_leads_to_the_image_of_the_platform() {
         "windows(10.0.20348.9)/amd64",
     ];
     let images = names.map(|name| {
-        let image = shelf.image(&with(config(name), "author", name.into()));
+        let image = documents.image(&with(config(name), "author", name.into()));
         with(image, "platform", platform_of(name))
     });
     let attestation = json!({ "vnd.docker.reference.type": "attestation-manifest" });
@@ -163,8 +163,8 @@ async fn an_index_leads_to_the_image_of_the_platform() {
     );
     let [v6, v7, arm64, old, new] = &images;
     let entries = [attestation, v6.clone(), v7.clone(), arm64.clone(), old.clone(), new.clone()];
-    let index = shelf.index(&entries);
-    let server = shelf.open(&index);
+    let index = documents.index(&entries);
+    let server = documents.open(&index);
     for (platform, expected) in [
         ("linux/arm/v6", v6),
         ("linux/arm", v7),
@@ -173,26 +173,26 @@ async fn an_index_leads_to_the_image_of_the_platform() {
         ("windows/amd64", old),
         ("windows(10.0.20348)/amd64", new),
     ] {
-        assert_eq!(chosen(&server, platform).await, digest(expected), "{platform}");
+        assert_eq!(selected(&server, platform).await, digest(expected), "{platform}");
     }
     for platform in ["linux/arm/v5", "linux/s390x", "windows(10.0.1)/amd64"] {
-        let refused = chosen(&server, platform).await.unwrap_err();
+        let refused = selected(&server, platform).await.unwrap_err();
         assert!(refused.contains("linux/arm/v6, linux/arm/v7, linux/arm64, windows("), "{refused}");
     }
 }
 
 #[tokio::test]
-async fn what_the_index_says_of_the_platform_counts_not_the_configuration() {
-    // Configurations without a variant, and of another architecture altogether: both are common.
+async fn the_platform_in_the_index_takes_precedence_over_the_configuration() {
+    // Configurations without a variant and for another architecture: both are common.
     for (stated, configured, warns) in [
         ("linux/arm/v6", r#"{"os":"linux","architecture":"arm"}"#, false),
         ("linux/arm64", r#"{"os":"linux","architecture":"amd64"}"#, true),
     ] {
-        let mut shelf = Shelf::default();
-        let image = shelf.image(&serde_json::from_str(configured).unwrap());
-        let other = with(shelf.image(&config("linux/s390x")), "platform", platform_of("linux/s390x"));
-        let index = shelf.index(&[other, with(image, "platform", platform_of(stated))]);
-        let server = shelf.open(&index);
+        let mut documents = StoredDocuments::default();
+        let image = documents.image(&serde_json::from_str(configured).unwrap());
+        let other = with(documents.image(&config("linux/s390x")), "platform", platform_of("linux/s390x"));
+        let index = documents.index(&[other, with(image, "platform", platform_of(stated))]);
+        let server = documents.open(&index);
         let (image, warnings) = resolve(&server, ":1", stated).await;
         assert_eq!(image.unwrap().platform().await.unwrap().to_string(), stated);
         assert_eq!(warnings.len(), usize::from(warns), "{warnings:?}");
@@ -200,50 +200,50 @@ async fn what_the_index_says_of_the_platform_counts_not_the_configuration() {
 }
 
 #[tokio::test]
-async fn a_single_image_of_another_platform_is_taken_with_a_warning_unless_one_was_asked_for() {
-    let mut shelf = Shelf::default();
-    let image = shelf.image(&config("plan9/mips"));
-    let server = shelf.open(&image);
+async fn a_single_image_for_another_platform_is_accepted_with_a_warning_unless_a_platform_is_required() {
+    let mut documents = StoredDocuments::default();
+    let image = documents.image(&config("plan9/mips"));
+    let server = documents.open(&image);
     let (opened, warnings) = resolve(&server, ":1", "").await;
     assert_eq!(opened.unwrap().platform().await.unwrap().to_string(), "plan9/mips");
     assert!(warnings[0].contains("is for plan9/mips, not for linux/"), "{warnings:?}");
-    assert!(chosen(&server, "linux/amd64").await.is_err());
-    let mut shelf = Shelf::default();
-    let image = with(shelf.image(&config("plan9/mips")), "platform", platform_of("plan9/mips"));
-    let index = shelf.index(&[image]);
-    let server = shelf.open(&index);
+    assert!(selected(&server, "linux/amd64").await.is_err());
+    let mut documents = StoredDocuments::default();
+    let image = with(documents.image(&config("plan9/mips")), "platform", platform_of("plan9/mips"));
+    let index = documents.index(&[image]);
+    let server = documents.open(&index);
     let (opened, warnings) = resolve(&server, ":1", "").await;
     assert!(opened.is_ok() && warnings.len() == 1, "{warnings:?}");
-    assert!(chosen(&server, "linux/amd64").await.is_err());
+    assert!(selected(&server, "linux/amd64").await.is_err());
 }
 
 #[tokio::test]
-async fn indexes_may_lie_four_deep_inside_each_other_and_no_deeper() {
+async fn indexes_may_be_nested_four_deep() {
     for (depth, is_good) in [(0, true), (limits::INDEX_DEPTH, true), (limits::INDEX_DEPTH + 1, false)] {
-        let mut shelf = Shelf::default();
-        let image = shelf.image(&config("linux/amd64"));
+        let mut documents = StoredDocuments::default();
+        let image = documents.image(&config("linux/amd64"));
         let mut top = image.clone();
         for _ in 0..depth {
-            top = shelf.index(&[top]);
+            top = documents.index(&[top]);
         }
-        let server = shelf.open(&top);
+        let server = documents.open(&top);
         let (opened, _) = resolve(&server, ":1", "linux/amd64").await;
         match opened {
             Ok(opened) => assert!(is_good && Ok(opened.digest().to_string()) == digest(&image)),
-            Err(error) => assert!(!is_good && error.to_string().contains("more than 4"), "{error}"),
+            Err(error) => assert!(!is_good && error.to_string().contains("more than 4 nested"), "{error}"),
         }
     }
 }
 
 #[tokio::test]
-async fn schema_1_is_refused_by_name_wherever_it_stands() {
+async fn schema_1_is_refused_by_name_at_any_level() {
     let schema1 = "application/vnd.docker.distribution.manifest.v1+prettyjws";
     let document = json!({ "schemaVersion": 1, "name": "app", "tag": "1", "fsLayers": [], "history": [] });
-    let mut shelf = Shelf::default();
-    let old = shelf.put("manifests", schema1, &document);
-    let mut nested = Shelf(shelf.0.clone());
+    let mut documents = StoredDocuments::default();
+    let old = documents.put("manifests", schema1, &document);
+    let mut nested = StoredDocuments(documents.0.clone());
     let index = nested.index(&[with(old.clone(), "platform", platform_of("linux/amd64"))]);
-    for server in [shelf.open(&old), nested.open(&index)] {
+    for server in [documents.open(&old), nested.open(&index)] {
         let error = resolve(&server, ":1", "linux/amd64").await.0.unwrap_err();
         let cause = std::error::Error::source(&error).unwrap().to_string();
         assert!(cause.contains("schema 1") && !error.is_corrupt(), "{error}: {cause}");
@@ -251,45 +251,45 @@ async fn schema_1_is_refused_by_name_wherever_it_stands() {
 }
 
 #[tokio::test]
-async fn an_artifact_is_opened_without_its_configuration() {
-    let mut shelf = Shelf::default();
+async fn an_artifact_is_opened_without_reading_its_configuration() {
+    let mut documents = StoredDocuments::default();
     let empty = json!({
         "mediaType": "application/vnd.oci.empty.v1+json", "digest": Digest::sha256(b"{}").to_string(), "size": 2
     });
     let layer =
         json!({ "mediaType": "text/spdx+json", "digest": Digest::sha256(b"x").to_string(), "size": 1 });
     let manifest = with(manifest(&empty, &[layer]), "artifactType", "application/spdx+json".into());
-    let manifest = shelf.manifest(&manifest);
-    let server = shelf.open(&manifest);
+    let manifest = documents.manifest(&manifest);
+    let server = documents.open(&manifest);
     let image = resolve(&server, ":1", "").await.0.unwrap();
     assert_eq!(image.layers().len(), 1);
     assert_eq!(server.requests().len(), 1);
 }
 
 #[tokio::test]
-async fn a_foreign_layer_that_the_registry_lacks_is_not_looked_for_elsewhere() {
-    let elsewhere = ScriptedRegistry::start(|request| Reply::blob(request, b"content"));
+async fn a_foreign_layer_that_the_registry_lacks_is_not_fetched_from_its_urls() {
+    let other_server = ScriptedRegistry::start(|request| Reply::blob(request, b"content"));
     let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
     for (media_type, is_corrupt) in [(foreign, false), (LAYER, true)] {
-        let mut shelf = Shelf::default();
+        let mut documents = StoredDocuments::default();
         let layer = json!({
             "mediaType": media_type, "digest": Digest::sha256(b"content").to_string(), "size": 7,
-            "urls": [format!("{}/layer", elsewhere.url())]
+            "urls": [format!("{}/layer", other_server.url())]
         });
-        let config = shelf.put("blobs", CONFIG, &config("linux/amd64"));
-        let manifest = shelf.manifest(&manifest(&config, &[layer]));
-        let server = shelf.open(&manifest);
+        let config = documents.put("blobs", CONFIG, &config("linux/amd64"));
+        let manifest = documents.manifest(&manifest(&config, &[layer]));
+        let server = documents.open(&manifest);
         let image = resolve(&server, ":1", "linux/amd64").await.0.unwrap();
         let opened = image.layers()[0].source.open(Compressed(0)..Compressed(7)).await;
         let error = Error::from(opened.err().unwrap());
         assert_eq!(error.is_corrupt(), is_corrupt, "{error}");
         assert_eq!(error.to_string().contains("foreign layer"), !is_corrupt, "{error}");
     }
-    assert!(elsewhere.requests().is_empty());
+    assert!(other_server.requests().is_empty());
 }
 
 #[tokio::test]
-async fn sha_512_serves_for_manifests_configurations_and_layers() {
+async fn manifests_configurations_and_layers_may_have_sha_512_digests() {
     let sha512 = |bytes: &[u8]| {
         let mut hasher = Hasher::new(format!("sha512:{:0128}", 0).parse::<Digest>().unwrap().algorithm());
         hasher.update(bytes);
@@ -307,9 +307,9 @@ async fn sha_512_serves_for_manifests_configurations_and_layers() {
         own if own == config_path => Reply::ok(config.clone()),
         _ => Reply::blob(request, b"layer"),
     });
-    // The digest counts, not the tag beside it.
-    for what in [format!("@{name}"), format!(":other@{name}")] {
-        let image = resolve(&server, &what, "linux/amd64").await.0.unwrap();
+    // The digest takes precedence over the tag.
+    for suffix in [format!("@{name}"), format!(":other@{name}")] {
+        let image = resolve(&server, &suffix, "linux/amd64").await.0.unwrap();
         assert_eq!(image.digest().to_string(), name);
         let bytes = image.layers()[0].source.open(Compressed(0)..Compressed(5)).await.unwrap();
         let bytes: Vec<_> = bytes.try_collect().await.unwrap();
@@ -319,14 +319,14 @@ async fn sha_512_serves_for_manifests_configurations_and_layers() {
 }
 
 #[tokio::test]
-async fn a_configuration_of_other_content_is_corrupt() {
-    let mut shelf = Shelf::default();
-    let image = shelf.image(&config("linux/amd64"));
-    for (path, (_, bytes)) in &mut shelf.0 {
+async fn a_configuration_that_does_not_match_its_digest_is_corrupt() {
+    let mut documents = StoredDocuments::default();
+    let image = documents.image(&config("linux/amd64"));
+    for (path, (_, bytes)) in &mut documents.0 {
         if path.starts_with("blobs/") {
             *bytes = String::from_utf8(bytes.clone()).unwrap().replace("linux", "linus").into_bytes();
         }
     }
-    let server = shelf.open(&image);
+    let server = documents.open(&image);
     assert!(resolve(&server, ":1", "").await.0.unwrap_err().is_corrupt());
 }

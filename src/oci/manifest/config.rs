@@ -4,18 +4,17 @@ use std::collections::BTreeMap;
 
 use super::{
     descriptor::{digest, platform},
-    error::{ManifestError, Place, too_many},
-    wire::{self, Keys, List, Object, Scalar, WireConfig, WireExecution, WireHistory, WirePlatform, Words},
+    error::{FieldPath, ManifestError, too_many},
+    wire::{self, KeySet, List, Object, Scalar, WireConfig, WireExecution, WireHistory, WirePlatform, Words},
 };
 use crate::{
     limits,
     oci::{digest::Digest, platform::Platform},
 };
 
-/// The configuration of an image: its platform, the digests of its unpacked layers, its history, and how it
-/// is to be run.
+/// The configuration of an image: platform, digests of the unpacked layers, history and run parameters.
 ///
-/// Only what cannot be understood is refused: `{}` is a configuration with nothing in it.
+/// All fields are optional: `{}` is a valid, empty configuration.
 ///
 /// ```
 /// use layerslayer::ImageConfig;
@@ -49,7 +48,8 @@ impl ImageConfig {
     /// Parses the bytes of a configuration. They are not hashed here.
     ///
     /// # Errors
-    /// If it is no JSON object, too large, of another shape, or if a platform or DiffID is malformed.
+    /// Fails if the document is not a JSON object, is too large, has another structure, or has a malformed
+    /// platform or DiffID.
     ///
     /// ```
     /// use layerslayer::ImageConfig;
@@ -72,7 +72,7 @@ impl ImageConfig {
             return Err(too_many("config.Labels", limits::DOCUMENT_ITEMS));
         }
         Ok(Self {
-            platform: platform(&stated, Place::field("architecture"))?,
+            platform: platform(&stated, FieldPath::field("architecture"))?,
             created: wire.created.filter(|text| !text.is_empty()),
             author: wire.author.filter(|text| !text.is_empty()),
             diff_ids: diff_ids(wire.rootfs.and_then(|Object(rootfs)| rootfs.diff_ids).unwrap_or_default())?,
@@ -92,7 +92,7 @@ impl ImageConfig {
         })
     }
 
-    /// The platform that the image is for; `None` where the configuration names no architecture.
+    /// The platform that the image is for; `None` if the configuration names no architecture.
     ///
     /// ```
     /// # use layerslayer::ImageConfig;
@@ -105,7 +105,7 @@ impl ImageConfig {
         self.platform.as_ref()
     }
 
-    /// When the image was made, as written (RFC 3339).
+    /// When the image was created, as written (RFC 3339).
     ///
     /// ```
     /// # use layerslayer::ImageConfig;
@@ -118,7 +118,7 @@ impl ImageConfig {
         self.created.as_deref()
     }
 
-    /// Who made it.
+    /// The author of the image.
     ///
     /// ```
     /// # use layerslayer::ImageConfig;
@@ -144,7 +144,7 @@ impl ImageConfig {
         &self.diff_ids
     }
 
-    /// How the image came about, oldest step first. Steps that changed only the configuration have no layer.
+    /// The build steps, oldest first. Steps that changed only the configuration have no layer.
     ///
     /// ```
     /// # use layerslayer::ImageConfig;
@@ -157,7 +157,7 @@ impl ImageConfig {
         &self.history
     }
 
-    /// User, and after a colon group, that the process runs as.
+    /// User that the process runs as, optionally followed by a colon and a group.
     ///
     /// ```
     /// # use layerslayer::ImageConfig;
@@ -183,7 +183,7 @@ impl ImageConfig {
         &self.entrypoint
     }
 
-    /// Arguments by default; the whole command where there is no entry point.
+    /// Default arguments; the whole command if there is no entry point.
     ///
     /// ```
     /// # use layerslayer::ImageConfig;
@@ -196,7 +196,7 @@ impl ImageConfig {
         &self.cmd
     }
 
-    /// Environment: `NAME=value`.
+    /// Environment variables, each as `NAME=value`.
     ///
     /// ```
     /// # use layerslayer::ImageConfig;
@@ -209,7 +209,7 @@ impl ImageConfig {
         &self.env
     }
 
-    /// Directory that the process starts in.
+    /// Working directory of the process.
     ///
     /// ```
     /// # use layerslayer::ImageConfig;
@@ -222,7 +222,7 @@ impl ImageConfig {
         self.working_dir.as_deref()
     }
 
-    /// Ports it listens on, as `80/tcp`, sorted.
+    /// Ports that the process listens on, as `80/tcp`, sorted.
     ///
     /// ```
     /// # use layerslayer::ImageConfig;
@@ -235,7 +235,7 @@ impl ImageConfig {
         &self.exposed_ports
     }
 
-    /// Labels.
+    /// Labels of the image.
     ///
     /// ```
     /// # use layerslayer::ImageConfig;
@@ -248,7 +248,7 @@ impl ImageConfig {
         &self.labels
     }
 
-    /// Directories that hold data of their own, sorted.
+    /// Directories that are volumes, sorted.
     ///
     /// ```
     /// # use layerslayer::ImageConfig;
@@ -261,7 +261,7 @@ impl ImageConfig {
         &self.volumes
     }
 
-    /// Signal that asks the process to end, as `SIGQUIT`.
+    /// Signal that stops the process, as `SIGQUIT`.
     ///
     /// ```
     /// # use layerslayer::ImageConfig;
@@ -274,10 +274,10 @@ impl ImageConfig {
         self.stop_signal.as_deref()
     }
 
-    /// What made layer number `layer` (0 = base).
+    /// The command that created layer number `layer` (0 = base).
     ///
-    /// `None` where the history does not say, and for all layers if it has not exactly one step for each: a
-    /// shifted answer would be worse than none.
+    /// `None` if the history has no command for it, and for all layers if the history does not have exactly one
+    /// step per layer: an answer for the wrong layer would be worse than none.
     ///
     /// ```
     /// # #[tokio::main]
@@ -299,7 +299,7 @@ impl ImageConfig {
     }
 }
 
-/// One step in the making of an image.
+/// One build step of an image.
 ///
 /// ```
 /// use layerslayer::ImageConfig;
@@ -318,7 +318,7 @@ pub struct HistoryEntry {
 }
 
 impl HistoryEntry {
-    /// The command, as `RUN apt-get update`.
+    /// The command of the step, as `RUN apt-get update`.
     ///
     /// ```
     /// # use layerslayer::ImageConfig;
@@ -331,7 +331,7 @@ impl HistoryEntry {
         self.created_by.as_deref()
     }
 
-    /// When, as written (RFC 3339).
+    /// When the step ran, as written (RFC 3339).
     ///
     /// ```
     /// # use layerslayer::ImageConfig;
@@ -344,7 +344,7 @@ impl HistoryEntry {
         self.created.as_deref()
     }
 
-    /// A remark.
+    /// A comment.
     ///
     /// ```
     /// # use layerslayer::ImageConfig;
@@ -357,7 +357,7 @@ impl HistoryEntry {
         self.comment.as_deref()
     }
 
-    /// Who did it.
+    /// The author of the step.
     ///
     /// ```
     /// # use layerslayer::ImageConfig;
@@ -370,7 +370,7 @@ impl HistoryEntry {
         self.author.as_deref()
     }
 
-    /// Whether the step changed only the configuration, so that it has no layer.
+    /// Whether the step changed only the configuration and has no layer.
     ///
     /// ```
     /// # use layerslayer::ImageConfig;
@@ -399,7 +399,7 @@ fn diff_ids(wire: List<Scalar, { limits::LAYERS }>) -> Result<Vec<Digest>, Manif
     if wire.more {
         return Err(too_many("rootfs.diff_ids", limits::LAYERS));
     }
-    let place = Place::field("rootfs.diff_ids");
+    let place = FieldPath::field("rootfs.diff_ids");
     wire.items.iter().enumerate().map(|(index, text)| digest(Some(text), place.item(index))).collect()
 }
 
@@ -408,7 +408,7 @@ fn list<T>(field: &'static str, wire: Option<List<T>>) -> Result<Vec<T>, Manifes
     if wire.more { Err(too_many(field, limits::DOCUMENT_ITEMS)) } else { Ok(wire.items) }
 }
 
-fn keys(field: &'static str, wire: Option<Keys>) -> Result<Vec<String>, ManifestError> {
+fn keys(field: &'static str, wire: Option<KeySet>) -> Result<Vec<String>, ManifestError> {
     let wire = wire.unwrap_or_default();
     if wire.more {
         Err(too_many(field, limits::DOCUMENT_ITEMS))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    error::{FieldProblem, ManifestError, Place, too_many},
+    error::{FieldPath, FieldProblem, ManifestError, too_many},
     wire::{List, Object, Scalar, WireDescriptor, WirePlatform},
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 /// Marks attestations in an index. <https://docs.docker.com/build/metadata/attestations/attestation-storage/>
 const DOCKER_REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 
-/// What some content is, and how to know it: media type, digest and size.
+/// Describes some content by media type, digest and size.
 ///
 /// ```
 /// use layerslayer::{Descriptor, Digest, MediaType};
@@ -35,7 +35,7 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
-    /// A descriptor with nothing but what every one has.
+    /// Creates a descriptor with only the mandatory fields.
     ///
     /// ```
     /// # use layerslayer::{Descriptor, Digest, MediaType};
@@ -55,7 +55,7 @@ impl Descriptor {
         }
     }
 
-    /// What the content is.
+    /// Media type of the content.
     ///
     /// ```
     /// # use layerslayer::{Descriptor, Digest, MediaType};
@@ -91,7 +91,7 @@ impl Descriptor {
         self.size
     }
 
-    /// Where else the content lies (foreign layers). Not to be trusted: anybody may write anything here.
+    /// Other places to download the content from (foreign layers). Not trusted: the publisher can write any URL.
     ///
     /// ```
     /// # use layerslayer::{Descriptor, Digest, MediaType};
@@ -103,7 +103,7 @@ impl Descriptor {
         &self.urls
     }
 
-    /// Its annotations.
+    /// The annotations.
     ///
     /// ```
     /// # use layerslayer::{Descriptor, Digest, MediaType};
@@ -115,7 +115,7 @@ impl Descriptor {
         &self.annotations
     }
 
-    /// The platform of an entry in an index, where it states one.
+    /// The platform of an index entry, if it has one.
     ///
     /// ```
     /// # use layerslayer::{Descriptor, Digest, MediaType};
@@ -127,7 +127,7 @@ impl Descriptor {
         self.platform.as_ref()
     }
 
-    /// What sort of artifact the manifest behind it is.
+    /// The artifact type of the manifest that the entry describes.
     ///
     /// ```
     /// # use layerslayer::{Descriptor, Digest, MediaType};
@@ -139,8 +139,7 @@ impl Descriptor {
         self.artifact_type.as_ref()
     }
 
-    /// Whether this entry of an index is no image but says something about one (provenance, bill of
-    /// materials).
+    /// Whether this index entry is not an image but an attestation of one (provenance, bill of materials).
     ///
     /// ```
     /// # use layerslayer::{Descriptor, Digest, MediaType};
@@ -153,7 +152,7 @@ impl Descriptor {
             || self.platform.as_ref().is_some_and(Platform::is_unknown)
     }
 
-    /// An image's configuration: registries of old left out its type
+    /// The descriptor of an image's configuration. Old registries omitted its type
     /// (<https://github.com/docker/distribution/issues/1621>).
     pub(super) fn of_config(wire: WireDescriptor) -> Result<Self, ManifestError> {
         let nameless = match &wire.media_type {
@@ -166,10 +165,10 @@ impl Descriptor {
         } else {
             wire.media_type
         };
-        Self::from_wire(WireDescriptor { media_type, ..wire }, Place::field("config"))
+        Self::from_wire(WireDescriptor { media_type, ..wire }, FieldPath::field("config"))
     }
 
-    pub(super) fn from_wire(wire: WireDescriptor, place: Place) -> Result<Self, ManifestError> {
+    pub(super) fn from_wire(wire: WireDescriptor, place: FieldPath) -> Result<Self, ManifestError> {
         let media_type = match &wire.media_type {
             Some(text) => place.leaf("mediaType").media_type(text)?,
             None => None,
@@ -198,7 +197,7 @@ impl Descriptor {
     }
 }
 
-/// The descriptors of a list; an absent list and `null` are empty, as Go writes them.
+/// The descriptors of a list. An absent list and `null` count as empty, because Go writes empty lists so.
 pub(super) fn descriptors<const LIMIT: usize>(
     field: &'static str,
     wire: Option<List<Object<WireDescriptor>, LIMIT>>,
@@ -207,24 +206,24 @@ pub(super) fn descriptors<const LIMIT: usize>(
     if wire.more {
         return Err(too_many(field, LIMIT));
     }
-    let place = Place::field(field);
+    let place = FieldPath::field(field);
     let items = wire.items.into_iter().enumerate();
     items.map(|(index, Object(wire))| Descriptor::from_wire(wire, place.item(index))).collect()
 }
 
-pub(super) fn digest(value: Option<&Scalar>, place: Place) -> Result<Digest, ManifestError> {
+pub(super) fn digest(value: Option<&Scalar>, place: FieldPath) -> Result<Digest, ManifestError> {
     let text = place.text(value)?;
     text.parse().map_err(|error| place.problem(FieldProblem::Digest(error)))
 }
 
-/// Go's tools hold sizes as `int64`.
-fn size(value: Option<&Scalar>, place: Place) -> Result<u64, ManifestError> {
+/// Go tools store sizes as `int64`.
+fn size(value: Option<&Scalar>, place: FieldPath) -> Result<u64, ManifestError> {
     let value = value.ok_or_else(|| place.absent())?;
     let size = value.number().filter(|size| i64::try_from(*size).is_ok());
     size.ok_or_else(|| place.problem(FieldProblem::Size))
 }
 
-pub(super) fn platform(wire: &WirePlatform, place: Place) -> Result<Option<Platform>, ManifestError> {
+pub(super) fn platform(wire: &WirePlatform, place: FieldPath) -> Result<Option<Platform>, ManifestError> {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     Platform::stated(
         &text(&wire.os),

@@ -1,4 +1,4 @@
-//! Why a document is no manifest, and where in it.
+//! Errors in manifests, indexes and configurations, with the field they are in.
 
 use crate::oci::{
     digest::DigestError,
@@ -18,15 +18,15 @@ use crate::oci::{
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestError {
-    /// It could be read as an index and as the manifest of an image (CVE-2021-41190).
-    #[error("the document is both an index and an image: it has manifests beside config or layers")]
+    /// The document could be read both as an index and as an image manifest (CVE-2021-41190).
+    #[error("the document is both an index and an image: it has both manifests and config or layers")]
     Ambiguous,
-    /// Its `mediaType` is not what the server or the descriptor says.
-    #[error("the document says that it is {body}, but was announced as {header}")]
+    /// Its `mediaType` is not the type that the server or the descriptor announced.
+    #[error("the document's mediaType is {body}, but it was announced as {header}")]
     ContentType {
-        /// What it was announced as.
+        /// The type that was announced.
         header: MediaType,
-        /// What it says itself.
+        /// The document's own `mediaType`.
         body: MediaType,
     },
     /// A field is absent or malformed.
@@ -37,31 +37,31 @@ pub enum ManifestError {
         /// What is wrong with it.
         problem: FieldProblem,
     },
-    /// It is no JSON, or of another shape.
-    #[error("not a JSON document of this kind: {message} (line {line}, column {column})")]
+    /// The document is not JSON, or has another structure.
+    #[error("not a valid JSON document of this kind: {message} (line {line}, column {column})")]
     Json {
         /// Line, counted from 1.
         line: usize,
         /// Column in bytes, counted from 1; 0 at the start of a line.
         column: usize,
-        /// What is wrong there.
+        /// The parser's message.
         message: String,
     },
-    /// Docker's manifest schema 1, obsolete since 2017: its layers cannot be told from their digests alone.
-    #[error("the manifest is of Docker's obsolete schema 1 (push the image again with a current tool)")]
+    /// Docker's manifest schema 1, obsolete since 2017. It lists layers in a different way and is not supported.
+    #[error("the manifest has Docker's obsolete schema 1 (push the image again with a current tool)")]
     Schema1,
-    /// It has more bytes than are accepted.
-    #[error("the document has {size} bytes, more than the {limit} that are accepted")]
+    /// The document is larger than the limit.
+    #[error("the document has {size} bytes, more than the limit of {limit}")]
     TooLarge {
         /// Its size in bytes.
         size: u64,
         /// Largest size accepted, in bytes.
         limit: u64,
     },
-    /// It is neither a manifest nor an index.
+    /// The document is neither a manifest nor an index.
     #[error("the document is neither an image manifest nor an index{}", stated(.media_type.as_ref()))]
     Unknown {
-        /// What it says it is.
+        /// Its stated media type.
         media_type: Option<MediaType>,
     },
 }
@@ -79,7 +79,7 @@ pub enum ManifestError {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FieldProblem {
-    /// It is not there.
+    /// The field is missing.
     #[error("the field is missing")]
     Absent,
     /// A list or map has more items than are accepted.
@@ -88,23 +88,23 @@ pub enum FieldProblem {
         /// Most items accepted.
         limit: usize,
     },
-    /// It is no digest.
+    /// The value is not a digest.
     #[error("{0}")]
     Digest(DigestError),
-    /// It is no media type.
+    /// The value is not a media type.
     #[error("{0}")]
     MediaType(MediaTypeError),
-    /// It is no platform.
+    /// The value is not a platform.
     #[error("{0}")]
     Platform(PlatformError),
-    /// Not the version of the format that is known here.
-    #[error("not 2, the version that is known")]
+    /// The version of the format is not supported.
+    #[error("not 2, the supported version")]
     SchemaVersion,
-    /// It is no size: a whole number of bytes, not negative, below 2⁶³.
+    /// The value is not a size: a whole number of bytes, not negative, below 2⁶³.
     #[error("not a size in bytes")]
     Size,
-    /// It is no text.
-    #[error("not a text")]
+    /// The value is not a string.
+    #[error("not a string")]
     Text,
 }
 
@@ -112,20 +112,20 @@ fn stated(media_type: Option<&MediaType>) -> String {
     media_type.map_or_else(String::new, |media_type| format!(" but {media_type}"))
 }
 
-/// More than `limit` items in `field`.
+/// The error for a `field` with more than `limit` items.
 pub(super) fn too_many(field: &'static str, limit: usize) -> ManifestError {
-    Place::field(field).problem(FieldProblem::Count { limit })
+    FieldPath::field(field).problem(FieldProblem::Count { limit })
 }
 
-/// Where in a document: `list[index].leaf`, spelled out only for an error.
+/// A path in a document: `list[index].leaf`. It is formatted only for an error.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct FieldPath {
     field: &'static str,
     index: Option<usize>,
     leaf: &'static str,
 }
 
-impl Place {
+impl FieldPath {
     /// A field of the document itself.
     pub(super) fn field(field: &'static str) -> Self {
         Self { field, index: None, leaf: "" }
@@ -141,12 +141,12 @@ impl Place {
         Self { leaf, ..self }
     }
 
-    /// It is missing.
+    /// The error for a missing field.
     pub(super) fn absent(self) -> ManifestError {
         self.problem(FieldProblem::Absent)
     }
 
-    /// It has this problem.
+    /// The error for a field with this problem.
     pub(super) fn problem(self, problem: FieldProblem) -> ManifestError {
         let mut field = self.field.to_owned();
         if let Some(index) = self.index {
@@ -159,7 +159,7 @@ impl Place {
         ManifestError::Field { field, problem }
     }
 
-    /// Its text.
+    /// The string at this path.
     pub(super) fn text(self, value: Option<&Scalar>) -> Result<&str, ManifestError> {
         match value {
             Some(Scalar::Text(text)) => Ok(text),
@@ -168,7 +168,7 @@ impl Place {
         }
     }
 
-    /// Its media type; `None` if it is empty.
+    /// The media type at this path; `None` if the string is empty.
     pub(super) fn media_type(self, value: &Scalar) -> Result<Option<MediaType>, ManifestError> {
         let text = self.text(Some(value))?;
         if text.is_empty() {

@@ -13,7 +13,7 @@ const CONFIG: &str =
 const LAYER: &str =
     r#"{"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": "DIGEST", "size": 7}"#;
 
-/// Fills in `CONFIG`, `LAYER` and `DIGEST`.
+/// Replaces `CONFIG`, `LAYER` and `DIGEST`.
 fn document(text: &str) -> String {
     let digest = Digest::sha256(b"{}").to_string();
     text.replace("CONFIG", CONFIG).replace("LAYER", LAYER).replace("DIGEST", &digest)
@@ -45,7 +45,7 @@ fn field(error: ManifestError) -> (String, FieldProblem) {
 }
 
 #[test]
-fn a_manifest_is_read_whole() {
+fn all_fields_of_a_manifest_are_read() {
     let image = image(
         r#"{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": CONFIG,
             "layers": [LAYER, {"mediaType": "application/vnd.oci.image.layer.nondistributable.v1.tar", "digest": "DIGEST",
@@ -70,7 +70,7 @@ fn a_manifest_is_read_whole() {
 }
 
 #[test]
-fn what_go_writes_for_nothing_is_nothing() {
+fn null_and_empty_values_count_as_absent() {
     for text in [
         r#"{"config": CONFIG, "layers": null}"#,
         r#"{"config": CONFIG, "layers": []}"#,
@@ -87,7 +87,7 @@ fn what_go_writes_for_nothing_is_nothing() {
 }
 
 #[test]
-fn the_fields_decide_where_nobody_says_what_it_is() {
+fn the_fields_decide_the_type_of_a_document_without_a_media_type() {
     for content_type in [
         None,
         Some("application/octet-stream"),
@@ -111,7 +111,7 @@ fn the_fields_decide_where_nobody_says_what_it_is() {
 }
 
 #[test]
-fn a_document_without_a_type_is_what_the_server_says() {
+fn a_document_without_a_media_type_has_the_announced_type() {
     for (text, content_type) in [
         (r#"{"manifests": []}"#, DOCKER_LIST),
         (r#"{"manifests": []}"#, OCI_INDEX),
@@ -123,7 +123,7 @@ fn a_document_without_a_type_is_what_the_server_says() {
 }
 
 #[test]
-fn a_document_that_contradicts_its_announcement_is_refused() {
+fn a_document_that_contradicts_the_announced_type_is_refused() {
     for (text, content_type) in [
         (r#"{"mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []}"#, OCI_MANIFEST),
         (r#"{"mediaType": "application/vnd.oci.image.manifest.v1+json", "config": CONFIG}"#, DOCKER_MANIFEST),
@@ -138,7 +138,7 @@ fn a_document_that_contradicts_its_announcement_is_refused() {
 }
 
 #[test]
-fn a_document_that_could_be_both_kinds_is_refused() {
+fn a_document_that_is_both_index_and_image_is_refused() {
     for content_type in [None, Some(OCI_INDEX), Some(OCI_MANIFEST)] {
         for text in [
             r#"{"manifests": [], "config": CONFIG}"#,
@@ -151,7 +151,7 @@ fn a_document_that_could_be_both_kinds_is_refused() {
 }
 
 #[test]
-fn schema_1_is_called_by_its_name() {
+fn schema_1_is_refused_by_name() {
     for (text, content_type) in [
         (r#"{"schemaVersion": 1, "fsLayers": [], "history": []}"#, None),
         (r#"{"schemaVersion": 1}"#, Some("application/json")),
@@ -166,7 +166,7 @@ fn schema_1_is_called_by_its_name() {
 }
 
 #[test]
-fn other_versions_and_types_are_refused() {
+fn unknown_versions_and_types_are_refused() {
     for version in ["3", "0", "-2", "2.0", "\"2\"", "[2]", "{\"a\": 2}", "true"] {
         let error = parse(&format!(r#"{{"schemaVersion": {version}, "config": CONFIG}}"#), None).unwrap_err();
         assert_eq!(field(error), ("schemaVersion".to_owned(), FieldProblem::SchemaVersion), "{version}");
@@ -178,7 +178,7 @@ fn other_versions_and_types_are_refused() {
 }
 
 #[test]
-fn a_malformed_field_is_named() {
+fn the_error_names_a_malformed_field() {
     let layer = |layer: &str| format!(r#"{{"config": CONFIG, "layers": [LAYER, {layer}]}}"#);
     let config = |config: &str| format!(r#"{{"config": {config}}}"#);
     let entry = |entry: &str| format!(r#"{{"manifests": [{entry}]}}"#);
@@ -197,12 +197,12 @@ fn a_malformed_field_is_named() {
         (size("null"), "layers[1].size", "the field is missing"),
         (digest("\"garbage\""), "layers[1].digest", "a digest looks like sha256:… (no colon found)"),
         (digest("\"\""), "layers[1].digest", "a digest looks like sha256:… (no colon found)"),
-        (digest("5"), "layers[1].digest", "not a text"),
-        (digest("[[1], {}]"), "layers[1].digest", "not a text"),
+        (digest("5"), "layers[1].digest", "not a string"),
+        (digest("[[1], {}]"), "layers[1].digest", "not a string"),
         (digest("null"), "layers[1].digest", "the field is missing"),
         (media_type("\"\""), "layers[1].mediaType", "the field is missing"),
         (media_type("\"gzip\""), "layers[1].mediaType", "not a media type like type/subtype (byte 4)"),
-        (media_type("false"), "layers[1].mediaType", "not a text"),
+        (media_type("false"), "layers[1].mediaType", "not a string"),
         (layer("{}"), "layers[1].mediaType", "the field is missing"),
         (r#"{"layers": []}"#.to_owned(), "config", "the field is missing"),
         (r#"{"layers": [], "config": null}"#.to_owned(), "config", "the field is missing"),
@@ -214,11 +214,11 @@ fn a_malformed_field_is_named() {
             "artifactType",
             "not a media type like type/subtype (byte 1)",
         ),
-        (r#"{"config": CONFIG, "mediaType": 5}"#.to_owned(), "mediaType", "not a text"),
+        (r#"{"config": CONFIG, "mediaType": 5}"#.to_owned(), "mediaType", "not a string"),
         (
             entry(platform),
             "manifests[0].platform",
-            "' ' cannot stand in a platform like linux/arm64/v8 (character 3)",
+            "' ' is not allowed in a platform like linux/arm64/v8 (character 3)",
         ),
     ] {
         let (found, problem) = field(parse(&text, None).unwrap_err());
@@ -231,7 +231,7 @@ fn a_malformed_field_is_named() {
 }
 
 #[test]
-fn what_is_no_json_of_this_shape_is_refused_with_line_and_column() {
+fn malformed_json_is_refused_with_line_and_column() {
     for (text, place) in [
         ("", (1, 0)),
         ("<html>", (1, 1)),
@@ -244,7 +244,7 @@ fn what_is_no_json_of_this_shape_is_refused_with_line_and_column() {
         (r#"{"annotations": {"a": 5}}"#, (1, 23)),
         (r#"{"layers": [], "layers": []}"#, (1, 23)),
         ("\u{0}\u{1}", (1, 1)),
-        // Lists in the place of objects.
+        // Lists instead of objects.
         ("[null, null, null, null, null, null, null, null, null]", (1, 0)),
         (r#"{"config": [null, null, null, null, null, null, null]}"#, (1, 11)),
     ] {
@@ -261,7 +261,7 @@ fn what_is_no_json_of_this_shape_is_refused_with_line_and_column() {
 }
 
 #[test]
-fn a_message_does_not_repeat_the_document() {
+fn messages_do_not_repeat_the_document() {
     let text = format!(r#"{{"layers": "{}"}}"#, "x\u{1b}".repeat(100_000));
     let error = Manifest::parse(text.replace('\u{1b}', "\\u001b").as_bytes(), None).unwrap_err().to_string();
     assert!(error.len() < 400, "{}", error.len());
@@ -269,7 +269,7 @@ fn a_message_does_not_repeat_the_document() {
 }
 
 #[test]
-fn more_than_the_limit_is_refused() {
+fn lists_and_documents_beyond_the_limits_are_refused() {
     let layers =
         |count: usize| format!(r#"{{"config": CONFIG, "layers": [{}]}}"#, vec!["LAYER"; count].join(","));
     assert_eq!(image(&layers(limits::LAYERS)).layers().len(), limits::LAYERS);
@@ -302,7 +302,7 @@ fn more_than_the_limit_is_refused() {
 }
 
 #[test]
-fn attestations_are_told_from_images() {
+fn attestations_are_distinguished_from_images() {
     let index = index(
         r#"{"manifests": [
             {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": "DIGEST", "size": 1,
@@ -330,7 +330,7 @@ fn attestations_are_told_from_images() {
 }
 
 #[test]
-fn the_type_of_the_configuration_tells_images_from_artifacts() {
+fn the_configuration_type_distinguishes_images_from_artifacts() {
     for (media_type, artifact) in [
         ("application/vnd.oci.image.config.v1+json", false),
         ("application/vnd.docker.container.image.v1+json", false),
@@ -348,14 +348,14 @@ fn the_type_of_the_configuration_tells_images_from_artifacts() {
 }
 
 #[test]
-fn an_unknown_algorithm_of_digests_is_refused() {
+fn an_unknown_digest_algorithm_is_refused() {
     let text = r#"{"config": {"digest": "blake3:00", "size": 2}}"#;
     let expected = ("config.digest".to_owned(), FieldProblem::Digest(DigestError::Algorithm));
     assert_eq!(field(parse(text, None).unwrap_err()), expected);
 }
 
 #[test]
-fn an_empty_configuration_has_nothing_in_it() {
+fn an_empty_configuration_is_valid() {
     for text in
         ["{}", r#"{"config": null, "rootfs": null, "history": null}"#, r#"{"rootfs": {"diff_ids": null}}"#]
     {
@@ -367,7 +367,7 @@ fn an_empty_configuration_has_nothing_in_it() {
 }
 
 #[test]
-fn a_configuration_is_read_whole() {
+fn all_fields_of_a_configuration_are_read() {
     let config = ImageConfig::parse(
         document(
             r#"{"created": "2024-01-01T00:00:00Z", "author": "somebody", "architecture": "arm", "variant": "v6", "os": "linux",
@@ -402,14 +402,14 @@ fn a_configuration_is_read_whole() {
 }
 
 #[test]
-fn a_command_may_be_one_text() {
+fn a_command_may_be_a_single_string() {
     let config = ImageConfig::parse(br#"{"config": {"Cmd": "serve --all", "Entrypoint": null}}"#).unwrap();
     assert_eq!(config.cmd(), ["serve --all"]);
     assert!(config.entrypoint().is_empty());
 }
 
 #[test]
-fn history_is_matched_to_layers_only_where_it_fits() {
+fn history_is_matched_to_layers_only_if_the_counts_agree() {
     let created_by = |history: &str, layers: usize| {
         let diff_ids = vec![r#""DIGEST""#; layers].join(",");
         let text =
@@ -427,7 +427,7 @@ fn history_is_matched_to_layers_only_where_it_fits() {
 }
 
 #[test]
-fn a_malformed_configuration_is_refused_by_field() {
+fn the_error_names_the_malformed_field_of_a_configuration() {
     let many = vec!["{}"; limits::DOCUMENT_ITEMS + 1].join(",");
     let layers = vec![r#""x""#; limits::LAYERS + 1].join(",");
     for (text, name) in [
@@ -455,7 +455,7 @@ mod properties {
 
     proptest! {
         #[test]
-        fn no_document_makes_the_parser_panic(
+        fn the_parser_never_panics(
             text in r#"(\{|\}|\[|\]|,|:|null|-?[0-9]{1,3}|"(config|layers|manifests|size|digest|mediaType|x)"){0,40}"#,
         ) {
             let _ = Manifest::parse(text.as_bytes(), None);

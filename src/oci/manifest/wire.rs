@@ -1,5 +1,5 @@
-//! The documents as they stand on the wire: whatever shape occurs, with a cap on every list. Nothing is
-//! believed yet.
+//! The documents as they come over the wire, in every shape that occurs, with a cap on every list. Values are
+//! checked later.
 
 use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
@@ -11,7 +11,7 @@ use serde::{
 use super::error::ManifestError;
 use crate::limits;
 
-/// Longest message of the JSON parser that is passed on, in characters: it may quote the document.
+/// Longest message of the JSON parser that is passed on, in characters. It may quote the document.
 const MESSAGE_CHARACTERS: usize = 200;
 
 /// Parses a document of at most `limit` bytes.
@@ -31,7 +31,7 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8], limit: u64) -> Result<T, 
     })
 }
 
-/// A manifest or an index. The outer `Option` of a field says whether it is there, the inner one whether it
+/// A manifest or an index. The outer `Option` of a field tells whether it is present, the inner one whether it
 /// is `null`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -91,11 +91,11 @@ pub(super) struct WireExecution {
     pub(super) cmd: Option<Words>,
     pub(super) entrypoint: Option<Words>,
     pub(super) env: Option<List<String>>,
-    pub(super) exposed_ports: Option<Keys>,
+    pub(super) exposed_ports: Option<KeySet>,
     pub(super) labels: Option<Pairs>,
     pub(super) stop_signal: Option<String>,
     pub(super) user: Option<String>,
-    pub(super) volumes: Option<Keys>,
+    pub(super) volumes: Option<KeySet>,
     pub(super) working_dir: Option<String>,
 }
 
@@ -113,12 +113,12 @@ pub(super) struct WireRootfs {
     pub(super) diff_ids: Option<List<Scalar, { limits::LAYERS }>>,
 }
 
-/// Tells a field that is `null` from one that is not there.
+/// Distinguishes a field that is `null` from one that is absent.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(source: D) -> Result<Option<T>, D::Error> {
     T::deserialize(source).map(Some)
 }
 
-/// A JSON object. Serde by itself would also take a list of the fields' values, which nobody else reads.
+/// A JSON object. Serde alone would also accept a list of the fields' values, which no other parser accepts.
 #[derive(Debug)]
 pub(super) struct Object<T>(pub(super) T);
 
@@ -142,7 +142,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// Any value, kept only if it is a text or a whole number: so that an error can name the field.
+/// Any value, stored only if it is a string or a whole number, so that an error can name the field.
 #[derive(Debug)]
 pub(super) enum Scalar {
     Number(u64),
@@ -151,7 +151,7 @@ pub(super) enum Scalar {
 }
 
 impl Scalar {
-    /// The number, if it is a whole one and not negative.
+    /// The number, if it is whole and not negative.
     pub(super) fn number(&self) -> Option<u64> {
         match self {
             Self::Number(number) => Some(*number),
@@ -210,11 +210,11 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
-/// A list of which at most `LIMIT` items are kept.
+/// A list. At most `LIMIT` items are stored.
 #[derive(Debug)]
 pub(super) struct List<T, const LIMIT: usize = { limits::DOCUMENT_ITEMS }> {
     pub(super) items: Vec<T>,
-    /// Whether there were more.
+    /// Whether the document has more items.
     pub(super) more: bool,
 }
 
@@ -254,7 +254,7 @@ impl<'de, T: Deserialize<'de>, const LIMIT: usize> Visitor<'de> for ListVisitor<
     }
 }
 
-/// Words of a command: a list, or as Docker also takes it, one text.
+/// Words of a command: a list, or one string, which Docker accepts as well.
 #[derive(Debug, Default)]
 pub(super) struct Words(pub(super) List<String>);
 
@@ -266,7 +266,7 @@ impl<'de> Deserialize<'de> for Words {
             type Value = Words;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list or a text")
+                f.write_str("a list or a string")
             }
 
             fn visit_str<E>(self, text: &str) -> Result<Words, E> {
@@ -282,55 +282,55 @@ impl<'de> Deserialize<'de> for Words {
     }
 }
 
-/// A map of texts, at most [`limits::DOCUMENT_ITEMS`] of them kept. `null` is the empty text, as for Go.
-pub(super) type Pairs = Map<Text>;
+/// A map of strings; at most [`limits::DOCUMENT_ITEMS`] are stored. `null` is the empty string, as in Go.
+pub(super) type Pairs = Map<NullableText>;
 
-/// A map of which only the keys count, at most [`limits::DOCUMENT_ITEMS`] of them kept.
-pub(super) type Keys = Map<IgnoredAny>;
+/// A map whose values are ignored; at most [`limits::DOCUMENT_ITEMS`] keys are stored.
+pub(super) type KeySet = Map<IgnoredAny>;
 
-/// A map of which at most [`limits::DOCUMENT_ITEMS`] items are kept.
+/// A map. At most [`limits::DOCUMENT_ITEMS`] items are stored.
 #[derive(Debug)]
-pub(super) struct Map<T: Value> {
-    pub(super) items: BTreeMap<String, T::Kept>,
-    /// Whether there were more.
+pub(super) struct Map<T: MapValue> {
+    pub(super) items: BTreeMap<String, T::Stored>,
+    /// Whether the document has more items.
     pub(super) more: bool,
 }
 
-impl<T: Value> Default for Map<T> {
+impl<T: MapValue> Default for Map<T> {
     fn default() -> Self {
         Self { items: BTreeMap::new(), more: false }
     }
 }
 
-/// What a map holds, and what is kept of it.
-pub(super) trait Value: DeserializeOwned {
-    type Kept: fmt::Debug;
-    fn keep(self) -> Self::Kept;
+/// A value of a map, and the part of it that is stored.
+pub(super) trait MapValue: DeserializeOwned {
+    type Stored: fmt::Debug;
+    fn into_stored(self) -> Self::Stored;
 }
 
-/// A text or `null`.
+/// A string or `null`.
 #[derive(Debug, Deserialize)]
-pub(super) struct Text(Option<String>);
+pub(super) struct NullableText(Option<String>);
 
-impl Value for Text {
-    type Kept = String;
+impl MapValue for NullableText {
+    type Stored = String;
 
-    fn keep(self) -> String {
+    fn into_stored(self) -> String {
         self.0.unwrap_or_default()
     }
 }
 
-impl Value for IgnoredAny {
-    type Kept = ();
+impl MapValue for IgnoredAny {
+    type Stored = ();
 
-    fn keep(self) {}
+    fn into_stored(self) {}
 }
 
-impl<'de, T: Value> Deserialize<'de> for Map<T> {
+impl<'de, T: MapValue> Deserialize<'de> for Map<T> {
     fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
         struct MapVisitor<T>(PhantomData<T>);
 
-        impl<'de, T: Value> Visitor<'de> for MapVisitor<T> {
+        impl<'de, T: MapValue> Visitor<'de> for MapVisitor<T> {
             type Value = Map<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -341,7 +341,7 @@ impl<'de, T: Value> Deserialize<'de> for Map<T> {
                 let mut map = Map::default();
                 while map.items.len() < limits::DOCUMENT_ITEMS {
                     match source.next_entry::<String, T>()? {
-                        Some((key, value)) => map.items.insert(key, value.keep()),
+                        Some((key, value)) => map.items.insert(key, value.into_stored()),
                         None => return Ok(map),
                     };
                 }

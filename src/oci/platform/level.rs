@@ -1,9 +1,9 @@
-//! Which machine runs what: levels of an architecture, and the older ones that a newer one contains.
+//! Feature levels of an architecture, and which lower levels a machine also runs.
 
-/// Further than any level of the own architecture.
+/// A distance greater than any within the same architecture.
 const OTHER_ARCHITECTURE: u32 = 1_000;
 
-/// An architecture at one level of features.
+/// An architecture at one feature level.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Level<'a> {
     architecture: &'a str,
@@ -18,7 +18,7 @@ enum Variant<'a> {
 }
 
 impl<'a> Level<'a> {
-    /// The level that a normalised architecture and variant stand for.
+    /// The level of a normalised architecture and variant.
     pub(super) fn new(architecture: &'a str, variant: Option<&'a str>) -> Self {
         let variant = match (architecture, variant) {
             ("amd64", None) => Variant::Number(1, 0),
@@ -29,7 +29,7 @@ impl<'a> Level<'a> {
         Self { architecture, variant }
     }
 
-    /// How far below this level `other` is, 0 being the same; `None` if a machine of this level does not run
+    /// How far `other` is below this level, 0 if they are the same; `None` if a machine of this level cannot run
     /// it.
     pub(super) fn distance(self, other: Self) -> Option<u32> {
         if self == other {
@@ -50,7 +50,7 @@ impl<'a> Level<'a> {
         match (self.architecture, major.checked_sub(other_major)?) {
             _ if other_major < lowest => None,
             ("arm64", 0) => minor.checked_sub(other_minor),
-            // Armv9.n has all of Armv8.(n+5), and Armv8.9 was the last.
+            // Armv9.n includes all of Armv8.(n+5), and Armv8.9 is the last Armv8.
             ("arm64", 1) => {
                 let newest = minor.saturating_add(5).min(9);
                 Some(newest.checked_sub(other_minor)?.saturating_add(minor).saturating_add(1))
@@ -60,7 +60,7 @@ impl<'a> Level<'a> {
         }
     }
 
-    /// The same, of what a machine runs although it is of another architecture.
+    /// Like [`Self::distance`], for another architecture that the machine also runs.
     pub(super) fn distance_across(self, other: Self) -> Option<u32> {
         let across = match (self.architecture, other.architecture) {
             ("amd64", "386") if other.variant == Variant::Named("") => 0,
@@ -73,7 +73,7 @@ impl<'a> Level<'a> {
     }
 }
 
-/// `v8.2`, with at most two digits a number: what is longer is a name like any other.
+/// Parses `v8.2`, with at most two digits per number; anything longer is a name.
 fn number(name: &str) -> Option<Variant<'_>> {
     let digits = |text: &str| {
         let digits = (1..=2).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());

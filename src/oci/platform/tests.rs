@@ -1,4 +1,4 @@
-//! The cases are containerd's (`platforms_test.go`, `compare_test.go`), said anew.
+//! The cases of containerd (`platforms_test.go`, `compare_test.go`), rewritten.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn platform(text: &str) -> Platform {
     text.parse().unwrap()
 }
 
-/// The same platform as a preference instead of a demand.
+/// The same platform as a preference instead of a requirement.
 fn preferred(text: &str) -> Platform {
     Platform { required: false, ..platform(text) }
 }
@@ -46,7 +46,7 @@ fn a_platform_is_normalised() {
 }
 
 #[test]
-fn an_architecture_alone_is_linux() {
+fn an_architecture_alone_implies_linux() {
     for (text, expected) in [
         ("arm64", "linux/arm64"),
         ("Aarch64", "linux/arm64"),
@@ -61,7 +61,7 @@ fn an_architecture_alone_is_linux() {
 }
 
 #[test]
-fn a_system_alone_takes_this_machines_architecture() {
+fn an_operating_system_alone_implies_this_machines_architecture() {
     let host = Platform::host();
     assert_eq!(platform("linux"), host);
     assert_eq!(platform("macos").os(), "darwin");
@@ -70,7 +70,7 @@ fn a_system_alone_takes_this_machines_architecture() {
 }
 
 #[test]
-fn only_a_platform_that_was_asked_for_is_required() {
+fn only_a_requested_platform_is_required() {
     assert!(platform("linux").is_required());
     assert!(platform("arm64").is_required());
     assert!(platform("linux/arm64/v8").is_required());
@@ -80,7 +80,7 @@ fn only_a_platform_that_was_asked_for_is_required() {
 }
 
 #[test]
-fn what_is_no_platform_is_refused_with_the_place() {
+fn malformed_platforms_are_refused_with_the_position() {
     use PlatformErrorKind as Kind;
 
     for (text, kind, at) in [
@@ -105,13 +105,13 @@ fn what_is_no_platform_is_refused_with_the_place() {
 }
 
 #[test]
-fn a_message_escapes_what_it_quotes() {
+fn messages_escape_quoted_characters() {
     let error = "linux/\u{1b}[2J".parse::<Platform>().unwrap_err();
-    assert_eq!(error.to_string(), "'\\u{1b}' cannot stand in a platform like linux/arm64/v8 (character 7)");
+    assert_eq!(error.to_string(), "'\\u{1b}' is not allowed in a platform like linux/arm64/v8 (character 7)");
 }
 
 #[test]
-fn newer_machines_run_older_variants_and_not_the_reverse() {
+fn newer_machines_run_older_variants_but_not_the_reverse() {
     for (wanted, taken, refused) in [
         ("linux/amd64", "linux/amd64 linux/amd64/v1", "linux/amd64/v2 linux/arm64 windows/amd64 windows/arm"),
         ("linux/amd64/v2", "linux/amd64 linux/amd64/v1 linux/amd64/v2", "linux/amd64/v3 linux/amd64/v4"),
@@ -144,8 +144,8 @@ fn newer_machines_run_older_variants_and_not_the_reverse() {
         ("linux/ppc64le/power9", "linux/ppc64le/power9", "linux/ppc64le linux/ppc64le/power8"),
     ] {
         for other in taken.split(' ') {
-            assert!(platform(wanted).matches(&platform(other)), "{wanted} takes {other}");
-            assert!(preferred(wanted).matches(&platform(other)), "{wanted} takes {other}");
+            assert!(platform(wanted).matches(&platform(other)), "{wanted} accepts {other}");
+            assert!(preferred(wanted).matches(&platform(other)), "{wanted} accepts {other}");
         }
         for other in refused.split(' ') {
             assert!(!platform(wanted).matches(&platform(other)), "{wanted} refuses {other}");
@@ -155,7 +155,7 @@ fn newer_machines_run_older_variants_and_not_the_reverse() {
 }
 
 #[test]
-fn only_a_preference_takes_another_architecture_that_the_machine_runs() {
+fn only_a_preference_accepts_another_architecture_that_the_machine_runs() {
     for (wanted, other) in [
         ("linux/amd64", "linux/386"),
         ("linux/amd64/v3", "linux/386"),
@@ -171,7 +171,7 @@ fn only_a_preference_takes_another_architecture_that_the_machine_runs() {
 }
 
 #[test]
-fn a_version_of_windows_takes_its_builds() {
+fn a_windows_version_accepts_its_builds() {
     let wanted = platform("windows(10.0.17763)/amd64");
     assert!(wanted.matches(&platform("windows(10.0.17763)/amd64")));
     assert!(wanted.matches(&platform("windows(10.0.17763.1234)/amd64")));
@@ -181,7 +181,7 @@ fn a_version_of_windows_takes_its_builds() {
 }
 
 #[test]
-fn the_best_candidate_is_taken_and_of_equals_the_first() {
+fn the_best_candidate_is_selected_and_the_first_among_equals() {
     for (wanted, candidates, expected) in [
         (preferred("linux/arm64"), "linux/amd64 linux/arm/v7 linux/arm64", Some(2)),
         (preferred("linux/arm64"), "linux/arm/v5 linux/arm/v7 linux/arm/v6", Some(1)),
@@ -202,7 +202,7 @@ fn the_best_candidate_is_taken_and_of_equals_the_first() {
 }
 
 #[test]
-fn a_document_may_state_no_platform_or_an_impossible_one() {
+fn a_document_may_state_no_platform_or_an_invalid_one() {
     let stated = |os, architecture| Platform::stated(os, architecture, "", "");
     assert_eq!(stated("", ""), Ok(None));
     assert_eq!(stated("linux", ""), Ok(None));

@@ -1,12 +1,12 @@
-//! Why a text is no reference, and at which character.
+//! Errors in references, with their position.
 
 use std::fmt;
 
 use crate::oci::digest::DigestError;
 
-/// Why a text is not a reference, and where.
+/// A string is not a reference.
 ///
-/// It never holds the text itself: a pasted address can hold a password.
+/// The error never contains the string itself: a pasted URL can contain a password.
 ///
 /// ```
 /// use layerslayer::Reference;
@@ -27,12 +27,12 @@ impl ReferenceError {
         Self { kind, at }
     }
 
-    /// The same error in a text of which `offset` bytes were cut off in front.
+    /// The same error in a string that has `offset` more bytes in front.
     pub(super) fn shifted(self, offset: usize) -> Self {
         Self { at: self.at.saturating_add(offset), ..self }
     }
 
-    /// What is wrong.
+    /// The kind of error.
     ///
     /// ```
     /// let error = "UPPER".parse::<layerslayer::Reference>().unwrap_err();
@@ -43,7 +43,7 @@ impl ReferenceError {
         &self.kind
     }
 
-    /// Where: byte offset from the start of the text, its length where something is missing at the end.
+    /// Position of the error: byte offset from the start of the string, or its length if the end is missing.
     ///
     /// Messages count from 1.
     ///
@@ -57,7 +57,7 @@ impl ReferenceError {
     }
 }
 
-/// What is wrong with a reference.
+/// Kinds of errors in a reference.
 ///
 /// ```
 /// use layerslayer::Reference;
@@ -68,42 +68,40 @@ impl ReferenceError {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReferenceErrorKind {
-    /// A character that cannot stand there.
-    #[error("{found:?} cannot stand in {part}")]
+    /// A character that is not allowed.
+    #[error("{found:?} is not allowed in {part}")]
     Character {
         /// The character.
         found: char,
-        /// The part of the reference that it stands in.
+        /// The part of the reference that contains it.
         part: Part,
     },
-    /// What follows the `@` is no digest.
-    #[error("what follows the @ is no digest: {0}")]
+    /// The part after the `@` is not a digest.
+    #[error("the part after the @ is not a digest: {0}")]
     Digest(DigestError),
-    /// 64 hexadecimal digits: docker takes that for the identifier of a local image.
+    /// 64 hexadecimal digits, which docker treats as the identifier of a local image.
     #[error("64 hexadecimal digits name a local image, not a repository (a digest is written name@sha256:…)")]
     Identifier,
     /// The position of an image in an archive is not a number.
-    #[error("what follows the @ is no position in the archive (0 is the first image)")]
+    #[error("the part after the @ is not a position in the archive (0 is the first image)")]
     Index,
-    /// Brackets around something that is no IPv6 address, or an IPv6 address without them.
-    #[error("an IPv6 address stands in square brackets, like [::1]:5000/repository, without a zone")]
+    /// Brackets around something other than an IPv6 address, or an IPv6 address without brackets.
+    #[error("an IPv6 address needs square brackets and no zone, like [::1]:5000/repository")]
     Ipv6,
-    /// A part that is not there.
+    /// A missing part.
     #[error("{0} is missing")]
     Missing(Part),
-    /// The port is no number from 1 to 65535.
+    /// The port is not a number from 1 to 65535.
     #[error("the port is not a number from 1 to 65535")]
     Port,
-    /// A URL in place of a reference.
-    #[error("a reference has no scheme like https:// in front{}", advice(.suggestion.as_deref()))]
+    /// A URL instead of a reference.
+    #[error("a reference does not start with a scheme like https://{}", advice(.suggestion.as_deref()))]
     Scheme {
-        /// What was probably meant.
+        /// The reference that was probably meant.
         suggestion: Option<String>,
     },
-    /// A dot, dash or underscore where only a letter or digit can stand.
-    #[error(
-        "'.', '-' and '_' stand between letters or digits in {0}: one dot, one or two underscores, or dashes"
-    )]
+    /// A dot, dash or underscore where only a letter or digit is allowed.
+    #[error("in {0}, letters or digits are separated by one dot, one or two underscores, or dashes")]
     Separator(Part),
     /// More characters than allowed.
     #[error("{part} is longer than {limit} characters")]
@@ -113,7 +111,7 @@ pub enum ReferenceErrorKind {
         /// Most characters that it may have.
         limit: usize,
     },
-    /// One of skopeo's transports that this program does not read.
+    /// A transport of skopeo that is not supported.
     #[error("{0} is not supported (registries, oci:, oci-archive: and docker-archive: are)")]
     Transport(&'static str),
     /// A capital letter in a repository name.

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use super::{DOCKER_HUB, OFFICIAL, Part, Reference, ReferenceError, ReferenceErrorKind as Kind};
 use crate::oci::digest::{Digest, DigestError};
 
-/// Names that docker or we take for Docker Hub.
+/// Names that mean Docker Hub.
 const DOCKER_HUB_ALIASES: [&str; 3] = [DOCKER_HUB, "index.docker.io", super::DOCKER_HUB_API];
 const DEFAULT_TAG: &str = "latest";
 /// Longest repository name, `library/` included, in bytes.
@@ -51,7 +51,7 @@ pub(super) fn digest_of(text: &str, at: usize) -> Result<Digest, ReferenceError>
     })
 }
 
-/// Splits at the first `separator`: what is before, and what is after with its offset.
+/// Splits at the first `separator` into the part before it, and the part after it with its offset.
 fn split(text: &str, separator: char) -> (&str, Option<(&str, usize)>) {
     match text.split_once(separator) {
         Some((before, after)) => (before, Some((after, before.len().saturating_add(separator.len_utf8())))),
@@ -61,7 +61,7 @@ fn split(text: &str, separator: char) -> (&str, Option<(&str, usize)>) {
 
 struct Name<'a> {
     registry: String,
-    /// Whether `library/` goes in front of the repository.
+    /// Whether `library/` is added in front of the repository.
     official: bool,
     /// Repository and tag.
     rest: &'a str,
@@ -69,8 +69,8 @@ struct Name<'a> {
     at: usize,
 }
 
-/// Docker's rule: what stands before the first slash is a registry if it is `localhost` or has a dot, a colon
-/// or a capital.
+/// Docker's rule: the part before the first slash is a registry if it is `localhost` or contains a dot, a colon
+/// or a capital letter.
 fn split_registry(text: &str) -> Result<Name<'_>, ReferenceError> {
     let hub = |rest, at, official| Name { registry: DOCKER_HUB.to_owned(), official, rest, at };
     let Some((host, rest)) = text.split_once('/') else {
@@ -97,7 +97,7 @@ fn check_registry(host: &str) -> Result<(), ReferenceError> {
     let ipv6 = |at| Err(ReferenceError::new(Kind::Ipv6, at));
     if let Some(inner) = host.strip_prefix('[') {
         let Some((address, port)) = inner.split_once(']') else { return ipv6(0) };
-        // The grammar knows no IPv4 in disguise (`::ffff:10.0.0.1`) and no zone.
+        // The grammar has no embedded IPv4 (`::ffff:10.0.0.1`) and no zones.
         let plain = address.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':');
         if !plain || address.parse::<Ipv6Addr>().is_err() {
             return ipv6(1);
@@ -212,7 +212,7 @@ fn tag_of(tag: &str, at: usize) -> Result<String, ReferenceError> {
     Ok(tag.to_owned())
 }
 
-/// What somebody who pasted a URL probably meant; `None` rather than anything with a password in it.
+/// The reference that a pasted URL probably means; `None` rather than one that could contain a password.
 fn suggestion(rest: &str) -> Option<String> {
     let rest = rest.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/');
     let rest = match rest.strip_prefix("hub.docker.com/") {

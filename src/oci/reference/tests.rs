@@ -1,5 +1,5 @@
-//! The cases of `distribution/reference` (`reference_test.go`, `normalize_test.go`), said anew, and those
-//! that other parsers get wrong.
+//! The cases of `distribution/reference` (`reference_test.go`, `normalize_test.go`), rewritten, and cases that
+//! other parsers get wrong.
 
 use super::{ReferenceErrorKind as Kind, *};
 use crate::oci::digest::DigestError;
@@ -12,7 +12,7 @@ fn reference(text: &str) -> Reference {
 
 fn refused(text: &str) -> ReferenceError {
     match text.parse::<Reference>() {
-        Ok(reference) => panic!("{text:?} was taken for {reference}"),
+        Ok(reference) => panic!("{text:?} was parsed as {reference}"),
         Err(error) => error,
     }
 }
@@ -31,7 +31,7 @@ fn a_name_is_split_into_registry_repository_and_tag() {
         ("nonlibrary/ubuntu", "docker.io", "nonlibrary/ubuntu", "latest"),
         ("other/library", "docker.io", "other/library", "latest"),
         ("ubuntu-12.04-base", "docker.io", "library/ubuntu-12.04-base", "latest"),
-        // Before a slash a port, else a tag.
+        // A number after a colon is a port before a slash, otherwise a tag.
         ("foo:5000", "docker.io", "library/foo", "5000"),
         ("foo:5000/x", "foo:5000", "x", "latest"),
         ("test.com:tag", "docker.io", "library/test.com", "tag"),
@@ -43,7 +43,7 @@ fn a_name_is_split_into_registry_repository_and_tag() {
         ("test-com:8080/foo", "test-com:8080", "foo", "latest"),
         ("localhost:5000", "docker.io", "library/localhost", "5000"),
         ("lowercase:Uppercase", "docker.io", "library/lowercase", "Uppercase"),
-        // What is a registry.
+        // Registries.
         ("localhost/x", "localhost", "x", "latest"),
         ("localhost", "docker.io", "library/localhost", "latest"),
         ("localhost/library/debian", "localhost", "library/debian", "latest"),
@@ -70,7 +70,7 @@ fn a_name_is_split_into_registry_repository_and_tag() {
         ("[2001:db8:1:2:3:4:5:6]/repo:tag", "[2001:db8:1:2:3:4:5:6]", "repo", "tag"),
         ("[2001:db8::]:5000/repo:tag", "[2001:db8::]:5000", "repo", "tag"),
         ("[FC00::1]:65535/docker/docker", "[FC00::1]:65535", "docker/docker", "latest"),
-        // Docker Hub under all its names.
+        // All names of Docker Hub.
         ("docker.io/ubuntu", "docker.io", "library/ubuntu", "latest"),
         ("docker.io/library/foo/bar", "docker.io", "library/foo/bar", "latest"),
         ("docker.io/mcgowan/myapp:1", "docker.io", "mcgowan/myapp", "1"),
@@ -96,7 +96,7 @@ fn a_name_is_split_into_registry_repository_and_tag() {
 }
 
 #[test]
-fn a_digest_and_a_tag_are_both_kept() {
+fn a_reference_keeps_both_digest_and_tag() {
     for name in ["nginx", "test:5000/repo", "[2001:db8::1]:5000/repo", "xn--7o8h.com/myimage"] {
         for algorithm in ["sha256", "sha512"] {
             let digest =
@@ -114,7 +114,7 @@ fn a_digest_and_a_tag_are_both_kept() {
 }
 
 #[test]
-fn every_way_to_write_a_name_is_the_same_reference() {
+fn all_spellings_of_a_name_are_the_same_reference() {
     for (full, familiar, others) in [
         (
             "docker.io/library/ubuntu:latest",
@@ -151,7 +151,7 @@ fn every_way_to_write_a_name_is_the_same_reference() {
 }
 
 #[test]
-fn docker_hub_serves_its_api_elsewhere() {
+fn docker_hub_serves_its_api_on_another_host() {
     for (text, host) in [
         ("nginx", "registry-1.docker.io"),
         ("index.docker.io/nginx", "registry-1.docker.io"),
@@ -192,7 +192,7 @@ fn only_this_machine_is_loopback() {
 }
 
 #[test]
-fn what_is_no_reference_is_refused_with_the_place() {
+fn malformed_references_are_refused_with_the_position() {
     use Part::{Digest as InDigest, Registry, Repository, Tag};
 
     let character = |found, part| Kind::Character { found, part };
@@ -291,14 +291,14 @@ fn what_is_no_reference_is_refused_with_the_place() {
 }
 
 #[test]
-fn names_may_be_as_long_as_the_limit() {
+fn names_are_accepted_up_to_the_limit() {
     let longest = format!("a/{}a", "a/".repeat(126));
     assert_eq!(longest.len(), 255);
     assert_eq!(reference(&format!("{longest}:tag-puts-this-over-max")).repository(), longest);
     assert_eq!(reference(&format!("example.com/{}", "a".repeat(255))).repository().len(), 255);
     let too_long = refused(&format!("example.com/{}:tag", "a".repeat(256)));
     assert_eq!((too_long.kind(), too_long.at()), (&Kind::TooLong { part: Part::Repository, limit: 255 }, 12));
-    // `library/` counts.
+    // `library/` counts towards the limit.
     assert_eq!(reference(&"a".repeat(247)).repository().len(), 255);
     refused(&"a".repeat(248));
     assert_eq!(reference(&format!("a:{}", "t".repeat(128))).tag().map(str::len), Some(128));
@@ -314,7 +314,7 @@ fn hexadecimal_names_are_identifiers_only_when_bare_and_complete() {
 }
 
 #[test]
-fn a_pasted_address_gets_advice() {
+fn a_pasted_url_gets_a_suggestion() {
     for (text, suggestion) in [
         ("https://ghcr.io/owner/image:1", Some("ghcr.io/owner/image:1")),
         ("http://localhost:5000/x", Some("localhost:5000/x")),
@@ -334,20 +334,20 @@ fn a_pasted_address_gets_advice() {
 }
 
 #[test]
-fn messages_say_what_is_wrong_and_where() {
+fn messages_name_the_problem_and_its_position() {
     for (text, message) in [
         ("docker/Docker", "a repository name is lower case, 'D' is not (character 8)"),
-        ("nginx:a b", "' ' cannot stand in the tag (character 8)"),
-        ("a\u{1b}", "'\\u{1b}' cannot stand in the repository name (character 2)"),
+        ("nginx:a b", "' ' is not allowed in the tag (character 8)"),
+        ("a\u{1b}", "'\\u{1b}' is not allowed in the repository name (character 2)"),
         ("a:", "the tag is missing (character 3)"),
         ("foo:99999/x", "the port is not a number from 1 to 65535 (character 5)"),
         (
             "https://ghcr.io/a/b",
-            "a reference has no scheme like https:// in front: write ghcr.io/a/b (character 1)",
+            "a reference does not start with a scheme like https://: write ghcr.io/a/b (character 1)",
         ),
         (
             "https://a:b@c/d",
-            "a reference has no scheme like https:// in front: write registry/repository:tag (character 1)",
+            "a reference does not start with a scheme like https://: write registry/repository:tag (character 1)",
         ),
     ] {
         assert_eq!(refused(text).to_string(), message);
@@ -368,7 +368,7 @@ mod properties {
 
     proptest! {
         #[test]
-        fn whatever_is_parsed_is_printed_so_that_it_parses_again(text in "[a-zA-Z0-9.:/@_\\[\\]-]{0,40}|\\PC{0,40}") {
+        fn a_printed_reference_parses_to_the_same_reference(text in "[a-zA-Z0-9.:/@_\\[\\]-]{0,40}|\\PC{0,40}") {
             match text.parse::<Reference>() {
                 Ok(reference) => {
                     prop_assert_eq!(&reference.to_string().parse::<Reference>().unwrap(), &reference);

@@ -1,5 +1,4 @@
-//! Where an image lies: in a registry, in a layout on disk or in an archive, written as skopeo's transports
-//! are.
+//! References to images in a registry, in a layout on disk or in an archive, with skopeo's transport prefixes.
 
 use std::{
     fmt,
@@ -14,13 +13,13 @@ const REGISTRY: &str = "docker://";
 const LAYOUT: &str = "oci:";
 const OCI_ARCHIVE: &str = "oci-archive:";
 const DOCKER_ARCHIVE: &str = "docker-archive:";
-/// Transports of skopeo's that are none of ours; none could pass for a repository with a tag.
+/// Transports of skopeo that are not supported. None of them is a valid repository with a tag.
 const UNSUPPORTED: [&str; 4] = ["containers-storage:", "docker-daemon:", "dir:/", "dir:."];
 
-/// An image, wherever it lies.
+/// A reference to an image in a registry, layout or archive.
 ///
-/// A path ends at the first colon, as it does for skopeo. A repository on Docker Hub that is really called
-/// `oci` is written `docker.io/library/oci` or `docker://oci`.
+/// A path ends at the first colon, as in skopeo. A repository on Docker Hub that is named `oci` is written
+/// `docker.io/library/oci` or `docker://oci`.
 ///
 /// ```
 /// use layerslayer::{ImageReference, LayoutImage};
@@ -39,30 +38,30 @@ const UNSUPPORTED: [&str; 4] = ["containers-storage:", "docker-daemon:", "dir:/"
 pub enum ImageReference {
     /// `docker-archive:FILE[:REFERENCE|:@N]`: an archive as `docker save` writes it.
     DockerArchive {
-        /// The archive.
+        /// Path of the archive.
         path: PathBuf,
-        /// Which of its images; `None` if it holds but one.
+        /// Which of its images; `None` if it has only one.
         image: Option<ArchiveImage>,
     },
     /// `oci-archive:FILE[:TAG|@DIGEST]`: an OCI image layout in a tar archive.
     OciArchive {
-        /// The archive.
+        /// Path of the archive.
         path: PathBuf,
-        /// Which of its images; `None` if it holds but one.
+        /// Which of its images; `None` if it has only one.
         image: Option<LayoutImage>,
     },
     /// `oci:DIRECTORY[:TAG|@DIGEST]`: an OCI image layout.
     OciLayout {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// Which of its images; `None` if it holds but one.
+        /// Which of its images; `None` if it has only one.
         image: Option<LayoutImage>,
     },
     /// An image in a registry.
     Registry(Reference),
 }
 
-/// Which image of an OCI image layout.
+/// Selects an image of an OCI image layout.
 ///
 /// ```
 /// use layerslayer::{ImageReference, LayoutImage};
@@ -75,13 +74,13 @@ pub enum ImageReference {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum LayoutImage {
-    /// The one whose manifest has this digest.
+    /// The image whose manifest has this digest.
     Digest(Digest),
-    /// The one whose annotation `org.opencontainers.image.ref.name` is this.
+    /// The image whose annotation `org.opencontainers.image.ref.name` has this value.
     Tag(String),
 }
 
-/// Which image of a docker archive.
+/// Selects an image of a docker archive.
 ///
 /// ```
 /// use layerslayer::{ArchiveImage, ImageReference};
@@ -94,9 +93,9 @@ pub enum LayoutImage {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum ArchiveImage {
-    /// The one at this position, 0 being the first.
+    /// The image at this position, starting at 0.
     Index(usize),
-    /// The one of this name, normalised: `docker.io/library/nginx:alpine`.
+    /// The image with this normalised name: `docker.io/library/nginx:alpine`.
     Reference(String),
 }
 
@@ -164,7 +163,7 @@ fn write_layout(
     }
 }
 
-/// `PATH`, `PATH:TAG`, `PATH@DIGEST` or `PATH:[TAG]@DIGEST`, of which the digest decides.
+/// Parses `PATH`, `PATH:TAG`, `PATH@DIGEST` or `PATH:[TAG]@DIGEST`. The digest takes precedence over the tag.
 fn layout(text: &str, start: usize) -> Result<(PathBuf, Option<LayoutImage>), ReferenceError> {
     let (before, digest) = match text.rsplit_once('@') {
         Some((before, digest)) if digest.starts_with("sha256:") || digest.starts_with("sha512:") => {
@@ -182,7 +181,7 @@ fn layout(text: &str, start: usize) -> Result<(PathBuf, Option<LayoutImage>), Re
     Ok((path, image))
 }
 
-/// The annotation may hold nearly anything, whole references included.
+/// Parses a tag. The annotation may have nearly any value, including whole references.
 fn layout_tag(tag: &str, at: usize) -> Result<String, ReferenceError> {
     if tag.is_empty() {
         return Err(ReferenceError::new(Kind::Missing(Part::Tag), at));
@@ -199,7 +198,7 @@ fn layout_tag(tag: &str, at: usize) -> Result<String, ReferenceError> {
     }
 }
 
-/// `PATH`, `PATH:REFERENCE`, `PATH:@N` or `PATH@N`.
+/// Parses `PATH`, `PATH:REFERENCE`, `PATH:@N` or `PATH@N`.
 fn archive(text: &str, start: usize) -> Result<(PathBuf, Option<ArchiveImage>), ReferenceError> {
     let (path, Some((image, at))) = split_path(text, start)? else {
         return Ok(archive_by_number(text));
@@ -210,7 +209,7 @@ fn archive(text: &str, start: usize) -> Result<(PathBuf, Option<ArchiveImage>), 
     }
     let reference: Reference = image.parse().map_err(|error: ReferenceError| error.shifted(at))?;
     if reference.digest().is_some() {
-        // Archives know their images by tags alone.
+        // Archives identify their images only by tags.
         let offset = image.find('@').unwrap_or(0);
         let kind = Kind::Character { found: '@', part: Part::Image };
         return Err(ReferenceError::new(kind, at.saturating_add(offset)));
@@ -218,7 +217,7 @@ fn archive(text: &str, start: usize) -> Result<(PathBuf, Option<ArchiveImage>), 
     Ok((path, Some(ArchiveImage::Reference(reference.to_string()))))
 }
 
-/// A file whose name ends in `@2` is written `FILE@2:@0`.
+/// Parses `PATH@N`. A file whose name ends in `@2` is written `FILE@2:@0`.
 fn archive_by_number(text: &str) -> (PathBuf, Option<ArchiveImage>) {
     match text.rsplit_once('@') {
         Some((path, index)) if !path.is_empty() => match number(index) {
@@ -234,10 +233,10 @@ fn number(text: &str) -> Option<usize> {
     if digits { text.parse().ok() } else { None }
 }
 
-/// What follows the path, with its offset in the whole text.
+/// The part after the path, with its offset in the whole string.
 type Rest<'a> = Option<(&'a str, usize)>;
 
-/// The path ends at the first colon.
+/// Splits at the first colon, which ends the path.
 fn split_path(text: &str, start: usize) -> Result<(PathBuf, Rest<'_>), ReferenceError> {
     let (path, rest) = match text.split_once(':') {
         Some((path, rest)) => (path, Some((rest, start.saturating_add(path.len()).saturating_add(1)))),
@@ -264,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layout_is_named_by_path_and_tag_or_digest() {
+    fn a_layout_reference_has_a_path_and_a_tag_or_digest() {
         let digest = Some(LayoutImage::Digest(DIGEST.parse().unwrap()));
         for (rest, path, image) in [
             ("dir".to_owned(), "dir", None),
@@ -289,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_docker_archive_is_named_by_path_and_reference_or_position() {
+    fn a_docker_archive_reference_has_a_path_and_a_name_or_position() {
         let reference = |text: &str| Some(ArchiveImage::Reference(text.to_owned()));
         for (rest, path, image) in [
             ("image.tar", "image.tar", None),
@@ -309,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_lies_in_a_registry() {
+    fn everything_else_is_in_a_registry() {
         for (text, expected) in [
             ("nginx:alpine", "nginx:alpine"),
             ("docker://nginx:alpine", "nginx:alpine"),
@@ -325,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused_with_the_place_in_the_whole_text() {
+    fn malformed_references_are_refused_with_the_position_in_the_whole_string() {
         let character = |found, part| Kind::Character { found, part };
         let uppercase = Kind::Uppercase { found: 'N' };
         for (text, kind, at) in [
@@ -359,13 +358,13 @@ mod tests {
     }
 
     #[test]
-    fn a_scheme_is_shown_to_be_one() {
+    fn a_url_is_refused_with_a_suggestion() {
         let error = "https://ghcr.io/x".parse::<ImageReference>().unwrap_err();
         assert_eq!(error.kind(), &Kind::Scheme { suggestion: Some("ghcr.io/x".to_owned()) });
     }
 
     #[test]
-    fn an_image_reference_is_printed_so_that_it_parses_again() {
+    fn a_printed_image_reference_parses_to_the_same_reference() {
         for text in [
             "docker.io/library/nginx:alpine".to_owned(),
             "oci:/var/images".to_owned(),
