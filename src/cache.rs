@@ -1,8 +1,7 @@
-//! What earlier runs have learnt, kept on disk: tables of layers by their digest, manifests and configurations by theirs, and
-//! which tags and registries have been seen.
+//! The cache on disk: TOCs of layers, manifests and configurations, all by digest, and records of the tags and registries seen.
 //!
-//! Nothing in it is believed for being there. Documents are hashed when they are read, a table carries its own checksum, and
-//! what a tag means is asked of the registry every time. Content that does not hold is removed and counts as absent.
+//! Cached content is verified again: documents are hashed when they are read, a TOC carries its own checksum, and tags are always
+//! re-resolved. Content that fails verification is removed and counts as absent.
 
 mod directory;
 mod error;
@@ -42,7 +41,7 @@ pub use self::{
 };
 pub(crate) use self::{
     records::{RegistryRecord, StorageRecord},
-    signature::Opened,
+    signature::SharedToc,
 };
 use crate::{
     limits,
@@ -51,8 +50,8 @@ use crate::{
     toc::format::{self, HEADER_BYTES},
 };
 
-/// A directory in which tables of layers, manifests and configurations outlive the run. Cheap to clone; any number of processes
-/// may share one.
+/// A cache of TOCs, manifests and configurations in a directory. Cheap to clone; any number of processes may share one
+/// directory.
 ///
 /// ```no_run
 /// use layerslayer::{Cache, CacheOptions, Client};
@@ -69,23 +68,23 @@ pub struct Cache {
     has_warned: Arc<AtomicBool>,
     writes: Arc<Writes>,
     keys: Arc<Keys>,
-    /// Where the shared tables are, if there are any.
+    /// The address of the shared TOC store, if one is configured.
     #[cfg_attr(
         not(feature = "object-store"),
-        expect(dead_code, reason = "there are none without object stores")
+        expect(dead_code, reason = "only object stores have an address")
     )]
     address: Option<Arc<str>>,
     shared: Option<Arc<dyn Store>>,
-    /// The last shared table that was found and not believed, so that it need not be fetched again to be used as a hint.
-    last_hint: Arc<Mutex<Option<(Digest, Bytes)>>>,
+    /// The last untrusted shared TOC that was fetched, so that using it as a hint needs no second fetch.
+    last_untrusted: Arc<Mutex<Option<(Digest, Bytes)>>>,
 }
 
-/// The table of one layer, as [`Cache::tables`] lists it.
+/// The cached TOC of one layer, as listed by [`Cache::tocs`].
 ///
 /// ```no_run
 /// # let cache = layerslayer::Cache::open(&layerslayer::CacheOptions::from_environment()?)?;
-/// for table in cache.tables()? {
-///     println!("{} {}", table.digest, table.size);
+/// for toc in cache.tocs()? {
+///     println!("{} {}", toc.digest, toc.size);
 /// }
 /// # Ok::<(), layerslayer::CacheError>(())
 /// ```
@@ -94,17 +93,17 @@ pub struct Cache {
 pub struct CachedToc {
     /// Digest of the layer's blob.
     pub digest: Digest,
-    /// Size of the table in bytes.
+    /// Size of the TOC in bytes.
     pub size: u64,
-    /// How many entries it has; `None` if it is damaged or of another version.
+    /// Number of entries; `None` if the TOC is damaged or has another version.
     pub entries: Option<u64>,
-    /// Whether these are all that the layer has; `None` if it is damaged or of another version.
+    /// Whether these are all entries of the layer; `None` if the TOC is damaged or has another version.
     pub complete: Option<bool>,
-    /// When it was last written or read.
+    /// When the TOC was last written or read.
     pub used: SystemTime,
 }
 
-/// What was removed from a cache.
+/// The result of removing content from a cache.
 ///
 /// ```no_run
 /// # let cache = layerslayer::Cache::open(&layerslayer::CacheOptions::from_environment()?)?;
@@ -115,33 +114,33 @@ pub struct CachedToc {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Removed {
-    /// Files removed.
+    /// Number of files removed.
     pub files: u64,
-    /// Bytes that they took, in whole blocks of 4 KiB.
+    /// Bytes freed, in whole blocks of 4 KiB.
     pub bytes: u64,
 }
 
 impl Cache {
-    /// Opens the directory, creating it if need be.
+    /// Opens the directory and creates it if necessary.
     ///
     /// # Errors
     ///
-    /// If it cannot be created, or if it is refused because it belongs to somebody else or others may write to it: whoever
-    /// can write there could put words into our mouth. [`CacheError::is_setting`] if a key cannot be read, or if shared tables are
-    /// asked of a build without the feature `object-store`.
+    /// Fails if the directory cannot be created. [`CacheError::is_refused`] if it belongs to another user or other users may write
+    /// to it, because they could then forge answers. [`CacheError::is_setting`] if a key cannot be read, or if a shared store is
+    /// configured in a build without the feature `object-store`.
     ///
     /// ```
     /// # use layerslayer::{Cache, CacheOptions};
     /// # let directory = tempfile::tempdir()?;
     /// let cache = Cache::open(&CacheOptions::new(directory.path().join("cache")))?;
     /// # let _ = cache;
-    /// // A directory that cannot be one.
+    /// // This path cannot be a directory.
     /// assert!(Cache::open(&CacheOptions::new("/dev/null/cache")).is_err());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn open(options: &CacheOptions) -> Result<Self, CacheError> {
         if options.shared_address().is_some() && !cfg!(feature = "object-store") {
-            let problem = "shared tables need a build with the feature object-store";
+            let problem = "a shared TOC store needs a build with the feature object-store";
             return Err(CacheError::setting(problem.to_owned()));
         }
         let directory = Directory::open(options.directory()?, options.capacity())?;
@@ -153,11 +152,11 @@ impl Cache {
             keys: Arc::new(Keys::load(options.keys())?),
             address: options.shared_address().map(Arc::from),
             shared: None,
-            last_hint: Arc::default(),
+            last_untrusted: Arc::default(),
         })
     }
 
-    /// Where it lies.
+    /// The cache directory.
     ///
     /// ```
     /// # use layerslayer::{Cache, CacheOptions};
@@ -171,27 +170,27 @@ impl Cache {
         self.directory.path()
     }
 
-    /// The tables that it holds, in the order of their layers' digests.
+    /// The cached TOCs, sorted by the digests of their layers.
     ///
     /// # Errors
     ///
-    /// If the directory cannot be read.
+    /// Fails if the directory cannot be read.
     ///
     /// ```
     /// # use layerslayer::{Cache, CacheOptions};
     /// # let directory = tempfile::tempdir()?;
     /// let cache = Cache::open(&CacheOptions::new(directory.path().join("cache")))?;
-    /// assert!(cache.tables()?.is_empty());
+    /// assert!(cache.tocs()?.is_empty());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn tables(&self) -> Result<Vec<CachedToc>, CacheError> {
-        let mut tables = Vec::new();
+    pub fn tocs(&self) -> Result<Vec<CachedToc>, CacheError> {
+        let mut tocs = Vec::new();
         for item in self.directory.list()? {
             let Key::Toc(digest) = &item.key else { continue };
             let header = self.directory.head(&item.key, HEADER_BYTES as u64).ok();
             let header = header.and_then(|bytes| format::read_header(&bytes).ok());
             let header = header.filter(|header| header.digest == *digest);
-            tables.push(CachedToc {
+            tocs.push(CachedToc {
                 digest: digest.clone(),
                 size: item.size,
                 entries: header.as_ref().map(|header| header.entries),
@@ -199,15 +198,15 @@ impl Cache {
                 used: item.used,
             });
         }
-        tables.sort_by(|one, other| one.digest.cmp(&other.digest));
-        Ok(tables)
+        tocs.sort_by(|one, other| one.digest.cmp(&other.digest));
+        Ok(tocs)
     }
 
-    /// Removes what was not used for longest until at most `bytes` are left, and what killed writers left behind.
+    /// Evicts the least recently used entries until at most `bytes` are left, and removes leftovers of interrupted writers.
     ///
     /// # Errors
     ///
-    /// If the directory cannot be read or written.
+    /// Fails if the directory cannot be read or written.
     ///
     /// ```
     /// # use layerslayer::{Cache, CacheOptions};
@@ -220,26 +219,26 @@ impl Cache {
         self.directory.shrink(bytes)
     }
 
-    /// Removes everything.
+    /// Removes all entries.
     ///
     /// # Errors
     ///
-    /// If the directory cannot be read or written.
+    /// Fails if the directory cannot be read or written.
     ///
     /// ```
     /// # use layerslayer::{Cache, CacheOptions};
     /// # let directory = tempfile::tempdir()?;
     /// let cache = Cache::open(&CacheOptions::new(directory.path().join("cache")))?;
     /// cache.clear()?;
-    /// assert!(cache.tables()?.is_empty());
+    /// assert!(cache.tocs()?.is_empty());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn clear(&self) -> Result<Removed, CacheError> {
         self.shrink(0)
     }
 
-    /// Waits, blocking, until all that this cache and its clones were given is written. That happens beside the answers, so a
-    /// program that ends without waiting may find less in its cache the next time.
+    /// Blocks until all pending writes of this cache and its clones are done. Writes run in the background, so a program that exits
+    /// without waiting may lose some of them.
     ///
     /// ```
     /// # use layerslayer::{Cache, CacheOptions};
@@ -252,7 +251,7 @@ impl Cache {
         self.writes.wait();
     }
 
-    /// How many bytes it may take.
+    /// Most bytes that the cache may use.
     ///
     /// ```
     /// # use layerslayer::{Cache, CacheOptions};
@@ -267,60 +266,61 @@ impl Cache {
     }
 }
 
-/// What reads and writes it. All of this blocks; none of it fails: a cache that does not work is warned of once, and is empty.
+/// Reading and writing. These methods block and do not fail: a cache that does not work causes one warning and counts as empty.
 impl Cache {
-    /// The same with its warnings going to `progress`.
+    /// Reports warnings to `progress`.
     pub(crate) fn with_progress(self, progress: Arc<dyn Progress>) -> Self {
         Self { progress, ..self }
     }
 
-    /// Has something written beside the answers, what was given earlier first.
+    /// Queues a write for the background. Writes start in the order in which they are queued.
     pub(crate) fn write_later(&self, write: impl FnOnce(&Self) + Send + 'static) {
         let cache = self.clone();
         Writes::add(&self.writes, move || write(&cache));
     }
 
-    /// The stored table of the layer with this digest. Its reader checks it, and calls [`Self::remove_toc`] if it does not hold.
+    /// The cached TOC of the layer with this digest. The caller checks it, and calls [`Self::remove_toc`] if it is invalid.
     ///
-    /// If there is none, but a shared one for which a trusted key vouches, that one is stored and returned.
+    /// If there is none, but a shared TOC signed by a trusted key, that one is stored and returned.
     pub(crate) fn toc(&self, layer: &Digest) -> Option<Bytes> {
         let stored = self.read(&Key::Toc(layer.clone()), limits::STORED_TOC_BYTES);
         stored.or_else(|| match self.shared_toc(layer)? {
-            Opened::Hint(table) => {
-                *self.last_hint() = Some((layer.clone(), table));
+            SharedToc::Trusted(toc) => Some(toc),
+            SharedToc::Untrusted(toc) => {
+                *self.last_untrusted() = Some((layer.clone(), toc));
                 None
             }
-            Opened::Trusted(table) => Some(table),
         })
     }
 
-    /// The shared table of the layer, whatever is stored here. Where no trusted key vouches for it, it may be wrong in every respect,
+    /// The shared TOC of the layer, regardless of the local one. Without a signature by a trusted key it may be wrong in any way,
     /// and is not stored.
-    pub(crate) fn shared_toc(&self, layer: &Digest) -> Option<Opened> {
-        if let Some((_, table)) = self.last_hint().take_if(|(of, _)| of == layer) {
-            return Some(Opened::Hint(table));
+    pub(crate) fn shared_toc(&self, layer: &Digest) -> Option<SharedToc> {
+        if let Some((_, toc)) = self.last_untrusted().take_if(|(digest, _)| digest == layer) {
+            return Some(SharedToc::Untrusted(toc));
         }
         let key = Key::Toc(layer.clone());
-        let object = self.settle(self.shared.as_ref()?.read(&key, limits::STORED_TOC_BYTES)).flatten()?;
+        let object =
+            self.warn_on_error(self.shared.as_ref()?.read(&key, limits::STORED_TOC_BYTES)).flatten()?;
         let opened = self.keys.open(layer, object);
-        if let Opened::Trusted(table) = &opened {
-            self.write(&key, &mut |out| out.write_all(table));
+        if let SharedToc::Trusted(toc) = &opened {
+            self.write(&key, &mut |out| out.write_all(toc));
         }
         Some(opened)
     }
 
-    /// Whether tables are shared with others.
+    /// Whether a shared TOC store is configured.
     pub(crate) fn is_shared(&self) -> bool {
         self.shared.is_some()
     }
 
-    /// Whether there is a key to sign with.
+    /// Whether there is a signing key.
     pub(crate) fn can_sign(&self) -> bool {
         self.keys.can_sign()
     }
 
-    /// Stores the table that `write` writes, in place of the one there is; `false` if that did not come about. A complete one, to
-    /// be made only by a pass that was verified, is signed and shared if there is a key for that.
+    /// Stores the TOC that `write` writes and replaces an existing one; `false` if that failed. A complete TOC, which must come from a
+    /// verified pass, is also signed and shared if there is a signing key.
     pub(crate) fn put_toc(
         &self,
         layer: &Digest,
@@ -334,49 +334,49 @@ impl Cache {
         is_stored
     }
 
-    /// Whether there is a key under which tables of others are believed.
+    /// Whether there is a key to verify other machines' TOCs with.
     pub(crate) fn can_trust(&self) -> bool {
         self.keys.can_trust()
     }
 
-    /// What the key to sign with is known by: the digest of its public half.
+    /// The name of the signing key: the digest of its public half.
     pub(crate) fn key_name(&self) -> Option<Digest> {
         self.keys.name()
     }
 
-    /// The signature under which others believe this table of the layer; `None` without a key to sign with.
-    pub(crate) fn sign(&self, layer: &Digest, table: &[u8]) -> Option<Vec<u8>> {
-        self.keys.sign(layer, table)
+    /// Signs this TOC of the layer; `None` without a signing key.
+    pub(crate) fn sign(&self, layer: &Digest, toc: &[u8]) -> Option<Vec<u8>> {
+        self.keys.sign(layer, toc)
     }
 
-    /// Stores a table of the layer that others have made, if a trusted key vouches for it.
-    pub(crate) fn adopt(&self, layer: &Digest, table: &[u8], signature: &[u8]) -> bool {
-        let is_trusted = self.keys.holds(layer, table, signature);
+    /// Stores another machine's TOC of the layer if a trusted key has signed it.
+    pub(crate) fn store_signed(&self, layer: &Digest, toc: &[u8], signature: &[u8]) -> bool {
+        let is_trusted = self.keys.verify(layer, toc, signature);
         if is_trusted {
-            self.write(&Key::Toc(layer.clone()), &mut |out| out.write_all(table));
+            self.write(&Key::Toc(layer.clone()), &mut |out| out.write_all(toc));
         }
         is_trusted
     }
 
     fn share(&self, key: &Key, layer: &Digest) {
         let Some(shared) = &self.shared else { return };
-        let Some(table) = self.read(key, limits::STORED_TOC_BYTES) else { return };
-        let is_complete = format::read_header(&table).is_ok_and(|header| header.complete);
-        let Some(seal) = self.keys.seal(layer, &table).filter(|_| is_complete) else { return };
-        let write = &mut |out: &mut dyn Write| out.write_all(&table).and_then(|()| out.write_all(&seal));
-        self.settle(shared.write(key, write));
+        let Some(toc) = self.read(key, limits::STORED_TOC_BYTES) else { return };
+        let is_complete = format::read_header(&toc).is_ok_and(|header| header.complete);
+        let Some(trailer) = self.keys.signature_trailer(layer, &toc).filter(|_| is_complete) else { return };
+        let write = &mut |out: &mut dyn Write| out.write_all(&toc).and_then(|()| out.write_all(&trailer));
+        self.warn_on_error(shared.write(key, write));
     }
 
-    /// A panic elsewhere leaves a whole value.
-    fn last_hint(&self) -> MutexGuard<'_, Option<(Digest, Bytes)>> {
-        self.last_hint.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A panic while the lock is held leaves a consistent value.
+    fn last_untrusted(&self) -> MutexGuard<'_, Option<(Digest, Bytes)>> {
+        self.last_untrusted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same with its shared tables reached through `connector`.
+    /// Opens the shared TOC store through `connector`.
     ///
     /// # Errors
     ///
-    /// If the address or what the environment says of it makes no sense.
+    /// Fails if the address or the environment's settings for it are invalid.
     #[cfg(feature = "object-store")]
     pub(crate) fn connect(
         self,
@@ -389,12 +389,12 @@ impl Cache {
         Ok(Self { shared, ..self })
     }
 
-    /// Removes a table that turned out not to hold.
+    /// Removes a TOC that turned out to be invalid.
     pub(crate) fn remove_toc(&self, layer: &Digest) {
         self.remove(&Key::Toc(layer.clone()));
     }
 
-    /// The manifest or configuration with this digest, of at most `cap` bytes. It has been hashed.
+    /// The manifest or configuration with this digest, verified and of at most `cap` bytes.
     pub(crate) fn document(&self, digest: &Digest, cap: u64) -> Option<Bytes> {
         let key = Key::Document(digest.clone());
         let bytes = self.read(&key, cap)?;
@@ -405,28 +405,28 @@ impl Cache {
         Some(bytes)
     }
 
-    /// Stores a manifest or configuration, which must have been hashed.
+    /// Stores a manifest or configuration that has been verified.
     pub(crate) fn put_document(&self, digest: &Digest, bytes: &[u8]) {
         self.write(&Key::Document(digest.clone()), &mut |out| out.write_all(bytes));
     }
 
     fn read(&self, key: &Key, cap: u64) -> Option<Bytes> {
-        self.settle(self.directory.read(key, cap)).flatten()
+        self.warn_on_error(self.directory.read(key, cap)).flatten()
     }
 
     fn write(&self, key: &Key, write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>) -> bool {
-        self.settle(self.directory.write(key, write)).unwrap_or(false)
+        self.warn_on_error(self.directory.write(key, write)).unwrap_or(false)
     }
 
     fn remove(&self, key: &Key) {
-        self.settle(self.directory.remove(key));
+        self.warn_on_error(self.directory.remove(key));
     }
 
-    fn settle<T>(&self, result: Result<T, CacheError>) -> Option<T> {
+    fn warn_on_error<T>(&self, result: Result<T, CacheError>) -> Option<T> {
         result
             .inspect_err(|error| {
                 if !self.has_warned.swap(true, Ordering::Relaxed) {
-                    self.progress.warning(&error::told(error));
+                    self.progress.warning(&error::describe(error));
                 }
             })
             .ok()

@@ -1,13 +1,13 @@
 //! A cache in a directory.
 //!
 //! ```text
-//! toc/sha256/HEX     the table of a layer         blob/sha256/HEX    a manifest or configuration, as it came
-//! tag/HEX            what a tag was               registry/HEX       how a registry was found
-//! usage              how much it takes together   tmp/HEX            being written, and locked meanwhile
+//! toc/sha256/HEX     TOC of a layer               blob/sha256/HEX    manifest or configuration, unchanged
+//! tag/HEX            last digest of a tag         registry/HEX       properties of a registry
+//! usage              total size                   tmp/HEX            file being written, locked by its writer
 //! ```
 //!
-//! A file is written under `tmp` and renamed to its place: it is there whole or not at all, however its writer ends. When it was
-//! used last is its time of modification.
+//! A file is written under `tmp` and then renamed, so it is complete or absent even if the writer is killed. Its modification time
+//! is the time of last use.
 
 use std::{
     fs,
@@ -23,16 +23,16 @@ use super::{
     Removed,
     error::CacheError,
     root::{Root, TEMPORARY},
-    store::{Item, Key, Store},
+    store::{Key, Store, StoredItem},
     usage,
 };
 
-/// Every place that holds files of ours.
-const PLACES: [&str; 6] = ["blob/sha256", "blob/sha512", "registry", "tag", "toc/sha256", "toc/sha512"];
-/// The list of changes of size.
+/// All folders with entries.
+const FOLDERS: [&str; 6] = ["blob/sha256", "blob/sha512", "registry", "tag", "toc/sha256", "toc/sha512"];
+/// The log of size changes.
 const USAGE: &str = "usage";
-/// A cache that has become too large is made smaller than it need be by this part, so that this is done rarely.
-const SPARE: u64 = 10;
+/// A full cache is shrunk by this fraction more than necessary, so that eviction is rare.
+const EVICTION_FRACTION: u64 = 10;
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// A cache in a directory.
@@ -43,7 +43,7 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// A cache of at most `capacity` bytes at `path`, which is created and checked.
+    /// Opens a cache of at most `capacity` bytes at `path`, after creating and checking the directory.
     pub(super) fn open(path: PathBuf, capacity: u64) -> Result<Self, CacheError> {
         let absolute = std::path::absolute(&path);
         let path = absolute.map_err(|error| CacheError::io("finding the cache directory", &path, error))?;
@@ -59,7 +59,7 @@ impl Directory {
         self.capacity
     }
 
-    /// The first bytes of what is kept under this name; none if it is not there. That is no use of it.
+    /// The first bytes of an entry; empty if there is no such entry. Does not count as use.
     pub(super) fn head(&self, key: &Key, length: u64) -> io::Result<Vec<u8>> {
         let root = Root::open(&self.path).map_err(io::Error::other)?;
         let mut bytes = Vec::new();
@@ -69,16 +69,16 @@ impl Directory {
         Ok(bytes)
     }
 
-    /// Removes what was not used for longest until at most `target` bytes are left, and abandoned temporary files.
+    /// Evicts the least recently used entries until at most `target` bytes are left, and removes abandoned temporary files.
     pub(super) fn shrink(&self, target: u64) -> Result<Removed, CacheError> {
         let root = Root::open(&self.path)?;
         self.sweep(&root)
-            .and_then(|()| self.fit(&root, target, target))
+            .and_then(|()| self.evict(&root, target, target))
             .map_err(|error| self.failed("shrinking", error))
     }
 
-    /// Lists all files; if they take more than `limit`, removes down to `target`. Begins the list of changes anew.
-    fn fit(&self, root: &Root, limit: u64, target: u64) -> io::Result<Removed> {
+    /// Lists all entries. If they use more than `limit`, evicts down to `target`. Restarts the log of size changes.
+    fn evict(&self, root: &Root, limit: u64, target: u64) -> io::Result<Removed> {
         let mut items = self.items()?;
         items.sort_by(|one, other| (one.used, &one.key).cmp(&(other.used, &other.key)));
         let mut total = items.iter().map(|item| usage::stored(item.size)).fold(0, u64::saturating_add);
@@ -95,24 +95,24 @@ impl Directory {
                 removed.bytes = removed.bytes.saturating_add(bytes);
             }
         }
-        let mut list = root.temporary()?;
-        list.file.write_all(&i64::try_from(total).unwrap_or(i64::MAX).to_le_bytes())?;
-        list.place(USAGE)?;
+        let mut log = root.temporary()?;
+        log.file.write_all(&i64::try_from(total).unwrap_or(i64::MAX).to_le_bytes())?;
+        log.persist(USAGE)?;
         Ok(removed)
     }
 
     fn sweep(&self, root: &Root) -> io::Result<()> {
         for (name, _) in self.files(TEMPORARY)? {
-            // One that cannot be swept must not keep the others.
+            // A file that cannot be removed must not prevent removing the others.
             let _ = root.sweep(&format!("{TEMPORARY}/{name}"));
         }
         Ok(())
     }
 
-    /// Notes a change of size. Returns the sum, if it is to be had without listing the directory.
-    fn note(&self, root: &Root, change: i64) -> io::Result<Option<u64>> {
-        match root.list(USAGE)? {
-            Some(mut list) => usage::note(&mut list, change),
+    /// Logs a size change. Returns the total size if the log has it.
+    fn log_change(&self, root: &Root, change: i64) -> io::Result<Option<u64>> {
+        match root.open_log(USAGE)? {
+            Some(mut log) => usage::append(&mut log, change),
             None => Ok(None),
         }
     }
@@ -133,15 +133,16 @@ impl Directory {
         }
         written?;
         let size = self.capacity - out.left;
-        let place = key.path();
-        let old = root.file(&place).ok().flatten().and_then(|file| file.metadata().ok());
+        let path = key.path();
+        let old = root.file(&path).ok().flatten().and_then(|file| file.metadata().ok());
         let change = usage::change(old.map(|metadata| metadata.len()), Some(size));
-        // Before the file is in its place: a writer that is killed between leaves a sum too large, which the next listing mends.
-        let total = self.note(root, change)?;
-        temporary.place(&place)?;
+        // Logged before the rename: a writer that is killed in between leaves a total that is too large, and the next listing
+        // corrects it.
+        let total = self.log_change(root, change)?;
+        temporary.persist(&path)?;
         if total.is_none_or(|total| total > self.capacity) {
             self.sweep(root)?;
-            self.fit(root, self.capacity, self.capacity - self.capacity / SPARE)?;
+            self.evict(root, self.capacity, self.capacity - self.capacity / EVICTION_FRACTION)?;
         }
         Ok(true)
     }
@@ -152,29 +153,29 @@ impl Directory {
         if size > cap {
             return Ok(None);
         }
-        // Whoever may not do this has a cache that forgets in another order.
+        // Without this permission, entries are evicted in another order.
         let _ = file.set_modified(SystemTime::now());
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
         file.take(cap).read_to_end(&mut bytes)?;
         Ok(Some(bytes.into()))
     }
 
-    fn items(&self) -> io::Result<Vec<Item>> {
+    fn items(&self) -> io::Result<Vec<StoredItem>> {
         let mut items = Vec::new();
-        for place in PLACES {
-            for (name, metadata) in self.files(place)? {
-                // What has no name of ours is not ours to count or to remove.
-                if let Some(key) = Key::of_path(&format!("{place}/{name}")) {
-                    items.push(Item { key, size: metadata.len(), used: metadata.modified()? });
+        for folder in FOLDERS {
+            for (name, metadata) in self.files(folder)? {
+                // Unknown names are neither counted nor removed.
+                if let Some(key) = Key::of_path(&format!("{folder}/{name}")) {
+                    items.push(StoredItem { key, size: metadata.len(), used: metadata.modified()? });
                 }
             }
         }
         Ok(items)
     }
 
-    /// The files of our own in one place.
-    fn files(&self, place: &str) -> io::Result<Vec<(String, fs::Metadata)>> {
-        let entries = match fs::read_dir(self.path.join(place)) {
+    /// The files in one folder that belong to this user.
+    fn files(&self, folder: &str) -> io::Result<Vec<(String, fs::Metadata)>> {
+        let entries = match fs::read_dir(self.path.join(folder)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
@@ -183,7 +184,7 @@ impl Directory {
         for entry in entries {
             let entry = entry?;
             let metadata = match entry.metadata() {
-                // Removed or renamed meanwhile.
+                // Another process has removed or renamed it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 metadata => metadata?,
             };
@@ -197,8 +198,8 @@ impl Directory {
         Ok(files)
     }
 
-    fn failed(&self, doing: &str, error: io::Error) -> CacheError {
-        CacheError::io(&format!("{doing} the cache"), &self.path, error)
+    fn failed(&self, operation: &str, error: io::Error) -> CacheError {
+        CacheError::io(&format!("{operation} the cache"), &self.path, error)
     }
 }
 
@@ -219,23 +220,22 @@ impl Store for Directory {
     }
 
     fn remove(&self, key: &Key) -> Result<(), CacheError> {
-        let (root, place) = (Root::open(&self.path)?, key.path());
-        let size =
-            root.file(&place).ok().flatten().and_then(|file| file.metadata().ok()).map(|one| one.len());
-        let removed = root.remove(&place);
-        let noted = self.note(&root, usage::change(size, None));
+        let (root, path) = (Root::open(&self.path)?, key.path());
+        let size = root.file(&path).ok().flatten().and_then(|file| file.metadata().ok()).map(|one| one.len());
+        let removed = root.remove(&path);
+        let logged = self.log_change(&root, usage::change(size, None));
         removed
-            .and(noted.map(drop))
-            .map_err(|error| CacheError::io("removing", &self.path.join(place), error))
+            .and(logged.map(drop))
+            .map_err(|error| CacheError::io("removing", &self.path.join(path), error))
     }
 
-    fn list(&self) -> Result<Vec<Item>, CacheError> {
+    fn list(&self) -> Result<Vec<StoredItem>, CacheError> {
         Root::open(&self.path)?;
         self.items().map_err(|error| self.failed("listing", error))
     }
 }
 
-/// Writes up to a limit.
+/// Writes at most `left` bytes.
 struct Capped<W> {
     out: W,
     left: u64,

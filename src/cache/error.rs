@@ -1,9 +1,9 @@
-//! What can go wrong with a cache.
+//! Errors of the cache.
 
 use std::{error::Error as StdError, fmt, io, path::Path};
 
-/// Why a cache cannot be used. Says which directory or setting it is about and what mends it;
-/// [`source`](StdError::source) leads to the cause.
+/// A cache cannot be used. The message names the directory or setting and the remedy; [`source`](StdError::source) is the
+/// cause.
 ///
 /// ```
 /// use layerslayer::{Cache, CacheOptions};
@@ -26,13 +26,13 @@ enum Kind {
 }
 
 impl CacheError {
-    pub(super) fn io(doing: &str, path: &Path, source: io::Error) -> Self {
-        Self { kind: Kind::Io, message: format!("{doing} {}", path.display()), source: Some(source) }
+    pub(super) fn io(operation: &str, path: &Path, source: io::Error) -> Self {
+        Self { kind: Kind::Io, message: format!("{operation} {}", path.display()), source: Some(source) }
     }
 
     #[cfg(feature = "object-store")]
-    pub(super) fn caused(doing: &str, source: io::Error) -> Self {
-        Self { kind: Kind::Io, message: doing.to_owned(), source: Some(source) }
+    pub(super) fn caused(operation: &str, source: io::Error) -> Self {
+        Self { kind: Kind::Io, message: operation.to_owned(), source: Some(source) }
     }
 
     pub(super) fn refused(message: String) -> Self {
@@ -43,7 +43,7 @@ impl CacheError {
         Self { kind: Kind::Io, message, source: None }
     }
 
-    /// The same, of something that was named in the settings.
+    /// The same error, attributed to a setting.
     pub(super) fn of_setting(self) -> Self {
         Self { kind: Kind::Setting, ..self }
     }
@@ -52,7 +52,7 @@ impl CacheError {
         Self { kind: Kind::Setting, message, source: None }
     }
 
-    /// The directory belongs to somebody else, or others may write to it.
+    /// The directory belongs to another user, or other users may write to it.
     ///
     /// ```
     /// use layerslayer::{Cache, CacheOptions};
@@ -79,11 +79,11 @@ impl CacheError {
     }
 }
 
-/// The error with its cause, in one line.
-pub(super) fn told(error: &CacheError) -> String {
+/// Formats the error and its cause in one line.
+pub(super) fn describe(error: &CacheError) -> String {
     match &error.source {
-        Some(source) => format!("{error}: {source}; going on without the cache"),
-        None => format!("{error}; going on without the cache"),
+        Some(source) => format!("{error}: {source}; continuing without the cache"),
+        None => format!("{error}; continuing without the cache"),
     }
 }
 

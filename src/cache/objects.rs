@@ -1,5 +1,5 @@
-//! Tables in an object store that many machines share: S3, Google Cloud Storage, Azure, a directory. Whoever can write there
-//! could write anything, so what comes from it counts only with a signature.
+//! TOCs in an object store that several machines share: S3, Google Cloud Storage, Azure or a directory. Anyone with write access can
+//! store anything, so TOCs are trusted only with a valid signature.
 
 use std::{io::Write, sync::Arc, thread, time::Duration};
 
@@ -14,28 +14,27 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::{
     error::CacheError,
-    store::{Item, Key, Store},
+    store::{Key, Store, StoredItem},
 };
 
-/// A store that does not work must not keep anybody from an answer for longer.
+/// Longest time that a failing store may delay an answer.
 const RETRY_TIME: Duration = Duration::from_secs(10);
 const RETRIES: usize = 3;
 
-/// A part of an object store.
+/// One prefix of an object store.
 pub(super) struct Objects {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
     shown: String,
-    /// Of its own, so that it can be asked from any thread. Always there until drop.
+    /// A runtime of its own, so that any thread can use the store. Present until drop.
     runtime: Option<Runtime>,
 }
 
 impl Objects {
     /// The store at `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX` or `file:///DIRECTORY`, with the
-    /// credentials that the environment gives for it. Nothing is sent yet.
+    /// credentials from the environment. Sends no request yet.
     pub(super) fn open(address: &str, connector: impl HttpConnector) -> Result<Self, CacheError> {
-        let refused =
-            |problem: &str| CacheError::setting(format!("the store of tables {address:?}: {problem}"));
+        let refused = |problem: &str| CacheError::setting(format!("the TOC store {address:?}: {problem}"));
         let unknown = || {
             refused("not s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or file:///DIRECTORY")
         };
@@ -47,7 +46,7 @@ impl Objects {
         let path = Path::parse(prefix.trim_end_matches('/')).map_err(|error| refused(&error.to_string()))?;
         let backoff = BackoffConfig::default();
         let retry = RetryConfig { backoff, max_retries: RETRIES, retry_timeout: RETRY_TIME };
-        let failed = |error: ObjectError| refused(&told(&error));
+        let failed = |error: ObjectError| refused(&describe(&error));
         let (store, path): (Arc<dyn ObjectStore>, Path) = match scheme {
             "s3" if !bucket.is_empty() => {
                 let builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry);
@@ -73,40 +72,40 @@ impl Objects {
 
     fn over(store: Arc<dyn ObjectStore>, prefix: Path, address: &str) -> Result<Self, CacheError> {
         let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| CacheError::caused("starting the store of tables", error))?;
+        let runtime = runtime.map_err(|error| CacheError::caused("starting the TOC store", error))?;
         Ok(Self { store, prefix, shown: address.to_owned(), runtime: Some(runtime) })
     }
 
-    fn place(&self, key: &Key) -> Path {
+    fn path(&self, key: &Key) -> Path {
         self.prefix.parts().chain(Path::from(key.path()).parts()).collect()
     }
 
-    /// Runs a request to its end, on a thread that may wait for it whoever called.
+    /// Runs a request on a thread of its own that may block.
     fn run<T: Send>(
         &self,
-        doing: &str,
+        operation: &str,
         request: impl Future<Output = Result<T, ObjectError>> + Send,
     ) -> Result<T, CacheError> {
         let failed = |problem: String| {
             CacheError::caused(
-                &format!("{doing} the store of tables {}", self.shown),
+                &format!("{operation} the TOC store {}", self.shown),
                 std::io::Error::other(problem),
             )
         };
         let Some(runtime) = &self.runtime else { return Err(failed("it is closed".to_owned())) };
         let result = thread::scope(|scope| scope.spawn(|| runtime.block_on(request)).join());
         match result {
-            Ok(result) => result.map_err(|error| failed(told(&error))),
-            Err(_) => Err(failed("its client broke down".to_owned())),
+            Ok(result) => result.map_err(|error| failed(describe(&error))),
+            Err(_) => Err(failed("its client panicked".to_owned())),
         }
     }
 }
 
 impl Store for Objects {
     fn read(&self, key: &Key, cap: u64) -> Result<Option<Bytes>, CacheError> {
-        let place = self.place(key);
+        let path = self.path(key);
         self.run("reading from", async {
-            let found = match self.store.get(&place).await {
+            let found = match self.store.get(&path).await {
                 Err(ObjectError::NotFound { .. }) => return Ok(None),
                 found => found?,
             };
@@ -128,28 +127,28 @@ impl Store for Objects {
         write: &mut dyn FnMut(&mut dyn Write) -> std::io::Result<()>,
     ) -> Result<bool, CacheError> {
         let mut content = Vec::new();
-        write(&mut content).map_err(|error| CacheError::caused("making a table", error))?;
-        let place = self.place(key);
-        self.run("writing to", async { self.store.put(&place, content.into()).await.map(|_| true) })
+        write(&mut content).map_err(|error| CacheError::caused("writing a TOC", error))?;
+        let path = self.path(key);
+        self.run("writing to", async { self.store.put(&path, content.into()).await.map(|_| true) })
     }
 
     fn remove(&self, key: &Key) -> Result<(), CacheError> {
-        let place = self.place(key);
+        let path = self.path(key);
         self.run("removing from", async {
-            match self.store.delete(&place).await {
+            match self.store.delete(&path).await {
                 Err(ObjectError::NotFound { .. }) => Ok(()),
                 removed => removed,
             }
         })
     }
 
-    fn list(&self) -> Result<Vec<Item>, CacheError> {
+    fn list(&self) -> Result<Vec<StoredItem>, CacheError> {
         let found = self.run("listing", self.store.list(Some(&self.prefix)).try_collect::<Vec<_>>())?;
         let items = found.into_iter().filter_map(|object| {
-            let place = object.location.prefix_match(&self.prefix)?;
-            let place: Vec<_> = place.map(|part| part.as_ref().to_owned()).collect();
-            let key = Key::of_path(&place.join("/"))?;
-            Some(Item { key, size: object.size, used: object.last_modified.into() })
+            let path = object.location.prefix_match(&self.prefix)?;
+            let path: Vec<_> = path.map(|part| part.as_ref().to_owned()).collect();
+            let key = Key::of_path(&path.join("/"))?;
+            Some(StoredItem { key, size: object.size, used: object.last_modified.into() })
         });
         Ok(items.collect())
     }
@@ -157,15 +156,15 @@ impl Store for Objects {
 
 impl Drop for Objects {
     fn drop(&mut self) {
-        // Dropping it would wait, which is not allowed everywhere.
+        // Dropping a runtime blocks, which panics in async contexts.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
 }
 
-/// What a store's client says, in one line and without queries of links: they may hold signatures.
-fn told(error: &ObjectError) -> String {
+/// Formats an error of the store's client in one line, without query strings of URLs, which may contain signatures.
+fn describe(error: &ObjectError) -> String {
     let text = error.to_string();
     let words = text.split_whitespace().map(|word| match word.split_once('?') {
         Some((address, _)) if address.contains("://") => address,

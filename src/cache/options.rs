@@ -1,4 +1,4 @@
-//! Where a cache lies and how large it may become.
+//! Settings of a cache: directory, size, shared store and keys.
 
 use std::{env, ffi::OsString, path::PathBuf};
 
@@ -6,17 +6,17 @@ use etcetera::BaseStrategy as _;
 
 use super::error::CacheError;
 
-/// Names the directory.
+/// The cache directory.
 const DIRECTORY_VARIABLE: &str = "LAYERSLAYER_CACHE_DIR";
-/// Names the size.
+/// The size of the cache.
 const SIZE_VARIABLE: &str = "LAYERSLAYER_CACHE_SIZE";
-/// Names the store of shared tables.
+/// The address of the shared TOC store.
 const STORE_VARIABLE: &str = "LAYERSLAYER_TOC_STORE";
-/// Names the files of keys that vouch for them.
+/// The key files for shared TOCs.
 const KEY_VARIABLE: &str = "LAYERSLAYER_TOC_KEY";
-/// Our part of the user's cache directory.
+/// Our folder in the user's cache directory.
 const NAME: &str = "layerslayer";
-/// How large a cache may become unless told otherwise, in bytes.
+/// Default size of a cache, in bytes.
 const DEFAULT_BYTES: u64 = 2 << 30;
 
 /// Settings of a [`Cache`](crate::Cache).
@@ -35,7 +35,7 @@ pub struct CacheOptions {
 }
 
 impl CacheOptions {
-    /// A cache of at most 2 GiB in this directory.
+    /// Settings for a cache of at most 2 GiB in this directory.
     ///
     /// ```
     /// let options = layerslayer::CacheOptions::new("/var/cache/layers");
@@ -46,10 +46,15 @@ impl CacheOptions {
         Self { directory: Some(directory.into()), bytes: DEFAULT_BYTES, shared: None, keys: Vec::new() }
     }
 
-    /// What the environment says: the directory `LAYERSLAYER_CACHE_DIR`, else `layerslayer` in the user's cache directory
-    /// (`$XDG_CACHE_HOME`, `~/.cache`); the size `LAYERSLAYER_CACHE_SIZE` in bytes, or with `K`, `M` or `G` after it (powers
-    /// of 1,024), else 2 GiB; shared tables at `LAYERSLAYER_TOC_STORE` ([`Self::shared`]) with the keys in the files that
-    /// `LAYERSLAYER_TOC_KEY` lists, colons between them ([`Self::key`]). Variables that are empty count as unset.
+    /// Settings from the environment:
+    ///
+    /// - `LAYERSLAYER_CACHE_DIR`: the directory; by default `layerslayer` in the user's cache directory (`$XDG_CACHE_HOME`,
+    ///   `~/.cache`).
+    /// - `LAYERSLAYER_CACHE_SIZE`: the size in bytes, or with a suffix `K`, `M` or `G` (powers of 1,024); by default 2 GiB.
+    /// - `LAYERSLAYER_TOC_STORE`: the address of the shared TOC store ([`Self::shared`]).
+    /// - `LAYERSLAYER_TOC_KEY`: key files, separated by colons ([`Self::key`]).
+    ///
+    /// Empty variables count as unset.
     ///
     /// ```
     /// let options = layerslayer::CacheOptions::from_environment()?;
@@ -58,7 +63,7 @@ impl CacheOptions {
     ///
     /// # Errors
     ///
-    /// If the size is malformed.
+    /// Fails if the size is malformed.
     pub fn from_environment() -> Result<Self, CacheError> {
         let options = Self::from_variables(env::var_os(DIRECTORY_VARIABLE), env::var_os(SIZE_VARIABLE))?;
         let keys = env::var_os(KEY_VARIABLE).filter(|text| !text.is_empty());
@@ -81,7 +86,7 @@ impl CacheOptions {
         Ok(Self { directory, bytes, shared: None, keys: Vec::new() })
     }
 
-    /// Lets it grow to so many bytes.
+    /// Sets the most bytes that the cache may use.
     ///
     /// ```
     /// let options = layerslayer::CacheOptions::new("/var/cache/layers").size(512 << 20);
@@ -92,21 +97,21 @@ impl CacheOptions {
         Self { bytes, ..self }
     }
 
-    /// Looks for tables of layers at this address too: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX` (with
-    /// the credentials that the environment gives for them) or `file:///DIRECTORY`. Needs the feature `object-store`. Only
-    /// tables that a [key](Self::key) vouches for are believed. Tables tell what layers hold: one address for those who may
-    /// see the same images.
+    /// Also looks for TOCs in this shared store: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX` (with
+    /// credentials from the environment) or `file:///DIRECTORY`. Needs the feature `object-store`. Only TOCs signed by a
+    /// [key](Self::key) are trusted. TOCs reveal what layers contain: share a store only between users who may see the same
+    /// images.
     ///
     /// ```
-    /// let options = layerslayer::CacheOptions::new("cache").shared("s3://tables/team").key("team.pem");
+    /// let options = layerslayer::CacheOptions::new("cache").shared("s3://tocs/team").key("team.pem");
     /// ```
     #[must_use]
     pub fn shared(self, address: impl Into<String>) -> Self {
         Self { shared: Some(address.into()), ..self }
     }
 
-    /// Believes shared tables for which the key in this file vouches (PEM). If it is a private key, the tables that this machine
-    /// makes are signed with it and shared. Repeatable.
+    /// Trusts shared TOCs signed by the key in this file (PEM). With a private key, this machine also signs and shares the TOCs that
+    /// it builds. Repeatable.
     ///
     /// ```
     /// let options = layerslayer::CacheOptions::new("cache").key("ours.pem").key("theirs.pem");
@@ -125,7 +130,7 @@ impl CacheOptions {
         &self.keys
     }
 
-    /// How many bytes it may take.
+    /// The most bytes that the cache may use.
     ///
     /// ```
     /// assert_eq!(layerslayer::CacheOptions::new("/var/cache/layers").capacity(), 2 << 30);
@@ -135,7 +140,7 @@ impl CacheOptions {
         self.bytes
     }
 
-    /// The directory, be it there or not.
+    /// The directory. It need not exist.
     ///
     /// ```
     /// let options = layerslayer::CacheOptions::from_environment()?;
@@ -145,21 +150,21 @@ impl CacheOptions {
     ///
     /// # Errors
     ///
-    /// If none was named and the user has no home directory.
+    /// Fails if no directory was set and the user has no home directory.
     pub fn directory(&self) -> Result<PathBuf, CacheError> {
         if let Some(directory) = &self.directory {
             return Ok(directory.clone());
         }
         let strategy = etcetera::choose_base_strategy().map_err(|_| {
             CacheError::homeless(format!(
-                "there is no home directory for the cache: set {DIRECTORY_VARIABLE}"
+                "the user has no home directory for the cache: set {DIRECTORY_VARIABLE}"
             ))
         })?;
         Ok(strategy.cache_dir().join(NAME))
     }
 }
 
-/// Parses a number of bytes: digits, then nothing or `K`, `M` or `G` for powers of 1,024.
+/// Parses a number of bytes: digits, optionally followed by `K`, `M` or `G` for powers of 1,024.
 ///
 /// ```
 /// assert_eq!(layerslayer::parse_size("2G"), Some(2 << 30));
@@ -200,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_size_is_an_error_and_an_empty_variable_is_none() {
+    fn a_malformed_size_is_an_error_and_an_empty_variable_counts_as_unset() {
         assert!(from("", "lots").unwrap_err().is_setting());
         let options = from("", "").unwrap();
         assert_eq!((options.directory, options.bytes), (None, 2 << 30));

@@ -1,27 +1,27 @@
-//! Small notes on what was asked for before: hints that spare round trips, and on which no answer rests.
+//! Small records of earlier requests: hints that save round trips. Answers never rely on them.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Cache, store::Key};
 use crate::{limits, oci::digest::Digest};
 
-/// That a tag has been seen, and what it meant then.
+/// The digest that a tag pointed to when it was last seen.
 #[derive(Debug, Deserialize, Serialize)]
 struct TagRecord {
     reference: String,
     digest: String,
 }
 
-/// How a registry was found when its blobs were read last.
+/// Properties of a registry, observed when its blobs were last read.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct RegistryRecord {
-    /// Host of its API, with the port if that is not the scheme's.
+    /// Host of its API, with the port unless it is the scheme's default.
     pub(crate) registry: String,
-    /// Whether it was spoken to by plain http.
+    /// Whether it was contacted over plain HTTP.
     pub(crate) is_plain: bool,
-    /// Whether it answered without any authorisation.
+    /// Whether it answered without authorisation.
     pub(crate) is_open: bool,
-    /// Where it sent us for blobs.
+    /// Where it redirected requests for blobs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) storage: Option<StorageRecord>,
 }
@@ -29,15 +29,15 @@ pub(crate) struct RegistryRecord {
 /// A server to which a registry redirects.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct StorageRecord {
-    /// Scheme, host and port; what lies below may be secret.
+    /// Scheme, host and port. The path is left out because it may contain secrets.
     pub(crate) address: String,
-    /// How private an address it was allowed to have.
+    /// The least public class of address that it was allowed to have.
     pub(crate) floor: String,
 }
 
-/// All of this blocks, and none of it fails.
+/// These methods block and do not fail.
 impl Cache {
-    /// What the tag of this canonical reference was when it was last seen. It may have moved since.
+    /// The digest of this canonical reference when its tag was last seen. The tag may have moved since.
     pub(crate) fn tag(&self, reference: &str) -> Option<Digest> {
         let parse = |record: TagRecord| {
             (record.reference == reference).then_some(record.digest)?.parse::<Digest>().ok()
@@ -45,25 +45,25 @@ impl Cache {
         self.record(&Key::tag(reference), parse)
     }
 
-    /// Notes what the tag of this canonical reference is now.
+    /// Records the current digest of this canonical reference.
     pub(crate) fn put_tag(&self, reference: &str, digest: &Digest) {
         let record = TagRecord { reference: reference.to_owned(), digest: digest.to_string() };
         self.put_record(&Key::tag(reference), &record);
     }
 
-    /// How the registry with this API host was found the last time.
+    /// The record of the registry with this API host.
     pub(crate) fn registry(&self, host: &str) -> Option<RegistryRecord> {
         self.record(&Key::registry(host), |record: RegistryRecord| {
             (record.registry == host).then_some(record)
         })
     }
 
-    /// Notes how a registry was found.
+    /// Records the properties of a registry.
     pub(crate) fn put_registry(&self, record: &RegistryRecord) {
         self.put_record(&Key::registry(&record.registry), record);
     }
 
-    /// A record; one that is not what it should be is removed.
+    /// Reads a record. An invalid one is removed.
     fn record<R: DeserializeOwned, T>(&self, key: &Key, parse: impl FnOnce(R) -> Option<T>) -> Option<T> {
         let bytes = self.read(key, limits::CACHE_RECORD_BYTES)?;
         let found = serde_json::from_slice(&bytes).ok().and_then(parse);

@@ -1,5 +1,5 @@
-//! The directory of a cache, held open and checked: nobody but its owner may write to it. What lies in it is reached from the
-//! open directory on, so that nothing can be put in its place behind our back.
+//! The cache directory, held open and checked: only its owner may write to it. Its content is accessed relative to the open
+//! directory, so that replacing the directory has no effect.
 
 use std::{
     collections::hash_map::RandomState,
@@ -21,36 +21,36 @@ use rustix::{
 
 use super::error::CacheError;
 
-/// Files that are being written.
+/// Folder of files that are being written.
 pub(super) const TEMPORARY: &str = "tmp";
-/// Tells programs that make backups to leave the directory out (<https://bford.info/cachedir/>).
+/// Makes backup programs skip the directory (<https://bford.info/cachedir/>).
 const TAG_FILE: (&str, &[u8]) = ("CACHEDIR.TAG", b"Signature: 8a477f597d28d172789f06886806bc55\n");
-/// Only we may read what we write: windows hold content of files.
+/// Only the owner may read the files: TOCs contain parts of file content.
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 const DIRECTORY_MODE: Mode = Mode::RWXU;
-/// Names that are tried for a temporary file before something must be wrong.
+/// Number of names tried for a temporary file.
 const ATTEMPTS: usize = 16;
-/// Where files cannot be locked, one of this age is taken for abandoned.
+/// Age at which a temporary file counts as abandoned, on file systems without locks.
 const ABANDONED: Duration = Duration::from_secs(60 * 60);
-/// Permission of the group and of others to write.
+/// Write permission for group and others.
 const OTHERS_WRITE: u32 = 0o022;
 
-/// The open directory.
+/// The open cache directory.
 #[derive(Debug)]
 pub(super) struct Root {
     fd: OwnedFd,
 }
 
-/// A file that is being written. Dropping it removes it.
+/// A file that is being written. It is removed on drop.
 pub(super) struct Temporary<'a> {
     pub(super) file: File,
     root: &'a Root,
     name: String,
-    is_placed: bool,
+    is_persisted: bool,
 }
 
 impl Root {
-    /// Opens the directory, creating it if it is not there.
+    /// Opens the directory and creates it if it does not exist.
     pub(super) fn open(path: &Path) -> Result<Self, CacheError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = match fs::open(path, flags, Mode::empty()) {
@@ -70,35 +70,35 @@ impl Root {
         Ok(Self { fd })
     }
 
-    /// Opens a file for reading; `None` if there is none. One that is not ours is refused.
-    pub(super) fn file(&self, place: &str) -> io::Result<Option<File>> {
-        self.open_file(place, OFlags::RDONLY)
+    /// Opens a file for reading; `None` if it does not exist. Refuses files of other users and anything but regular files.
+    pub(super) fn file(&self, path: &str) -> io::Result<Option<File>> {
+        self.open_file(path, OFlags::RDONLY)
     }
 
-    /// Opens a file for reading and appending; `None` if there is none.
-    pub(super) fn list(&self, place: &str) -> io::Result<Option<File>> {
-        self.open_file(place, OFlags::RDWR | OFlags::APPEND)
+    /// Opens a file for reading and appending; `None` if it does not exist.
+    pub(super) fn open_log(&self, path: &str) -> io::Result<Option<File>> {
+        self.open_file(path, OFlags::RDWR | OFlags::APPEND)
     }
 
-    fn open_file(&self, place: &str, access: OFlags) -> io::Result<Option<File>> {
-        // Opening a pipe must not wait for its other end.
+    fn open_file(&self, path: &str, access: OFlags) -> io::Result<Option<File>> {
+        // Opening a pipe must not block.
         let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match fs::openat(&self.fd, place, flags, Mode::empty()) {
+        let file = match fs::openat(&self.fd, path, flags, Mode::empty()) {
             Ok(fd) => File::from(fd),
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let metadata = file.metadata()?;
         if !metadata.is_file() || metadata.uid() != rustix::process::geteuid().as_raw() {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not a file of our own"));
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not a regular file of this user"));
         }
         Ok(Some(file))
     }
 
-    /// Begins a file that has no place yet. It is locked for as long as it is being written.
+    /// Creates a temporary file. It stays locked until it is persisted or dropped.
     pub(super) fn temporary(&self) -> io::Result<Temporary<'_>> {
         for _ in 0..ATTEMPTS {
-            // Seeded at random for every thread, and another one each time.
+            // The hasher is seeded randomly per thread and changes with each call.
             let name = format!("{TEMPORARY}/{:016x}", RandomState::new().build_hasher().finish());
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let file = match fs::openat(&self.fd, &name, flags, FILE_MODE) {
@@ -106,13 +106,13 @@ impl Root {
                 Err(Errno::EXIST) => continue,
                 Err(Errno::NOENT) => {
                     self.create_directories(TEMPORARY)?;
-                    self.mark()?;
+                    self.write_cachedir_tag()?;
                     continue;
                 }
                 Err(error) => return Err(error.into()),
             };
-            let temporary = Temporary { file, root: self, name, is_placed: false };
-            // Whoever sweeps up may have come between creating and locking.
+            let temporary = Temporary { file, root: self, name, is_persisted: false };
+            // Another process may have removed it between creation and locking.
             let is_ours = match temporary.file.try_lock() {
                 Err(TryLockError::WouldBlock) => false,
                 Ok(()) | Err(TryLockError::Error(_)) => temporary.file.metadata()?.nlink() > 0,
@@ -124,17 +124,17 @@ impl Root {
         Err(io::Error::other("no temporary file could be created"))
     }
 
-    /// Removes a file; that it is not there is no error.
-    pub(super) fn remove(&self, place: &str) -> io::Result<()> {
-        match fs::unlinkat(&self.fd, place, AtFlags::empty()) {
+    /// Removes a file, if it exists.
+    pub(super) fn remove(&self, path: &str) -> io::Result<()> {
+        match fs::unlinkat(&self.fd, path, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Removes a temporary file that nobody is writing any more.
-    pub(super) fn sweep(&self, place: &str) -> io::Result<()> {
-        let Some(file) = self.open_file(place, OFlags::RDWR)? else { return Ok(()) };
+    /// Removes a temporary file whose writer is gone.
+    pub(super) fn sweep(&self, path: &str) -> io::Result<()> {
+        let Some(file) = self.open_file(path, OFlags::RDWR)? else { return Ok(()) };
         let is_abandoned = match file.try_lock() {
             Ok(()) => true,
             Err(TryLockError::WouldBlock) => false,
@@ -142,13 +142,13 @@ impl Root {
                 file.metadata()?.modified()?.elapsed().is_ok_and(|age| age > ABANDONED)
             }
         };
-        if is_abandoned { self.remove(place) } else { Ok(()) }
+        if is_abandoned { self.remove(path) } else { Ok(()) }
     }
 
-    fn create_directories(&self, place: &str) -> io::Result<()> {
-        let ends = place.match_indices('/').map(|(at, _)| at).chain([place.len()]);
+    fn create_directories(&self, path: &str) -> io::Result<()> {
+        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
         for end in ends {
-            match fs::mkdirat(&self.fd, place.get(..end).unwrap_or(place), DIRECTORY_MODE) {
+            match fs::mkdirat(&self.fd, path.get(..end).unwrap_or(path), DIRECTORY_MODE) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -156,7 +156,7 @@ impl Root {
         Ok(())
     }
 
-    fn mark(&self) -> io::Result<()> {
+    fn write_cachedir_tag(&self) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match fs::openat(&self.fd, TAG_FILE.0, flags, FILE_MODE) {
             Ok(fd) => File::from(fd).write_all(TAG_FILE.1),
@@ -167,12 +167,12 @@ impl Root {
 }
 
 impl Temporary<'_> {
-    /// Puts it in its place, whole: on the disk before its name is. A name that is lost with the power costs a rebuild, no more, and
-    /// is not waited for.
-    pub(super) fn place(mut self, place: &str) -> io::Result<()> {
+    /// Syncs the file and renames it to its final path. The rename itself is not synced: losing it in a power failure only costs a
+    /// rebuild.
+    pub(super) fn persist(mut self, path: &str) -> io::Result<()> {
         self.file.sync_all()?;
-        let parent = place.rsplit_once('/').map_or(".", |(parent, _)| parent);
-        let rename = || fs::renameat(&self.root.fd, &self.name, &self.root.fd, place);
+        let parent = path.rsplit_once('/').map_or(".", |(parent, _)| parent);
+        let rename = || fs::renameat(&self.root.fd, &self.name, &self.root.fd, path);
         match rename() {
             Err(Errno::NOENT) => {
                 self.root.create_directories(parent)?;
@@ -180,21 +180,21 @@ impl Temporary<'_> {
             }
             renamed => renamed?,
         }
-        self.is_placed = true;
+        self.is_persisted = true;
         Ok(())
     }
 }
 
 impl Drop for Temporary<'_> {
     fn drop(&mut self) {
-        if !self.is_placed {
-            // Nothing depends on it: who sweeps up finds it later.
+        if !self.is_persisted {
+            // If this fails, a later sweep removes it.
             let _ = self.root.remove(&self.name);
         }
     }
 }
 
-/// Refuses a directory that is not `own`'s alone to write to.
+/// Refuses a directory that anyone but the user `own` can write to.
 fn check(path: &Path, (owner, own): (u32, u32), mode: u32) -> Result<(), CacheError> {
     let shown = path.display();
     if owner != own {
@@ -206,8 +206,8 @@ fn check(path: &Path, (owner, own): (u32, u32), mode: u32) -> Result<(), CacheEr
     if mode & OTHERS_WRITE != 0 {
         let quoted = path.to_string_lossy().replace('\'', r"'\''");
         return Err(CacheError::refused(format!(
-            "others may write to the cache directory {shown}: run `chmod go-w '{quoted}'`, and `layerslayer cache clear` if \
-             you do not trust them"
+            "other users may write to the cache directory {shown}: run `chmod go-w '{quoted}'`, and `layerslayer cache clear` \
+             if you do not trust them"
         )));
     }
     Ok(())
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_of_somebody_else_or_open_to_others_is_refused() {
+    fn a_directory_of_another_user_or_writable_by_others_is_refused() {
         let path = Path::new("/it's/here");
         for mode in [0o700, 0o755, 0o1711] {
             assert!(check(path, (7, 7), mode).is_ok(), "{mode:o}");

@@ -1,8 +1,8 @@
-//! Who may vouch for shared tables: Ed25519 keys (RFC 8032), as PKCS#8 (RFC 5958) and SubjectPublicKeyInfo (RFC 8410) in PEM.
+//! Signatures of shared TOCs: Ed25519 keys (RFC 8032), as PKCS#8 (RFC 5958) and SubjectPublicKeyInfo (RFC 8410) in PEM.
 //!
 //! ```text
-//! shared object    table │ signature, 64 bytes │ "LayerSig"
-//! what is signed   a text that says what it is │ format version │ digest of the layer │ SHA-256 of the table
+//! shared object     TOC │ signature, 64 bytes │ "LayerSig"
+//! signed statement  purpose │ format version │ digest of the layer │ SHA-256 of the TOC
 //! ```
 
 use std::{
@@ -23,23 +23,23 @@ use zeroize::Zeroizing;
 use super::error::CacheError;
 use crate::oci::digest::Digest;
 
-/// Keeps these signatures apart from any others that the key may make.
+/// Separates these signatures from others made with the same key.
 const PURPOSE: &[u8] = b"layerslayer table of contents\0";
-/// Ends a signed object.
-const MARK: &[u8; 8] = b"LayerSig";
+/// The last bytes of a signed object.
+const TRAILER_MAGIC: &[u8; 8] = b"LayerSig";
 const SIGNATURE_BYTES: usize = 64;
-/// The format's version stands after its magic, in front of the table.
+/// Position of the format version in a TOC, after its magic.
 const VERSION: std::ops::Range<usize> = 8..12;
-/// Everything of a SubjectPublicKeyInfo of Ed25519 that is not the key.
+/// The constant part of an Ed25519 SubjectPublicKeyInfo, in front of the key.
 const PUBLIC_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 const PUBLIC_LABEL: &str = "PUBLIC KEY";
 const PRIVATE_LABEL: &str = "PRIVATE KEY";
-/// Longest file of a key, in bytes.
+/// Largest key file, in bytes.
 const FILE_BYTES: u64 = 16 << 10;
-/// Characters of base64 in a line of PEM (RFC 7468).
+/// Base64 characters per line of PEM (RFC 7468).
 const LINE: usize = 64;
 
-/// A key that vouches for tables of layers, so that other machines believe them.
+/// A key that signs TOCs, so that other machines can trust them.
 ///
 /// ```
 /// let key = layerslayer::SigningKey::generate()?;
@@ -51,24 +51,24 @@ pub struct SigningKey {
     pkcs8: Zeroizing<Vec<u8>>,
 }
 
-/// The keys that are configured.
+/// The configured keys.
 #[derive(Default)]
 pub(super) struct Keys {
     signer: Option<SigningKey>,
     trusted: Vec<[u8; 32]>,
 }
 
-/// What came from a shared store.
+/// A TOC from a shared store.
 #[derive(Debug, Eq, PartialEq)]
-pub(crate) enum Opened {
-    /// Nobody that we trust vouches for it.
-    Hint(Bytes),
-    /// Somebody does.
+pub(crate) enum SharedToc {
+    /// A trusted key has signed it.
     Trusted(Bytes),
+    /// It is not signed by a trusted key.
+    Untrusted(Bytes),
 }
 
 impl SigningKey {
-    /// A new one.
+    /// Generates a new key.
     ///
     /// ```
     /// let key = layerslayer::SigningKey::generate()?;
@@ -77,16 +77,16 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// If the system has no randomness to give.
+    /// Fails if the system provides no random numbers.
     pub fn generate() -> Result<Self, CacheError> {
-        let failed = || CacheError::setting("the system gives no random numbers for a key".to_owned());
+        let failed = || CacheError::setting("the system provides no random numbers for a key".to_owned());
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| failed())?;
         let pkcs8 = Zeroizing::new(document.as_ref().to_vec());
         let pair = Ed25519KeyPair::from_pkcs8(&pkcs8).map_err(|_| failed())?;
         Ok(Self { pair, pkcs8 })
     }
 
-    /// The key itself, for a file that only its owner can read (PKCS#8 in PEM).
+    /// The private key (PKCS#8 in PEM). Store it in a file that only its owner can read.
     ///
     /// ```
     /// use secrecy::ExposeSecret as _;
@@ -100,7 +100,7 @@ impl SigningKey {
         SecretString::from(pem(PRIVATE_LABEL, &self.pkcs8))
     }
 
-    /// What others need to believe it (SubjectPublicKeyInfo in PEM).
+    /// The public key, which other machines need to verify signatures (SubjectPublicKeyInfo in PEM).
     ///
     /// ```
     /// let key = layerslayer::SigningKey::generate()?;
@@ -120,7 +120,7 @@ impl fmt::Debug for SigningKey {
 }
 
 impl Keys {
-    /// Reads the files of keys. A private key signs, the first of several; all of them are trusted.
+    /// Reads key files. All keys are trusted; the first private key signs.
     pub(super) fn load(paths: &[PathBuf]) -> Result<Self, CacheError> {
         let mut keys = Self::default();
         for path in paths {
@@ -133,12 +133,12 @@ impl Keys {
     }
 
     fn add(&mut self, text: &str) -> Result<(), &'static str> {
-        if let Some(der) = unpem(PUBLIC_LABEL, text) {
+        if let Some(der) = parse_pem(PUBLIC_LABEL, text) {
             let key = der.strip_prefix(&PUBLIC_PREFIX).and_then(|key| key.try_into().ok());
             self.trusted.push(key.ok_or("not a public key of Ed25519")?);
             return Ok(());
         }
-        let pkcs8 = unpem(PRIVATE_LABEL, text).ok_or("neither a public nor a private key in PEM")?;
+        let pkcs8 = parse_pem(PRIVATE_LABEL, text).ok_or("neither a public nor a private key in PEM")?;
         // Version 1 of PKCS#8, which other programs write, has no public key to check against.
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&pkcs8)
             .map_err(|_| "not a private key of Ed25519, in PKCS#8 without a passphrase")?;
@@ -147,54 +147,54 @@ impl Keys {
         Ok(())
     }
 
-    /// Whether there is a key to sign with.
+    /// Whether there is a signing key.
     pub(super) fn can_sign(&self) -> bool {
         self.signer.is_some()
     }
 
-    /// Whether there is a key to believe.
+    /// Whether there is a trusted key.
     pub(super) fn can_trust(&self) -> bool {
         !self.trusted.is_empty()
     }
 
-    /// What the key to sign with is known by.
+    /// The name of the signing key: the digest of its public half.
     pub(super) fn name(&self) -> Option<Digest> {
         Some(Digest::sha256(self.signer.as_ref()?.pair.public_key().as_ref()))
     }
 
-    /// The signature for a table of this layer; `None` if there is no key to sign with, or if that is no table.
-    pub(super) fn sign(&self, layer: &Digest, table: &[u8]) -> Option<Vec<u8>> {
-        Some(self.signer.as_ref()?.pair.sign(&statement(layer, table)?).as_ref().to_vec())
+    /// Signs a TOC of this layer; `None` if there is no signing key, or if the bytes are not a TOC.
+    pub(super) fn sign(&self, layer: &Digest, toc: &[u8]) -> Option<Vec<u8>> {
+        Some(self.signer.as_ref()?.pair.sign(&statement(layer, toc)?).as_ref().to_vec())
     }
 
-    /// Whether a trusted key made this signature for a table of this layer.
-    pub(super) fn holds(&self, layer: &Digest, table: &[u8], signature: &[u8]) -> bool {
-        statement(layer, table).is_some_and(|statement| {
-            let holds =
+    /// Whether this is a trusted key's signature of a TOC of this layer.
+    pub(super) fn verify(&self, layer: &Digest, toc: &[u8], signature: &[u8]) -> bool {
+        statement(layer, toc).is_some_and(|statement| {
+            let is_valid =
                 |key: &[u8; 32]| UnparsedPublicKey::new(&ED25519, key).verify(&statement, signature).is_ok();
-            self.trusted.iter().any(holds)
+            self.trusted.iter().any(is_valid)
         })
     }
 
-    /// What follows the table in a shared object; `None` if there is no key to sign with, or if that is no table.
-    pub(super) fn seal(&self, layer: &Digest, table: &[u8]) -> Option<Vec<u8>> {
-        Some([self.sign(layer, table)?.as_slice(), MARK].concat())
+    /// The part after the TOC in a shared object; `None` if there is no signing key, or if the bytes are not a TOC.
+    pub(super) fn signature_trailer(&self, layer: &Digest, toc: &[u8]) -> Option<Vec<u8>> {
+        Some([self.sign(layer, toc)?.as_slice(), TRAILER_MAGIC].concat())
     }
 
-    /// Takes a shared object apart.
-    pub(super) fn open(&self, layer: &Digest, object: Bytes) -> Opened {
-        let Some(length) = object.len().checked_sub(SIGNATURE_BYTES + MARK.len()) else {
-            return Opened::Hint(object);
+    /// Splits a shared object into TOC and signature, and verifies the signature.
+    pub(super) fn open(&self, layer: &Digest, object: Bytes) -> SharedToc {
+        let Some(length) = object.len().checked_sub(SIGNATURE_BYTES + TRAILER_MAGIC.len()) else {
+            return SharedToc::Untrusted(object);
         };
-        let Some((signature, MARK)) = object
+        let Some((signature, TRAILER_MAGIC)) = object
             .get(length..)
             .and_then(|end| end.split_first_chunk::<SIGNATURE_BYTES>())
             .and_then(|(signature, mark)| Some((signature, <&[u8; 8]>::try_from(mark).ok()?)))
         else {
-            return Opened::Hint(object);
+            return SharedToc::Untrusted(object);
         };
-        let table = object.slice(..length);
-        if self.holds(layer, &table, signature) { Opened::Trusted(table) } else { Opened::Hint(table) }
+        let toc = object.slice(..length);
+        if self.verify(layer, &toc, signature) { SharedToc::Trusted(toc) } else { SharedToc::Untrusted(toc) }
     }
 }
 
@@ -204,11 +204,11 @@ impl fmt::Debug for Keys {
     }
 }
 
-fn statement(layer: &Digest, table: &[u8]) -> Option<Vec<u8>> {
-    let version = table.get(VERSION)?;
+fn statement(layer: &Digest, toc: &[u8]) -> Option<Vec<u8>> {
+    let version = toc.get(VERSION)?;
     let layer = layer.to_string();
-    let table = Digest::sha256(table).to_string();
-    Some([PURPOSE, version, layer.as_bytes(), b"\0", table.as_bytes()].concat())
+    let toc = Digest::sha256(toc).to_string();
+    Some([PURPOSE, version, layer.as_bytes(), b"\0", toc.as_bytes()].concat())
 }
 
 fn read(path: &Path) -> io::Result<Zeroizing<String>> {
@@ -231,7 +231,7 @@ fn pem(label: &str, der: &[u8]) -> String {
     pem
 }
 
-fn unpem(label: &str, text: &str) -> Option<Zeroizing<Vec<u8>>> {
+fn parse_pem(label: &str, text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let (_, rest) = text.split_once(&format!("-----BEGIN {label}-----"))?;
     let (body, _) = rest.split_once(&format!("-----END {label}-----"))?;
     let body = Zeroizing::new(body.split_whitespace().collect::<String>());
@@ -244,7 +244,7 @@ mod tests {
 
     use super::*;
 
-    const TABLE: &[u8] = b"LayerToc\x01\0\0\0 and so on";
+    const TOC: &[u8] = b"LayerToc\x01\0\0\0 and so on";
 
     fn keys(texts: &[&str]) -> Keys {
         let mut keys = Keys::default();
@@ -252,16 +252,16 @@ mod tests {
         keys
     }
 
-    fn object(keys: &Keys, layer: &Digest, table: &[u8]) -> Bytes {
-        [table, &keys.seal(layer, table).unwrap()].concat().into()
+    fn object(keys: &Keys, layer: &Digest, toc: &[u8]) -> Bytes {
+        [toc, &keys.signature_trailer(layer, toc).unwrap()].concat().into()
     }
 
     #[test]
-    fn a_table_counts_only_as_it_was_signed_for_its_layer_by_a_trusted_key() {
+    fn only_the_unchanged_toc_signed_for_this_layer_by_a_trusted_key_is_trusted() {
         let (own, other) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
         let signer = keys(&[own.private_pem().expose_secret()]);
         let layer = Digest::sha256(b"layer");
-        let signed = object(&signer, &layer, TABLE);
+        let signed = object(&signer, &layer, TOC);
         let trusting = [
             keys(&[&own.public_pem()]),
             keys(&[&other.public_pem(), &own.public_pem()]),
@@ -269,21 +269,30 @@ mod tests {
             signer,
         ];
         for keys in &trusting {
-            assert_eq!(keys.open(&layer, signed.clone()), Opened::Trusted(Bytes::from_static(TABLE)));
-            assert!(matches!(keys.open(&Digest::sha256(b"another"), signed.clone()), Opened::Hint(_)));
-            assert_eq!(keys.open(&layer, Bytes::from_static(TABLE)), Opened::Hint(Bytes::from_static(TABLE)));
+            assert_eq!(keys.open(&layer, signed.clone()), SharedToc::Trusted(Bytes::from_static(TOC)));
+            assert!(matches!(
+                keys.open(&Digest::sha256(b"another"), signed.clone()),
+                SharedToc::Untrusted(_)
+            ));
+            assert_eq!(
+                keys.open(&layer, Bytes::from_static(TOC)),
+                SharedToc::Untrusted(Bytes::from_static(TOC))
+            );
             for at in 0..signed.len() * 8 {
                 let mut damaged = signed.to_vec();
                 damaged[at / 8] ^= 1 << (at % 8);
-                assert!(matches!(keys.open(&layer, damaged.into()), Opened::Hint(_)), "bit {at}");
+                assert!(matches!(keys.open(&layer, damaged.into()), SharedToc::Untrusted(_)), "bit {at}");
             }
         }
         for keys in [Keys::default(), keys(&[&other.public_pem()])] {
-            assert_eq!(keys.open(&layer, signed.clone()), Opened::Hint(Bytes::from_static(TABLE)));
-            assert_eq!(keys.seal(&layer, TABLE), None);
+            assert_eq!(keys.open(&layer, signed.clone()), SharedToc::Untrusted(Bytes::from_static(TOC)));
+            assert_eq!(keys.signature_trailer(&layer, TOC), None);
         }
-        assert_eq!(trusting[3].seal(&layer, b"LayerToc"), None);
-        assert!(matches!(trusting[3].open(&layer, Bytes::from_static(MARK)), Opened::Hint(_)));
+        assert_eq!(trusting[3].signature_trailer(&layer, b"LayerToc"), None);
+        assert!(matches!(
+            trusting[3].open(&layer, Bytes::from_static(TRAILER_MAGIC)),
+            SharedToc::Untrusted(_)
+        ));
     }
 
     #[test]
@@ -291,13 +300,13 @@ mod tests {
         let (first, second) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
         let layer = Digest::sha256(b"layer");
         let both = keys(&[first.private_pem().expose_secret(), second.private_pem().expose_secret()]);
-        let signed = object(&both, &layer, TABLE);
-        assert!(matches!(keys(&[&first.public_pem()]).open(&layer, signed.clone()), Opened::Trusted(_)));
-        assert!(matches!(keys(&[&second.public_pem()]).open(&layer, signed), Opened::Hint(_)));
+        let signed = object(&both, &layer, TOC);
+        assert!(matches!(keys(&[&first.public_pem()]).open(&layer, signed.clone()), SharedToc::Trusted(_)));
+        assert!(matches!(keys(&[&second.public_pem()]).open(&layer, signed), SharedToc::Untrusted(_)));
     }
 
     #[test]
-    fn keys_of_other_programs_are_read_and_what_is_no_key_is_refused() {
+    fn keys_of_other_programs_are_read_and_malformed_keys_are_refused() {
         // RFC 8410, section 10: a private key, without a public one, and its public key.
         let private = "-----BEGIN PRIVATE KEY-----\n\
                        MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
@@ -306,8 +315,8 @@ mod tests {
                       MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n\
                       -----END PUBLIC KEY-----\n";
         let layer = Digest::sha256(b"layer");
-        let signed = object(&keys(&[private]), &layer, TABLE);
-        assert!(matches!(keys(&[public]).open(&layer, signed), Opened::Trusted(_)));
+        let signed = object(&keys(&[private]), &layer, TOC);
+        assert!(matches!(keys(&[public]).open(&layer, signed), SharedToc::Trusted(_)));
         let refused = |text: &str| Keys::default().add(text).is_err();
         for text in ["", "key", &private.replace("PRIVATE", "RSA PRIVATE"), &public.replace("MCow", "MCox")] {
             assert!(refused(text), "{text}");
@@ -316,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_shows_nothing_of_itself() {
+    fn debug_output_does_not_reveal_the_key() {
         let key = SigningKey::generate().unwrap();
         let secret = key.private_pem();
         let body: String = secret.expose_secret().lines().skip(1).take(1).collect();

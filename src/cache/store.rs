@@ -1,4 +1,4 @@
-//! What a cache holds by which name, and what a place that keeps it must be able to do.
+//! The keys of cache entries, and the trait of stores that hold them.
 
 use std::{
     io::{self, Write},
@@ -10,61 +10,61 @@ use bytes::Bytes;
 use super::error::CacheError;
 use crate::oci::digest::Digest;
 
-/// The name of something in a cache.
+/// The key of a cache entry.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) enum Key {
     /// A manifest or configuration, by its digest.
     Document(Digest),
-    /// How a registry was found, by the SHA-256 of its host.
+    /// The record of a registry, by the SHA-256 of its host.
     Registry(Digest),
-    /// What a tag was, by the SHA-256 of its canonical reference: names of images stay out of names of files.
+    /// The record of a tag, by the SHA-256 of its canonical reference, so that file names do not reveal image names.
     Tag(Digest),
-    /// The table of a layer, by the digest of the layer's blob.
+    /// The TOC of a layer, by the digest of the layer's blob.
     Toc(Digest),
 }
 
-/// Something in a cache.
+/// An entry of a cache.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Item {
+pub(super) struct StoredItem {
     pub(super) key: Key,
-    /// In bytes.
+    /// Size in bytes.
     pub(super) size: u64,
-    /// When it was last written or read.
+    /// When the entry was last written or read.
     pub(super) used: SystemTime,
 }
 
-/// Keeps named pieces of bytes. Everything blocks.
+/// A store of named byte strings. All methods block.
 pub(super) trait Store: Send + Sync {
-    /// What is kept under this name, if it is there and has at most `cap` bytes.
+    /// Reads an entry, if it exists and has at most `cap` bytes.
     fn read(&self, key: &Key, cap: u64) -> Result<Option<Bytes>, CacheError>;
 
-    /// Keeps what `write` writes, in place of what is there; not if it is larger than all there is room for (`false`). Readers
-    /// see the old or the new, whatever happens.
+    /// Stores what `write` writes and replaces an existing entry; `false` if it is larger than the whole capacity. Readers always
+    /// see either the old or the new entry.
     fn write(
         &self,
         key: &Key,
         write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
     ) -> Result<bool, CacheError>;
 
-    /// Forgets it. That it is not there is no error.
+    /// Removes an entry, if it exists.
     fn remove(&self, key: &Key) -> Result<(), CacheError>;
 
-    /// All that is kept, in no particular order.
-    fn list(&self) -> Result<Vec<Item>, CacheError>;
+    /// Lists all entries, in no particular order.
+    fn list(&self) -> Result<Vec<StoredItem>, CacheError>;
 }
 
 impl Key {
-    /// The name of a registry's record.
+    /// The key of a registry's record.
     pub(super) fn registry(host: &str) -> Self {
         Self::Registry(Digest::sha256(host.as_bytes()))
     }
 
-    /// The name of a tag's record.
+    /// The key of a tag's record.
     pub(super) fn tag(reference: &str) -> Self {
         Self::Tag(Digest::sha256(reference.as_bytes()))
     }
 
-    /// Its place below the root.
+    /// The path below the cache directory.
     pub(super) fn path(&self) -> String {
         match self {
             Self::Document(digest) => format!("blob/{}/{}", digest.algorithm().as_str(), digest.hex()),
@@ -74,7 +74,7 @@ impl Key {
         }
     }
 
-    /// The key with this place, if it is one.
+    /// The key with this path, if the path is valid.
     pub(super) fn of_path(path: &str) -> Option<Self> {
         let (kind, rest) = path.split_once('/')?;
         let digest = |text: &str| text.replacen('/', ":", 1).parse::<Digest>().ok();
@@ -85,7 +85,7 @@ impl Key {
             "toc" => Self::Toc(digest(rest)?),
             _ => return None,
         };
-        // `sha256:…` would do for `sha256/…` above.
+        // The parsing above also accepts `sha256:…` instead of `sha256/…`.
         (key.path() == path).then_some(key)
     }
 }
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_leads_back_to_its_key() {
+    fn a_path_leads_back_to_its_key() {
         let digest = Digest::sha256(b"");
         let long = format!("sha512:{:0128}", 7).parse::<Digest>().unwrap();
         let keys = [

@@ -1,4 +1,4 @@
-//! What a cache believes.
+//! What a cache trusts.
 
 use std::{
     fs,
@@ -30,7 +30,7 @@ fn cache() -> (TempDir, Cache) {
 }
 
 #[test]
-fn a_document_that_does_not_hash_to_its_digest_is_removed_and_not_given_out() {
+fn a_document_that_does_not_match_its_digest_is_removed_and_not_returned() {
     let (_folder, cache) = cache();
     let digest = Digest::sha256(b"{}");
     cache.put_document(&digest, b"{}");
@@ -43,27 +43,27 @@ fn a_document_that_does_not_hash_to_its_digest_is_removed_and_not_given_out() {
 }
 
 #[test]
-fn the_record_of_a_tag_counts_for_its_own_reference_alone() {
+fn the_record_of_a_tag_is_valid_only_for_its_own_reference() {
     let (_folder, cache) = cache();
     let digest = Digest::sha256(b"manifest");
     let other = "docker.io/library/nginx:1";
     assert_eq!(cache.tag(NAME), None);
     cache.put_tag(NAME, &digest);
     assert_eq!((cache.tag(NAME), cache.tag(other)), (Some(digest.clone()), None));
-    let place = |reference| cache.path().join(Key::tag(reference).path());
-    fs::copy(place(NAME), place(other)).unwrap();
+    let path_of = |reference| cache.path().join(Key::tag(reference).path());
+    fs::copy(path_of(NAME), path_of(other)).unwrap();
     assert_eq!(cache.tag(other), None);
     for damage in ["", "{}", r#"{"reference":"docker.io/library/nginx:latest","digest":"sha256:1"}"#] {
-        fs::write(place(NAME), damage).unwrap();
+        fs::write(path_of(NAME), damage).unwrap();
         assert_eq!(cache.tag(NAME), None, "{damage}");
-        assert!(!place(NAME).exists());
+        assert!(!path_of(NAME).exists());
     }
     let found: Vec<_> = fs::read_dir(cache.path().join("tag")).unwrap().collect();
     assert!(found.is_empty(), "{found:?}");
 }
 
 #[test]
-fn tables_are_listed_by_their_layers_and_documents_and_tags_are_not() {
+fn only_tocs_are_listed_sorted_by_layer() {
     let (_folder, cache) = cache();
     let layers = [b"one", b"two"].map(|content| Digest::sha256(content));
     for (size, layer) in layers.iter().enumerate() {
@@ -73,29 +73,29 @@ fn tables_are_listed_by_their_layers_and_documents_and_tags_are_not() {
     cache.put_tag(NAME, &layers[0]);
     let mut expected = layers.to_vec();
     expected.sort();
-    let listed: Vec<Digest> = cache.tables().unwrap().into_iter().map(|table| table.digest).collect();
+    let listed: Vec<Digest> = cache.tocs().unwrap().into_iter().map(|toc| toc.digest).collect();
     assert_eq!(listed, expected);
-    let said = |layer: &Digest| {
-        let tables = cache.tables().unwrap();
-        let table = tables.into_iter().find(|table| table.digest == *layer).unwrap();
-        (table.size > 1, table.entries, table.complete)
+    let listing_of = |layer: &Digest| {
+        let tocs = cache.tocs().unwrap();
+        let toc = tocs.into_iter().find(|toc| toc.digest == *layer).unwrap();
+        (toc.size > 1, toc.entries, toc.complete)
     };
-    assert_eq!(said(&layers[1]), (false, None, None));
+    assert_eq!(listing_of(&layers[1]), (false, None, None));
     let toc = LayerToc { entries: EntryTree::new(), content: ContentMap::Nothing };
     for (written, entries) in [(&layers[0], Some(0)), (&layers[1], None)] {
-        // One that is of another layer says nothing of this one.
+        // A TOC of another layer is ignored.
         let header = Header::new(layers[0].clone(), 0, None, &toc);
         assert!(cache.put_toc(written, |mut out| format::write(&header, &toc, &mut out)));
-        assert_eq!(said(written), (true, entries, entries.map(|_| false)));
+        assert_eq!(listing_of(written), (true, entries, entries.map(|_| false)));
     }
     cache.remove_toc(&layers[0]);
     assert_eq!((cache.toc(&layers[0]), cache.toc(&layers[1]).is_some()), (None, true));
     assert_eq!(cache.clear().unwrap().files, 3);
-    assert!(cache.tables().unwrap().is_empty());
+    assert!(cache.tocs().unwrap().is_empty());
 }
 
 #[test]
-fn a_cache_that_fails_is_warned_of_once_and_is_empty() {
+fn a_failing_cache_causes_one_warning_and_counts_as_empty() {
     let (_folder, cache) = cache();
     let warnings = Arc::new(Warnings::default());
     let cache = cache.with_progress(Arc::<Warnings>::clone(&warnings));
@@ -109,7 +109,7 @@ fn a_cache_that_fails_is_warned_of_once_and_is_empty() {
     let warnings = warnings.0.lock().unwrap();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(
-        warnings[0].contains("chmod go-w") && warnings[0].ends_with("going on without the cache"),
+        warnings[0].contains("chmod go-w") && warnings[0].ends_with("continuing without the cache"),
         "{warnings:?}"
     );
 }

@@ -1,5 +1,5 @@
-//! What is written beside the answers: by few threads of the cache's own, one where little waits, so that requests are not kept from
-//! going out by files that nobody awaits yet.
+//! Background writes to the cache, on a few threads of its own (one while few writes are queued), so that writes do not delay
+//! requests.
 
 use std::{
     collections::VecDeque,
@@ -9,67 +9,67 @@ use std::{
     thread,
 };
 
-/// Most threads that write: a store of shared tables may be far away.
+/// Most threads that write. A shared TOC store may be slow.
 const THREADS: usize = 8;
 
-/// Writes that wait for one thread before another one helps it.
-const WAITING: usize = 4;
+/// Queued writes per thread before another thread is started.
+const QUEUED_PER_THREAD: usize = 4;
 
 type Write = Box<dyn FnOnce() + Send>;
 
-/// The writes that are still to be done. Threads live as long as there are any.
+/// The queue of writes. Threads run as long as it is not empty.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     state: Mutex<State>,
-    none: Condvar,
+    is_idle: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<Write>,
+    queue: VecDeque<Write>,
     threads: usize,
 }
 
 impl fmt::Debug for State {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let waiting = self.waiting.len();
-        formatter.debug_struct("State").field("waiting", &waiting).field("threads", &self.threads).finish()
+        let queued = self.queue.len();
+        formatter.debug_struct("State").field("queued", &queued).field("threads", &self.threads).finish()
     }
 }
 
 impl Writes {
-    /// Has `write` done soon, those given earlier first.
+    /// Queues `write`. Writes start in the order in which they are queued.
     pub(super) fn add(writes: &Arc<Self>, write: impl FnOnce() + Send + 'static) {
         let mut state = writes.state();
-        state.waiting.push_back(Box::new(write));
-        if state.threads >= THREADS || state.waiting.len() <= state.threads * WAITING {
+        state.queue.push_back(Box::new(write));
+        if state.threads >= THREADS || state.queue.len() <= state.threads * QUEUED_PER_THREAD {
             return;
         }
         state.threads += 1;
         drop(state);
         let shared = Arc::clone(writes);
         if thread::Builder::new().name("cache".to_owned()).spawn(move || shared.work()).is_err() {
-            // Rather late than never.
+            // Without a thread, write on this one.
             writes.work();
         }
     }
 
-    /// Waits until all is written.
+    /// Blocks until the queue is empty and all writes are done.
     pub(super) fn wait(&self) {
-        drop(self.none.wait_while(self.state(), |state| state.threads > 0));
+        drop(self.is_idle.wait_while(self.state(), |state| state.threads > 0));
     }
 
-    /// Writes until nothing waits.
+    /// Runs writes until the queue is empty.
     fn work(&self) {
         loop {
             let mut state = self.state();
-            let Some(write) = state.waiting.pop_front() else {
+            let Some(write) = state.queue.pop_front() else {
                 state.threads -= 1;
-                self.none.notify_all();
+                self.is_idle.notify_all();
                 return;
             };
             drop(state);
-            // The panic has been reported; what waits behind it is written all the same.
+            // The panic hook has reported the panic; the remaining writes still run.
             let _ = catch_unwind(AssertUnwindSafe(write));
         }
     }
@@ -85,54 +85,54 @@ mod tests {
 
     use super::*;
 
-    /// A write that has begun, and ends when it is told to.
-    fn begun(writes: &Arc<Writes>) -> mpsc::Sender<()> {
+    /// Starts a write that ends when the returned sender is used.
+    fn start_write(writes: &Arc<Writes>) -> mpsc::Sender<()> {
         let (end, may_end) = mpsc::channel();
-        let (told, tell) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         Writes::add(writes, move || {
-            told.send(()).unwrap();
+            sender.send(()).unwrap();
             may_end.recv().unwrap();
         });
-        tell.recv().unwrap();
+        receiver.recv().unwrap();
         end
     }
 
     #[test]
-    fn who_waits_goes_on_when_all_is_written_in_the_order_in_which_it_was_given() {
+    fn wait_returns_after_all_writes_have_run_in_order() {
         let writes = Arc::<Writes>::default();
         writes.wait();
         let written = Arc::<Mutex<Vec<usize>>>::default();
-        let end = begun(&writes);
-        for number in 0..WAITING {
+        let end = start_write(&writes);
+        for number in 0..QUEUED_PER_THREAD {
             let written = Arc::clone(&written);
             Writes::add(&writes, move || written.lock().unwrap().push(number));
         }
         end.send(()).unwrap();
         writes.wait();
-        assert_eq!(*written.lock().unwrap(), (0..WAITING).collect::<Vec<_>>());
+        assert_eq!(*written.lock().unwrap(), (0..QUEUED_PER_THREAD).collect::<Vec<_>>());
     }
 
     #[test]
-    fn many_writes_do_not_wait_for_one_that_takes_long() {
+    fn a_slow_write_does_not_delay_many_others() {
         let writes = Arc::<Writes>::default();
-        let end = begun(&writes);
-        let (told, tell) = mpsc::channel();
-        for number in 0..=WAITING {
-            let told = told.clone();
-            Writes::add(&writes, move || told.send(number).unwrap());
+        let end = start_write(&writes);
+        let (sender, receiver) = mpsc::channel();
+        for number in 0..=QUEUED_PER_THREAD {
+            let sender = sender.clone();
+            Writes::add(&writes, move || sender.send(number).unwrap());
         }
-        assert_eq!(tell.iter().take(WAITING + 1).count(), WAITING + 1);
+        assert_eq!(receiver.iter().take(QUEUED_PER_THREAD + 1).count(), QUEUED_PER_THREAD + 1);
         end.send(()).unwrap();
         writes.wait();
     }
 
     #[test]
-    fn a_write_that_panics_keeps_nobody_waiting() {
+    fn a_panicking_write_does_not_block_wait() {
         let writes = Arc::<Writes>::default();
-        let (told, tell) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         Writes::add(&writes, || panic!("in a test"));
-        Writes::add(&writes, move || told.send(()).unwrap());
+        Writes::add(&writes, move || sender.send(()).unwrap());
         writes.wait();
-        tell.recv().unwrap();
+        receiver.recv().unwrap();
     }
 }

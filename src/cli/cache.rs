@@ -38,10 +38,10 @@ fn run(arguments: &CacheArguments, console: &Console) -> Result<(), Failure> {
             let size = size.unwrap_or_else(|| options.capacity());
             print_removed(&mut out, open()?.shrink(size).map_err(failed)?)
         }
-        CacheAction::Ls { json: false } => print_text(&mut out, &open()?.tables().map_err(failed)?),
+        CacheAction::Ls { json: false } => print_text(&mut out, &open()?.tocs().map_err(failed)?),
         CacheAction::Ls { json: true } => {
             let cache = open()?;
-            print_json(&mut out, &cache, &cache.tables().map_err(failed)?)
+            print_json(&mut out, &cache, &cache.tocs().map_err(failed)?)
         }
         CacheAction::Path => {
             let path = options.directory().map_err(failed)?;

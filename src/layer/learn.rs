@@ -17,7 +17,7 @@ use super::{
     record::WindowSpool,
 };
 use crate::{
-    cache::{Cache, Opened},
+    cache::{Cache, SharedToc},
     decompress::Encoding,
     error::Error,
     toc::{ContentMap, LayerToc, entries::EntryTree, format, spans::Spans},
@@ -56,8 +56,8 @@ impl Layer {
         let read = move || cache.shared_toc(&digest);
         let Some(opened) = tokio::task::spawn_blocking(read).await.unwrap_or_default() else { return false };
         let (bytes, level) = match opened {
-            Opened::Hint(bytes) => (bytes, Verification::None),
-            Opened::Trusted(bytes) => (bytes, Verification::Span),
+            SharedToc::Untrusted(bytes) => (bytes, Verification::None),
+            SharedToc::Trusted(bytes) => (bytes, Verification::Span),
         };
         if level < least {
             return false;
@@ -113,7 +113,7 @@ impl Layer {
                 Err(error) => return warn(&error.to_string()),
             };
             let (cache, digest) = (cache.clone(), digest.clone());
-            let adopt = move || cache.adopt(&digest, &table, &signature);
+            let adopt = move || cache.store_signed(&digest, &table, &signature);
             if tokio::task::spawn_blocking(adopt).await.unwrap_or(false) {
                 is_adopted = true;
                 break;

@@ -1,4 +1,4 @@
-//! Caches in directories: modes, sizes, order of leaving, writers that die.
+//! Caches in directories: modes, sizes, eviction order, killed writers.
 
 use std::{
     fs::{File, Permissions},
@@ -32,8 +32,8 @@ fn read(cache: &Directory, key: &Key) -> Option<Bytes> {
     cache.read(key, ROOM).unwrap()
 }
 
-/// Says of a file that it was used so many seconds after 1970.
-fn age(cache: &Directory, key: &Key, seconds: u64) {
+/// Sets the time of last use, in seconds after 1970.
+fn set_last_use(cache: &Directory, key: &Key, seconds: u64) {
     let file = File::options().write(true).open(cache.path.join(key.path())).unwrap();
     file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
 }
@@ -42,19 +42,19 @@ fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-fn names(cache: &Directory, place: &str) -> usize {
-    fs::read_dir(cache.path.join(place)).map_or(0, Iterator::count)
+fn names(cache: &Directory, folder: &str) -> usize {
+    fs::read_dir(cache.path.join(folder)).map_or(0, Iterator::count)
 }
 
-/// The sum that writers go by.
-fn noted(cache: &Directory) -> u64 {
+/// The total size in the log.
+fn logged(cache: &Directory) -> u64 {
     let bytes = fs::read(cache.path.join(USAGE)).unwrap();
     let changes = bytes.chunks_exact(8).map(|change| i64::from_le_bytes(change.try_into().unwrap()));
     u64::try_from(changes.sum::<i64>()).unwrap()
 }
 
 #[test]
-fn only_the_owner_may_read_what_is_written() {
+fn only_the_owner_may_read_the_files() {
     let (_folder, cache) = cache(ROOM);
     put(&cache, &toc(1), b"table");
     put(&cache, &Key::tag("x"), b"tag");
@@ -72,7 +72,7 @@ fn only_the_owner_may_read_what_is_written() {
 }
 
 #[test]
-fn a_directory_that_others_may_write_to_is_refused_also_behind_a_link_and_once_it_is_open() {
+fn a_directory_writable_by_others_is_refused_even_through_a_link_and_once_it_is_open() {
     let (folder, cache) = cache(ROOM);
     put(&cache, &toc(1), b"table");
     let link = folder.path().join("link");
@@ -96,7 +96,7 @@ fn a_directory_that_others_may_write_to_is_refused_also_behind_a_link_and_once_i
 }
 
 #[test]
-fn what_is_no_plain_file_is_not_read() {
+fn only_regular_files_are_read() {
     let (folder, cache) = cache(ROOM);
     put(&cache, &toc(1), b"table");
     let path = cache.path.join(toc(1).path());
@@ -105,17 +105,17 @@ fn what_is_no_plain_file_is_not_read() {
     symlink(&elsewhere, &path).unwrap();
     assert!(cache.read(&toc(1), ROOM).is_err());
     fs::remove_file(&path).unwrap();
-    // Opening a pipe for reading would wait for a writer.
+    // A blocking open of a pipe would wait for a writer.
     rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
     assert!(cache.read(&toc(1), ROOM).is_err());
-    // Writing heals it.
+    // Writing replaces it.
     assert!(put(&cache, &toc(1), b"new"));
     assert_eq!(read(&cache, &toc(1)).unwrap(), "new");
     assert_eq!(fs::read(elsewhere).unwrap(), b"table");
 }
 
 #[test]
-fn what_is_put_is_there_until_it_is_removed() {
+fn an_entry_exists_until_it_is_removed() {
     let (_folder, cache) = cache(ROOM);
     let keys = [toc(1), toc(2), Key::Document(Digest::sha256(b"d")), Key::tag("t")];
     for key in &keys {
@@ -128,7 +128,7 @@ fn what_is_put_is_there_until_it_is_removed() {
     let mut expected = keys.to_vec();
     expected.sort();
     assert_eq!(listed, expected);
-    assert_eq!(noted(&cache), 4 * BLOCK);
+    assert_eq!(logged(&cache), 4 * BLOCK);
     for (index, key) in keys.iter().enumerate() {
         assert_eq!(read(&cache, key).unwrap(), key.path());
         let size = key.path().len() as u64;
@@ -139,50 +139,50 @@ fn what_is_put_is_there_until_it_is_removed() {
         cache.remove(key).unwrap();
         cache.remove(key).unwrap();
         assert_eq!(read(&cache, key), None);
-        assert_eq!(noted(&cache), (3 - index as u64) * BLOCK);
+        assert_eq!(logged(&cache), (3 - index as u64) * BLOCK);
     }
 }
 
 #[test]
-fn the_least_recently_used_go_first_and_only_once_there_is_too_much() {
+fn the_least_recently_used_entries_are_evicted_once_the_capacity_is_exceeded() {
     let (_folder, cache) = cache(10 * BLOCK);
     for number in 0..10 {
         assert!(put(&cache, &toc(number), &[number; 4096]));
-        age(&cache, &toc(number), 1_000 + u64::from(number));
+        set_last_use(&cache, &toc(number), 1_000 + u64::from(number));
     }
-    // The list was begun by the first and appended to by the others: nobody listed the directory.
+    // The first writer created the log and the others appended to it, without listing the directory.
     assert_eq!(fs::metadata(cache.path.join(USAGE)).unwrap().len(), 8 * 10);
     assert!(read(&cache, &toc(0)).is_some());
     assert!(put(&cache, &toc(10), b"one too many"));
     let left: Vec<u8> = (0..=10).filter(|number| read(&cache, &toc(*number)).is_some()).collect();
     assert_eq!(left, [0, 3, 4, 5, 6, 7, 8, 9, 10]);
-    assert_eq!((noted(&cache), names(&cache, TEMPORARY)), (9 * BLOCK, 0));
+    assert_eq!((logged(&cache), names(&cache, TEMPORARY)), (9 * BLOCK, 0));
     assert_eq!(cache.shrink(9 * BLOCK).unwrap(), Removed::default());
     assert_eq!(cache.shrink(2 * BLOCK).unwrap(), Removed { files: 7, bytes: 7 * BLOCK });
     assert_eq!(cache.shrink(0).unwrap().files, 2);
-    assert_eq!((cache.list().unwrap(), noted(&cache)), (Vec::new(), 0));
+    assert_eq!((cache.list().unwrap(), logged(&cache)), (Vec::new(), 0));
 }
 
 #[test]
-fn a_lost_or_damaged_list_of_changes_is_begun_anew() {
+fn a_lost_or_damaged_log_is_restarted() {
     let (_folder, cache) = cache(4 * BLOCK);
-    let list = cache.path.join(USAGE);
+    let log = cache.path.join(USAGE);
     for (number, damage) in [(0, None), (1, Some(&b"torn"[..])), (2, Some(&[0xff; 8])), (3, None)] {
         match damage {
-            Some(bytes) => fs::write(&list, bytes).unwrap(),
-            None => drop(fs::remove_file(&list)),
+            Some(bytes) => fs::write(&log, bytes).unwrap(),
+            None => drop(fs::remove_file(&log)),
         }
         put(&cache, &toc(number), b"x");
-        assert_eq!(noted(&cache), u64::from(number + 1) * BLOCK);
-        age(&cache, &toc(number), u64::from(number));
+        assert_eq!(logged(&cache), u64::from(number + 1) * BLOCK);
+        set_last_use(&cache, &toc(number), u64::from(number));
     }
-    fs::remove_file(&list).unwrap();
+    fs::remove_file(&log).unwrap();
     put(&cache, &toc(4), b"x");
-    assert_eq!(noted(&cache), 3 * BLOCK);
+    assert_eq!(logged(&cache), 3 * BLOCK);
 }
 
 #[test]
-fn what_has_no_room_at_all_is_not_stored() {
+fn an_entry_larger_than_the_capacity_is_not_stored() {
     let (_folder, cache) = cache(BLOCK);
     assert!(put(&cache, &toc(1), &[0; 4096]));
     assert!(!put(&cache, &toc(2), &[0; 4097]));
@@ -191,7 +191,7 @@ fn what_has_no_room_at_all_is_not_stored() {
 }
 
 #[test]
-fn a_writer_that_fails_leaves_what_was_there() {
+fn a_failing_writer_leaves_the_old_entry() {
     let (_folder, cache) = cache(ROOM);
     put(&cache, &toc(1), b"old");
     let failed = cache.write(&toc(1), &mut |out| {
@@ -200,11 +200,11 @@ fn a_writer_that_fails_leaves_what_was_there() {
     });
     assert!(failed.is_err());
     assert_eq!(read(&cache, &toc(1)).unwrap(), "old");
-    assert_eq!((names(&cache, TEMPORARY), noted(&cache)), (0, BLOCK));
+    assert_eq!((names(&cache, TEMPORARY), logged(&cache)), (0, BLOCK));
 }
 
 #[test]
-fn what_a_killed_writer_left_is_swept_up_and_what_is_being_written_is_not() {
+fn leftovers_of_killed_writers_are_removed_but_files_being_written_are_not() {
     let (_folder, cache) = cache(ROOM);
     let root = Root::open(&cache.path).unwrap();
     let living = root.temporary().unwrap();
@@ -213,16 +213,16 @@ fn what_a_killed_writer_left_is_swept_up_and_what_is_being_written_is_not() {
     cache.shrink(ROOM).unwrap();
     assert!(!abandoned.exists());
     assert_eq!(names(&cache, TEMPORARY), 1);
-    living.place("tag/living").unwrap();
+    living.persist("tag/living").unwrap();
     assert_eq!(names(&cache, TEMPORARY), 0);
     assert!(cache.path.join("tag/living").exists());
-    // A name that is none of ours is neither counted nor removed.
+    // An unknown name is neither counted nor removed.
     cache.shrink(0).unwrap();
     assert!(cache.path.join("tag/living").exists());
 }
 
 #[test]
-fn a_directory_that_is_removed_under_an_open_cache_is_begun_anew() {
+fn a_directory_that_is_removed_under_an_open_cache_is_recreated() {
     let (_folder, cache) = cache(ROOM);
     put(&cache, &toc(1), b"table");
     fs::remove_dir_all(&cache.path).unwrap();
@@ -232,13 +232,13 @@ fn a_directory_that_is_removed_under_an_open_cache_is_begun_anew() {
 }
 
 #[test]
-fn readers_beside_many_writers_see_something_whole() {
+fn readers_see_complete_entries_while_others_write() {
     const WRITERS: u8 = 4;
     const ROUNDS: usize = 25;
     let (_folder, first) = cache(6 * BLOCK);
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
-            // A cache of its own each, as processes have; there is room for half of all that is written.
+            // Each has its own cache, as processes do. The capacity is half of what is written.
             let cache = Directory::open(first.path.clone(), first.capacity).unwrap();
             scope.spawn(move || {
                 for round in 0..ROUNDS {
@@ -256,5 +256,5 @@ fn readers_beside_many_writers_see_something_whole() {
     assert_eq!(names(&first, TEMPORARY), 0);
     put(&first, &toc(0), b"");
     first.shrink(first.capacity).unwrap();
-    assert!(noted(&first) <= first.capacity);
+    assert!(logged(&first) <= first.capacity);
 }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    cache::{Cache, CacheOptions, Opened, SigningKey, directory::Directory},
+    cache::{Cache, CacheOptions, SharedToc, SigningKey, directory::Directory},
     oci::digest::Digest,
     progress::Progress,
     registry::Http,
@@ -27,7 +27,7 @@ use crate::{
 
 const ROOM: u64 = 1 << 20;
 
-/// A connector for stores that need none.
+/// A connector that must not be used.
 #[derive(Debug)]
 struct Unused;
 
@@ -101,8 +101,8 @@ fn shared_directory(folder: &FilePath) -> Objects {
     Objects::open(&format!("file://{}", folder.display()), Unused).unwrap()
 }
 
-/// What every store must do.
-fn conforms(store: &dyn Store) {
+/// Asserts the contract of a store.
+fn assert_contract(store: &dyn Store) {
     let (one, other) =
         (Key::Toc(Digest::sha256(b"1")), Key::Toc(format!("sha512:{:0128}", 2).parse().unwrap()));
     let put = |key: &Key, bytes: &[u8]| store.write(key, &mut |out| out.write_all(bytes)).unwrap();
@@ -127,24 +127,24 @@ fn conforms(store: &dyn Store) {
 }
 
 #[test]
-fn directories_and_object_stores_keep_things_alike() {
+fn directories_and_object_stores_fulfil_the_same_contract() {
     let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
-    conforms(&Directory::open(folders[0].path().join("cache"), ROOM).unwrap());
-    conforms(&shared_directory(folders[1].path()));
+    assert_contract(&Directory::open(folders[0].path().join("cache"), ROOM).unwrap());
+    assert_contract(&shared_directory(folders[1].path()));
 }
 
 #[tokio::test]
-async fn a_real_s3_server_keeps_things_too_and_may_be_asked_from_anywhere() {
+async fn a_real_s3_server_fulfils_the_contract_even_when_called_from_async_code() {
     let server = S3::start();
-    conforms(&server.objects());
-    // Another part of the bucket holds nothing of this one.
+    assert_contract(&server.objects());
+    // Another prefix of the bucket does not list this one's entries.
     let mut objects = server.objects();
     objects.prefix = Path::from("team");
     assert!(objects.list().unwrap().is_empty());
 }
 
 #[test]
-fn an_address_that_makes_no_sense_is_refused() {
+fn invalid_addresses_are_refused() {
     for address in [
         "",
         "s3",
@@ -162,7 +162,7 @@ fn an_address_that_makes_no_sense_is_refused() {
     }
 }
 
-/// A machine with a cache of its own that shares tables.
+/// A machine with a cache of its own that shares TOCs.
 struct Machine {
     folder: TempDir,
     cache: Cache,
@@ -191,7 +191,7 @@ impl Machine {
     }
 }
 
-fn table(layer: &Digest, is_complete: bool) -> Vec<u8> {
+fn toc(layer: &Digest, is_complete: bool) -> Vec<u8> {
     let mut entries = EntryTree::new();
     if is_complete {
         entries.complete();
@@ -203,53 +203,56 @@ fn table(layer: &Digest, is_complete: bool) -> Vec<u8> {
 }
 
 #[test]
-fn complete_tables_are_shared_signed_and_believed_only_under_a_trusted_key() {
+fn complete_tocs_are_signed_and_shared_and_trusted_only_with_the_right_key() {
     let store = tempfile::tempdir().unwrap();
     let address = format!("file://{}", store.path().display());
     let (ours, theirs) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
     let writer = Machine::new(&address, &[ours.private_pem().expose_secret()]);
     let layers = [b"whole", b"parts"].map(|content| Digest::sha256(content));
-    let tables = [table(&layers[0], true), table(&layers[1], false)];
-    for (layer, table) in layers.iter().zip(&tables) {
-        assert!(writer.cache.put_toc(layer, |out| out.write_all(table)));
+    let tocs = [toc(&layers[0], true), toc(&layers[1], false)];
+    for (layer, toc) in layers.iter().zip(&tocs) {
+        assert!(writer.cache.put_toc(layer, |out| out.write_all(toc)));
     }
     let reader = Machine::new(&address, &[&ours.public_pem()]);
-    assert_eq!(reader.cache.toc(&layers[0]).unwrap(), tables[0]);
+    assert_eq!(reader.cache.toc(&layers[0]).unwrap(), tocs[0]);
     assert_eq!((reader.cache.toc(&layers[1]), reader.cache.shared_toc(&layers[1])), (None, None));
-    // It has its own from then on, and shares nothing: it cannot sign.
-    assert_eq!(reader.cache.tables().unwrap().len(), 1);
-    assert!(reader.cache.put_toc(&layers[1], |out| out.write_all(&table(&layers[1], true))));
+    // It now has its own copy and shares nothing, because it cannot sign.
+    assert_eq!(reader.cache.tocs().unwrap().len(), 1);
+    assert!(reader.cache.put_toc(&layers[1], |out| out.write_all(&toc(&layers[1], true))));
     assert_eq!(shared_directory(store.path()).list().unwrap().len(), 1);
     for keys in [vec![], vec![theirs.public_pem()]] {
-        let stranger = Machine::new(&address, &keys.iter().map(String::as_str).collect::<Vec<_>>());
-        assert_eq!(stranger.cache.toc(&layers[0]), None);
-        // Fetched once, it is at hand once; then it is fetched again.
+        let untrusting = Machine::new(&address, &keys.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(untrusting.cache.toc(&layers[0]), None);
+        // The first fetch is reused once; then the TOC is fetched again.
         for _ in 0..2 {
-            assert_eq!(stranger.cache.shared_toc(&layers[0]), Some(Opened::Hint(tables[0].clone().into())));
+            assert_eq!(
+                untrusting.cache.shared_toc(&layers[0]),
+                Some(SharedToc::Untrusted(tocs[0].clone().into()))
+            );
         }
-        assert!(stranger.cache.tables().unwrap().is_empty());
+        assert!(untrusting.cache.tocs().unwrap().is_empty());
     }
-    // What somebody else puts there for another layer is not believed.
-    let places = layers.clone().map(|layer| store.path().join(Key::Toc(layer).path()));
-    fs::copy(&places[0], &places[1]).unwrap();
+    // A TOC that was copied to another layer's key is not trusted.
+    let paths = layers.clone().map(|layer| store.path().join(Key::Toc(layer).path()));
+    fs::copy(&paths[0], &paths[1]).unwrap();
     let reader = Machine::new(&address, &[&ours.public_pem()]);
     assert_eq!(reader.cache.toc(&layers[1]), None);
-    assert!(matches!(reader.cache.shared_toc(&layers[1]), Some(Opened::Hint(_))));
+    assert!(matches!(reader.cache.shared_toc(&layers[1]), Some(SharedToc::Untrusted(_))));
 }
 
 #[test]
-fn a_store_that_fails_is_warned_of_once_and_the_cache_serves() {
+fn a_failing_store_causes_one_warning_and_the_cache_still_works() {
     let store = tempfile::tempdir().unwrap();
     let key = SigningKey::generate().unwrap();
     let machine =
         Machine::new(&format!("file://{}", store.path().display()), &[key.private_pem().expose_secret()]);
     let layer = Digest::sha256(b"layer");
-    // A file where the store wants a directory.
+    // A file blocks the store's directory.
     fs::write(store.path().join("toc"), b"").unwrap();
     let warnings = Arc::new(Warnings::default());
     let cache = machine.cache.clone().with_progress(Arc::<Warnings>::clone(&warnings));
-    assert!(cache.put_toc(&layer, |out| out.write_all(&table(&layer, true))));
-    assert!(cache.put_toc(&layer, |out| out.write_all(&table(&layer, true))));
+    assert!(cache.put_toc(&layer, |out| out.write_all(&toc(&layer, true))));
+    assert!(cache.put_toc(&layer, |out| out.write_all(&toc(&layer, true))));
     assert!(cache.toc(&layer).is_some());
     assert_eq!(warnings.0.lock().unwrap().len(), 1);
     assert!(machine.folder.path().exists());
