@@ -1,4 +1,4 @@
-//! Images in archives: what skopeo saves, and what `docker save` of old wrote.
+//! Images in archives, as skopeo writes them and as old versions of `docker save` did.
 
 use std::{fs, path::Path};
 
@@ -17,8 +17,8 @@ fn image(content: &str) -> Image {
     Image::new().layer(Layer::new(&base, Compression::Gzip)).layer(Layer::new(&top, Compression::Gzip))
 }
 
-/// The image of [`image`], with this content, wherever it is stored.
-fn holds(reference: &str, content: &str) {
+/// Asserts that this is the image of [`image`] with this content.
+fn has_image(reference: &str, content: &str) {
     block_on(async {
         let image = open(reference).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
         for verify in [false, true] {
@@ -52,35 +52,35 @@ fn gzip(file: &Path) -> String {
 }
 
 #[test]
-fn an_archived_layout_is_read_in_place_or_compressed() {
+fn an_archived_layout_is_read_plain_or_compressed() {
     let folder = tools::temporary_folder();
     let file = folder.path().join("image.tar");
     transport::save_oci_archive(&Layout::of(&image("content")), "latest", &file);
     let (plain, compressed) = (tools::text(&file), gzip(&file));
     for path in [plain, &compressed] {
         for suffix in ["", ":latest"] {
-            holds(&format!("oci-archive:{path}{suffix}"), "content");
+            has_image(&format!("oci-archive:{path}{suffix}"), "content");
         }
         fails(&format!("oci-archive:{path}:other"), Failure::NoSuchImage, "latest");
     }
 }
 
 #[test]
-fn a_saved_image_is_found_by_name_or_number() {
+fn a_saved_image_is_found_by_name_or_position() {
     let folder = tools::temporary_folder();
     let file = folder.path().join("image.tar");
     transport::save_docker_archive(&Layout::of(&image("content")), "latest", &file, "example/one:1");
     let (plain, compressed) = (tools::text(&file), gzip(&file));
     for path in [plain, &compressed] {
         for suffix in ["", ":example/one:1", ":docker.io/example/one:1", ":@0"] {
-            holds(&format!("docker-archive:{path}{suffix}"), "content");
+            has_image(&format!("docker-archive:{path}{suffix}"), "content");
         }
         fails(&format!("docker-archive:{path}:example/two:1"), Failure::NoSuchImage, "example/one:1");
         fails(&format!("docker-archive:{path}:@1"), Failure::NoSuchImage, "example/one:1");
     }
 }
 
-/// What `docker save` wrote before version 25: a folder a layer, and a link where two images share one.
+/// An archive as `docker save` wrote it before version 25: one folder per layer, and a link if two images share a layer.
 fn docker_save(images: &[(&str, &[&str])], layers: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = Tar::new();
     let mut stored: Vec<&str> = Vec::new();
@@ -117,7 +117,7 @@ fn write(folder: &Path, archive: &[u8]) -> String {
 }
 
 #[test]
-fn an_old_archive_of_several_images_links_the_layers_they_share() {
+fn an_old_archive_of_several_images_links_shared_layers() {
     let base = Tar::new().file("f", "base").file("gone", "").symlink("link", "f").finish();
     let [one, two] = ["one", "two"].map(|content| Tar::new().file("f", content).whiteout("gone").finish());
     let archive = docker_save(
@@ -126,20 +126,20 @@ fn an_old_archive_of_several_images_links_the_layers_they_share() {
     );
     let folder = tools::temporary_folder();
     let path = write(folder.path(), &archive);
-    holds(&format!("docker-archive:{path}:example/one:1"), "one");
-    holds(&format!("docker-archive:{path}:example/two:2"), "two");
-    holds(&format!("docker-archive:{path}:@1"), "two");
+    has_image(&format!("docker-archive:{path}:example/one:1"), "one");
+    has_image(&format!("docker-archive:{path}:example/two:2"), "two");
+    has_image(&format!("docker-archive:{path}:@1"), "two");
     fails(&format!("docker-archive:{path}"), Failure::NoSuchImage, "example/two:2");
 }
 
 #[test]
 fn a_saved_layer_is_checked_against_its_diff_id() {
     let tar = |content: &str| Tar::new().file("f", content).file("noise", noise(3 << 20)).finish();
-    let (told, stored) = (tar("told"), tar("lied"));
-    let archive = docker_save(&[("example/one:1", &["base"])], &[("base", &told)]);
-    let start = archive.windows(told.len()).position(|window| window == told).unwrap();
+    let (original, forged) = (tar("good"), tar("evil"));
+    let archive = docker_save(&[("example/one:1", &["base"])], &[("base", &original)]);
+    let start = archive.windows(original.len()).position(|window| window == original).unwrap();
     let mut tampered = archive.clone();
-    tampered[start..start + stored.len()].copy_from_slice(&stored);
+    tampered[start..start + forged.len()].copy_from_slice(&forged);
     let folder = tools::temporary_folder();
     let path = format!("docker-archive:{}", write(folder.path(), &tampered));
     block_on(async {
@@ -147,7 +147,7 @@ fn a_saved_layer_is_checked_against_its_diff_id() {
         let early = carve(&image, b"f", &Default::default()).await.unwrap();
         assert_eq!(
             (early.content.as_slice(), early.outcome.verification),
-            (&b"lied"[..], Verification::None)
+            (&b"evil"[..], Verification::None)
         );
         let error =
             carve(&image, b"f", &layerslayer::CarveOptions::default().verify(true)).await.unwrap_err();
@@ -156,7 +156,7 @@ fn a_saved_layer_is_checked_against_its_diff_id() {
 }
 
 #[test]
-fn what_is_no_image_archive_is_said_to_be_none() {
+fn files_that_are_not_image_archives_are_named_as_such() {
     let folder = tools::temporary_folder();
     let path = write(folder.path(), &Tar::new().file("readme", "").finish());
     fails(&format!("docker-archive:{path}"), Failure::NoSuchImage, "manifest.json");
@@ -170,7 +170,7 @@ fn what_is_no_image_archive_is_said_to_be_none() {
         fails(&format!("{transport}:{path}"), Failure::Other, problem);
     }
     let archive = docker_save(&[("example/one:1", &["base"])], &[("base", &Tar::new().finish())]);
-    // The last place that has the name is manifest.json.
+    // The last occurrence of the name is in manifest.json.
     let name = b"0base/layer.tar";
     let start = archive.windows(name.len()).rposition(|window| window == name).unwrap();
     let mut lacking = archive;
@@ -187,7 +187,7 @@ fn an_image_under_two_names_is_one_image() {
     layout.tag("two", descriptor.clone());
     layout.tag("", layout.attestation(&descriptor));
     for suffix in ["", ":one", ":two"] {
-        holds(&format!("oci:{}{suffix}", tools::text(layout.path())), "content");
+        has_image(&format!("oci:{}{suffix}", tools::text(layout.path())), "content");
     }
     let other = layout.image(&image("other"));
     layout.tag("three", other);
@@ -195,16 +195,16 @@ fn an_image_under_two_names_is_one_image() {
 }
 
 #[test]
-fn descriptors_of_one_name_that_differ_in_platform_are_one_image() {
+fn descriptors_with_one_name_and_different_platforms_are_one_image() {
     for tag in ["", "latest"] {
         let mut layout = Layout::new();
         for (architecture, content) in [("s390x", "other"), (architecture(), "content")] {
             let descriptor = layout.image(&image(content).platform("linux", architecture, ""));
             layout.tag(tag, descriptor);
         }
-        holds(&format!("oci:{}", tools::text(layout.path())), "content");
+        has_image(&format!("oci:{}", tools::text(layout.path())), "content");
         if !tag.is_empty() {
-            holds(&layout.reference(tag), "content");
+            has_image(&layout.reference(tag), "content");
         }
     }
     let mut layout = Layout::new();
@@ -226,11 +226,11 @@ fn a_local_image_is_read_with_one_blocking_thread() {
     };
     let within = std::time::Duration::from_secs(60);
     let content = runtime.block_on(async { tokio::time::timeout(within, read).await });
-    assert_eq!(content.expect("decoding leaves no thread to read with"), b"content");
+    assert_eq!(content.expect("decoding leaves no thread for reading"), b"content");
 }
 
 #[test]
-fn a_saved_image_may_be_listed_once_a_name_and_its_files_written_with_a_dot() {
+fn a_saved_image_may_be_listed_once_per_name_and_its_paths_may_start_with_a_dot() {
     let layer = Tar::new().file("f", "base").file("gone", "").symlink("link", "f").finish();
     let top = Tar::new().file("f", "content").whiteout("gone").finish();
     let config = json!({ "architecture": architecture(), "os": "linux", "rootfs": { "type": "layers",
@@ -243,6 +243,6 @@ fn a_saved_image_may_be_listed_once_a_name_and_its_files_written_with_a_dot() {
     let folder = tools::temporary_folder();
     let path = write(folder.path(), &archive.file("manifest.json", manifest.to_string()).finish());
     for suffix in ["", ":example/two:2"] {
-        holds(&format!("docker-archive:{path}{suffix}"), "content");
+        has_image(&format!("docker-archive:{path}{suffix}"), "content");
     }
 }

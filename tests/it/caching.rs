@@ -1,4 +1,4 @@
-//! What a second run asks of a registry, and what it does not believe of the first.
+//! What a second run requests from a registry, and which cached content it does not trust.
 
 use std::{
     collections::BTreeMap,
@@ -30,10 +30,10 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
-/// How the registry answers HEAD.
+/// How the registry answers HEAD requests.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum Head {
-    /// As it should.
+    /// With the digest.
     #[default]
     Digest,
     /// With this status.
@@ -42,8 +42,9 @@ enum Head {
     Silent,
 }
 
+/// The content of the registry.
 #[derive(Default)]
-struct Shelf {
+struct Content {
     /// Media type and content, by the end of the path.
     documents: BTreeMap<String, (String, Vec<u8>)>,
     /// Digests of tags.
@@ -52,23 +53,23 @@ struct Shelf {
     is_locked: bool,
 }
 
-/// A registry whose content changes, and the cache of those who ask it.
+/// A registry whose content changes, and the cache of its clients.
 struct Fixture {
     server: ScriptedRegistry,
-    shelf: Arc<Mutex<Shelf>>,
+    content: Arc<Mutex<Content>>,
     folder: TempDir,
 }
 
-impl Shelf {
-    /// Puts a document where registries keep it; gives its descriptor.
-    fn put(&mut self, place: &str, media_type: &str, document: &Value) -> Value {
+impl Content {
+    /// Stores a document below `folder`; returns its descriptor.
+    fn put(&mut self, folder: &str, media_type: &str, document: &Value) -> Value {
         let bytes = serde_json::to_vec(document).unwrap();
         let (digest, size) = (Digest::sha256(&bytes), bytes.len());
-        self.documents.insert(format!("{place}/{digest}"), (media_type.to_owned(), bytes));
+        self.documents.insert(format!("{folder}/{digest}"), (media_type.to_owned(), bytes));
         json!({ "mediaType": media_type, "digest": digest.to_string(), "size": size })
     }
 
-    /// Tags an image whose configuration names this author, alone or behind an index; gives its digest.
+    /// Tags an image with this author, alone or in an index; returns its digest.
     fn image(&mut self, tag: &str, author: &str, is_index: bool) -> String {
         let platform = Platform::default();
         let config = json!({
@@ -110,24 +111,24 @@ impl Shelf {
 
 impl Fixture {
     fn new() -> Self {
-        let shelf = Arc::<Mutex<Shelf>>::default();
-        let shared = Arc::clone(&shelf);
+        let content = Arc::<Mutex<Content>>::default();
+        let shared = Arc::clone(&content);
         let server = ScriptedRegistry::start(move |request| shared.lock().unwrap().answer(request));
-        Self { server, shelf, folder: tools::temporary_folder() }
+        Self { server, content, folder: tools::temporary_folder() }
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Shelf) -> T) -> T {
-        change(&mut self.shelf.lock().unwrap())
+    fn change<T>(&self, change: impl FnOnce(&mut Content) -> T) -> T {
+        change(&mut self.content.lock().unwrap())
     }
 
     fn cache(&self) -> Cache {
         Cache::open(&CacheOptions::new(self.folder.path().join("cache"))).unwrap()
     }
 
-    /// Opens `app` with this tag or digest as a new run does; gives the image, and what the registry was asked.
-    fn open(&self, what: &str) -> (Result<Image, Error>, Vec<String>) {
+    /// Opens `app` with this tag or digest, as a new run does. Returns the image and the requests.
+    fn open(&self, suffix: &str) -> (Result<Image, Error>, Vec<String>) {
         let before = self.server.requests().len();
-        let reference = format!("{}/app{what}", self.server.host()).parse().unwrap();
+        let reference = format!("{}/app{suffix}", self.server.host()).parse().unwrap();
         let cache = self.cache();
         let client = Client::builder().cache(cache.clone()).build().unwrap();
         let image = block_on(async {
@@ -151,11 +152,11 @@ impl Fixture {
         (image, requests.map(short).collect())
     }
 
-    /// Opens it, which goes well; gives the author, and what the registry was asked.
+    /// Opens it successfully. Returns the author and the requests.
     #[track_caller]
-    fn author(&self, what: &str) -> (String, Vec<String>) {
-        let (image, requests) = self.open(what);
-        let image = image.unwrap_or_else(|error| panic!("{what}: {}", chain(&error)));
+    fn author(&self, suffix: &str) -> (String, Vec<String>) {
+        let (image, requests) = self.open(suffix);
+        let image = image.unwrap_or_else(|error| panic!("{suffix}: {}", chain(&error)));
         (block_on(image.config()).unwrap().author().unwrap().to_owned(), requests)
     }
 }
@@ -173,11 +174,11 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_tag_seen_before_costs_one_head_and_nothing_else() {
+fn a_tag_seen_before_costs_exactly_one_head_request() {
     let fixture = Fixture::new();
     for is_index in [false, true] {
         let tag = if is_index { "index" } else { "single" };
-        fixture.change(|shelf| shelf.image(tag, tag, is_index));
+        fixture.change(|content| content.image(tag, tag, is_index));
         let what = format!(":{tag}");
         let (author, requests) = fixture.author(&what);
         let mut expected = vec![format!("GET manifest {tag}")];
@@ -190,48 +191,48 @@ fn a_tag_seen_before_costs_one_head_and_nothing_else() {
     }
     let heads: Vec<_> =
         fixture.server.requests().into_iter().filter(|request| request.method == "HEAD").collect();
-    // Without all of the types distribution answers 404, or another manifest.
+    // Without all of these types, distribution answers 404 or sends another manifest.
     for media_type in [INDEX, MANIFEST, DOCKER_MANIFEST] {
         assert!(heads.iter().all(|head| head.header("accept").unwrap().contains(media_type)));
     }
 }
 
 #[test]
-fn a_tag_that_has_moved_is_never_answered_from_the_past() {
+fn a_moved_tag_is_never_answered_from_the_cache() {
     let fixture = Fixture::new();
-    fixture.change(|shelf| shelf.image("1", "old", false));
+    fixture.change(|content| content.image("1", "old", false));
     assert_eq!(fixture.author(":1").0, "old");
-    fixture.change(|shelf| shelf.image("1", "new", false));
+    fixture.change(|content| content.image("1", "new", false));
     let new = ["HEAD manifest 1", "GET manifest 1", "GET blob sha256"].map(str::to_owned).to_vec();
     assert_eq!(fixture.author(":1"), ("new".to_owned(), new));
     assert_eq!(fixture.author(":1"), ("new".to_owned(), vec!["HEAD manifest 1".to_owned()]));
-    fixture.change(|shelf| shelf.image("1", "old", false));
+    fixture.change(|content| content.image("1", "old", false));
     assert_eq!(fixture.author(":1"), ("old".to_owned(), vec!["HEAD manifest 1".to_owned()]));
 }
 
 #[test]
-fn by_digest_nothing_is_asked_once_it_is_known() {
+fn a_cached_digest_costs_no_request() {
     let fixture = Fixture::new();
-    let digest = fixture.change(|shelf| shelf.image("1", "me", true));
+    let digest = fixture.change(|content| content.image("1", "me", true));
     let what = format!("@{digest}");
     assert_eq!(fixture.author(&what).1.len(), 3);
     for what in [what.clone(), format!(":other{what}")] {
         assert_eq!(fixture.author(&what), ("me".to_owned(), Vec::new()));
     }
-    // The tag itself has not been seen.
+    // This tag has not been seen before.
     assert_eq!(fixture.author(":1").1, ["GET manifest 1"]);
 }
 
 #[test]
-fn a_registry_that_does_not_tell_the_digest_is_asked_for_the_manifest() {
+fn the_manifest_is_fetched_if_head_does_not_return_the_digest() {
     for head in [Head::Silent, Head::Status(404), Head::Status(405), Head::Status(501)] {
         let fixture = Fixture::new();
-        fixture.change(|shelf| {
-            shelf.image("1", "old", false);
-            shelf.head = head;
+        fixture.change(|content| {
+            content.image("1", "old", false);
+            content.head = head;
         });
         assert_eq!(fixture.author(":1").0, "old");
-        fixture.change(|shelf| shelf.image("1", "new", false));
+        fixture.change(|content| content.image("1", "new", false));
         let (author, requests) = fixture.author(":1");
         assert_eq!(
             (author.as_str(), &requests[..2]),
@@ -242,16 +243,16 @@ fn a_registry_that_does_not_tell_the_digest_is_asked_for_the_manifest() {
 }
 
 #[test]
-fn what_the_registry_no_longer_gives_is_not_given_by_tag() {
+fn an_image_that_the_registry_no_longer_serves_is_not_opened_by_tag() {
     let fixture = Fixture::new();
-    fixture.change(|shelf| shelf.image("1", "me", false));
+    fixture.change(|content| content.image("1", "me", false));
     fixture.author(":1");
-    fixture.change(|shelf| shelf.is_locked = true);
+    fixture.change(|content| content.is_locked = true);
     let (image, _) = fixture.open(":1");
     assert!(image.unwrap_err().is_unauthorized());
-    fixture.change(|shelf| {
-        shelf.is_locked = false;
-        shelf.tags.clear();
+    fixture.change(|content| {
+        content.is_locked = false;
+        content.tags.clear();
     });
     let (image, requests) = fixture.open(":1");
     assert!(image.unwrap_err().is_no_such_image());
@@ -259,9 +260,9 @@ fn what_the_registry_no_longer_gives_is_not_given_by_tag() {
 }
 
 #[test]
-fn a_registry_that_is_gone_is_unavailable_though_its_tags_are_known() {
+fn a_stopped_registry_is_unavailable_even_if_its_tags_are_cached() {
     let fixture = Fixture::new();
-    fixture.change(|shelf| shelf.image("1", "me", false));
+    fixture.change(|content| content.image("1", "me", false));
     let reference = format!("{}/app:1", fixture.server.host());
     let run = |words: &[&str]| Program::new(words).cache(&fixture.folder.path().join("cache")).run();
     run(&["peek", &reference]).done();
@@ -272,9 +273,9 @@ fn a_registry_that_is_gone_is_unavailable_though_its_tags_are_known() {
 }
 
 #[test]
-fn a_cached_document_that_was_changed_is_fetched_again() {
+fn a_changed_cached_document_is_fetched_again() {
     let fixture = Fixture::new();
-    fixture.change(|shelf| shelf.image("1", "me", true));
+    fixture.change(|content| content.image("1", "me", true));
     fixture.author(":1");
     let blobs = files(&fixture.folder.path().join("cache/blob"));
     assert_eq!(blobs.len(), 3);
@@ -291,14 +292,14 @@ fn a_cached_document_that_was_changed_is_fetched_again() {
 }
 
 #[test]
-fn a_manifest_that_is_only_told_by_its_content_type_is_not_kept() {
+fn a_manifest_that_needs_its_content_type_is_not_cached() {
     let fixture = Fixture::new();
-    let digest = fixture.change(|shelf| {
-        let config = shelf.put("blobs", CONFIG, &json!({ "author": "me" }));
+    let digest = fixture.change(|content| {
+        let config = content.put("blobs", CONFIG, &json!({ "author": "me" }));
         let manifest = json!({ "schemaVersion": 2, "config": config, "layers": [] });
-        let manifest = shelf.put("manifests", DOCKER_MANIFEST, &manifest);
+        let manifest = content.put("manifests", DOCKER_MANIFEST, &manifest);
         let digest = manifest["digest"].as_str().unwrap().to_owned();
-        shelf.tags.insert("1".to_owned(), digest.clone());
+        content.tags.insert("1".to_owned(), digest.clone());
         digest
     });
     assert_eq!(fixture.author(":1").1, ["GET manifest 1", "GET blob sha256"]);
@@ -309,27 +310,27 @@ fn a_manifest_that_is_only_told_by_its_content_type_is_not_kept() {
 #[test]
 fn without_a_cache_nothing_is_read_or_written() {
     let fixture = Fixture::new();
-    fixture.change(|shelf| shelf.image("1", "me", false));
+    fixture.change(|content| content.image("1", "me", false));
     let cache = fixture.folder.path().join("cache");
     let reference = format!("{}/app:1", fixture.server.host());
     let peek = || Program::new(["peek", &reference]).cache(&cache);
     peek().arg("--no-cache").run().done();
     assert!(!cache.exists());
     peek().run().done();
-    let kept = files(&cache);
+    let files_before = files(&cache);
     let times = || {
         files(&cache).iter().map(|file| fs::metadata(file).unwrap().modified().unwrap()).collect::<Vec<_>>()
     };
     let before = times();
     let ran = peek().arg("--no-cache").run().done();
-    assert_eq!((files(&cache), times(), &ran.report["requests"]), (kept, before, &2.into()));
+    assert_eq!((files(&cache), times(), &ran.report["requests"]), (files_before, before, &2.into()));
     assert_eq!(peek().run().done().report["requests"], 1);
 }
 
 #[test]
-fn a_cache_that_others_may_write_to_is_warned_of_and_left_alone() {
+fn a_cache_writable_by_others_causes_a_warning_and_is_not_used() {
     let fixture = Fixture::new();
-    fixture.change(|shelf| shelf.image("1", "me", false));
+    fixture.change(|content| content.image("1", "me", false));
     let cache = fixture.folder.path().join("cache");
     let reference = format!("{}/app:1", fixture.server.host());
     let peek = || Program::new(["peek", &reference]).cache(&cache).run().done();
@@ -348,7 +349,7 @@ fn a_cache_that_others_may_write_to_is_warned_of_and_left_alone() {
 }
 
 #[test]
-fn a_second_peek_at_a_real_registry_is_one_head() {
+fn a_second_peek_at_a_real_registry_is_one_head_request() {
     let registry = DockerRegistry::open();
     let layout = Layout::of(&images::Image::of([Tar::new().file("a", "b").finish()]));
     push(&layout, "latest", &format!("{}/one:1", registry.host()), Trust::Plain);
@@ -358,15 +359,15 @@ fn a_second_peek_at_a_real_registry_is_one_head() {
         [&["GET /v2/one/manifests/1", "GET /v2/one/blobs/sha256"][..], &["HEAD /v2/one/manifests/1"]]
     {
         let recorder = Recorder::before(&registry.host());
-        // The registry is the same under every name: only the tag's record is the recorder's own.
+        // All recorders lead to the same registry; only the record of the tag is specific to the recorder.
         let reference = format!("{}/one:1", recorder.host());
         if expected.len() == 1 {
             Program::new(["peek", &reference]).cache(cache.path()).run().done();
         }
         let before = recorder.settled().len();
         let ran = Program::new(["peek", &reference, "--json"]).cache(cache.path()).run().done();
-        let asked: Vec<_> = recorder.settled().split_off(before);
-        let asked: Vec<_> = asked
+        let requests: Vec<_> = recorder.settled().split_off(before);
+        let requests: Vec<_> = requests
             .iter()
             .map(|one| {
                 format!(
@@ -376,7 +377,7 @@ fn a_second_peek_at_a_real_registry_is_one_head() {
                 )
             })
             .collect();
-        assert_eq!(asked, expected);
+        assert_eq!(requests, expected);
         assert_eq!(ran.report["requests"], expected.len());
         printed.push(ran.lines().split_off(1));
     }

@@ -1,4 +1,4 @@
-//! Blobs as builders have stored them: odd but good ones, and bad ones that must not pass for good.
+//! Unusual but valid blobs of real builders, and invalid ones that must be refused.
 
 use std::fs;
 
@@ -30,7 +30,7 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
     Compression::Zstd.encode(bytes)
 }
 
-/// The file is there, and the whole layer is good.
+/// Asserts that the file and the whole layer can be read.
 fn reads(layout: &Layout) {
     for verify in [false, true] {
         block_on(async {
@@ -46,12 +46,12 @@ fn reads(layout: &Layout) {
     }
 }
 
-/// Neither a file nor a listing comes of it, only this failure, whose message has these words.
+/// Asserts that files and listings fail with this failure and these words.
 fn fails(layout: &Layout, expected: Failure, words: &str) {
     let check = |error: layerslayer::Error| {
-        let said = chain(&error);
-        assert_eq!(failure(&error), expected, "{said}");
-        assert!(said.contains(words), "{said}");
+        let message = chain(&error);
+        assert_eq!(failure(&error), expected, "{message}");
+        assert!(message.contains(words), "{message}");
     };
     block_on(async {
         for verify in [false, true] {
@@ -78,7 +78,7 @@ fn fails(layout: &Layout, expected: Failure, words: &str) {
 }
 
 #[test]
-fn gzip_members_follow_each_other() {
+fn a_layer_may_have_several_gzip_members() {
     let tar = archive();
     let members: Vec<u8> = tar.chunks(10_000).flat_map(gzip).collect();
     reads(&stored(&tar, [members, gzip(b"")].concat()));
@@ -99,7 +99,7 @@ fn a_gzip_header_may_have_every_field() {
 }
 
 #[test]
-fn zstd_frames_follow_each_other_and_may_be_skippable() {
+fn a_layer_may_have_several_zstd_frames_and_skippable_ones() {
     let tar = archive();
     let skippable = [&[0x5a, 0x2a, 0x4d, 0x18, 4, 0, 0, 0][..], b"skip"].concat();
     let frames: Vec<u8> =
@@ -108,7 +108,7 @@ fn zstd_frames_follow_each_other_and_may_be_skippable() {
 }
 
 #[test]
-fn a_wrong_media_type_does_not_matter() {
+fn a_wrong_media_type_is_ignored() {
     let tar = archive();
     for compression in Compression::ALL {
         for media_type in
@@ -165,7 +165,7 @@ fn a_compression_that_is_not_supported_is_named() {
 }
 
 #[test]
-fn a_layer_that_is_no_archive_is_said_to_be_none() {
+fn a_layer_that_is_not_an_archive_is_named_as_such() {
     let json = format!(r#"{{"_type":"https://in-toto.io/Statement/v0.1","subject":"{}"}}"#, "s".repeat(600));
     for bytes in [json.as_bytes(), b"{}"] {
         for blob in [bytes.to_vec(), gzip(bytes)] {
@@ -175,16 +175,16 @@ fn a_layer_that_is_no_archive_is_said_to_be_none() {
 }
 
 #[test]
-fn a_blob_that_was_tampered_with_gives_no_content() {
+fn a_tampered_blob_gives_no_content() {
     let tar = archive();
     for compression in Compression::ALL {
         let layer = Layer::new(&tar, compression);
         let blob = layer.blob.clone();
         let layout = layout(layer.clone());
         let file = layout.blob_file(&layer.digest());
-        for place in [blob.len() / 2, blob.len() - 1, 100] {
+        for at in [blob.len() / 2, blob.len() - 1, 100] {
             let mut tampered = blob.clone();
-            tampered[place] ^= 0x20;
+            tampered[at] ^= 0x20;
             fs::write(&file, tampered).unwrap();
             fails(&layout, Failure::Corrupt, "layer 0");
         }
@@ -202,7 +202,7 @@ fn another_archive_of_the_same_size_gives_no_content() {
 }
 
 #[test]
-fn a_blob_that_is_not_as_long_as_its_descriptor_says_is_corrupt() {
+fn a_blob_whose_size_differs_from_its_descriptor_is_corrupt() {
     let layer = Layer::new(&archive(), Compression::Gzip);
     for length in [0, 1, 100, layer.blob.len() - 1, layer.blob.len() + 1] {
         let layout = layout(layer.clone());
@@ -214,7 +214,7 @@ fn a_blob_that_is_not_as_long_as_its_descriptor_says_is_corrupt() {
 }
 
 #[test]
-fn a_blob_that_ends_early_although_its_digest_holds_is_corrupt() {
+fn a_truncated_blob_with_a_matching_digest_is_corrupt() {
     let tar = archive();
     for compression in Compression::ALL {
         let layer = Layer::new(&tar, compression);
@@ -250,7 +250,7 @@ fn junk_after_the_compressed_data_is_corrupt() {
 }
 
 #[test]
-fn a_large_blob_that_is_no_archive_is_hashed_before_that_is_said_of_it() {
+fn a_large_blob_that_is_not_an_archive_is_hashed_before_the_error() {
     let tar = Tar::new().directory("d").file("d/f", "content").file("noise", noise(3 << 20)).finish();
     let layer = Layer::new(&tar, Compression::None);
     let layout = layout(layer.clone());
@@ -268,7 +268,7 @@ fn a_large_blob_that_is_no_archive_is_hashed_before_that_is_said_of_it() {
 #[test]
 fn entries_before_a_damaged_one_come_before_the_error() {
     let mut tar = Tar::new().file("a", "1").file("b", "2").file("c", "3").finish();
-    // The checksum of the third header does not fit any more.
+    // Invalidates the checksum of the third header.
     tar[2 * 1_024] ^= 1;
     let layout = layout(Layer::new(&tar, Compression::Gzip));
     block_on(async {

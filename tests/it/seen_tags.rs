@@ -1,4 +1,4 @@
-//! A file of an image whose tag was seen before is asked for while the registry is asked what the tag means now.
+//! For a tag seen before, the file is requested while the tag is re-resolved.
 
 use std::{
     fs::{self, File},
@@ -23,16 +23,16 @@ use crate::support::{
     tools,
 };
 
-/// Two images with a file of their own each, and which of them the tag means.
+/// Two images with different files, and the one that the tag points to.
 struct Images {
     layouts: [Layout; 2],
-    meant: AtomicUsize,
+    current: AtomicUsize,
 }
 
-/// Comes before the answer to a request; gives another one if it does.
+/// Runs before a request is answered, and may return another reply.
 type Script = Arc<dyn Fn(&Request) -> Option<Reply> + Send + Sync>;
 
-/// A registry of them, whose answers can be changed, and the cache of those who ask it.
+/// A registry of these images, whose replies can be changed, and the cache of its clients.
 struct Fixture {
     server: ScriptedRegistry,
     images: Arc<Images>,
@@ -58,11 +58,11 @@ impl Images {
             let image = Image::of([tar.finish()]);
             let digest = Digest::sha256(b"").to_string();
             let rootfs = json!({ "type": "layers", "diff_ids": [&digest, &digest] });
-            // Of the old one everybody is warned, and who does not ask for its platform of that, too.
+            // The old image causes a warning, and a second one unless its platform is requested.
             let old = || image.clone().platform("linux", "mips", "").config("rootfs", rootfs);
             Layout::of(&if content == "old" { old() } else { image.clone() })
         });
-        Self { layouts, meant: AtomicUsize::new(0) }
+        Self { layouts, current: AtomicUsize::new(0) }
     }
 
     fn digest(&self, image: usize) -> String {
@@ -80,7 +80,7 @@ impl Images {
     fn answer(&self, request: &Request) -> Reply {
         let (_, name) = request.path().rsplit_once('/').unwrap();
         let digest =
-            if name == "latest" { self.digest(self.meant.load(Ordering::SeqCst)) } else { name.to_owned() };
+            if name == "latest" { self.digest(self.current.load(Ordering::SeqCst)) } else { name.to_owned() };
         if digest.parse::<Digest>().is_err() {
             return Reply::status(404);
         }
@@ -118,12 +118,12 @@ impl Fixture {
         }
     }
 
-    /// From now on.
+    /// Replaces the script.
     fn script(&self, script: impl Fn(&Request) -> Option<Reply> + Send + Sync + 'static) {
         *self.script.lock().unwrap() = Arc::new(script);
     }
 
-    /// From now on, answers for what the gate awaits wait for it.
+    /// From now on, replies that the gate awaits wait for it.
     fn gate(&self, gate: &Arc<Gate>) {
         let (gate, awaited) = (Arc::clone(gate), gate.awaited());
         self.script(move |request| {
@@ -133,7 +133,7 @@ impl Fixture {
         });
     }
 
-    /// A new run; the content, and what the registry was asked.
+    /// Carves a file as a new run does. Returns the content and the requests.
     fn carve(&self, path: &str) -> (Result<String, Error>, Vec<String>) {
         let before = self.server.requests().len();
         let reference = format!("{}/app", self.server.host()).parse().unwrap();
@@ -150,7 +150,7 @@ impl Fixture {
                 let (_, file) = client.carve(&reference, &self.platform, path, &options).await?;
                 file?.read_to_end(100).await
             };
-            let carved = tokio::time::timeout(PATIENCE, carving).await.expect("it stands still");
+            let carved = tokio::time::timeout(PATIENCE, carving).await.expect("carving hangs");
             cache.finish_writes();
             carved
         });
@@ -158,19 +158,19 @@ impl Fixture {
             let kind = request.path().rsplit('/').nth(1).unwrap_or_default().to_owned();
             format!("{} {kind}", request.method)
         };
-        let mut asked: Vec<_> = self.server.requests().into_iter().skip(before).map(short).collect();
-        asked.sort();
-        (content.map(|content| String::from_utf8(content).unwrap()), asked)
+        let mut requests: Vec<_> = self.server.requests().into_iter().skip(before).map(short).collect();
+        requests.sort();
+        (content.map(|content| String::from_utf8(content).unwrap()), requests)
     }
 
     #[track_caller]
     fn content(&self, path: &str) -> (String, Vec<String>) {
-        let (content, asked) = self.carve(path);
-        (content.unwrap(), asked)
+        let (content, requests) = self.carve(path);
+        (content.unwrap(), requests)
     }
 }
 
-/// The answer to who shows no token, and that of the token server.
+/// The challenge for requests without a token, and the token server's reply.
 fn challenged(request: &Request) -> Option<Reply> {
     match request.authorization() {
         _ if request.path() == "/token" => Some(Reply::token("t")),
@@ -184,32 +184,32 @@ fn challenged(request: &Request) -> Option<Reply> {
     }
 }
 
-/// What a run asks for where everything is known.
+/// The requests of a run if everything is cached.
 const ONE_ROUND_TRIP: [&str; 2] = ["GET blobs", "HEAD manifests"];
 
 #[test]
-fn a_file_is_asked_for_while_the_tag_is() {
+fn the_file_is_requested_while_the_tag_is_resolved() {
     let fixture = Fixture::new();
     for path in ["/f", "/late"] {
         assert_eq!(fixture.content(path).0, "old");
     }
     for path in ["/f", "/late"] {
-        // Neither is answered before both have been asked for.
+        // Neither request is answered before both have arrived.
         fixture.gate(&Gate::awaiting(["latest".to_owned(), fixture.images.layer(0)]));
-        let (content, asked) = fixture.content(path);
-        assert_eq!((content.as_str(), asked), ("old", ONE_ROUND_TRIP.map(str::to_owned).to_vec()));
+        let (content, requests) = fixture.content(path);
+        assert_eq!((content.as_str(), requests), ("old", ONE_ROUND_TRIP.map(str::to_owned).to_vec()));
     }
 }
 
 #[test]
-fn what_came_for_an_old_meaning_of_the_tag_is_thrown_away() {
-    // The tag's answer comes after the old image's bytes were asked for, or these come after that.
+fn bytes_of_the_old_image_are_discarded_if_the_tag_has_moved() {
+    // The tag's reply arrives after the old image's bytes were requested, or the other way round.
     for last in ["latest", "layer"] {
         let fixture = Fixture::new();
         for path in ["/f", "/late"] {
             assert_eq!(fixture.content(path).0, "old");
         }
-        fixture.images.meant.store(1, Ordering::SeqCst);
+        fixture.images.current.store(1, Ordering::SeqCst);
         let (old, gate) = (fixture.images.layer(0), Gate::awaiting(["first".to_owned()]));
         let first = if last == "latest" { old.clone() } else { "latest".to_owned() };
         fixture.script(move |request| {
@@ -228,38 +228,38 @@ fn what_came_for_an_old_meaning_of_the_tag_is_thrown_away() {
 }
 
 #[test]
-fn what_there_is_to_warn_of_is_told_once_and_of_the_image_that_is_meant() {
+fn warnings_are_reported_once_and_only_for_the_current_image() {
     let fixture = Fixture::new();
     let warnings = || std::mem::take(&mut *fixture.warnings.0.lock().unwrap());
     for _ in 0..3 {
         assert_eq!(fixture.content("/f").0, "old");
-        let told = warnings();
-        assert!(told.len() == 2 && told[0].contains("is for linux/mips"), "{told:?}");
-        assert!(told[1].contains("2 DiffIDs for 1 layers"), "{told:?}");
+        let warned = warnings();
+        assert!(warned.len() == 2 && warned[0].contains("is for linux/mips"), "{warned:?}");
+        assert!(warned[1].contains("2 DiffIDs for 1 layers"), "{warned:?}");
     }
     // The old image is read first.
-    fixture.images.meant.store(1, Ordering::SeqCst);
+    fixture.images.current.store(1, Ordering::SeqCst);
     fixture.gate(&Gate::awaiting(["latest".to_owned(), fixture.images.layer(0)]));
     assert_eq!(fixture.content("/f").0, "new");
     assert_eq!(warnings(), [""; 0]);
 }
 
 #[test]
-fn a_warning_is_told_once_where_opening_the_image_needs_its_configuration_too() {
+fn a_warning_is_reported_once_even_if_opening_needs_the_configuration() {
     let mut fixture = Fixture::new();
     fixture.platform = "linux/mips".parse().unwrap();
     for _ in 0..3 {
         assert_eq!(fixture.content("/f").0, "old");
-        let told = std::mem::take(&mut *fixture.warnings.0.lock().unwrap());
-        assert!(told.len() == 1 && told[0].contains("2 DiffIDs for 1 layers"), "{told:?}");
+        let warned = std::mem::take(&mut *fixture.warnings.0.lock().unwrap());
+        assert!(warned.len() == 1 && warned[0].contains("2 DiffIDs for 1 layers"), "{warned:?}");
     }
-    // Nothing is guessed of one that is refused for what it is.
+    // An image for another platform is refused, not guessed.
     fixture.platform = "linux/s390x".parse().unwrap();
     assert!(fixture.carve("/f").0.is_err_and(|error| error.is_no_such_image()));
 }
 
 #[test]
-fn an_index_that_says_something_else_of_the_same_image_is_believed_at_once() {
+fn a_changed_index_entry_for_the_same_image_takes_effect_at_once() {
     let fixture = Fixture::new();
     let manifest = fs::read(fixture.images.layouts[1].blob_file(&fixture.images.digest(1))).unwrap();
     let manifest = fixture.images.layouts[1].blob(&manifest, layout::MANIFEST);
@@ -276,37 +276,37 @@ fn an_index_that_says_something_else_of_the_same_image_is_believed_at_once() {
         });
         for _ in 0..runs {
             assert_eq!(fixture.content("/f").0, "new");
-            let told = std::mem::take(&mut *fixture.warnings.0.lock().unwrap());
-            let says = format!("is for linux/{architecture}");
+            let warned = std::mem::take(&mut *fixture.warnings.0.lock().unwrap());
+            let expected = format!("is for linux/{architecture}");
             assert!(
-                told.iter().filter(|told| told.contains("is for")).all(|told| told.contains(&says)),
-                "{told:?}"
+                warned.iter().filter(|text| text.contains("is for")).all(|text| text.contains(&expected)),
+                "{warned:?}"
             );
-            assert_eq!(told.len(), 2, "{told:?}");
+            assert_eq!(warned.len(), 2, "{warned:?}");
         }
     }
 }
 
 #[test]
-fn what_is_sent_counts_whatever_digest_was_told_before_it() {
+fn the_body_of_a_manifest_takes_precedence_over_the_digest_header() {
     let fixture = Fixture::new();
-    let lie = Digest::sha256(b"nothing has it").to_string();
+    let wrong = Digest::sha256(b"nothing has it").to_string();
     for image in [0, 1] {
-        fixture.images.meant.store(image, Ordering::SeqCst);
-        let (images, lie) = (Arc::clone(&fixture.images), lie.clone());
+        fixture.images.current.store(image, Ordering::SeqCst);
+        let (images, wrong) = (Arc::clone(&fixture.images), wrong.clone());
         fixture.script(move |request| {
-            let reply = || images.answer(request).header("docker-content-digest", &lie);
+            let reply = || images.answer(request).header("docker-content-digest", &wrong);
             (request.method == "HEAD").then(reply)
         });
         for _ in 0..2 {
-            let (content, asked) = fixture.content("/f");
-            assert_eq!(content, ["old", "new"][image], "{asked:?}");
+            let (content, requests) = fixture.content("/f");
+            assert_eq!(content, ["old", "new"][image], "{requests:?}");
         }
     }
 }
 
 #[test]
-fn a_tag_that_is_gone_is_gone_whatever_it_meant() {
+fn a_deleted_tag_is_not_answered_from_the_cache() {
     let fixture = Fixture::new();
     assert_eq!(fixture.content("/f").0, "old");
     fixture.script(|request| request.path().ends_with("/latest").then(|| Reply::status(404)));
@@ -315,31 +315,31 @@ fn a_tag_that_is_gone_is_gone_whatever_it_meant() {
 }
 
 #[test]
-fn what_an_image_seen_before_lacks_is_told_once_it_is_known_to_be_meant() {
+fn a_missing_file_is_reported_only_after_the_tag_is_resolved() {
     let fixture = Fixture::new();
     assert_eq!(fixture.content("/late").0, "old");
     assert!(fixture.carve("/not").0.is_err_and(|error| error.is_not_found()));
-    fixture.images.meant.store(1, Ordering::SeqCst);
+    fixture.images.current.store(1, Ordering::SeqCst);
     assert_eq!(fixture.content("/f").0, "new");
 }
 
 #[test]
-fn nothing_is_asked_for_beside_a_tag_of_which_a_part_is_not_known() {
+fn nothing_is_requested_early_if_a_document_is_not_cached() {
     let fixture = Fixture::new();
     assert_eq!(fixture.content("/f").0, "old");
     fs::remove_dir_all(fixture.folder.path().join("cache/blob")).unwrap();
-    let (content, asked) = fixture.content("/f");
+    let (content, requests) = fixture.content("/f");
     let manifests: Vec<_> =
-        asked.iter().map(String::as_str).filter(|what| what.ends_with("manifests")).collect();
+        requests.iter().map(String::as_str).filter(|what| what.ends_with("manifests")).collect();
     assert_eq!((content.as_str(), manifests), ("old", vec!["GET manifests", "HEAD manifests"]));
 }
 
 #[test]
-fn a_registry_that_asked_for_a_token_is_asked_for_one_thing_until_there_is_one() {
+fn a_registry_that_needs_a_token_gets_one_request_until_the_token_arrives() {
     let fixture = Fixture::new();
     fixture.script(challenged);
     assert_eq!(fixture.content("/f").0, "old");
-    // Nobody is answered before all that is known of the image has been read, which is when it could be asked for.
+    // No request is answered before all cached documents have been read, which is when the file could be requested.
     let documents = fixture.folder.path().join("cache/blob/sha256");
     let documents: Vec<_> = fs::read_dir(documents).unwrap().map(|entry| entry.unwrap().path()).collect();
     for document in &documents {
@@ -347,7 +347,7 @@ fn a_registry_that_asked_for_a_token_is_asked_for_one_thing_until_there_is_one()
     }
     let is_unread =
         |path: &PathBuf| fs::metadata(path).unwrap().modified().unwrap() == SystemTime::UNIX_EPOCH;
-    // With the token both are asked for.
+    // With the token, both are requested.
     let gate = Gate::awaiting(["latest".to_owned(), fixture.images.layer(0)]);
     fixture.script(move |request| {
         let patience = Instant::now() + PATIENCE;
@@ -361,26 +361,26 @@ fn a_registry_that_asked_for_a_token_is_asked_for_one_thing_until_there_is_one()
         }
         reply
     });
-    let (content, asked) = fixture.content("/f");
+    let (content, requests) = fixture.content("/f");
     assert_eq!(content, "old");
-    assert_eq!(asked, ["GET ", "GET blobs", "HEAD manifests", "HEAD manifests"]);
+    assert_eq!(requests, ["GET ", "GET blobs", "HEAD manifests", "HEAD manifests"]);
 }
 
 #[test]
-fn a_registry_that_asks_for_a_token_all_of_a_sudden_gets_one() {
+fn a_registry_that_starts_to_require_a_token_gets_one() {
     let fixture = Fixture::new();
     assert_eq!(fixture.content("/f").0, "old");
     fixture.script(challenged);
-    let (content, asked) = fixture.content("/f");
-    let tokens = asked.iter().filter(|what| *what == "GET ").count();
-    assert_eq!((content.as_str(), tokens), ("old", 1), "{asked:?}");
+    let (content, requests) = fixture.content("/f");
+    let tokens = requests.iter().filter(|what| *what == "GET ").count();
+    assert_eq!((content.as_str(), tokens), ("old", 1), "{requests:?}");
 }
 
 #[test]
-fn under_a_budget_nothing_is_asked_for_that_may_not_be_needed() {
+fn under_a_budget_nothing_is_requested_early() {
     let fixture = Fixture::new();
     assert_eq!(fixture.content("/f").0, "old");
-    fixture.images.meant.store(1, Ordering::SeqCst);
+    fixture.images.current.store(1, Ordering::SeqCst);
     let before = fixture.server.requests().len();
     let reference = format!("{}/app", fixture.server.host()).parse().unwrap();
     let cache = Cache::open(&CacheOptions::new(fixture.folder.path().join("cache"))).unwrap();
@@ -388,12 +388,12 @@ fn under_a_budget_nothing_is_asked_for_that_may_not_be_needed() {
     let carved = block_on(client.carve(&reference, &Platform::default(), "/f", &CarveOptions::default()));
     assert!(carved.unwrap().1.is_ok());
     let old = fixture.images.layer(0);
-    let asked = fixture.server.requests();
-    assert!(asked.iter().skip(before).all(|request| !request.path().ends_with(&old)));
+    let requests = fixture.server.requests();
+    assert!(requests.iter().skip(before).all(|request| !request.path().ends_with(&old)));
 }
 
 #[test]
-fn a_connection_to_where_blobs_lie_is_made_before_the_registry_sends_us_there() {
+fn the_blob_storage_is_connected_before_the_registry_redirects_to_it() {
     for is_secure in [false, true] {
         let start = |script: Box<dyn Fn(&Request) -> Reply + Send + Sync>| match is_secure {
             true => ScriptedRegistry::start_tls("127.0.0.1", Certificate::Signed, OnPlain::Alert, script),
@@ -414,7 +414,7 @@ fn a_connection_to_where_blobs_lie_is_made_before_the_registry_sends_us_there() 
         let before = storage.connections();
         let watched = Arc::clone(&storage);
         fixture.script(move |request| {
-            // The registry answers nothing before somebody has connected to the storage.
+            // The registry does not answer before there is a connection to the storage.
             let patience = Instant::now() + PATIENCE;
             while watched.connections() == before {
                 if Instant::now() > patience {
@@ -425,6 +425,6 @@ fn a_connection_to_where_blobs_lie_is_made_before_the_registry_sends_us_there() 
             redirect(request)
         });
         assert_eq!(fixture.content("/f").0, "old");
-        assert_eq!(storage.connections(), before + 1, "it is used");
+        assert_eq!(storage.connections(), before + 1, "the connection is used");
     }
 }
