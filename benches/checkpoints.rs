@@ -1,6 +1,6 @@
-//! What it costs to make a gzip layer readable from its middle, and to read it there.
+//! The cost of recording checkpoints of a gzip layer, and of reading from one.
 //!
-//! The lines before the benchmarks compare passes that take turns, so what else runs on the machine meets them all.
+//! The lines before the benchmarks compare alternating passes, so that other load on the machine affects all of them.
 #![expect(clippy::print_stderr, reason = "the measurements are the output")]
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
-use layerslayer::internals::{Recording, checkpoints, unpack};
+use layerslayer::internals::{RecordedSpans, checkpoints, unpack};
 
 mod decode {
     #[expect(dead_code, reason = "only the writers are used here")]
@@ -23,14 +23,14 @@ use self::decode::{bare, sample};
 /// Rounds of the comparison.
 const ROUNDS: usize = 11;
 
-/// Read after a restart, in bytes.
+/// Bytes read after a restart.
 const READ_BYTES: usize = 4 << 10;
 
 fn main() {
     let sample = sample::tar();
     let blob = Bytes::from(bare::gzip(&sample.tar));
     let unpacked = sample.tar.len() as u64;
-    let recording = Recording::of(&blob).expect("a good blob");
+    let recording = RecordedSpans::of(&blob).expect("a valid blob");
     eprintln!(
         "content: {}, {} MiB as tar, {} MiB as gzip; {} spans, windows {:.3} % of the blob",
         sample.what,
@@ -50,7 +50,7 @@ fn main() {
         bencher.iter(|| black_box(checkpoints(&blob)));
     });
     group.bench_function("unpack and record on one thread", |bencher| {
-        bencher.iter(|| black_box(Recording::of(&blob).expect("a good blob").spans()));
+        bencher.iter(|| black_box(RecordedSpans::of(&blob).expect("a valid blob").spans()));
     });
     group.finish();
     let mut spans = (0..recording.spans()).cycle();
@@ -58,20 +58,20 @@ fn main() {
     criterion.bench_function("checkpoints/restart and 4 KiB", |bencher| {
         bencher.iter(|| {
             let span = spans.next().expect("at least one span");
-            black_box(recording.restart(span, &blob, &mut output).expect("a good blob"))
+            black_box(recording.restart(span, &blob, &mut output).expect("a valid blob"))
         });
     });
     criterion.final_summary();
 }
 
-/// The best of each pass, which other work on the machine disturbed least.
+/// The best time of each pass, which other load affects least.
 fn compare(blob: &Bytes) {
     let mut best = [f64::INFINITY; 3];
     for _ in 0..ROUNDS {
         let times = [
             seconds(|| assert!(unpack(blob).is_ok())),
             seconds(|| assert!(checkpoints(blob).is_ok())),
-            seconds(|| assert!(Recording::of(blob).is_ok())),
+            seconds(|| assert!(RecordedSpans::of(blob).is_ok())),
         ];
         for (best, time) in best.iter_mut().zip(times) {
             *best = best.min(time);

@@ -1,7 +1,8 @@
-//! What the pump costs beside the bare codecs: decompression, tar and both digests of a layer, through the public API.
+//! The cost of a whole pass (decompression, tar and both digests of a layer, through the public API) compared with the
+//! codec alone.
 //!
-//! One line a round says how the pump compares with the bare loop over the same blob. The two take turns in every round, so
-//! what else runs on the machine meets both.
+//! The table compares a pass with a loop around the codec over the same blob. The two alternate in every round, so that
+//! other load on the machine affects both.
 #![expect(clippy::print_stderr, reason = "the measurements are the output")]
 
 use std::{
@@ -23,7 +24,7 @@ mod decode {
 
 use self::decode::{bare, sample};
 
-/// Rounds of the comparison; the table gives medians.
+/// Rounds of the comparison. The table has medians.
 const ROUNDS: usize = 21;
 
 /// A layer in one encoding, as a blob in memory and as an image in a layout.
@@ -63,7 +64,7 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().build().expect("a runtime")
 }
 
-/// Drains the entries of the only layer; at its end both digests were checked.
+/// Reads all entries of the only layer, which verifies both digests.
 fn entries(image: &Image, runtime: &Runtime) -> usize {
     runtime.block_on(async {
         let layer = image.layer(0).expect("one layer");
@@ -78,32 +79,34 @@ fn entries(image: &Image, runtime: &Runtime) -> usize {
     })
 }
 
-/// Rounds in which bare loop and pump take turns: medians, and the best of each, which other work on the machine disturbed least.
+/// Alternates the codec loop and the pass: medians, and the best of each, which other load affects least.
 fn compare(cases: &[Case], bytes: u64, runtime: &Runtime) {
     let rate = |seconds: f64| bytes as f64 / seconds / f64::from(1 << 20);
     let best = |times: &[f64]| times.iter().copied().fold(f64::INFINITY, f64::min);
-    eprintln!("| encoding | blob | bare, median | pump, median | ratio | bare, best | pump, best | ratio |");
+    eprintln!(
+        "| encoding | blob | codec, median | pass, median | ratio | codec, best | pass, best | ratio |"
+    );
     eprintln!("|---|---|---|---|---|---|---|---|");
     for case in cases {
-        let (mut bare, mut pump, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut bare, mut pass, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let one = seconds(|| assert_eq!(black_box((case.bare)(&case.blob)), bytes));
             let other = seconds(|| assert!(black_box(entries(&case.image, runtime)) > 0));
             bare.push(one);
-            pump.push(other);
+            pass.push(other);
             ratios.push(one / other);
         }
-        let (best_bare, best_pump) = (best(&bare), best(&pump));
+        let (best_bare, best_pass) = (best(&bare), best(&pass));
         eprintln!(
             "| {} | {} MiB | {:.0} MiB/s | {:.0} MiB/s | {:.2} | {:.0} MiB/s | {:.0} MiB/s | {:.2} |",
             case.name,
             case.blob.len() >> 20,
             rate(median(bare)),
-            rate(median(pump)),
+            rate(median(pass)),
             median(ratios),
             rate(best_bare),
-            rate(best_pump),
-            best_bare / best_pump,
+            rate(best_pass),
+            best_bare / best_pass,
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What decoding a tar costs, nothing else done with it: of ordinary files, and of headers alone.
+//! The cost of decoding a tar: with ordinary files, and with headers only.
 #![expect(clippy::print_stderr, reason = "the measurements are the output")]
 
 use std::{hint::black_box, time::Duration};
@@ -12,7 +12,7 @@ mod decode {
 
 use self::decode::sample;
 
-/// Bytes decoded at a time, as in the pump.
+/// Bytes decoded at a time, as in a pass.
 const PIECE_BYTES: usize = 256 << 10;
 
 /// Entries of the tar without content.
@@ -25,11 +25,11 @@ fn main() {
     let mut criterion =
         Criterion::default().sample_size(10).measurement_time(Duration::from_secs(5)).configure_from_args();
     let mut group = criterion.benchmark_group("tar");
-    for (name, tar) in [("files", &sample.tar), ("headers alone", &empty)] {
-        let entries = tar_entries(tar, PIECE_BYTES).expect("a good tar");
+    for (name, tar) in [("files", &sample.tar), ("headers only", &empty)] {
+        let entries = tar_entries(tar, PIECE_BYTES).expect("a valid tar");
         group.throughput(Throughput::Elements(entries as u64));
         group.bench_function(name, |bencher| {
-            bencher.iter(|| black_box(tar_entries(tar, PIECE_BYTES).expect("a good tar")));
+            bencher.iter(|| black_box(tar_entries(tar, PIECE_BYTES).expect("a valid tar")));
         });
     }
     group.finish();

@@ -1,19 +1,19 @@
-//! What a stored table of contents costs: writing it, opening it, finding a path in it.
+//! The cost of a stored TOC: writing it, opening it, looking up a path.
 #![expect(clippy::print_stderr, reason = "the measurements are the output")]
 
 use std::{fs, hint::black_box, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
-use layerslayer::{Entry, EntryKind, Timestamp, Uncompressed, internals::TableOfContents};
+use layerslayer::{Entry, EntryKind, Timestamp, Uncompressed, internals::Toc};
 
 /// Entries of the layer.
 const ENTRIES: usize = 25_000;
 
-/// Where real names, sizes and times are looked for.
+/// Sources of real names, sizes and times.
 const FOLDERS: [&str; 2] = ["/usr", "/etc"];
 
-/// Larger files count as this large, in bytes: else a few packages of debugging make a layer unlike others.
+/// Larger files count as this many bytes, so that a few debug packages do not dominate the layer.
 const FILE_BYTES: u64 = 96 << 10;
 
 /// Bytes of a tar block.
@@ -29,11 +29,11 @@ fn main() {
         entries.push(Entry::new(format!("synthetic/{}/{number}", number % 97), EntryKind::File));
     }
     let unpacked = lay_out(&mut entries);
-    let made = TableOfContents::of(entries, unpacked).expect("a table");
-    let stored = made.stored().expect("a stored table");
+    let made = Toc::of(entries, unpacked).expect("a TOC");
+    let stored = made.stored().expect("a stored TOC");
     let only_entries = {
-        let spanless = TableOfContents::of([], unpacked).expect("a table").stored().expect("a stored table");
-        stored.len() - spanless.len()
+        let without_entries = Toc::of([], unpacked).expect("a TOC").stored().expect("a stored TOC");
+        stored.len() - without_entries.len()
     };
     eprintln!(
         "{ENTRIES} entries, {real} of them of this machine; unpacked {} MiB: stored in {} bytes, {:.1} an entry",
@@ -48,14 +48,12 @@ fn main() {
         Criterion::default().sample_size(20).measurement_time(Duration::from_secs(5)).configure_from_args();
     let mut group = criterion.benchmark_group("toc");
     group.throughput(Throughput::Elements(ENTRIES as u64));
-    group.bench_function("write", |bencher| {
-        bencher.iter(|| black_box(made.stored().expect("a stored table")))
-    });
+    group.bench_function("write", |bencher| bencher.iter(|| black_box(made.stored().expect("a stored TOC"))));
     group.bench_function("open", |bencher| {
-        bencher.iter(|| black_box(TableOfContents::open(stored.clone()).expect("a good table")));
+        bencher.iter(|| black_box(Toc::open(stored.clone()).expect("a valid TOC")));
     });
     group.finish();
-    let opened = TableOfContents::open(stored).expect("a good table");
+    let opened = Toc::open(stored).expect("a valid TOC");
     let mut wanted = paths.iter().cycle().step_by(9_973);
     criterion.bench_function("toc/lookup", |bencher| {
         bencher.iter(|| black_box(opened.lookup(wanted.next().expect("a path")).expect("an entry")));
@@ -63,7 +61,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// Entries below a folder of this machine, names sorted, as long as there is room.
+/// Adds the entries below a folder of this machine, sorted by name, up to `ENTRIES`.
 fn walk(folder: &Path, entries: &mut Vec<Entry>) {
     let Ok(listing) = fs::read_dir(folder) else { return };
     let mut paths: Vec<_> = listing.filter_map(|entry| Some(entry.ok()?.path())).collect();
@@ -99,7 +97,7 @@ fn walk(folder: &Path, entries: &mut Vec<Entry>) {
     }
 }
 
-/// Puts the entries one behind the other, as a tar would; returns where it ends.
+/// Sets the offsets of the entries as in a tar; returns its end.
 fn lay_out(entries: &mut [Entry]) -> u64 {
     let mut end = 0;
     for entry in entries {

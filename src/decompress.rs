@@ -1,11 +1,11 @@
 //! Decompression of layer blobs: compressed bytes in, tar bytes out.
 //!
-//! What a blob is compressed with is told by its first bytes alone: media types lie often enough. Sync and push-style; the
+//! Only the first bytes of a blob decide its compression, because media types are often wrong. Sync and push-style; the
 //! caller owns both buffers.
 
 use std::{fmt, mem, time::Duration};
 
-use self::marks::{Marks, Steps};
+use self::schedule::{CheckpointSchedule, SampleSchedule};
 use crate::{
     limits,
     offset::{Compressed, Position, Uncompressed},
@@ -14,7 +14,7 @@ use crate::{
 mod checkpoint;
 mod gzip;
 mod inflate;
-mod marks;
+mod schedule;
 pub(crate) mod window;
 mod zstd;
 
@@ -23,18 +23,18 @@ pub(crate) use self::{
     inflate::WINDOW_BYTES,
 };
 
-/// A pass that records makes about one checkpoint in so many unpacked bytes.
+/// Unpacked bytes per checkpoint in a pass that records, on average.
 pub(crate) const CHECKPOINT_BYTES: u64 = 1 << 20;
 
-/// Bytes needed to tell every known compression from another (bzip2's block magic ends at byte 10).
+/// Bytes needed to recognise every known compression (bzip2's block magic ends at byte 10).
 const MAGIC_BYTES: usize = 10;
 
-/// How a blob turned out to be compressed.
+/// The compression of a blob.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Encoding {
     /// Gzip (RFC 1952), any number of members.
     Gzip,
-    /// Not at all.
+    /// Not compressed.
     Plain,
     /// Zstandard (RFC 8878), any number of frames.
     Zstd,
@@ -59,27 +59,27 @@ impl fmt::Display for Encoding {
 /// ```
 pub(crate) struct Decompressor {
     state: State,
-    /// The blob's first bytes, kept until the codec has taken them.
+    /// The blob's first bytes, kept until the codec has consumed them.
     head: Vec<u8>,
     taken: usize,
     position: Position,
     /// Where to stop for checkpoints, when recording.
-    marks: Option<Marks>,
-    /// How to begin at `position`, if a checkpoint was due there.
+    checkpoints: Option<CheckpointSchedule>,
+    /// How to start at `position`, if a checkpoint was due there.
     restart: Option<Restart>,
-    /// Where to note how much came out, when recording.
-    steps: Option<Steps>,
-    noted: Vec<Position>,
-    /// What has gone wrong right behind the last output.
+    /// Where to sample the position, when recording.
+    sampling: Option<SampleSchedule>,
+    samples: Vec<Position>,
+    /// An error that occurred right after the last output.
     failed: Option<Error>,
 }
 
-/// What a codec did in one go.
+/// What a codec did in one call.
 #[derive(Default)]
 struct Run {
     /// Bytes of output written.
     produced: usize,
-    /// How to begin where it stopped, if it stopped for a checkpoint.
+    /// How to start where it stopped, if it stopped for a checkpoint.
     restart: Option<Restart>,
 }
 
@@ -97,14 +97,14 @@ impl Decompressor {
         Self { head, ..Self::at(State::Sniffing, Position::default()) }
     }
 
-    /// Goes on from a checkpoint; `encoding` is what the blob turned out to be. The CRC and length of the gzip member that it
-    /// begins in the middle of are not checked.
+    /// Continues from a checkpoint of a blob with this `encoding`. If it is inside a gzip member, the member's CRC and
+    /// length are not checked.
     pub(crate) fn restart(encoding: Encoding, checkpoint: &Checkpoint) -> Result<Self, Error> {
         let refused = |what| Err(Error::corrupt(checkpoint.at.compressed, what));
         let state = match (encoding, &checkpoint.restart) {
             (Encoding::Gzip, Restart::Deflate { bits, value, window }) => {
                 if *bits > 7 || *value >> *bits != 0 || window.len() > WINDOW_BYTES {
-                    return refused("a checkpoint that cannot be");
+                    return refused("an invalid checkpoint");
                 }
                 State::Gzip(gzip::Decoder::resume(*bits, *value, window))
             }
@@ -117,36 +117,45 @@ impl Decompressor {
     }
 
     fn at(state: State, position: Position) -> Self {
-        let (marks, restart, steps, failed) = (None, None, None, None);
-        Self { state, head: Vec::new(), taken: 0, position, marks, restart, steps, noted: Vec::new(), failed }
+        Self {
+            state,
+            head: Vec::new(),
+            taken: 0,
+            position,
+            checkpoints: None,
+            restart: None,
+            sampling: None,
+            samples: Vec::new(),
+            failed: None,
+        }
     }
 
-    /// From now on [`decompress`](Self::decompress) stops at places worth a checkpoint, and [`Self::take_checkpoint`] has it
-    /// then: at most two in each MiB of output, none where the blob begins or decoding began. [`Self::take_progress`] has how far it
-    /// came. Neither depends on how the blob is cut into pieces, nor on how much output there is room for.
+    /// From now on [`decompress`](Self::decompress) stops where a checkpoint is useful, and [`Self::take_checkpoint`]
+    /// returns it: at most two per MiB of output, none at the start of the blob or of decoding. [`Self::take_progress`]
+    /// returns sampled positions. Neither depends on how the input is split or on the size of the output buffer.
     pub(crate) fn record(&mut self) {
-        self.marks = Some(Marks::new(self.position.uncompressed));
-        self.steps = Some(Steps::new(self.position.compressed));
+        self.checkpoints = Some(CheckpointSchedule::new(self.position.uncompressed));
+        self.sampling = Some(SampleSchedule::new(self.position.compressed));
     }
 
-    /// How much of the blob was taken and how much came out so far, both from the blob's start.
+    /// The current position in both streams.
     pub(crate) fn position(&self) -> Position {
         self.position
     }
 
-    /// The checkpoint at exactly [`Self::position`], if one was due there: its window has all the bytes that the member has, up
-    /// to 32 KiB. The next call of `decompress` forgets it.
+    /// The checkpoint at exactly [`Self::position`], if one was due there. Its window has the last bytes of the member,
+    /// up to 32 KiB. The next call of `decompress` drops it.
     pub(crate) fn take_checkpoint(&mut self) -> Option<Checkpoint> {
         self.restart.take().map(|restart| Checkpoint { at: self.position, restart })
     }
 
-    /// Places since the last call, in the blob and with all that came of the bytes before them. Of a blob that is not compressed
-    /// there are none: every byte tells where it comes from.
+    /// Positions sampled since the last call: all output of the compressed bytes before each has been returned. An
+    /// uncompressed blob has none, because its offsets are the same in both streams.
     pub(crate) fn take_progress(&mut self) -> Vec<Position> {
-        mem::take(&mut self.noted)
+        mem::take(&mut self.samples)
     }
 
-    /// What the blob is compressed with, once enough of it has been seen.
+    /// The blob's compression, once enough of it has been read.
     pub(crate) fn encoding(&self) -> Option<Encoding> {
         match self.state {
             State::Gzip(_) => Some(Encoding::Gzip),
@@ -156,13 +165,13 @@ impl Decompressor {
         }
     }
 
-    /// Takes bytes from the front of `input` and fills the front of `output`; returns how many bytes of `output` were filled.
-    /// 0 with a non-empty `output` means that all of `input` was taken and more is needed; when recording, only if
-    /// [`Self::take_checkpoint`] has nothing either (a checkpoint can be due before anything comes out).
+    /// Consumes bytes from the front of `input` and fills the front of `output`; returns how many bytes of `output` were
+    /// filled. 0 with a non-empty `output` means that all of `input` was consumed and more is needed; when recording,
+    /// only if [`Self::take_checkpoint`] returns nothing either (a checkpoint can be due before any output).
     ///
     /// # Errors
     ///
-    /// Once everything has been given that comes before what is wrong, and that at the latest when it is asked for again.
+    /// If the blob is invalid. All output before the invalid byte is returned first.
     pub(crate) fn decompress(&mut self, input: &mut &[u8], output: &mut [u8]) -> Result<usize, Error> {
         self.restart = None;
         if let Some(error) = self.failed.take() {
@@ -182,18 +191,21 @@ impl Decompressor {
                 return Ok(produced);
             }
         }
-        self.run_by_steps(input, output)
+        self.run_sampled(input, output)
     }
 
-    /// The blob has ended: fills `output` with what was still held back, and once that is 0 bytes the blob was complete. An
-    /// error if it ended inside a member or frame.
+    /// The blob has ended: fills `output` with the remaining output. 0 means that the blob is complete.
+    ///
+    /// # Errors
+    ///
+    /// If the blob ends inside a member or frame.
     pub(crate) fn finish(&mut self, output: &mut [u8]) -> Result<usize, Error> {
         if matches!(self.state, State::Sniffing) {
-            // Fewer bytes than any magic number has: an empty or a tiny blob.
+            // Shorter than any magic number: an empty or tiny blob.
             self.state = State::of(&self.head)?;
         }
-        // There is nothing to begin with after the end.
-        (self.marks, self.steps) = (None, None);
+        // No checkpoint is useful at the end.
+        (self.checkpoints, self.sampling) = (None, None);
         let produced = self.decompress(&mut &[][..], output)?;
         if produced > 0 {
             return Ok(produced);
@@ -206,13 +218,15 @@ impl Decompressor {
         }
     }
 
-    /// Has the codec do what it can, but take no byte behind a place that is to be noted before all is out that comes before it.
-    fn run_by_steps(&mut self, input: &mut &[u8], output: &mut [u8]) -> Result<usize, Error> {
+    /// Runs the codec, but consumes no byte after a sample point before all output of the bytes before it is returned.
+    fn run_sampled(&mut self, input: &mut &[u8], output: &mut [u8]) -> Result<usize, Error> {
         let is_plain = matches!(self.state, State::Plain);
-        let Some(mut steps) = self.steps.take().filter(|_| !is_plain) else { return self.run(input, output) };
+        let Some(mut sampling) = self.sampling.take().filter(|_| !is_plain) else {
+            return self.run(input, output);
+        };
         let mut produced = 0;
         while produced < output.len() {
-            let distance = usize::try_from(steps.distance(self.position.compressed)).unwrap_or(usize::MAX);
+            let distance = usize::try_from(sampling.distance(self.position.compressed)).unwrap_or(usize::MAX);
             let (mut now, later) = input.split_at(distance.min(input.len()));
             let room = output.get_mut(produced..).unwrap_or_default();
             let run = self.run(&mut now, room);
@@ -231,24 +245,24 @@ impl Decompressor {
             if length > 0 {
                 continue;
             }
-            if steps.distance(self.position.compressed) > 0 {
+            if sampling.distance(self.position.compressed) > 0 {
                 break;
             }
-            self.noted.push(self.position);
-            steps.passed();
+            self.samples.push(self.position);
+            sampling.advance();
         }
-        self.steps = Some(steps);
+        self.sampling = Some(sampling);
         Ok(produced)
     }
 
-    /// Has the codec do what it can.
+    /// Runs the codec.
     fn run(&mut self, input: &mut &[u8], output: &mut [u8]) -> Result<usize, Error> {
         let before = input.len();
-        let run = self.state.run(input, output, self.position, self.marks.as_ref())?;
+        let run = self.state.run(input, output, self.position, self.checkpoints.as_ref())?;
         self.position.compressed.0 += (before - input.len()) as u64;
         self.position.uncompressed.0 += run.produced as u64;
-        if let (Some(marks), Some(restart)) = (&mut self.marks, &run.restart) {
-            marks.made(self.position.uncompressed, restart);
+        if let (Some(schedule), Some(restart)) = (&mut self.checkpoints, &run.restart) {
+            schedule.taken(self.position.uncompressed, restart);
         }
         self.restart = run.restart;
         Ok(run.produced)
@@ -290,19 +304,24 @@ impl State {
         input: &mut &[u8],
         output: &mut [u8],
         start: Position,
-        marks: Option<&Marks>,
+        schedule: Option<&CheckpointSchedule>,
     ) -> Result<Run, Error> {
         match self {
-            Self::Gzip(decoder) => decoder.decompress(input, output, start, marks),
-            Self::Plain | Self::Sniffing => Ok(copy(input, output, start.uncompressed, marks)),
-            Self::Zstd(decoder) => decoder.decompress(input, output, start, marks),
+            Self::Gzip(decoder) => decoder.decompress(input, output, start, schedule),
+            Self::Plain | Self::Sniffing => Ok(copy(input, output, start.uncompressed, schedule)),
+            Self::Zstd(decoder) => decoder.decompress(input, output, start, schedule),
         }
     }
 }
 
-/// Takes bytes of a blob that is not compressed.
-fn copy(input: &mut &[u8], output: &mut [u8], start: Uncompressed, marks: Option<&Marks>) -> Run {
-    let distance = marks.map_or(u64::MAX, |marks| marks.distance(start));
+/// Copies bytes of an uncompressed blob.
+fn copy(
+    input: &mut &[u8],
+    output: &mut [u8],
+    start: Uncompressed,
+    schedule: Option<&CheckpointSchedule>,
+) -> Run {
+    let distance = schedule.map_or(u64::MAX, |schedule| schedule.distance(start));
     let most = usize::try_from(distance).unwrap_or(usize::MAX);
     let length = input.len().min(output.len()).min(most);
     let (now, later) = input.split_at(length);
@@ -316,43 +335,43 @@ fn copy(input: &mut &[u8], output: &mut [u8], start: Uncompressed, marks: Option
 /// Why a blob could not be decompressed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// A frame needs a large window, and whoever has the only one has paused.
+    /// A frame needs a large window, and the holder of the only one has paused.
     #[error(
-        "the zstd frame at {at} needs a window of {window} bytes; only one above {} bytes is decoded at a time, \
-         and another reader, which has paused for {} s, has it",
+        "the zstd frame at {at} needs a window of {window} bytes; only one window above {} bytes is allowed at a time, \
+         and another reader holds it without progress for {} s",
         limits::ZSTD_SMALL_WINDOW_BYTES,
         waited.as_secs()
     )]
     Busy {
-        /// Where the frame begins.
+        /// Start of the frame.
         at: Compressed,
-        /// The window it asks for, in bytes.
+        /// The window that it needs, in bytes.
         window: u64,
-        /// For how long the other has done nothing.
+        /// How long the holder has made no progress.
         waited: Duration,
     },
-    /// The bytes are not what the format allows.
+    /// The bytes are invalid in their format.
     #[error("{what} at {at}")]
     Corrupt {
-        /// Where in the blob.
+        /// Offset in the blob.
         at: Compressed,
-        /// What is wrong there.
+        /// What is wrong.
         what: String,
     },
-    /// The blob ended too early.
+    /// The blob is truncated.
     #[error("the blob ends inside a {within} at {at}")]
     Truncated {
-        /// Where it ended.
+        /// Where it ends.
         at: Compressed,
-        /// What was not complete.
+        /// What is incomplete.
         within: &'static str,
     },
-    /// A compression that no runtime accepts for layers.
+    /// A compression that no runtime supports for layers.
     #[error(
         "the layer is compressed with {compression}, which is not supported (gzip, zstd and plain tar are)"
     )]
     Unsupported {
-        /// Its name.
+        /// Name of the compression.
         compression: &'static str,
     },
 }

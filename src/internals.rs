@@ -1,11 +1,11 @@
-//! What the benches of this project reach inside for. Nothing of it is promised to anybody else: it changes without notice, and is
-//! only there with the feature `internals`.
+//! Internals for the benches of this project, behind the feature `internals`. They are not a stable API and change without
+//! notice.
 
-mod recording;
+mod spans;
 
 use bytes::Bytes;
 
-pub use self::recording::{Recording, checkpoints, unpack};
+pub use self::spans::{RecordedSpans, checkpoints, unpack};
 pub use crate::registry::held::HeldToken;
 use crate::{
     decompress::Encoding,
@@ -25,57 +25,57 @@ use crate::{
 /// Unpacked bytes between two checkpoints.
 const SPACING: u64 = 1 << 20;
 
-/// Unpacked bytes between two places where a read may end.
+/// Unpacked bytes between two samples.
 const PROGRESS: u64 = 32 << 10;
 
-/// How many times larger than its blob a layer of this module is.
+/// Ratio of the unpacked size to the blob size.
 const RATIO: u64 = 3;
 
 /// Length of an encoded window, in bytes: 0.6 % of the blob.
 const WINDOW: usize = 2 << 10;
 
-/// A layer's table of contents.
+/// A layer's TOC.
 ///
 /// ```
-/// use layerslayer::{Entry, EntryKind, internals::TableOfContents};
+/// use layerslayer::{Entry, EntryKind, internals::Toc};
 ///
-/// let made = TableOfContents::of([Entry::new("etc/passwd", EntryKind::File)], 5 << 20)?;
-/// let opened = TableOfContents::open(made.stored()?.into()).expect("a good table");
+/// let made = Toc::of([Entry::new("etc/passwd", EntryKind::File)], 5 << 20)?;
+/// let opened = Toc::open(made.stored()?.into()).expect("a valid TOC");
 /// assert_eq!(opened.lookup(b"etc/passwd"), Some(0));
 /// # Ok::<(), layerslayer::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct TableOfContents(LayerToc);
+pub struct Toc(LayerToc);
 
-impl TableOfContents {
-    /// Of a layer with these entries, and checkpoints as one of `unpacked` bytes might have them.
+impl Toc {
+    /// The TOC of a layer with these entries, and with checkpoints like a layer of `unpacked` bytes.
     ///
     /// # Errors
     ///
-    /// When a limit is exceeded.
+    /// If a limit is exceeded.
     ///
     /// ```
-    /// # use layerslayer::internals::TableOfContents;
-    /// assert!(TableOfContents::of([], 5 << 20).is_ok());
+    /// # use layerslayer::internals::Toc;
+    /// assert!(Toc::of([], 5 << 20).is_ok());
     /// ```
     pub fn of(entries: impl IntoIterator<Item = Entry>, unpacked: u64) -> Result<Self, Error> {
-        let mut table = EntryTree::new();
+        let mut tree = EntryTree::new();
         for entry in entries {
-            table.insert(&entry)?;
+            tree.insert(&entry)?;
         }
-        table.complete();
-        Ok(Self(LayerToc { entries: table, content: ContentMap::Spans(spans(unpacked)?) }))
+        tree.complete();
+        Ok(Self(LayerToc { entries: tree, content: ContentMap::Spans(spans(unpacked)?) }))
     }
 
-    /// As it lies in a cache.
+    /// The TOC as it is stored in a cache.
     ///
     /// # Errors
     ///
-    /// When entries lie beyond the end of the layer.
+    /// If entries are beyond the end of the layer.
     ///
     /// ```
-    /// # use layerslayer::internals::TableOfContents;
-    /// assert!(TableOfContents::of([], 5 << 20)?.stored()?.len() > 5 << 10);
+    /// # use layerslayer::internals::Toc;
+    /// assert!(Toc::of([], 5 << 20)?.stored()?.len() > 5 << 10);
     /// # Ok::<(), layerslayer::Error>(())
     /// ```
     pub fn stored(&self) -> Result<Vec<u8>, Error> {
@@ -86,22 +86,22 @@ impl TableOfContents {
         Ok(stored)
     }
 
-    /// Opens one that was stored; `None` if it is not to be believed.
+    /// Opens a stored TOC; `None` if it is invalid.
     ///
     /// ```
-    /// # use layerslayer::internals::TableOfContents;
-    /// assert!(TableOfContents::open(b"garbage".to_vec().into()).is_none());
+    /// # use layerslayer::internals::Toc;
+    /// assert!(Toc::open(b"garbage".to_vec().into()).is_none());
     /// ```
     #[must_use]
     pub fn open(stored: Bytes) -> Option<Self> {
         format::read(stored).ok().map(|(_, toc)| Self(toc))
     }
 
-    /// Where the header of the entry at a path lies in the unpacked layer, in bytes.
+    /// Offset of the header of the entry at a path in the unpacked layer.
     ///
     /// ```
-    /// # use layerslayer::internals::TableOfContents;
-    /// assert_eq!(TableOfContents::of([], 5 << 20)?.lookup(b"etc/passwd"), None);
+    /// # use layerslayer::internals::Toc;
+    /// assert_eq!(Toc::of([], 5 << 20)?.lookup(b"etc/passwd"), None);
     /// # Ok::<(), layerslayer::Error>(())
     /// ```
     #[must_use]
@@ -113,8 +113,8 @@ impl TableOfContents {
     /// The paths of all entries, in the order of the tar.
     ///
     /// ```
-    /// # use layerslayer::internals::TableOfContents;
-    /// assert!(TableOfContents::of([], 5 << 20)?.paths().is_empty());
+    /// # use layerslayer::internals::Toc;
+    /// assert!(Toc::of([], 5 << 20)?.paths().is_empty());
     /// # Ok::<(), layerslayer::Error>(())
     /// ```
     #[must_use]
@@ -124,11 +124,11 @@ impl TableOfContents {
     }
 }
 
-/// Decodes a tar that comes in pieces of `piece` bytes; returns how many entries it has.
+/// Decodes a tar in pieces of `piece` bytes; returns its number of entries.
 ///
 /// # Errors
 ///
-/// When it is corrupt.
+/// If it is corrupt.
 ///
 /// ```
 /// assert_eq!(layerslayer::internals::tar_entries(&[0; 1024], 256 << 10)?, 0);
@@ -180,5 +180,5 @@ fn spans(unpacked: u64) -> Result<Spans, Error> {
 }
 
 fn caused(error: std::io::Error) -> Error {
-    Error::caused(Kind::Other, "storing a table of contents", error)
+    Error::caused(Kind::Other, "storing a TOC", error)
 }

@@ -1,4 +1,4 @@
-//! Offsets of the two streams of a layer, as types that cannot be mixed up.
+//! Offsets in the two streams of a layer, as types that cannot be mixed up.
 
 use std::fmt;
 
@@ -34,11 +34,12 @@ impl fmt::Display for Uncompressed {
     }
 }
 
-/// The same place in both streams of a layer: once so many bytes of the blob have been decoded, so many unpacked bytes are out.
+/// The same point in both streams of a layer: decoding the first `compressed` bytes of the blob yields the first
+/// `uncompressed` bytes of the layer.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Position {
-    /// Bytes of the blob.
+    /// Offset in the blob.
     pub(crate) compressed: Compressed,
-    /// Bytes of the unpacked layer.
+    /// Offset in the unpacked layer.
     pub(crate) uncompressed: Uncompressed,
 }

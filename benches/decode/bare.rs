@@ -1,4 +1,4 @@
-//! The codecs alone: nothing is kept, hashed or parsed.
+//! The codecs alone: the output is not kept, hashed or parsed.
 #![expect(unsafe_code, reason = "the C interface is what the pump is measured against")]
 
 use std::{io::Write as _, mem::MaybeUninit};
@@ -8,7 +8,7 @@ use libz_rs_sys::{
 };
 use zstd::stream::raw::{Decoder, Operation as _};
 
-/// Unpacked bytes written at a time, as in the pump.
+/// Unpacked bytes written at a time, as in a pass.
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// Window bits that mean gzip with the largest window.
@@ -30,10 +30,10 @@ pub(crate) fn zstd(content: &[u8]) -> Vec<u8> {
 pub(crate) fn inflate(blob: &[u8]) -> u64 {
     let mut stream = MaybeUninit::<z_stream>::zeroed();
     let size = size_of::<z_stream>() as i32;
-    // SAFETY: a zeroed z_stream asks for the default allocator.
+    // SAFETY: a zeroed z_stream uses the default allocator.
     let status = unsafe { inflateInit2_(stream.as_mut_ptr(), GZIP_WINDOW_BITS, zlibVersion(), size) };
     assert_eq!(status, Z_OK);
-    // SAFETY: all-zero bytes are a valid z_stream, and inflateInit2_ has filled it in.
+    // SAFETY: all-zero bytes are a valid z_stream, and inflateInit2_ has initialised it.
     let stream = unsafe { stream.assume_init_mut() };
     let mut output = vec![0; BUFFER_BYTES];
     stream.next_in = blob.as_ptr().cast_mut();
@@ -42,7 +42,7 @@ pub(crate) fn inflate(blob: &[u8]) -> u64 {
     loop {
         stream.next_out = output.as_mut_ptr();
         stream.avail_out = BUFFER_BYTES as u32;
-        // SAFETY: next_in and next_out point to as many bytes as avail_in and avail_out say.
+        // SAFETY: next_in and next_out point to avail_in and avail_out bytes.
         let status = unsafe { step(stream, Z_NO_FLUSH) };
         total += BUFFER_BYTES as u64 - u64::from(stream.avail_out);
         if status == Z_STREAM_END {
@@ -69,7 +69,7 @@ pub(crate) fn unzstd(blob: &[u8]) -> u64 {
     }
 }
 
-/// Copies in pieces: what the pump does with a plain layer before it looks at it.
+/// Copies in pieces, as a pass does with a plain layer before it is parsed.
 pub(crate) fn copy(blob: &[u8]) -> u64 {
     let mut output = vec![0; BUFFER_BYTES];
     for piece in blob.chunks(BUFFER_BYTES) {

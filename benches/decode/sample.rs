@@ -1,20 +1,20 @@
-//! What is decoded: a tar of files that lie on most machines, or a synthetic one.
+//! The sample to decode: a tar of files that most machines have, or a synthetic one.
 
 use std::{fs, path::Path};
 
-/// Where real content is looked for, the first that has enough of it.
+/// Sources of real content; the first with enough of it is used.
 const FOLDERS: [&str; 2] = ["/usr/lib", "/usr/share"];
 
-/// Bytes of content taken.
+/// Bytes of content in the sample.
 const CAP_BYTES: u64 = 128 << 20;
 
-/// Less than this is not worth measuring.
+/// Least content worth measuring.
 const LEAST_BYTES: u64 = 64 << 20;
 
-/// Larger files would make one file most of the sample.
+/// Larger files are skipped, so that no file dominates the sample.
 const FILE_BYTES: u64 = 8 << 20;
 
-/// A tar and what it is made of.
+/// A tar and a description of its content.
 pub(crate) struct Sample {
     pub(crate) what: String,
     pub(crate) tar: Vec<u8>,
@@ -62,7 +62,7 @@ impl Builder {
     }
 }
 
-/// Words of a small vocabulary between bytes without order: compresses to about a third.
+/// Words of a small vocabulary between random bytes: compresses to about a third.
 fn synthetic() -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = || {

@@ -11,7 +11,7 @@ use flate2::Crc;
 use super::{
     Error, Restart, Run,
     inflate::{Inflate, Stop},
-    marks::Marks,
+    schedule::CheckpointSchedule,
 };
 use crate::{
     limits,
@@ -32,12 +32,12 @@ const TRAILER_BYTES: usize = 8;
 pub(super) struct Decoder {
     state: State,
     flags: u8,
-    /// The bytes of the field being read: at most [`FIXED_BYTES`].
+    /// The bytes of the current field, at most [`FIXED_BYTES`].
     field: Vec<u8>,
     header_crc: Crc,
     header_bytes: u64,
     inflate: Inflate,
-    /// Of the member's content; `None` where decoding began in the middle of it.
+    /// CRC of the member's content; `None` if decoding started inside the member.
     content: Option<Crc>,
 }
 
@@ -81,52 +81,52 @@ impl Decoder {
         matches!(self.state, State::Between | State::Padding)
     }
 
-    /// See [`super::Decompressor::decompress`]; `start` is where `input` and `output` begin, `marks` where to stop.
+    /// See [`super::Decompressor::decompress`]. `input` and `output` begin at `start`; `schedule` says where to stop.
     pub(super) fn decompress(
         &mut self,
         input: &mut &[u8],
         output: &mut [u8],
         start: Position,
-        marks: Option<&Marks>,
+        schedule: Option<&CheckpointSchedule>,
     ) -> Result<Run, Error> {
         let length = input.len();
         loop {
             let at = Compressed(start.compressed.0 + (length - input.len()) as u64);
             if self.state == State::Body {
-                match self.body(input, output, Position { compressed: at, ..start }, marks)? {
+                match self.body(input, output, Position { compressed: at, ..start }, schedule)? {
                     Some(run) => return Ok(run),
                     None => continue,
                 }
             }
             let Some(&next) = input.first() else { return Ok(Run::default()) };
-            let due = marks.is_some_and(|marks| marks.distance(start.uncompressed) == 0);
+            let due = schedule.is_some_and(|schedule| schedule.distance(start.uncompressed) == 0);
             if self.state == State::Between && next != 0 && due {
                 return Ok(Run { produced: 0, restart: Some(Restart::Member) });
             }
-            self.around(input, at)?;
+            self.framing(input, at)?;
         }
     }
 
-    /// Inflates; `None` if the member ended without giving anything.
+    /// Inflates; `None` if the member ended without output.
     fn body(
         &mut self,
         input: &mut &[u8],
         output: &mut [u8],
         start: Position,
-        marks: Option<&Marks>,
+        schedule: Option<&CheckpointSchedule>,
     ) -> Result<Option<Run>, Error> {
         let (length, mut produced) = (input.len(), 0);
         let distance = |produced: usize| {
-            let distance =
-                marks.map(|marks| marks.distance(Uncompressed(start.uncompressed.0 + produced as u64)));
+            let at = Uncompressed(start.uncompressed.0 + produced as u64);
+            let distance = schedule.map(|schedule| schedule.distance(at));
             distance.and_then(|distance| usize::try_from(distance).ok()).unwrap_or(usize::MAX)
         };
         loop {
             let at = Compressed(start.compressed.0 + (length - input.len()) as u64);
             let room = output.get_mut(produced..).unwrap_or_default();
             let free = room.len();
-            // Away from the mark nothing stops at block ends: there may be very many. The byte before it belongs to a block that may
-            // end at the mark.
+            // Far from a due checkpoint the inflater does not stop at block ends, because there may be very many. The
+            // last byte before it is in a block that may end exactly there.
             let step = match distance(produced) {
                 0 | 1 => self.inflate.step_in_block(input, room),
                 near => self.inflate.step(input, room.get_mut(..free.min(near - 1)).unwrap_or_default()),
@@ -156,13 +156,13 @@ impl Decoder {
                 return Ok(Some(Run { produced, restart: None }));
             }
             if step.consumed == 0 && step.produced == 0 {
-                return Err(Error::corrupt(at, "the deflate stream does not go on"));
+                return Err(Error::corrupt(at, "the deflate stream makes no progress"));
             }
         }
     }
 
-    /// One step outside a deflate stream; takes at least one byte of `input`.
-    fn around(&mut self, input: &mut &[u8], at: Compressed) -> Result<(), Error> {
+    /// One step outside a deflate stream: headers, trailers and padding. Consumes at least one byte of `input`.
+    fn framing(&mut self, input: &mut &[u8], at: Compressed) -> Result<(), Error> {
         match self.state {
             State::Between => match input.first() {
                 Some(0) => self.state = State::Padding,
@@ -262,7 +262,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Collects `length` bytes in `field`; true once they are all there.
+    /// Collects `length` bytes in `field`; true once they are complete.
     fn fill(&mut self, input: &mut &[u8], length: usize) -> bool {
         let missing = length.saturating_sub(self.field.len());
         let (now, later) = input.split_at(missing.min(input.len()));
@@ -280,7 +280,7 @@ impl Decoder {
         self.header_crc.update(bytes);
         self.header_bytes += bytes.len() as u64;
         if self.header_bytes > limits::GZIP_HEADER_BYTES {
-            return Err(Error::corrupt(at, "a gzip header is longer than any real one"));
+            return Err(Error::corrupt(at, "a gzip header is too long"));
         }
         Ok(())
     }

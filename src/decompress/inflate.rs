@@ -1,6 +1,6 @@
-//! Raw deflate streams (RFC 1951), by zlib-rs through its C interface: that alone can stop at block ends and begin between two.
+//! Raw deflate streams (RFC 1951), by zlib-rs through its C interface, which can stop at block ends and start between blocks.
 
-#![expect(unsafe_code, reason = "stopping at block ends and priming with bits exist in the C interface only")]
+#![expect(unsafe_code, reason = "only the C interface can stop at block ends and prime the bit buffer")]
 
 use std::{
     alloc::{Layout, handle_alloc_error},
@@ -20,28 +20,28 @@ pub(crate) const WINDOW_BYTES: usize = 32 << 10;
 /// Window bits that mean a raw stream with the largest window.
 const RAW: c_int = -15;
 
-/// `data_type`: the inflater stands right after a block.
+/// `data_type`: the inflater is right after a block.
 const AFTER_BLOCK: c_int = 0x80;
 
-/// `data_type`: all but how many bits are left over, where that is 7 at most. Holds also that the block was the last one.
+/// `data_type`: all but the number of leftover bits, if that is at most 7. Includes the flag of the last block.
 const ALL_BUT_BITS: c_int = !7;
 
 /// Inflates one raw deflate stream after another.
 pub(super) struct Inflate {
-    /// On the heap, where it stays: the C interface allows an implementation to point back at it.
+    /// Boxed, because an implementation of the C interface may keep a pointer to it.
     stream: Box<z_stream>,
-    /// The last compressed byte that was taken.
+    /// The last compressed byte that was consumed.
     last: u8,
 }
 
 /// What one step of [`Inflate`] did.
 #[derive(Debug)]
 pub(super) struct Step {
-    /// Compressed bytes taken.
+    /// Compressed bytes consumed.
     pub(super) consumed: usize,
     /// Bytes of output written.
     pub(super) produced: usize,
-    /// Why it stopped there.
+    /// Why it stopped.
     pub(super) stop: Stop,
 }
 
@@ -50,14 +50,14 @@ pub(super) struct Step {
 pub(super) enum Stop {
     /// A block has ended, and another follows.
     BlockEnd {
-        /// How many bits of the last byte taken belong to the next block, `0..=7`.
+        /// How many bits of the last consumed byte belong to the next block, `0..=7`.
         bits: u8,
-        /// Those bits, in the low end.
+        /// These bits, in the low end.
         value: u8,
     },
     /// The deflate stream has ended.
     End,
-    /// There is no more input or no more room.
+    /// There is no more input or no room for output.
     Full,
 }
 
@@ -65,25 +65,25 @@ impl Inflate {
     /// An inflater at the start of a stream.
     pub(super) fn new() -> Self {
         let mut stream = Box::new(z_stream::default());
-        // SAFETY: `stream` is a valid z_stream; its allocator is unset, or zlib-rs' own, over Rust's global one. The version is the
-        // library's own and the size that of its type.
+        // SAFETY: `stream` is a valid z_stream whose allocator is unset or zlib-rs' own, which uses Rust's global
+        // allocator. The version and the size are the library's own.
         let status =
             unsafe { inflateInit2_(&mut *stream, RAW, zlibVersion(), size_of::<z_stream>() as c_int) };
         if status != Z_OK {
-            // The arguments are constant and right: only memory can be missing.
+            // The arguments are constant and valid, so only an allocation can fail.
             handle_alloc_error(Layout::new::<z_stream>());
         }
         Self { stream, last: 0 }
     }
 
-    /// Ready for another stream, with the same memory.
+    /// Resets the inflater for another stream; its memory is reused.
     pub(super) fn reset(&mut self) {
         // SAFETY: `stream` was initialised by `inflateInit2_` and is ended in `drop` only.
         unsafe { inflateReset(&mut *self.stream) };
         self.last = 0;
     }
 
-    /// Ready to go on between two blocks: `bits` and `value` as in [`Stop::BlockEnd`], `window` the unpacked bytes before it.
+    /// Continues between two blocks: `bits` and `value` as in [`Stop::BlockEnd`], `window` the unpacked bytes before.
     pub(super) fn resume(&mut self, bits: u8, value: u8, window: &[u8]) {
         self.reset();
         let skip = window.len().saturating_sub(WINDOW_BYTES);
@@ -94,17 +94,17 @@ impl Inflate {
         unsafe { inflateSetDictionary(&mut *self.stream, window.as_ptr(), window.len() as c_uint) };
     }
 
-    /// Inflates as much as `input` and `output` allow; the error says what is wrong with the stream.
+    /// Inflates as much as `input` and `output` allow. The error describes what is wrong with the stream.
     pub(super) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, String> {
         self.run(input, output, Z_NO_FLUSH)
     }
 
-    /// The same, but not beyond the end of the block that it begins in.
+    /// The same, but stops at the end of the current block.
     pub(super) fn step_in_block(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, String> {
         self.run(input, output, Z_BLOCK)
     }
 
-    /// The last unpacked bytes of the stream, as many as later ones may refer to.
+    /// The last unpacked bytes of the stream, as many as later bytes may refer to.
     pub(super) fn window(&self) -> Vec<u8> {
         let mut window = vec![0; WINDOW_BYTES];
         let mut length: c_uint = 0;
@@ -120,8 +120,8 @@ impl Inflate {
         self.stream.avail_in = offered;
         self.stream.next_out = output.as_mut_ptr();
         self.stream.avail_out = room;
-        // SAFETY: as in `reset`; `next_in` is valid for reads of `avail_in` bytes and `next_out` for writes of `avail_out` bytes,
-        // neither of which is more than its slice has, and both slices outlive the call.
+        // SAFETY: as in `reset`; `next_in` is valid for reads of `avail_in` bytes and `next_out` for writes of
+        // `avail_out` bytes, neither exceeds its slice, and both slices outlive the call.
         let status = unsafe { inflate(&mut *self.stream, flush) };
         let consumed = offered.saturating_sub(self.stream.avail_in) as usize;
         let produced = room.saturating_sub(self.stream.avail_out) as usize;
@@ -135,9 +135,9 @@ impl Inflate {
         let stop = match status {
             Z_STREAM_END => Stop::End,
             Z_OK | Z_BUF_ERROR => self.block_end().unwrap_or(Stop::Full),
-            // What comes before the error comes first: it is told again.
+            // Output before the error is returned first; the next call returns the error again.
             Z_DATA_ERROR if produced > 0 => Stop::Full,
-            _ => return Err(self.problem()),
+            _ => return Err(self.message()),
         };
         Ok(Step { consumed, produced, stop })
     }
@@ -148,12 +148,12 @@ impl Inflate {
             return None;
         }
         let bits = (kind & 7) as u8;
-        // The bits that are left over are the last byte's highest.
+        // The leftover bits are the highest of the last byte.
         let value = self.last.checked_shr(8 - u32::from(bits)).unwrap_or(0);
         Some(Stop::BlockEnd { bits, value })
     }
 
-    fn problem(&self) -> String {
+    fn message(&self) -> String {
         if self.stream.msg.is_null() {
             return "invalid deflate data".to_owned();
         }
@@ -162,7 +162,7 @@ impl Inflate {
     }
 }
 
-/// As much of a slice as the interface can be told of at a time.
+/// The part of a slice's length that the interface can express.
 fn capped(length: usize) -> c_uint {
     c_uint::try_from(length).unwrap_or(c_uint::MAX)
 }
@@ -174,6 +174,6 @@ impl Drop for Inflate {
     }
 }
 
-// SAFETY: the stream owns its state, which was allocated by Rust's global allocator and is shared with nobody; its pointers to
-// input and output are cleared after each call, and what the state keeps of them is replaced before it is used again.
+// SAFETY: the stream owns its state, which Rust's global allocator allocated and nothing else shares. Its pointers to input
+// and output are cleared after each call, and copies of them in the state are replaced before they are used again.
 unsafe impl Send for Inflate {}

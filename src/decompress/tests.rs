@@ -1,4 +1,4 @@
-//! Codecs against independent writers: flate2 and zstd in process, GNU gzip's behaviour for padding and members.
+//! The codecs against independent writers: flate2 and zstd in process, with GNU gzip's behaviour for padding and members.
 
 use std::io::Write as _;
 
@@ -16,7 +16,7 @@ fn gzip(content: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Decompresses `blob` given in pieces of `step` bytes with an output buffer of `room` bytes.
+/// Decompresses `blob` in pieces of `step` bytes with an output buffer of `room` bytes.
 fn unpack_in(blob: &[u8], step: usize, room: usize) -> Result<Vec<u8>, Error> {
     let mut decompressor = Decompressor::new();
     let mut content = Vec::new();
@@ -26,7 +26,7 @@ fn unpack_in(blob: &[u8], step: usize, room: usize) -> Result<Vec<u8>, Error> {
             let produced = decompressor.decompress(&mut piece, &mut output)?;
             content.extend_from_slice(&output[..produced]);
             if produced == 0 {
-                assert!(piece.is_empty(), "input is left though nothing was produced");
+                assert!(piece.is_empty(), "input remains although nothing was produced");
                 break;
             }
         }
@@ -49,19 +49,19 @@ fn an_empty_blob_is_an_empty_layer() {
 }
 
 #[test]
-fn a_plain_blob_shorter_than_any_magic_number_comes_out_whole() {
+fn a_plain_blob_shorter_than_any_magic_number_is_complete() {
     assert_eq!(unpack(b"abc").unwrap(), b"abc");
     assert_eq!(unpack_in(b"abc", 1, 1).unwrap(), b"abc");
 }
 
 #[test]
-fn gzip_members_follow_each_other() {
+fn a_blob_may_have_several_gzip_members() {
     let blob = [gzip(b"one "), gzip(b""), gzip(b"two")].concat();
     assert_eq!(unpack(&blob).unwrap(), b"one two");
 }
 
 #[test]
-fn every_gzip_header_field_is_read_over() {
+fn every_gzip_header_field_is_skipped() {
     let mut encoder = GzBuilder::new()
         .extra(vec![7; 300])
         .filename("a name")
@@ -73,7 +73,7 @@ fn every_gzip_header_field_is_read_over() {
 }
 
 #[test]
-fn an_empty_extra_field_is_read_over() {
+fn an_empty_extra_field_is_skipped() {
     let plain = gzip(b"content");
     let blob = [&[0x1f, 0x8b, 8, FLAG_EXTRA, 0, 0, 0, 0, 0, 255, 0, 0], &plain[10..]].concat();
     assert_eq!(unpack_in(&blob, 1, 3).unwrap(), b"content");
@@ -96,7 +96,7 @@ fn a_gzip_header_crc_is_checked() {
 }
 
 #[test]
-fn zero_padding_after_the_last_member_or_frame_is_no_content() {
+fn zero_padding_after_the_last_member_or_frame_is_ignored() {
     let gzipped = [gzip(b"content"), vec![0; 1000]].concat();
     assert_eq!(unpack_in(&gzipped, 7, 100).unwrap(), b"content");
     let frames = [::zstd::encode_all(&b"content"[..], 3).unwrap(), vec![0; 1000]].concat();
@@ -104,7 +104,7 @@ fn zero_padding_after_the_last_member_or_frame_is_no_content() {
 }
 
 #[test]
-fn anything_else_after_the_last_member_is_an_error_with_its_place() {
+fn other_bytes_after_the_last_member_are_an_error_with_their_offset() {
     let mut blob = gzip(b"content");
     let end = blob.len();
     blob.extend_from_slice(b"junk after the end");
@@ -127,7 +127,7 @@ fn a_wrong_crc_or_length_is_an_error() {
 }
 
 #[test]
-fn a_blob_cut_anywhere_is_an_error() {
+fn a_truncated_blob_is_an_error() {
     let gzipped = gzip(&[b'x'; 1000]);
     let frame = ::zstd::encode_all(&[b'x'; 1000][..], 3).unwrap();
     for cut in 2..gzipped.len() {
@@ -139,7 +139,7 @@ fn a_blob_cut_anywhere_is_an_error() {
 }
 
 #[test]
-fn zstd_frames_follow_each_other_with_skippable_ones_between() {
+fn a_blob_may_have_several_zstd_frames_with_skippable_ones_in_between() {
     let frame = |content: &[u8]| ::zstd::encode_all(content, 3).unwrap();
     let skippable = [&[0x5a, 0x2a, 0x4d, 0x18, 5, 0, 0, 0][..], b"extra"].concat();
     let blob = [skippable.clone(), frame(b"one "), skippable, frame(b""), frame(b"two")].concat();
@@ -147,7 +147,7 @@ fn zstd_frames_follow_each_other_with_skippable_ones_between() {
 }
 
 #[test]
-fn asking_again_and_again_without_a_byte_changes_nothing() {
+fn repeated_calls_without_input_change_nothing() {
     let content = writers::content(5, 300_000);
     for blob in [gzip(&content), ::zstd::encode_all(&content[..], 3).unwrap(), content.clone()] {
         let mut decompressor = Decompressor::new();
@@ -178,7 +178,7 @@ fn a_flipped_bit_in_a_checksummed_zstd_frame_is_an_error() {
 }
 
 #[test]
-fn compressions_that_no_runtime_takes_are_named() {
+fn unsupported_compressions_are_named() {
     let named = |blob: &[u8]| unpack(blob).unwrap_err().to_string();
     assert!(named(b"BZh91AY&SY\0\0\0\0").contains("bzip2"));
     assert!(named(b"\xfd7zXZ\0\0\0\0\0\0").contains("xz"));
@@ -190,7 +190,7 @@ fn a_plain_tar_whose_first_name_looks_like_bzip2_is_still_plain() {
     assert_eq!(unpack(b"BZh9 notes.txt").unwrap(), b"BZh9 notes.txt");
 }
 
-/// What comes out of a blob before what is wrong with it, however it is read.
+/// The output of a blob before its error, and whether it has none.
 fn before_error(blob: &[u8], step: usize, room: usize, records: bool) -> (Vec<u8>, bool) {
     let mut decompressor = Decompressor::new();
     if records {
@@ -218,9 +218,9 @@ fn before_error(blob: &[u8], step: usize, room: usize, records: bool) -> (Vec<u8
 }
 
 #[test]
-fn a_block_that_cannot_be_takes_nothing_away_of_those_before_it() {
+fn an_invalid_block_does_not_lose_output_of_the_blocks_before_it() {
     let blob = ::zstd::encode_all(&*writers::Random::new(3).bytes(400_000), 3).unwrap();
-    // Noise is stored. The frame's header is that long at most, and the third block's lies behind two whole ones.
+    // Noise is stored. One of these offsets is the third block's header, after the frame's header and two whole blocks.
     let of_damaged = (5..15).map(|header| {
         let mut blob = blob.clone();
         blob[header + 2 * (3 + (128 << 10))] |= 0b110;
@@ -229,7 +229,7 @@ fn a_block_that_cannot_be_takes_nothing_away_of_those_before_it() {
         (whole.0.len(), whole.1)
     });
     assert!(of_damaged.collect::<Vec<_>>().contains(&(256 << 10, false)));
-    // A gzip header, a stored block, and the start of one of a type that there is not.
+    // A gzip header, a stored block, and the start of a block of an invalid type.
     let blob = [b"\x1f\x8b\x08\0\0\0\0\0\0\xff", &b"\0\x07\0\xf8\xffcontent"[..], &[0b110]].concat();
     for (step, records) in [(1, false), (1, true), (100, false), (100, true)] {
         assert_eq!(before_error(&blob, step, 1_000, records), (b"content".to_vec(), false));
@@ -240,7 +240,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn as_much_comes_before_an_error_however_a_damaged_blob_is_read(
+    fn the_output_before_an_error_does_not_depend_on_how_the_blob_is_split(
         seed in any::<u64>(),
         length in 0_usize..700_000,
         damage in prop::option::of((any::<prop::sample::Index>(), 1_u8.., 1_usize..200)),
@@ -267,7 +267,7 @@ proptest! {
     }
 
     #[test]
-    fn random_content_survives_random_cuts(
+    fn random_content_round_trips_however_it_is_split(
         pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..3000), 1..4),
         step in 1_usize..500,
         room in 1_usize..5000,

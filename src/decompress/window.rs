@@ -1,15 +1,16 @@
-//! Sparse windows: of the 32 KiB before a checkpoint, only the bytes that what follows refers to.
+//! Sparse windows: of the 32 KiB before a checkpoint, only the bytes that later output refers to.
 //!
-//! What a reference copies can be told from two dictionaries that differ everywhere: decode the output that can still reach the
-//! window (its first 32 KiB) once with each, and where the two outputs differ, the two bytes spell which byte of the window was
-//! copied, however often it was copied on since. Literals are the same in both.
+//! Two dictionaries that differ everywhere reveal what a reference copies. The output that can still reach the window (its
+//! first 32 KiB) is decoded once with each. Where the two outputs differ, the two bytes encode which byte of the window
+//! was copied, however often it was copied since. Literals are equal in both.
 //!
 //! ```text
 //! byte i of the window   low: i mod 256      high: low + 1 + i div 256 (mod 256), never the same as low
 //! ```
 //!
-//! A window is packed as two zstd frames, one of places and one of the bytes there, which do not resemble each other: its
-//! length and then, in turns until that is reached, how many bytes are 0 and how many are stored (LEB128).
+//! A window is packed as two zstd frames, because positions and bytes compress differently: one has the window's length
+//! and then, alternating until that is reached, how many bytes are 0 and how many are stored (LEB128); the other has the
+//! stored bytes.
 
 use std::io;
 
@@ -17,55 +18,54 @@ use zstd::bulk::{Compressor, Decompressor};
 
 use super::inflate::{Inflate, Stop, WINDOW_BYTES};
 
-/// How hard zstd tries: level 3 makes whole tables 1 % smaller, level 9 another 1 % for a quarter of the time that recording takes.
+/// Level 3 makes a whole TOC 1 % smaller, level 9 another 1 % for a quarter of the recording time.
 const LEVEL: i32 = 1;
 
-/// Zeros between two stored bytes that are worth another pair of numbers.
+/// Shortest run of zeros between stored bytes that is worth another pair of numbers.
 const GAP_BYTES: usize = 3;
 
-/// Most bytes that the places of a window take: a pair of numbers, of three bytes at most, for each stored byte and the gap
-/// before it, and the length.
-const PLACES_BYTES: usize = 2 * 3 * WINDOW_BYTES / (1 + GAP_BYTES) + 16;
+/// Most bytes of a window's positions: the length, and a pair of numbers of at most three bytes for each stored byte and
+/// the gap before it.
+const POSITIONS_BYTES: usize = 2 * 3 * WINDOW_BYTES / (1 + GAP_BYTES) + 16;
 
-/// Bytes that are looked at together.
+/// Bytes compared at once.
 const STRIDE: usize = 32;
 
-/// Places that two bytes can spell.
-const PLACES: usize = 1 << 16;
+/// Positions that two bytes can encode.
+const ENCODED_POSITIONS: usize = 1 << 16;
 
-/// Finds what of windows is needed, and packs it. Keeps its memory from one to the next.
-pub(crate) struct Thinner {
+/// Finds the needed bytes of windows and packs them. Reuses its memory from one window to the next.
+pub(crate) struct WindowSparsifier {
     inflate: Inflate,
-    low: Marked,
-    high: Marked,
-    /// All ones for each byte of a window that is needed, else 0.
-    needed: Box<[u8; PLACES]>,
+    low: MarkerDictionary,
+    high: MarkerDictionary,
+    /// 0xff for each needed byte of a window, else 0.
+    needed: Box<[u8; ENCODED_POSITIONS]>,
     compressor: Option<Compressor<'static>>,
 }
 
-/// A marker dictionary, and what the stream comes to with it.
-struct Marked {
+/// A marker dictionary, and the output of the stream with it.
+struct MarkerDictionary {
     dictionary: Vec<u8>,
     output: Vec<u8>,
 }
 
-impl Thinner {
-    /// Ready for any window.
+impl WindowSparsifier {
     pub(crate) fn new() -> Self {
-        let needed = Box::new([0; PLACES]);
+        let needed = Box::new([0; ENCODED_POSITIONS]);
         Self {
             inflate: Inflate::new(),
-            low: Marked::new(low),
-            high: Marked::new(high),
+            low: MarkerDictionary::new(low),
+            high: MarkerDictionary::new(high),
             needed,
             compressor: None,
         }
     }
 
-    /// Of a checkpoint's window, drops what lies before the first byte that is needed, and sets those after it to 0 that are not.
-    /// `bits` and `value` are the checkpoint's, `following` the compressed bytes after it, in pieces. Returns false, and leaves the window,
-    /// where these are too few to tell.
-    pub(crate) fn thin<'a>(
+    /// Drops the bytes of a checkpoint's window before the first needed one, and sets other unneeded bytes to 0. `bits`
+    /// and `value` are the checkpoint's, `following` the compressed bytes after it, in pieces. Returns false and leaves
+    /// the window unchanged if there are too few of them.
+    pub(crate) fn sparsify<'a>(
         &mut self,
         bits: u8,
         value: u8,
@@ -83,13 +83,13 @@ impl Thinner {
         let outputs = (self.low.output.get(..length), self.high.output.get(..length));
         let (Some(low), Some(high)) = outputs else { return false };
         for (low, high) in low.chunks(STRIDE).zip(high.chunks(STRIDE)) {
-            // Most of what is read is literals, or copies of those.
+            // Most output is literals or copies of literals.
             if low == high {
                 continue;
             }
             for (low, high) in low.iter().zip(high) {
-                // Without a branch: where both are the same, this is a place behind the window.
-                if let Some(needed) = self.needed.get_mut(usize::from(place(*low, *high))) {
+                // No branch is needed: equal bytes encode a position after the window.
+                if let Some(needed) = self.needed.get_mut(usize::from(position(*low, *high))) {
                     *needed = u8::MAX;
                 }
             }
@@ -102,32 +102,32 @@ impl Thinner {
         true
     }
 
-    /// Packs a window; empty stays empty.
+    /// Packs a window; an empty one stays empty.
     ///
     /// # Errors
     ///
-    /// What zstd says: a lack of memory.
+    /// If zstd runs out of memory.
     pub(crate) fn pack(&mut self, window: &[u8]) -> io::Result<Vec<u8>> {
         if window.is_empty() {
             return Ok(Vec::new());
         }
-        let (places, stored) = split(window);
+        let (positions, stored) = split(window);
         let compressor = match &mut self.compressor {
             Some(compressor) => compressor,
             none => none.insert(Compressor::new(LEVEL)?),
         };
-        let mut packed = compressor.compress(&places)?;
+        let mut packed = compressor.compress(&positions)?;
         packed.extend(compressor.compress(&stored)?);
         Ok(packed)
     }
 }
 
-impl Marked {
-    fn new(mark: fn(usize) -> u8) -> Self {
-        Self { dictionary: (0..WINDOW_BYTES).map(mark).collect(), output: vec![0; WINDOW_BYTES] }
+impl MarkerDictionary {
+    fn new(marker: fn(usize) -> u8) -> Self {
+        Self { dictionary: (0..WINDOW_BYTES).map(marker).collect(), output: vec![0; WINDOW_BYTES] }
     }
 
-    /// Decodes what can refer to a window of `length` bytes; returns how much there is, if it is all there.
+    /// Decodes the output that can refer to a window of `length` bytes. Returns its length, or `None` if input is missing.
     fn decode<'a>(
         &mut self,
         inflate: &mut Inflate,
@@ -155,56 +155,56 @@ impl Marked {
     }
 }
 
-fn low(place: usize) -> u8 {
-    (place % 256) as u8
+fn low(position: usize) -> u8 {
+    (position % 256) as u8
 }
 
-fn high(place: usize) -> u8 {
-    low(place).wrapping_add(1).wrapping_add((place / 256) as u8)
+fn high(position: usize) -> u8 {
+    low(position).wrapping_add(1).wrapping_add((position / 256) as u8)
 }
 
-/// The place that two bytes spell; one behind any window where they are the same.
-fn place(low: u8, high: u8) -> u16 {
+/// The position that two bytes encode; one after any window if they are equal.
+fn position(low: u8, high: u8) -> u16 {
     u16::from_be_bytes([high.wrapping_sub(low).wrapping_sub(1), low])
 }
 
-/// What of a window is stored, in pairs of numbers, and these bytes.
+/// Splits a window into its positions (pairs of numbers) and its stored bytes.
 fn split(window: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    let (mut places, mut stored) = (Vec::new(), Vec::new());
-    number(&mut places, window.len());
+    let (mut positions, mut stored) = (Vec::new(), Vec::new());
+    number(&mut positions, window.len());
     let mut rest = window;
     while !rest.is_empty() {
         let zeros = zeros(rest);
         let (_, after) = rest.split_at(zeros);
         let length = until_gap(after);
         let (bytes, after) = after.split_at(length);
-        number(&mut places, zeros);
-        number(&mut places, length);
+        number(&mut positions, zeros);
+        number(&mut positions, length);
         stored.extend_from_slice(bytes);
         rest = after;
     }
-    (places, stored)
+    (positions, stored)
 }
 
-/// Unpacks what [`Thinner::pack`] gave; `None` for all else.
+/// Unpacks the output of [`WindowSparsifier::pack`]; `None` for any other input.
 pub(crate) fn decode(packed: &[u8]) -> Option<Vec<u8>> {
     if packed.is_empty() {
         return Some(Vec::new());
     }
-    let unpacked = Decompressor::new().ok()?.decompress(packed, PLACES_BYTES + WINDOW_BYTES).ok()?;
-    let mut places = &*unpacked;
-    let length = take_number(&mut places).filter(|length| *length <= WINDOW_BYTES)?;
+    let unpacked = Decompressor::new().ok()?.decompress(packed, POSITIONS_BYTES + WINDOW_BYTES).ok()?;
+    let mut positions = &*unpacked;
+    let length = take_number(&mut positions).filter(|length| *length <= WINDOW_BYTES)?;
     let mut runs = Vec::new();
     let mut covered = 0;
     while covered < length {
-        let (zeros, stored) = (take_number(&mut places)?, take_number(&mut places)?);
+        let (zeros, stored) = (take_number(&mut positions)?, take_number(&mut positions)?);
         covered += zeros + stored;
         runs.push((zeros, stored));
     }
     if covered > length {
         return None;
     }
-    let mut stored = places;
+    let mut stored = positions;
     let mut window = Vec::with_capacity(length);
     for (zeros, length) in runs {
         let (bytes, rest) = stored.split_at_checked(length)?;
@@ -215,22 +215,22 @@ pub(crate) fn decode(packed: &[u8]) -> Option<Vec<u8>> {
     stored.is_empty().then_some(window)
 }
 
-/// How many bytes are 0 before the first that is not.
+/// The number of leading zero bytes.
 fn zeros(bytes: &[u8]) -> usize {
-    // By strides first, which are compared at once.
+    // Whole strides first, which are compared at once.
     let strides = bytes.chunks_exact(STRIDE).take_while(|stride| *stride == [0; STRIDE]).count();
     let (_, rest) = bytes.split_at(strides * STRIDE);
     strides * STRIDE + rest.iter().take_while(|byte| **byte == 0).count()
 }
 
-/// How many bytes come before the next gap, or before the zeros at the end.
+/// The number of bytes before the next gap, or before the zeros at the end.
 fn until_gap(bytes: &[u8]) -> usize {
     let mut end = 0;
-    for (place, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte != 0) {
-        if place - end >= GAP_BYTES {
+    for (position, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte != 0) {
+        if position - end >= GAP_BYTES {
             break;
         }
-        end = place + 1;
+        end = position + 1;
     }
     end
 }
@@ -266,12 +266,12 @@ mod tests {
     use super::*;
     use crate::decompress::tests::writers::{Bits, Random, content, flushed};
 
-    /// One fixed block of three bytes each from these places of a whole window, then `rest` literals.
-    fn referring(places: &[usize], rest: usize) -> Vec<u8> {
+    /// A fixed block that copies three bytes from each of these positions of a whole window, then has `rest` literals.
+    fn referring(positions: &[usize], rest: usize) -> Vec<u8> {
         let mut bits = Bits::default();
         bits.fixed_block();
-        for (done, place) in places.iter().enumerate() {
-            bits.triple((WINDOW_BYTES - place + 3 * done) as u32);
+        for (done, position) in positions.iter().enumerate() {
+            bits.triple((WINDOW_BYTES - position + 3 * done) as u32);
         }
         for _ in 0..rest {
             bits.push(u32::from(0x30_u8.reverse_bits()), 8);
@@ -281,47 +281,47 @@ mod tests {
     }
 
     fn encode(window: &[u8]) -> io::Result<Vec<u8>> {
-        Thinner::new().pack(window)
+        WindowSparsifier::new().pack(window)
     }
 
     fn random_window() -> Vec<u8> {
         Random::new(1).bytes(WINDOW_BYTES).iter().map(|byte| byte | 1).collect()
     }
 
-    /// The window after thinning, as long as before.
-    fn thinned(window: &[u8], following: &[u8]) -> Option<Vec<u8>> {
-        let mut thin = window.to_vec();
-        Thinner::new().thin(0, 0, &mut thin, iter::once(following)).then(|| {
-            let mut whole = vec![0; window.len() - thin.len()];
-            whole.append(&mut thin);
+    /// The sparse window, padded to its original length.
+    fn sparse(window: &[u8], following: &[u8]) -> Option<Vec<u8>> {
+        let mut sparse = window.to_vec();
+        WindowSparsifier::new().sparsify(0, 0, &mut sparse, iter::once(following)).then(|| {
+            let mut whole = vec![0; window.len() - sparse.len()];
+            whole.append(&mut sparse);
             whole
         })
     }
 
     #[test]
-    fn the_two_markers_of_a_place_differ_and_spell_it() {
-        for place in 0..WINDOW_BYTES {
-            assert_ne!(low(place), high(place));
-            assert_eq!(usize::from(super::place(low(place), high(place))), place);
+    fn the_two_markers_of_a_position_differ_and_encode_it() {
+        for at in 0..WINDOW_BYTES {
+            assert_ne!(low(at), high(at));
+            assert_eq!(usize::from(position(low(at), high(at))), at);
         }
-        assert!((0..=255).all(|byte| usize::from(super::place(byte, byte)) >= WINDOW_BYTES));
+        assert!((0..=255).all(|byte| usize::from(position(byte, byte)) >= WINDOW_BYTES));
     }
 
     #[test]
-    fn what_is_referred_to_stays_and_all_else_goes_wherever_it_lies() {
+    fn only_referenced_bytes_are_kept() {
         let window = random_window();
-        // With plain markers (i mod 256, i div 256) the places 257 k would look like literals.
+        // With plain markers (i mod 256, i div 256) the positions 257 k would look like literals.
         for start in [300, 32_765].into_iter().chain((3..128).step_by(31).map(|k| 257 * k)) {
-            let thin = thinned(&window, &referring(&[start], 40_000)).unwrap();
-            for (place, byte) in thin.into_iter().enumerate() {
-                let expected = if (start..start + 3).contains(&place) { window[place] } else { 0 };
-                assert_eq!(byte, expected, "place {place}, reference to {start}");
+            let sparse = sparse(&window, &referring(&[start], 40_000)).unwrap();
+            for (at, byte) in sparse.into_iter().enumerate() {
+                let expected = if (start..start + 3).contains(&at) { window[at] } else { 0 };
+                assert_eq!(byte, expected, "position {at}, reference to {start}");
             }
         }
     }
 
     #[test]
-    fn references_to_what_was_copied_count_for_where_it_came_from() {
+    fn references_to_copied_bytes_count_for_their_origin() {
         let window = random_window();
         let mut bits = Bits::default();
         bits.fixed_block();
@@ -329,51 +329,56 @@ mod tests {
         for _ in 0..11_000 {
             bits.triple(3);
         }
-        let thin = thinned(&window, &bits.finish()).unwrap();
-        assert_eq!(thin.iter().filter(|byte| **byte != 0).count(), 3);
-        assert_eq!(thin[WINDOW_BYTES - 1_000..][..3], window[WINDOW_BYTES - 1_000..][..3]);
+        let sparse = sparse(&window, &bits.finish()).unwrap();
+        assert_eq!(sparse.iter().filter(|byte| **byte != 0).count(), 3);
+        assert_eq!(sparse[WINDOW_BYTES - 1_000..][..3], window[WINDOW_BYTES - 1_000..][..3]);
     }
 
     #[test]
-    fn where_nothing_is_referred_to_nothing_is_stored() {
+    fn without_references_nothing_is_stored() {
         let mut window = random_window();
-        assert!(Thinner::new().thin(0, 0, &mut window, iter::once(&*referring(&[], 33_000))));
+        assert!(WindowSparsifier::new().sparsify(0, 0, &mut window, iter::once(&*referring(&[], 33_000))));
         assert_eq!(window, b"");
         assert_eq!(encode(&window).unwrap(), b"");
         assert_eq!(decode(b"").unwrap(), b"");
     }
 
     #[test]
-    fn zeros_that_are_referred_to_are_not_nothing() {
+    fn referenced_zeros_are_kept() {
         let mut window = vec![0; WINDOW_BYTES];
-        assert!(Thinner::new().thin(0, 0, &mut window, iter::once(&*referring(&[32_000], 33_000))));
+        assert!(WindowSparsifier::new().sparsify(
+            0,
+            0,
+            &mut window,
+            iter::once(&*referring(&[32_000], 33_000))
+        ));
         assert_eq!(window, vec![0; WINDOW_BYTES - 32_000]);
         assert_eq!(decode(&encode(&window).unwrap()).unwrap(), window);
     }
 
     #[test]
-    fn too_little_of_what_follows_leaves_the_window_whole() {
+    fn too_few_following_bytes_leave_the_window_unchanged() {
         let window = random_window();
-        assert!(thinned(&window, &referring(&[5], 30_000)).is_none());
-        assert!(thinned(&window, b"").is_none());
-        assert!(thinned(&window, &[6; 100]).is_none());
+        assert!(sparse(&window, &referring(&[5], 30_000)).is_none());
+        assert!(sparse(&window, b"").is_none());
+        assert!(sparse(&window, &[6; 100]).is_none());
     }
 
     #[test]
-    fn a_stream_that_ends_early_says_all_that_is_needed() {
+    fn a_stream_that_ends_early_determines_the_needed_bytes() {
         let window = random_window();
         let mut bits = Bits::default();
         bits.push(0b011, 3);
         bits.triple(7);
         bits.block_end();
-        let thin = thinned(&window, &bits.finish()).unwrap();
-        assert_eq!(thin.iter().filter(|byte| **byte != 0).count(), 3);
+        let sparse = sparse(&window, &bits.finish()).unwrap();
+        assert_eq!(sparse.iter().filter(|byte| **byte != 0).count(), 3);
     }
 
     #[test]
-    fn a_window_that_claims_to_be_longer_than_any_is_refused() {
-        let packed = |places: &[u8], stored: &[u8]| {
-            [zstd::bulk::compress(places, 1).unwrap(), zstd::bulk::compress(stored, 1).unwrap()].concat()
+    fn an_oversized_or_inconsistent_window_is_rejected() {
+        let packed = |positions: &[u8], stored: &[u8]| {
+            [zstd::bulk::compress(positions, 1).unwrap(), zstd::bulk::compress(stored, 1).unwrap()].concat()
         };
         assert_eq!(decode(&packed(&[3, 1, 2], b"ab")).unwrap(), b"\0ab");
         assert!(decode(&packed(&[0x81, 0x80, 2, 0x81, 0x80, 2, 0], b"")).is_none());
@@ -388,7 +393,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
         #[test]
-        fn windows_survive_packing(
+        fn windows_round_trip(
             runs in prop::collection::vec((0_usize..400, prop::collection::vec(any::<u8>(), 0..60)), 0..150),
         ) {
             let mut window = Vec::new();
@@ -401,9 +406,9 @@ mod tests {
         }
 
         #[test]
-        fn the_worst_window_survives_packing(period in 1_usize..9) {
+        fn the_worst_window_round_trips(period in 1_usize..9) {
             let window: Vec<u8> =
-                (0..WINDOW_BYTES).map(|place| u8::from(place % period == 0) * (place % 251) as u8).collect();
+                (0..WINDOW_BYTES).map(|at| u8::from(at % period == 0) * (at % 251) as u8).collect();
             prop_assert_eq!(decode(&encode(&window).unwrap()).unwrap(), window);
         }
 
@@ -419,16 +424,16 @@ mod tests {
         }
 
         #[test]
-        fn what_a_writer_refers_to_stays(seed in any::<u64>(), level in 1_u32..10, cut in 40_000_usize..90_000) {
+        fn bytes_that_a_writer_refers_to_are_kept(seed in any::<u64>(), level in 1_u32..10, cut in 40_000_usize..90_000) {
             let content = content(seed, 200_000);
             let blob = flushed(&content, level, cut, flate2::FlushCompress::Sync);
             let body = &blob[10..];
-            // The same up to the first flush, where a block begins with a byte; then an empty block and the trailer.
+            // The same up to the first flush, where a block starts on a byte; then an empty block and the trailer.
             let first = flushed(&content[..cut], level, cut, flate2::FlushCompress::Sync);
             let taken = first.len() - 10 - 2 - 8;
             prop_assert_eq!(&body[taken - 4..taken], [0, 0, 0xff, 0xff]);
             let mut window = content[cut - WINDOW_BYTES..cut].to_vec();
-            prop_assert!(Thinner::new().thin(0, 0, &mut window, body[taken..].chunks(100)));
+            prop_assert!(WindowSparsifier::new().sparsify(0, 0, &mut window, body[taken..].chunks(100)));
             let mut inflate = Inflate::new();
             inflate.resume(0, 0, &window);
             let mut output = vec![0; content.len() - cut];

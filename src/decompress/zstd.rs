@@ -5,7 +5,7 @@
 //!    └─▶ Padding
 //! ```
 //!
-//! A frame's header is held back until it tells the window: a large one waits for its turn ([`LargeWindow`]).
+//! A frame's header is held back until the window is known: a large one needs a permit ([`LargeWindow`]).
 
 use zstd::stream::raw::{self, DParameter, Operation};
 
@@ -13,7 +13,7 @@ use self::{
     header::Header,
     large_window::{LARGE_WINDOW, LargeWindow, Permit, Stalled},
 };
-use super::{Error, Restart, Run, marks::Marks};
+use super::{Error, Restart, Run, schedule::CheckpointSchedule};
 use crate::{
     limits,
     offset::{Compressed, Position},
@@ -29,15 +29,15 @@ pub(super) struct Decoder {
     permit: Option<Permit>,
     large_window: &'static LargeWindow,
     state: State,
-    /// The first bytes of the frame, until libzstd has taken them.
+    /// The first bytes of the frame, until libzstd has consumed them.
     header: Vec<u8>,
-    /// Whether libzstd has given all that it could of what it has taken.
+    /// Whether libzstd has returned all output of the bytes that it has consumed.
     is_drained: bool,
-    /// How many bytes it is to be given next: with an error, what it has unpacked in the same call is lost.
+    /// How many bytes to pass next: an error discards everything that was unpacked in the same call.
     next_bytes: usize,
 }
 
-/// libzstd asks for the header of the next block together with a block.
+/// libzstd requests a block together with the header of the next one.
 const BLOCK_HEADER_BYTES: usize = 3;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -72,19 +72,19 @@ impl Decoder {
         matches!(self.state, State::Between | State::Padding)
     }
 
-    /// See [`super::Decompressor::decompress`]; `start` is where `input` and `output` begin, `marks` where to stop.
+    /// See [`super::Decompressor::decompress`]. `input` and `output` begin at `start`; `schedule` says where to stop.
     pub(super) fn decompress(
         &mut self,
         input: &mut &[u8],
         output: &mut [u8],
         start: Position,
-        marks: Option<&Marks>,
+        schedule: Option<&CheckpointSchedule>,
     ) -> Result<Run, Error> {
         if let Some(permit) = &self.permit {
-            permit.moved();
+            permit.progressed();
         }
         let length = input.len();
-        let due = marks.is_some_and(|marks| marks.distance(start.uncompressed) == 0);
+        let due = schedule.is_some_and(|schedule| schedule.distance(start.uncompressed) == 0);
         loop {
             let at = Compressed(start.compressed.0 + (length - input.len()) as u64);
             match (self.state, input.first()) {
@@ -110,7 +110,7 @@ impl Decoder {
                         return Err(Error::corrupt(at, "neither a zstd frame nor zero padding"));
                     }
                 },
-                // To libzstd, being asked for nothing again and again is an error.
+                // libzstd reports an error after several calls without input.
                 (State::InFrame, None) if self.is_drained && self.header.is_empty() => {
                     return Ok(Run::default());
                 }
@@ -124,9 +124,9 @@ impl Decoder {
                         match output.is_empty() {
                             true => return Ok(Run::default()),
                             false if was_drained => {
-                                return Err(Error::corrupt(at, "the zstd frame does not go on"));
+                                return Err(Error::corrupt(at, "the zstd frame makes no progress"));
                             }
-                            // Nothing was left to give, and now it is offered more.
+                            // All held output is returned, so the next step passes more input.
                             false => {}
                         }
                     }
@@ -143,13 +143,13 @@ impl Decoder {
         *input = rest;
     }
 
-    /// Waits for the turn of the frame at `start`. Blocks.
+    /// Waits for the permit for the frame at `start`. Blocks.
     fn wait(&self, start: Compressed, window: u64) -> Result<Permit, Error> {
         let busy = |Stalled(waited)| Error::Busy { at: start, window, waited };
         self.large_window.acquire().map_err(busy)
     }
 
-    /// One step of libzstd, first with what was held back: bytes taken and bytes written.
+    /// One step of libzstd, with the held header first. Returns bytes consumed and bytes written.
     fn run(&mut self, input: &mut &[u8], output: &mut [u8], at: Compressed) -> Result<(usize, usize), Error> {
         let held = !self.header.is_empty();
         let at = Compressed(at.0.saturating_sub(self.header.len() as u64));
@@ -175,7 +175,7 @@ impl Decoder {
         if status.remaining == 0 {
             self.state = State::Between;
             if self.permit.is_some() {
-                // The old one would keep the window for later frames.
+                // The old context would keep its window.
                 self.frame = context(at)?;
                 self.permit = None;
             }

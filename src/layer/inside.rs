@@ -12,7 +12,7 @@ use crate::{
     oci::digest::Digest,
     offset::Compressed,
     source::Source,
-    toc::{ContentMap, LayerToc, estargz, published, zstd_chunked},
+    toc::{ContentMap, LayerToc, embedded, estargz, zstd_chunked},
 };
 
 impl Layer {
@@ -43,7 +43,7 @@ pub(super) async fn published(layer: &Layer) -> Result<Option<(LayerToc, Verific
     if let Some(location) = zstd_chunked::annotations(annotation) {
         let location = location.map_err(lies)?;
         if location.range.end.0 > size {
-            return Err(lies(published::Error::Position));
+            return Err(lies(embedded::Error::Position));
         }
         let bytes = read(&*layer.source, location.range.clone()).await?;
         let level = level(location.digest.is_some() || location.unpacked_digest.is_some());
@@ -70,7 +70,7 @@ pub(super) async fn published(layer: &Layer) -> Result<Option<(LayerToc, Verific
 /// What can vouch for the content that a table leads to, whatever vouches for the table.
 pub(super) fn content_level(toc: &LayerToc) -> Verification {
     match &toc.content {
-        ContentMap::Chunks(chunks) => level(chunks.are_vouched_for()),
+        ContentMap::Chunks(chunks) => level(chunks.are_verifiable()),
         _ => Verification::Chunk,
     }
 }

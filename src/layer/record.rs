@@ -18,7 +18,7 @@ use crate::{
     decompress::{Checkpoint, Decompressor, Encoding},
     offset::{Position, Uncompressed},
     toc::{
-        recorder::Recorder,
+        span_builder::SpanBuilder,
         spans::{Spans, WindowRange, WindowStore},
     },
 };
@@ -36,7 +36,7 @@ const WINDOW_BYTES: usize = 8 << 20;
 pub(super) struct Recording {
     sender: SyncSender<Vec<Step>>,
     batch: Vec<Step>,
-    thread: JoinHandle<Recorder>,
+    thread: JoinHandle<SpanBuilder>,
 }
 
 /// What one step of the decoder has read, and where it has come to.
@@ -53,8 +53,8 @@ impl Recording {
     pub(super) fn spawn(resume: Option<Spans>) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(BATCHES);
         let recorder = match resume {
-            None => Recorder::new(Box::new(WindowSpool::new())),
-            Some(spans) => Recorder::resume(spans),
+            None => SpanBuilder::new(Box::new(WindowSpool::new())),
+            Some(spans) => SpanBuilder::resume(spans),
         };
         let thread = std::thread::Builder::new()
             .name("record".to_owned())
@@ -91,14 +91,14 @@ impl Recording {
         self.join()?.stop(encoding, end, next_header)
     }
 
-    fn join(self) -> io::Result<Recorder> {
+    fn join(self) -> io::Result<SpanBuilder> {
         let _ = self.sender.send(self.batch);
         drop(self.sender);
         self.thread.join().map_err(|_| io::Error::other("recording was interrupted"))
     }
 }
 
-fn record(mut recorder: Recorder, batches: &Receiver<Vec<Step>>) -> Recorder {
+fn record(mut recorder: SpanBuilder, batches: &Receiver<Vec<Step>>) -> SpanBuilder {
     for Step { blob, at, noted, checkpoint } in batches.iter().flatten() {
         recorder.compressed(&blob);
         recorder.progress(at, &noted);

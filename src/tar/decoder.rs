@@ -1,4 +1,4 @@
-//! The tar decoder: a state machine that is fed bytes and tells what they mean.
+//! The tar decoder: a state machine that takes bytes and returns events.
 //!
 //! ```text
 //!                  ┌───────── x, g, L, K ────────▶ Extension ─┐
@@ -12,14 +12,14 @@
 //!        │     └─ else: Event::Entry ─────────┴▶ Content (Data, Hole) ─▶ EntryEnd ─▶ Padding
 //!        └──────────────────────────────────────────────────────────────────────────────┘
 //! ```
-//! Any fault leads to `Failed`, which repeats it. Wherever formats and readers disagree this one sides with Go's
-//! archive/tar, since all runtimes unpack layers with it. Deviations:
-//! - Global headers count, as POSIX has it. Go hands them out as entries, and runtimes ignore those.
+//! Any error leads to `Failed`, which returns it again. Where formats and readers disagree, this decoder does what Go's
+//! archive/tar does, because all runtimes unpack layers with it. Deviations:
+//! - Global headers apply, as POSIX specifies. Go returns them as entries, which runtimes ignore.
 //! - Numbers that nothing depends on (a file's device numbers, a link's size) may be malformed.
-//! - A stream that ends between an extended header and its entry is cut off; to Go it is complete.
+//! - A stream that ends between an extended header and its entry is truncated; Go accepts it.
 //!
-//! Invariants: content is passed through, never kept; what is kept of the archive is at most one block, one extended
-//! header per kind (`limits::PAX_BYTES` each) and one map (`limits::SPARSE_SEGMENTS`).
+//! Invariants: content passes through and is never kept. The decoder keeps at most one block, one extended header per
+//! kind (`limits::PAX_BYTES` each) and one sparse map (`limits::SPARSE_SEGMENTS`).
 
 use std::mem;
 
@@ -38,19 +38,19 @@ use crate::{
 
 const ZERO_BLOCK: Block = [0; BLOCK];
 
-/// What the decoder has met. After every [`Entry`](Self::Entry) come `Data` and `Hole` events that add up to its size,
-/// then [`EntryEnd`](Self::EntryEnd).
+/// One step through the archive. Every [`Entry`](Self::Entry) is followed by `Data` and `Hole` events that add up to
+/// its size, then by [`EntryEnd`](Self::EntryEnd).
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum Event<'a> {
     /// Content of the entry, never empty.
     Data(&'a [u8]),
-    /// The end-of-archive marker. Nothing comes after it.
+    /// The end-of-archive marker. No event follows.
     End,
     /// An entry begins.
     Entry(Box<Entry>),
     /// The entry's content is complete.
     EntryEnd,
-    /// That many zero bytes of content, which the archive does not store. Never 0.
+    /// This many zero bytes of content, which the archive does not store. Never 0.
     Hole(u64),
 }
 
@@ -58,15 +58,15 @@ pub(crate) enum Event<'a> {
 #[derive(Debug)]
 pub(crate) struct Decoder {
     state: State,
-    /// The beginning of the block that is being gathered.
+    /// The start of the current block, filled up to `gathered`.
     block: Block,
     gathered: usize,
     consumed: u64,
-    /// Of the entry to come.
+    /// What extended headers say about the next entry.
     overrides: Overrides,
-    /// Of all entries to come.
+    /// What global headers say about all further entries.
     global: Records,
-    /// Whether any of those said something.
+    /// Whether any global header changes an entry.
     has_global: bool,
 }
 
@@ -97,8 +97,8 @@ impl Decoder {
         Self::at(Uncompressed(0))
     }
 
-    /// A decoder of the rest of a stream, which begins at `offset` with the first header of an entry. Global headers before it are
-    /// not known to it.
+    /// A decoder for the rest of a stream. `offset` is the first header of an entry; global headers before it do not
+    /// apply.
     pub(crate) fn at(offset: Uncompressed) -> Self {
         Self {
             state: State::Header { is_after_zero: false },
@@ -111,8 +111,8 @@ impl Decoder {
         }
     }
 
-    /// Consumes from the front of `input` and returns the next event, or `None` once all of `input` is consumed and no
-    /// event is due. A fault is returned again by every later call.
+    /// Consumes bytes from the front of `input` and returns the next event, or `None` once all of `input` is consumed
+    /// and no event is due. After an error, every later call returns it again.
     pub(crate) fn decode<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Event<'a>>, Error> {
         let result = self.next_event(input);
         if let Err(error) = result {
@@ -121,8 +121,8 @@ impl Decoder {
         result
     }
 
-    /// Tells that the stream has ended. That is an error inside a header, an extended header or content; without an
-    /// end-of-archive marker, or inside the padding before it, it is none.
+    /// Ends the stream. Fails inside a header, an extended header or content. A missing end-of-archive marker or
+    /// missing padding before it is not an error.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
         let gathered = self.block.get(..self.gathered).unwrap_or_default();
         let is_first_block = self.consumed == self.gathered as u64;
@@ -146,19 +146,19 @@ impl Decoder {
         Err(error)
     }
 
-    /// Where the next byte of input lies.
+    /// The offset of the next byte of input.
     pub(crate) fn offset(&self) -> Uncompressed {
         Uncompressed(self.consumed)
     }
 
-    /// Where the first header of the next entry begins or would begin, so that a decoder [`at`](Self::at) that place goes on as
-    /// this one does. `None` after the end, after a fault, and where global headers apply.
+    /// The offset of the next entry's first header: a decoder started [there](Self::at) returns the same events as this
+    /// one. `None` after the end, after an error, and while global headers apply.
     pub(crate) fn next_header(&self) -> Option<Uncompressed> {
         if self.has_global {
             return None;
         }
         let after = |bytes: u64, padding: u64| self.consumed.checked_add(bytes)?.checked_add(padding);
-        let place = match &self.state {
+        let header = match &self.state {
             State::Content { extents, padding } => after(extents.stored_ahead(), *padding)?,
             State::Ended | State::Failed(_) => return None,
             State::Extension { .. } | State::Header { .. } | State::Padding(_)
@@ -167,7 +167,7 @@ impl Decoder {
                 self.overrides.start?
             }
             State::Extension { .. } => return None,
-            // A lone zero block means something only with what follows it.
+            // The meaning of a lone zero block depends on the next block.
             State::Header { is_after_zero } => {
                 let block = if *is_after_zero { BLOCK } else { 0 };
                 self.consumed.checked_sub((self.gathered + block) as u64)?
@@ -176,15 +176,15 @@ impl Decoder {
             State::Skip { missing, padding } => after(*missing, *padding)?,
             State::SparseBlocks { entry, .. } | State::SparseMap { entry, .. } => entry.header_offset.0,
         };
-        Some(Uncompressed(place))
+        Some(Uncompressed(header))
     }
 
-    /// Whether entries depend on global headers: a decoder that begins in the [middle](Self::at) may read them in another way.
+    /// Whether entries depend on global headers. If so, a decoder started in the [middle](Self::at) may return different entries.
     pub(crate) fn has_global(&self) -> bool {
         self.has_global
     }
 
-    /// How many stored bytes of the current entry's content, padding included, lie ahead.
+    /// Stored bytes of the current entry's content that are not consumed yet, padding included.
     pub(crate) fn content_left(&self) -> u64 {
         match &self.state {
             State::Content { extents, padding } => extents.stored_ahead().saturating_add(*padding),
@@ -193,8 +193,8 @@ impl Decoder {
         }
     }
 
-    /// Skips what is left of the current entry's stored content, holes included: returns how many bytes of the
-    /// stream, padding included, the caller must leave out before the next call. `EntryEnd` still comes. Elsewhere 0.
+    /// Skips the rest of the current entry's content, holes included. Returns how many bytes of the stream, padding
+    /// included, the caller must skip before the next call; 0 outside of content. `EntryEnd` still follows.
     pub(crate) fn skip_content(&mut self) -> u64 {
         let bytes = self.content_left();
         if bytes > 0 {
@@ -285,7 +285,7 @@ impl Decoder {
         }
     }
 
-    /// Gathers a whole block; returns it and its offset.
+    /// Returns the next block and its offset once it is complete.
     fn gather(&mut self, input: &mut &[u8]) -> Option<(Block, u64)> {
         let rest = self.block.get_mut(self.gathered..)?;
         let piece = take(input, rest.len() as u64, &mut self.consumed);
@@ -298,7 +298,7 @@ impl Decoder {
         Some((self.block, self.consumed - BLOCK as u64))
     }
 
-    /// Reads the header of an entry or of an extension.
+    /// Parses the header of an entry or an extension.
     fn begin<'a>(&mut self, block: &Block, offset: u64) -> Result<Option<Event<'a>>, Error> {
         let Some(header) = Header::parse(block, offset) else {
             let kind = if offset == 0 && !header::has_magic(block) {
@@ -374,12 +374,12 @@ impl Decoder {
         match kind {
             ExtensionKind::Global => {
                 self.global.merge(records(&content)?);
-                // One with no more than a comment, as `git archive` writes it, changes no entry.
+                // A header with only a comment, as `git archive` writes it, changes no entry.
                 self.has_global |= self.global.bytes() > 0;
                 if self.global.bytes() > limits::PAX_GLOBAL_BYTES {
                     return Err(Error::new(start, ErrorKind::GlobalTooLong));
                 }
-                // To Go a global header is an entry of its own, which uses up what stands before it.
+                // In Go a global header is an entry, so it consumes the extended headers before it.
                 self.overrides = Overrides::default();
             }
             ExtensionKind::Link | ExtensionKind::Name => {
@@ -389,13 +389,13 @@ impl Decoder {
                     if is_link { &mut self.overrides.long_link } else { &mut self.overrides.long_name };
                 *slot = Some(content);
             }
-            // The later of two replaces the earlier one as a whole, as in GNU and BSD tar and Go.
+            // A second header replaces the first as a whole, as in GNU tar, BSD tar and Go.
             ExtensionKind::Records => self.overrides.records = records(&content)?,
         }
         Ok(())
     }
 
-    /// Reads one extension block of an old GNU map.
+    /// Parses one extension block of an old GNU sparse map.
     fn sparse_block<'a>(&mut self, block: &Block, offset: u64) -> Result<Option<Event<'a>>, Error> {
         let State::SparseBlocks { map, .. } = &mut self.state else { return Ok(None) };
         let block = SparseBlock::extension(block, offset);
@@ -411,7 +411,7 @@ impl Decoder {
         self.begin_content(entry, data, Layout::Mapped(map), offset)
     }
 
-    /// Reads a map in front of the content, up to the content's first block.
+    /// Reads the sparse map before the content, up to the content's first block.
     fn sparse_map<'a>(&mut self, input: &mut &[u8]) -> Result<Option<Event<'a>>, Error> {
         let State::SparseMap { data, reader, .. } = &mut self.state else { return Ok(None) };
         let fault = |consumed, kind| Error::new(consumed, kind);
@@ -442,7 +442,7 @@ impl Decoder {
     }
 }
 
-/// Takes up to `wanted` bytes off the front of `input`.
+/// Takes up to `wanted` bytes from the front of `input`.
 fn take<'a>(input: &mut &'a [u8], wanted: u64, consumed: &mut u64) -> &'a [u8] {
     let length = usize::try_from(wanted).unwrap_or(usize::MAX).min(input.len());
     let (taken, rest) = input.split_at_checked(length).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! One entry of a tar archive, as plain data.
+//! One entry of a tar archive as plain data.
 
 use std::collections::BTreeMap;
 
@@ -24,11 +24,11 @@ pub enum EntryKind {
     Fifo,
     /// A regular file.
     File,
-    /// Another name for an entry of the same archive.
+    /// Another name of an entry of the same archive.
     Hardlink,
-    /// An opaque marker (`.wh..wh..opq`): hides what lower layers hold in this directory.
+    /// An opaque marker (`.wh..wh..opq`): hides this directory's contents in lower layers.
     Opaque,
-    /// None of these: GNU's dumps and volume labels, or a type that no format defines. What data it has means nothing.
+    /// Anything else: GNU dumps and volume labels, or a type that no format defines. Its data is ignored.
     Other,
     /// A symbolic link.
     Symlink,
@@ -64,11 +64,11 @@ pub struct Timestamp {
 #[non_exhaustive]
 pub struct Entry {
     /// Path from the root: no leading `./` or `/`, no trailing `/`, no `.` or `..` components; empty for the root itself.
-    /// For a whiteout the path that it removes, for an opaque marker its directory.
+    /// For a whiteout, the path that it removes; for an opaque marker, its directory.
     pub path: Vec<u8>,
-    /// What it is.
+    /// The kind of entry.
     pub kind: EntryKind,
-    /// Size of the content in bytes, holes of sparse files included; 0 for all but files.
+    /// Size of the content in bytes, holes of sparse files included; 0 for anything but files.
     pub size: u64,
     /// Permission bits, set-user-ID, set-group-ID and sticky bit: `0..=0o7777`.
     pub mode: u32,
@@ -76,28 +76,28 @@ pub struct Entry {
     pub uid: u64,
     /// Numeric group.
     pub gid: u64,
-    /// Owner's name, where the archive gives one.
+    /// Name of the owner, if the archive has one.
     pub uname: Vec<u8>,
-    /// Group's name, where the archive gives one.
+    /// Name of the group, if the archive has one.
     pub gname: Vec<u8>,
     /// Time of last modification.
     pub mtime: Timestamp,
-    /// A symbolic link's target, verbatim; a hard link's target as a path like `path`. Empty for all else.
+    /// The target of a symbolic link, verbatim, or of a hard link, as a path like `path`. Empty for other kinds.
     pub link: Vec<u8>,
     /// Major and minor number of a device.
     pub device: Option<(u32, u32)>,
     /// Extended attributes (PAX `SCHILY.xattr.*` and `LIBARCHIVE.xattr.*`).
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Where the entry's first header block lies, extension headers included.
+    /// Offset of the entry's first header block, extension headers included.
     pub header_offset: Uncompressed,
-    /// Where the entry's stored content begins.
+    /// Offset of the entry's stored content.
     pub data_offset: Uncompressed,
-    /// Bytes of content stored in the archive: less than `size` for a sparse file; for [`EntryKind::Other`] its data.
+    /// Bytes of content stored in the archive: less than `size` for a sparse file; the data of an [`EntryKind::Other`].
     pub stored_size: u64,
 }
 
 impl Entry {
-    /// An entry of this kind at this path, and nothing else known of it: size, owners and times are 0, mode is 0.
+    /// An entry of this kind at this path. Size, owners, time and mode are 0.
     ///
     /// ```
     /// use layerslayer::{Entry, EntryKind};

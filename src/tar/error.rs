@@ -1,14 +1,14 @@
-//! Why a stream is not a tar archive, and where.
+//! Errors of the tar decoder, with their offset.
 
 use crate::offset::Uncompressed;
 
-/// A fault of the archive.
+/// Why a stream is not a valid tar archive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{kind} at {offset}")]
 pub(crate) struct Error {
-    /// Where the fault lies: the start of the field, record or block at fault.
+    /// Start of the malformed field, record or block.
     pub(crate) offset: Uncompressed,
-    /// What it is.
+    /// What is wrong.
     pub(crate) kind: ErrorKind,
 }
 
@@ -17,13 +17,13 @@ impl Error {
         Self { offset: Uncompressed(offset), kind }
     }
 
-    /// Whether the stream does not even begin as a tar archive does.
+    /// Whether the stream does not even start like a tar archive.
     pub(crate) fn is_not_tar(&self) -> bool {
         self.kind == ErrorKind::NotTar
     }
 }
 
-/// The kinds of faults. Each text reads on with "at byte …".
+/// The kinds of errors. Each text continues with "at byte …".
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum ErrorKind {
     #[error("header checksum does not match")]
@@ -32,7 +32,7 @@ pub(crate) enum ErrorKind {
     ExtensionTooLong,
     #[error("more than {} bytes of global extended headers", crate::limits::PAX_GLOBAL_BYTES)]
     GlobalTooLong,
-    #[error("zero block followed by something else than the end of the archive")]
+    #[error("zero block that is not followed by the end of the archive")]
     LoneZeroBlock,
     #[error("negative size")]
     NegativeSize,
@@ -50,6 +50,6 @@ pub(crate) enum ErrorKind {
     SparseMap,
     #[error("more than {} segments in a sparse file", crate::limits::SPARSE_SEGMENTS)]
     SparseTooLong,
-    #[error("archive cut off")]
+    #[error("truncated archive")]
     Truncated,
 }

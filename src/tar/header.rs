@@ -1,5 +1,5 @@
-//! One 512-byte header block: where its fields lie in each of the formats (POSIX.1-2017 pax, "ustar Interchange
-//! Format"; GNU tar manual, "Basic Tar Format").
+//! One 512-byte header block and its fields in each format (POSIX.1-2017 pax, "ustar Interchange Format"; GNU tar
+//! manual, "Basic Tar Format").
 
 use std::ops::Range;
 
@@ -8,10 +8,10 @@ use crate::tar::{
     number,
 };
 
-/// Size of every unit of an archive, in bytes.
+/// Size of a block, the unit of an archive, in bytes.
 pub(super) const BLOCK: usize = 512;
 
-/// A block as it stands in the archive.
+/// A block of the archive.
 pub(super) type Block = [u8; BLOCK];
 
 const NAME: Range<usize> = 0..100;
@@ -43,7 +43,7 @@ const EXTENSION_IS_EXTENDED: usize = 504;
 const SPARSE_PAIR: usize = 24;
 const SPARSE_NUMBER: usize = 12;
 
-/// The layouts of the part behind the fields that all formats share.
+/// Which format defines the bytes after the fields that all formats share.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Format {
     Gnu,
@@ -60,7 +60,7 @@ pub(super) struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// Reads the block that lies at `offset`; `None` if its checksum does not match.
+    /// Parses the block at `offset`; `None` if its checksum does not match.
     pub(super) fn parse(block: &'a Block, offset: u64) -> Option<Self> {
         has_valid_checksum(block).then(|| Self { block, offset, format: format(block) })
     }
@@ -73,7 +73,7 @@ impl<'a> Header<'a> {
         self.block[TYPE]
     }
 
-    /// The path, as long as no extended header gives another.
+    /// The path, unless an extended header overrides it.
     pub(super) fn path(&self) -> Vec<u8> {
         let name = text(self.block, NAME);
         let prefix = match self.format {
@@ -88,8 +88,8 @@ impl<'a> Header<'a> {
         [prefix, b"/", name].concat()
     }
 
-    /// GNU keeps times where ustar has the prefix. Go before 1.8 wrote a prefix there all the same, and so did the
-    /// docker of that time: what cannot be times but is ASCII text is one (golang.org/issue/12594, /21005).
+    /// GNU stores times where ustar has the prefix. Go before 1.8, and docker built with it, wrote a prefix there
+    /// anyway: ASCII text that cannot be times is a prefix (golang.org/issue/12594, /21005).
     fn misplaced_prefix(&self) -> &'a [u8] {
         let is_time = |range: Range<usize>| {
             let field = bytes(self.block, range);
@@ -124,7 +124,7 @@ impl<'a> Header<'a> {
         self.number(MTIME, "mtime")
     }
 
-    /// Bytes of data that follow, in types that have data.
+    /// Bytes of data that follow, for types that have data.
     pub(super) fn size(&self) -> Result<u64, Error> {
         self.length(SIZE, "size")
     }
@@ -149,12 +149,12 @@ impl<'a> Header<'a> {
         Ok((part(DEVICE_MAJOR, "device number")?, part(DEVICE_MINOR, "device number")?))
     }
 
-    /// Size of a GNU sparse file with its holes.
+    /// Size of a GNU sparse file, holes included.
     pub(super) fn real_size(&self) -> Result<u64, Error> {
         self.length(GNU_REAL_SIZE, "size of a sparse file")
     }
 
-    /// The first segments of a GNU sparse file, and whether extension blocks with more follow.
+    /// The first segments of a GNU sparse file, and whether extension blocks follow.
     pub(super) fn sparse(&self) -> SparseBlock<'a> {
         SparseBlock {
             pairs: bytes(self.block, GNU_SPARSE),
@@ -191,13 +191,13 @@ pub(super) struct SparseBlock<'a> {
 }
 
 impl<'a> SparseBlock<'a> {
-    /// An extension block, which lies at `offset`.
+    /// The extension block at `offset`.
     pub(super) fn extension(block: &'a Block, offset: u64) -> Self {
         Self { pairs: bytes(block, EXTENSION_SPARSE), offset, is_extended: block[EXTENSION_IS_EXTENDED] != 0 }
     }
 
-    /// Offset of the pair in the archive, then the segment's offset and length in the file. As GNU and BSD tar
-    /// have it, the first blank offset ends the list.
+    /// The pair's offset in the archive, then the segment's offset and length in the file. As in GNU and BSD tar, the
+    /// first blank offset ends the list.
     pub(super) fn segments(&self) -> impl Iterator<Item = Result<(u64, u64, u64), Error>> {
         let used = self.pairs.chunks_exact(SPARSE_PAIR).take_while(|pair| pair.first() != Some(&0));
         used.zip(0_u64..).map(|(pair, index)| {
@@ -212,7 +212,7 @@ impl<'a> SparseBlock<'a> {
     }
 }
 
-/// Whether these first bytes of a block carry the magic of a header, whatever their checksum.
+/// Whether a block that starts like this has the magic of a header. Its checksum is not checked.
 pub(super) fn has_magic(start: &[u8]) -> bool {
     start.get(MAGIC).is_some_and(|magic| magic.starts_with(b"ustar"))
 }
@@ -227,7 +227,7 @@ fn format(block: &Block) -> Format {
     }
 }
 
-/// The sum of all bytes, the checksum's own taken as spaces. POSIX adds unsigned bytes, old Suns signed ones.
+/// The checksum is the sum of all bytes, with its own field as spaces. POSIX adds unsigned bytes, old Suns signed ones.
 fn has_valid_checksum(block: &Block) -> bool {
     let field = bytes(block, CHECKSUM);
     let Some(expected) = number::octal(field) else { return false };

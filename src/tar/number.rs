@@ -1,10 +1,10 @@
-//! The notations of numbers in tar headers: octal, base-256 and, in extended headers, decimal.
+//! Numbers in tar headers: octal, base-256 and, in extended headers, decimal.
 
 use crate::tar::entry::Timestamp;
 
 const NANOSECOND_DIGITS: usize = 9;
 
-/// A numeric header field: octal text, or base-256 where the first bit is set. Blank means 0.
+/// A numeric header field: octal text, or base-256 if the first bit is set. Blank means 0.
 pub(super) fn numeric(field: &[u8]) -> Option<i64> {
     match field.split_first() {
         Some((&first, rest)) if first & 0x80 != 0 => base_256(first, rest),
@@ -12,7 +12,7 @@ pub(super) fn numeric(field: &[u8]) -> Option<i64> {
     }
 }
 
-/// Octal digits, with any spaces and NULs around them; what follows a NUL after the digits is ignored.
+/// Octal digits with any spaces and NULs around them. Anything after a NUL that follows the digits is ignored.
 pub(super) fn octal(field: &[u8]) -> Option<i64> {
     let is_padding = |byte: &u8| matches!(byte, b' ' | 0);
     let Some(start) = field.iter().position(|byte| !is_padding(byte)) else { return Some(0) };
@@ -24,7 +24,7 @@ pub(super) fn octal(field: &[u8]) -> Option<i64> {
     })
 }
 
-/// Two's complement, big endian; the first byte's top bit marks the notation and the next one is the sign.
+/// Two's complement, big endian. The first byte's top bit marks the notation, the next bit is the sign.
 fn base_256(first: u8, rest: &[u8]) -> Option<i64> {
     let sign: i64 = if first & 0x40 == 0 { 0 } else { -0x40 };
     rest.iter().try_fold(sign + i64::from(first & 0x3f), |value, &byte| {
@@ -32,7 +32,7 @@ fn base_256(first: u8, rest: &[u8]) -> Option<i64> {
     })
 }
 
-/// A size or offset in decimal digits, at most `i64::MAX` as everywhere else in the formats.
+/// A size or offset in decimal digits, at most `i64::MAX` as everywhere in these formats.
 pub(super) fn decimal(text: &[u8]) -> Option<u64> {
     u64::try_from(digits(text)?).ok()
 }
@@ -98,14 +98,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_octal_is_refused() {
+    fn text_that_is_not_octal_is_rejected() {
         for field in [&b"0000648\0"[..], b"64 4\0", b"-1\0", b"+1\0", b"0x1\0", b"1_0\0"] {
             assert_eq!(numeric(field), None, "{field:?}");
         }
     }
 
     #[test]
-    fn base_256_is_read_in_both_signs_up_to_64_bits() {
+    fn base_256_numbers_have_a_sign_and_up_to_64_bits() {
         for (field, value) in [
             (&b"\x80\0\0\0\0\0\0\0\0\0\0\x01"[..], Some(1)),
             (b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff", Some(i64::MAX)),

@@ -1,4 +1,4 @@
-//! Puts an entry together from its header and what extended headers said before it.
+//! Builds an entry from its header and the extended headers before it.
 
 use crate::{
     limits,
@@ -14,32 +14,32 @@ use crate::{
     },
 };
 
-/// An entry, but for the places of its content, and how to come to that content.
+/// An entry without its content offsets, and how its content is stored.
 pub(super) struct Member {
     pub(super) entry: Box<Entry>,
-    /// Bytes of data behind the header. A map of segments may be the first of them.
+    /// Bytes of data after the header. They may start with a map of segments.
     pub(super) data: u64,
     pub(super) layout: Layout,
 }
 
 /// How a member's data is laid out.
 pub(super) enum Layout {
-    /// As told by the map, which is complete.
+    /// Segments, by a complete map.
     Mapped(Map),
-    /// Told by a map in extension blocks: this much of it is known.
+    /// Segments, by a map that continues in extension blocks.
     MappedInBlocks(Map),
-    /// Told by a map in front of the content.
+    /// Segments, by a map before the content.
     MappedInData,
-    /// Not content; to be skipped.
+    /// Not content; skip it.
     Skipped,
-    /// All of the content.
+    /// The whole content without holes.
     Solid,
 }
 
-/// What extended headers say of the entry to come.
+/// What extended headers say about the next entry.
 #[derive(Debug, Default)]
 pub(super) struct Overrides {
-    /// Where the first of the headers before the entry lies.
+    /// Offset of the first header before the entry.
     pub(super) start: Option<u64>,
     pub(super) long_name: Option<Vec<u8>>,
     pub(super) long_link: Option<Vec<u8>>,
@@ -47,8 +47,8 @@ pub(super) struct Overrides {
 }
 
 impl Overrides {
-    /// The entry of `header`, which lies at `offset`. Where several headers speak, GNU.sparse.name goes before GNU long
-    /// names, these before records, those of the entry before global ones, and all before the header: Go's order.
+    /// The entry of the `header` at `offset`. Precedence as in Go: GNU.sparse.name, GNU long names, records of the
+    /// entry, global records, the header.
     pub(super) fn member(self, global: &Records, header: &Header<'_>, offset: u64) -> Result<Member, Error> {
         let fault = |kind| Error::new(offset, kind);
         let value_fault = |key| fault(ErrorKind::PaxValue { key });
@@ -57,7 +57,7 @@ impl Overrides {
         let is_sparse_in_pax = match (sparse.major.as_deref(), sparse.minor.as_deref()) {
             (Some(b"0"), Some(b"0" | b"1")) => Some(false),
             (Some(b"1"), Some(b"0")) => Some(true),
-            // An unknown version is no sparse file to Go; versions 0.0 and 0.1 were also written without numbers.
+            // Go does not treat an unknown version as sparse. Versions 0.0 and 0.1 were also written without numbers.
             (None, None) if sparse.map.is_some() => Some(false),
             _ => None,
         };
@@ -86,8 +86,8 @@ impl Overrides {
                 Some(size) => number::decimal(&size).ok_or(value_fault("size"))?,
                 None => header.size()?,
             },
-            // Links, directories, devices and fifos have no data whatever their size says, extended headers included:
-            // so has Go's archive/tar it, and with it every runtime.
+            // Links, directories, devices and fifos have no data, whatever size a header gives: Go's archive/tar
+            // ignores it, and so does every runtime.
             _ => 0,
         };
         let (real_size, layout) = match (kind, is_gnu_sparse, is_sparse_in_pax) {
@@ -160,14 +160,14 @@ impl Overrides {
     }
 }
 
-/// The entry's own record, else the global one. An empty value means that neither counts.
+/// The entry's own record, or else the global one. An empty value cancels both.
 fn chosen(local: Option<Vec<u8>>, global: Option<&Vec<u8>>) -> Option<Vec<u8>> {
     local.or_else(|| global.cloned()).filter(|value| !value.is_empty())
 }
 
 fn kind(type_flag: u8, path: &[u8]) -> EntryKind {
     match type_flag {
-        // v7 has no type for directories. Only here does a slash tell: to Go a `0` is a file whatever its name.
+        // v7 has no type for directories, so a slash marks them. In Go a `0` is a file whatever its name.
         0 if path.ends_with(b"/") => EntryKind::Directory,
         0 | b'0' | b'7' | b'S' => EntryKind::File,
         b'1' => EntryKind::Hardlink,
@@ -180,7 +180,7 @@ fn kind(type_flag: u8, path: &[u8]) -> EntryKind {
     }
 }
 
-/// A negative owner (GNU tar writes -2 in base-256) is what `chown` makes of it: its low 32 bits.
+/// A negative owner (GNU tar writes -2 in base-256) becomes its low 32 bits, as with `chown`.
 fn owner(id: i64) -> u64 {
     u64::try_from(id).unwrap_or_else(|_| u64::from(id as u32))
 }

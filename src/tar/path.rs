@@ -1,7 +1,7 @@
-//! Paths as archives write them, and as we compare them.
+//! Paths as archives write them, brought to one form.
 
 /// Brings a path into the form of [`Entry::path`](crate::tar::entry::Entry::path): `./a//b/../c/`, `/a/c` and `a/c` are
-/// the same. `..` never climbs above the root, as in runtimes, which join it to the root lexically.
+/// equal. `..` never leaves the root; runtimes resolve it lexically in the same way.
 pub(crate) fn normalise(raw: &[u8]) -> Vec<u8> {
     if is_normal(raw) {
         return raw.to_vec();
@@ -22,7 +22,7 @@ pub(crate) fn normalise(raw: &[u8]) -> Vec<u8> {
     path
 }
 
-/// Whether nothing needs doing; true of nearly every path, and cheaper than rebuilding it.
+/// Whether the path is in that form already. Nearly every path is, and the check is cheaper than rebuilding it.
 fn is_normal(raw: &[u8]) -> bool {
     raw.split(|&byte| byte == b'/').all(|component| !matches!(component, b"" | b"." | b".."))
 }

@@ -9,13 +9,13 @@ use base64::{
 
 use crate::tar::number;
 
-/// libarchive writes no padding, its manual shows some.
+/// libarchive writes no padding, but its manual shows some.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// What one extended header says, as far as it matters to us. An empty value takes back an earlier one.
+/// The records of one extended header that are used here. An empty value cancels an earlier one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Records {
     pub(super) path: Option<Vec<u8>>,
@@ -26,7 +26,7 @@ pub(super) struct Records {
     pub(super) uname: Option<Vec<u8>>,
     pub(super) gname: Option<Vec<u8>>,
     pub(super) mtime: Option<Vec<u8>>,
-    /// Extended attributes. Here an empty value is an empty attribute, as GNU tar writes it and containerd reads it.
+    /// Extended attributes. An empty value is an empty attribute, as GNU tar writes it and containerd reads it.
     pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(super) sparse: Sparse,
 }
@@ -40,12 +40,12 @@ pub(super) struct Sparse {
     pub(super) real_size: Option<Vec<u8>>,
     pub(super) size: Option<Vec<u8>>,
     pub(super) segments: Option<Vec<u8>>,
-    /// Offsets and lengths, comma-separated; version 0.0's pairs of records are brought into this form of 0.1.
+    /// Offsets and lengths, comma-separated as in version 0.1. The record pairs of version 0.0 are converted to this form.
     pub(super) map: Option<Vec<u8>>,
 }
 
 impl Records {
-    /// Reads a whole extended header. A fault is told by its offset in `content`.
+    /// Parses a whole extended header. The error is the offset of the malformed record in `content`.
     pub(super) fn parse(content: &[u8]) -> Result<Self, usize> {
         let mut records = Self::default();
         let mut libarchive = BTreeMap::new();
@@ -53,8 +53,8 @@ impl Records {
         let mut rest = content;
         while !rest.is_empty() {
             let at = content.len() - rest.len();
-            let (key, value, behind) = split_record(rest).ok_or(at)?;
-            rest = behind;
+            let (key, value, following) = split_record(rest).ok_or(at)?;
+            rest = following;
             let is_text = matches!(key, b"path" | b"linkpath" | b"uname" | b"gname" | b"GNU.sparse.name");
             if is_text && value.contains(&0) {
                 return Err(at);
@@ -64,7 +64,7 @@ impl Records {
             } else if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                 records.xattrs.insert(name.to_vec(), value.to_vec());
             } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
-                // Nothing but libarchive reads these; one that cannot be decoded is no fault of the archive.
+                // Only libarchive reads these, so one that cannot be decoded is not an error.
                 if let (Some(name), Ok(value)) = (percent_decoded(name), BASE64.decode(value)) {
                     libarchive.insert(name, value);
                 }
@@ -81,7 +81,7 @@ impl Records {
         Ok(records)
     }
 
-    /// Lets a later global header speak over this one. Maps of sparse files make no sense there and are left out.
+    /// Merges a later global header, which takes precedence. Sparse maps make no sense there and are ignored.
     pub(super) fn merge(&mut self, later: Self) {
         let Self { path, linkpath, size, uid, gid, uname, gname, mtime, xattrs, sparse: _ } = later;
         for (slot, value) in [
@@ -101,7 +101,7 @@ impl Records {
         self.xattrs.extend(xattrs);
     }
 
-    /// Bytes of all values and names of attributes.
+    /// Total bytes of all values and attribute names.
     pub(super) fn bytes(&self) -> u64 {
         let texts = [
             &self.path,
@@ -140,7 +140,7 @@ impl Records {
     }
 }
 
-/// Version 0.0's records of the same name, which must come as offset, length, offset, length, …
+/// The repeated records of sparse version 0.0, which must come as offset, length, offset, length, …
 #[derive(Default)]
 struct Pairs {
     joined: Vec<u8>,
@@ -163,8 +163,8 @@ impl Pairs {
     }
 }
 
-/// Splits `LEN key=value\n` off the front: key, value and what follows. Only the length tells where a record ends:
-/// values may hold newlines.
+/// Splits `LEN key=value\n` off the front: key, value and the rest. Only the length ends a record, because values may
+/// contain newlines.
 fn split_record(content: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let space = content.iter().position(|&byte| byte == b' ')?;
     let length = number::decimal(content.get(..space)?)?;
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_equal_keys_counts_and_an_empty_value_stays_to_be_seen() {
+    fn the_last_of_equal_keys_wins_and_an_empty_value_is_kept() {
         let content =
             [record("path", b"a"), record("path", b"b"), record("uid", b"1"), record("uid", b"")].concat();
         let records = Records::parse(&content).unwrap();
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_record_is_told_by_its_place() {
+    fn a_malformed_record_is_reported_by_its_offset() {
         let good = record("uid", b"1");
         for bad in [
             &b"6 k=v"[..],
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_of_libarchive_are_decoded_and_those_of_star_go_first() {
+    fn libarchive_attributes_are_decoded_and_star_attributes_win() {
         let content = [
             record("LIBARCHIVE.xattr.user.%41%3d%0a", b"AAEC"),
             record("LIBARCHIVE.xattr.user.padded", b"AA=="),

@@ -10,7 +10,7 @@ use crate::{
 /// Longest number in a map, in digits: more than `i64::MAX` needs, leading zeros included.
 const DIGITS: usize = 32;
 
-/// A stretch of a file's content that the archive stores.
+/// A range of a file's content that the archive stores.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Segment {
     start: u64,
@@ -27,7 +27,7 @@ pub(super) struct Map {
 }
 
 impl Map {
-    /// Appends a segment, which must lie behind all others.
+    /// Appends a segment, which must come after all others.
     pub(super) fn push(&mut self, offset: u64, length: u64) -> Result<(), ErrorKind> {
         if self.listed == limits::SPARSE_SEGMENTS {
             return Err(ErrorKind::SparseTooLong);
@@ -45,7 +45,7 @@ impl Map {
         Ok(())
     }
 
-    /// Reads the `offset,length,…` of version 0.1; `count` is the number of segments it must have.
+    /// Parses the `offset,length,…` of version 0.1; `count` is the expected number of segments.
     pub(super) fn parse(text: &[u8], count: &[u8]) -> Result<Self, ErrorKind> {
         let mut map = Self::default();
         let mut numbers = text.split(|&byte| byte == b',').filter(|_| !text.is_empty());
@@ -62,7 +62,7 @@ impl Map {
         Ok(map)
     }
 
-    /// The content's layout: `size` bytes, of which the archive stores `stored`.
+    /// The layout of a content of `size` bytes, of which the archive stores `stored`.
     pub(super) fn extents(self, size: u64, stored: u64) -> Result<Extents, ErrorKind> {
         if self.end > size || self.stored != stored {
             return Err(ErrorKind::SparseMap);
@@ -71,8 +71,8 @@ impl Map {
     }
 }
 
-/// Reads the map of version 1.0, which stands before the content: the number of segments, then offset and length of
-/// each, every number on a line of its own. (The manual says octal; GNU tar writes decimal.)
+/// Reads the map of version 1.0, which precedes the content: the number of segments, then the offset and length of
+/// each, one number per line. (The manual says octal; GNU tar writes decimal.)
 #[derive(Debug, Default)]
 pub(super) struct MapReader {
     map: Map,
@@ -83,7 +83,7 @@ pub(super) struct MapReader {
 }
 
 impl MapReader {
-    /// Takes the next byte.
+    /// Reads the next byte.
     pub(super) fn push(&mut self, byte: u8) -> Result<(), ErrorKind> {
         self.read += 1;
         if byte != b'\n' {
@@ -114,12 +114,12 @@ impl MapReader {
         self.count == Some(self.map.listed as u64)
     }
 
-    /// Bytes from the map's end to the content, which begins on the next block.
+    /// Bytes from the map's end to the content, which starts on the next block.
     pub(super) fn padding(&self) -> u64 {
         self.read.next_multiple_of(BLOCK as u64) - self.read
     }
 
-    /// Notes `bytes` of that padding as read.
+    /// Records `bytes` of that padding as read.
     pub(super) fn skip(&mut self, bytes: u64) {
         self.read += bytes;
     }
@@ -129,7 +129,7 @@ impl MapReader {
     }
 }
 
-/// Walks over a file's content from its start to its end.
+/// Walks a file's content from start to end.
 #[derive(Debug)]
 pub(super) struct Extents {
     position: u64,
@@ -138,7 +138,7 @@ pub(super) struct Extents {
     rest: vec::IntoIter<Segment>,
 }
 
-/// What comes next in a file's content, and how many bytes of it.
+/// The next range of a file's content, with its length in bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Extent {
     Data(u64),
@@ -152,7 +152,7 @@ impl Extents {
         Self { position: 0, size, current: Segment { start: 0, end: size }, rest: Vec::new().into_iter() }
     }
 
-    /// What lies at the current position. Never 0 bytes.
+    /// The extent at the current position. Never 0 bytes.
     pub(super) fn peek(&mut self) -> Extent {
         while self.position >= self.current.end {
             match self.rest.next() {
@@ -167,12 +167,12 @@ impl Extents {
         Extent::Data(self.current.end - self.position)
     }
 
-    /// Steps over `bytes`, at most what [`peek`](Self::peek) said.
+    /// Skips `bytes`, at most the length from [`peek`](Self::peek).
     pub(super) fn advance(&mut self, bytes: u64) {
         self.position = self.position.saturating_add(bytes);
     }
 
-    /// Bytes that the archive still holds of this content.
+    /// Bytes of this content that the archive stores from here on.
     pub(super) fn stored_ahead(&self) -> u64 {
         let current = self.current.end.saturating_sub(self.position);
         self.rest.as_slice().iter().map(|segment| segment.end - segment.start).sum::<u64>() + current
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_map_has_a_largest_size() {
+    fn a_map_has_a_maximum_size() {
         let mut map = Map::default();
         for _ in 0..limits::SPARSE_SEGMENTS {
             map.push(0, 0).unwrap();

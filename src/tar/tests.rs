@@ -1,4 +1,4 @@
-//! Tests of whole archives: written by hand, by GNU tar and by the `tar` crate.
+//! Tests with whole archives: written by hand, by GNU tar and by the `tar` crate.
 
 use super::{
     Decoder, Error, Event,
@@ -13,10 +13,10 @@ mod sparse;
 /// An entry and its content, holes as zeros.
 type Unpacked = (Entry, Vec<u8>);
 
-/// Largest hole that is filled, in bytes.
+/// Largest hole that tests fill with zeros, in bytes.
 const HOLE_BYTES: usize = 4 << 20;
 
-/// Decodes an archive that comes in pieces of these lengths, and in one piece when they are used up.
+/// Decodes an archive in pieces of these lengths, and the rest in one piece.
 fn decode_in_pieces(archive: &[u8], lengths: &[usize]) -> Result<Vec<Unpacked>, Error> {
     let mut decoder = Decoder::new();
     let mut unpacked: Vec<Unpacked> = Vec::new();
@@ -46,7 +46,7 @@ fn decode_in_pieces(archive: &[u8], lengths: &[usize]) -> Result<Vec<Unpacked>, 
                 Event::Hole(bytes) => {
                     assert!(is_open && bytes > 0);
                     let content = &mut unpacked.last_mut().unwrap().1;
-                    // Hostile maps name holes that no test wants to see filled.
+                    // Hostile maps have holes too large to fill.
                     match usize::try_from(bytes) {
                         Ok(bytes) if bytes <= HOLE_BYTES => content.resize(content.len() + bytes, 0),
                         _ => is_huge = true,

@@ -1,4 +1,4 @@
-//! Whiteouts: names by which a layer hides what lies below it (OCI image specification, layer.md, "Whiteouts").
+//! Whiteouts: names by which a layer hides entries of lower layers (OCI image specification, layer.md, "Whiteouts").
 
 use crate::tar::entry::{Entry, EntryKind};
 
@@ -8,25 +8,24 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 
 const AUFS_LINKS: &[u8] = b".wh..wh.plnk/";
 
-/// Whether an entry belongs to the file system that a layer describes.
+/// Whether an entry is part of the file system that a layer describes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Meaning {
-    /// It does: a file, a directory, … or a marker.
+    /// It is: a file, a directory, … or a marker.
     Entry,
-    /// It does not, but hard links of the same layer may name it: a file in AUFS' `.wh..wh.plnk`.
+    /// It is not, but hard links of the same layer may name it: a file in AUFS' `.wh..wh.plnk`.
     HardlinkTarget,
-    /// It does not: AUFS' own bookkeeping, or a marker that names nothing. Drop it.
+    /// It is not: AUFS' own bookkeeping, or a marker that names nothing. Drop it.
     Metadata,
 }
 
-/// Turns markers into what they mean: `.wh.NAME` into a [`Whiteout`](EntryKind::Whiteout) of `NAME` beside it,
-/// `.wh..wh..opq` into an [`Opaque`](EntryKind::Opaque) of the directory that holds it. A marker's content, if it has
-/// any, means nothing.
+/// Interprets markers: `.wh.NAME` becomes a [`Whiteout`](EntryKind::Whiteout) of `NAME` in the same directory,
+/// `.wh..wh..opq` an [`Opaque`](EntryKind::Opaque) marker of its directory. The content of a marker is ignored.
 ///
-/// Only the last component counts, whatever the entry's type: containerd, docker and umoci look at nothing else, so that
-/// a directory `.wh.x` is a whiteout of `x`, and `.wh.x/y` is a file `y`. Other names that begin with `.wh..wh.` are
-/// AUFS' own, and so is all in a top-level directory of such a name; docker drops them, but still links to files in
-/// `.wh..wh.plnk`. A marker without a name, or for `.` or `..`, is refused by containerd; nothing is lost without it.
+/// Only the last component decides, whatever the entry's type, as in containerd, docker and umoci: a directory `.wh.x`
+/// is a whiteout of `x`, and `.wh.x/y` is a file `y`. Other names that start with `.wh..wh.` belong to AUFS, and so does
+/// everything in a top-level directory of such a name. Docker drops them, but still links to files in `.wh..wh.plnk`.
+/// containerd rejects a marker without a name or for `.` or `..`; it hides nothing, so it is dropped here.
 pub(crate) fn interpret(entry: &mut Entry) -> Meaning {
     let (directory, name) = split(&entry.path);
     if name == OPAQUE {
@@ -47,7 +46,7 @@ pub(crate) fn interpret(entry: &mut Entry) -> Meaning {
     mark(entry, EntryKind::Whiteout, path)
 }
 
-/// Whether a top-level name is AUFS' own: what lies there only serves hard links of its layer.
+/// Whether a top-level name belongs to AUFS: entries below it only serve hard links of their layer.
 pub(crate) fn is_metadata(name: &[u8]) -> bool {
     name.starts_with(METADATA_PREFIX)
 }
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_aufs_keeps_for_itself_and_markers_of_nothing_are_metadata() {
+    fn aufs_bookkeeping_and_markers_without_a_name_are_metadata() {
         for path in [
             ".wh..wh.aufs",
             ".wh..wh.plnk",

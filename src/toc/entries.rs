@@ -1,18 +1,17 @@
-//! The entries of one layer as a tree: what extracting its tar in order would leave in an empty directory,
-//! with whiteouts and opaque marks beside it.
+//! The entries of one layer as a tree: the result of extracting its tar in order into an empty directory, plus whiteouts
+//! and opaque markers.
 //!
-//! The table is filled while the layer streams past and can be asked at any time. Names hang on the *record*
-//! of their parent, so a directory that is replaced loses all below it at once, and a hard link keeps the
-//! record it was made for when the name it was made from is replaced. Such orphaned records stay in memory;
-//! the caps count them.
+//! The tree is filled while the layer is read and can be queried at any time. A name belongs to the *record* of its
+//! parent, so replacing a directory drops everything below it at once, and a hard link keeps its target's record when the
+//! target's name is replaced. Such orphaned records stay in memory; the caps count them.
 
 use std::collections::HashMap;
 
 use self::{
-    insert::Nearby,
+    insert::LastDirectory,
     names::NameIndex,
-    pieces::Pieces,
     record::{BLOCK, IMPLIED, NONE, OPAQUE, Owners, RARE, REPLACED, Rare, Record},
+    segmented_vec::SegmentedVec,
 };
 use crate::{
     limits,
@@ -22,10 +21,10 @@ use crate::{
 
 mod insert;
 mod names;
-mod pieces;
 mod record;
 #[cfg(test)]
 pub(crate) mod sample;
+mod segmented_vec;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -36,85 +35,84 @@ pub(crate) use self::{insert::Error, warnings::Warnings};
 /// The record of every layer's root directory.
 pub(crate) const ROOT: u32 = 0;
 
-/// Records in one piece of the table.
+/// Records per segment.
 const RECORDS: usize = 2_048;
 
-/// Bytes in one piece of the names: the longest name or link target fits.
+/// Bytes of names per segment.
 const TEXT_BYTES: usize = 64 << 10;
-const _: () = assert!(TEXT_BYTES as u64 >= limits::PATH_BYTES, "a text lies in one piece");
+const _: () = assert!(TEXT_BYTES as u64 >= limits::PATH_BYTES, "the longest text fits in one segment");
 
-/// The components of a path, without the empty ones and `.`.
+/// The components of a path, without empty ones and `.`.
 pub(crate) fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".")
 }
 
-/// What a hard link stands for.
+/// The target of a hard link.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Hardlink<'a> {
-    /// An entry of the same layer, as it was when the link was made. It is no directory; it is a hard link
-    /// only if that one is unresolved.
+    /// An entry of the same layer, as it was when the link was made. It is not a directory; it is a hard link only if
+    /// that one is unresolved.
     Record(u32),
-    /// Nothing that the layer held when the link was made: this path, in the layers below or later in the
-    /// same layer.
+    /// A path that the layer did not have when the link was made: in lower layers, or later in the same layer.
     Unresolved(&'a [u8]),
 }
 
 /// The entries of one layer.
 #[derive(Clone, Debug)]
 pub(crate) struct EntryTree {
-    records: Pieces<Record, RECORDS>,
+    records: SegmentedVec<Record, RECORDS>,
     /// Names and link targets.
-    names: Pieces<u8, TEXT_BYTES>,
+    names: SegmentedVec<u8, TEXT_BYTES>,
     owners: Owners,
     rare: HashMap<u32, Box<Rare>>,
-    /// Bytes of `owners` and `rare`: they count against the cap on names.
-    side_bytes: u64,
+    /// Bytes of `owners` and `rare`, which count against the cap on names.
+    extra_bytes: u64,
     index: Index,
-    nearby: Nearby,
+    last_directory: LastDirectory,
     warnings: Warnings,
-    /// Caps: so many records, so many bytes of names, owners and rare data.
-    most_records: usize,
-    most_bytes: u64,
+    /// Caps on records, and on bytes of names, owners and rare fields.
+    max_records: usize,
+    max_bytes: u64,
 }
 
 /// From (parent, name, whiteout or not) to the record.
 #[derive(Clone, Debug)]
 enum Index {
-    /// While the layer is being read.
+    /// While the layer is read.
     Hashed(NameIndex),
-    /// Of a complete layer: by parent, then by name, a whiteout after the entry beside it.
+    /// For a complete layer: by parent, then by name, a whiteout after the entry of the same name.
     Sorted(Box<[u32]>),
 }
 
 impl EntryTree {
-    /// The table of a layer of which nothing has been read.
+    /// The tree of a layer of which nothing has been read.
     pub(crate) fn new() -> Self {
         Self::limited(limits::ENTRIES, limits::NAME_BYTES)
     }
 
-    fn limited(most_records: usize, most_bytes: u64) -> Self {
-        let mut records = Pieces::new();
+    fn limited(max_records: usize, max_bytes: u64) -> Self {
+        let mut records = SegmentedVec::new();
         records.push(Record::implied(ROOT, (0, 0)));
         Self {
             records,
-            names: Pieces::new(),
+            names: SegmentedVec::new(),
             owners: Owners::new(),
             rare: HashMap::new(),
-            side_bytes: 0,
+            extra_bytes: 0,
             index: Index::Hashed(NameIndex::new()),
-            nearby: Nearby::default(),
+            last_directory: LastDirectory::default(),
             warnings: Warnings::default(),
-            most_records,
-            most_bytes,
+            max_records,
+            max_bytes,
         }
     }
 
-    /// Says that the layer has been read to its end: no entry follows. Sorts the names.
+    /// Ends the layer: no entry follows. Sorts the names.
     pub(crate) fn complete(&mut self) {
         if self.is_complete() {
             return;
         }
-        // The hash tables go before the sorted index comes: there is never room for both to pay for.
+        // The hash tables are dropped before the sorted index is built, so memory never holds both.
         self.index = Index::Sorted(Box::default());
         let live = || {
             let records = ROOT + 1..self.records.len() as u32;
@@ -133,28 +131,28 @@ impl EntryTree {
         matches!(self.index, Index::Sorted(_))
     }
 
-    /// What was odd about the layer.
+    /// Oddities of the layer.
     pub(crate) fn warnings(&self) -> &Warnings {
         &self.warnings
     }
 
-    /// The entry of that name in a directory; whiteouts are not entries.
+    /// The entry of this name in a directory; whiteouts are not entries.
     pub(crate) fn child(&self, directory: u32, name: &[u8]) -> Option<u32> {
         self.find(directory, name, false)
     }
 
-    /// Whether a whiteout of that name lies in a directory.
+    /// Whether a directory has a whiteout of this name.
     pub(crate) fn whiteout(&self, directory: u32, name: &[u8]) -> bool {
         self.find(directory, name, true).is_some()
     }
 
-    /// Whether an opaque marker lies in a directory.
+    /// Whether a directory has an opaque marker.
     pub(crate) fn is_opaque(&self, directory: u32) -> bool {
         self.record(directory).has(OPAQUE)
     }
 
-    /// What lies in a directory, sorted by the bytes of the names, whiteouts included (each after the entry
-    /// of the same name). Empty until the layer is complete.
+    /// The entries of a directory, sorted by the bytes of their names, whiteouts included (each after the entry of the
+    /// same name). Empty until the layer is complete.
     pub(crate) fn children(&self, directory: u32) -> &[u32] {
         let Index::Sorted(order) = &self.index else { return &[] };
         let start = order.partition_point(|record| self.record(*record).parent < directory);
@@ -163,48 +161,48 @@ impl EntryTree {
         tail.get(..length).unwrap_or_default()
     }
 
-    /// The record at a path of this layer alone, symbolic links in parent directories followed, the last
-    /// component not.
+    /// The record at a path within this layer. Symbolic links in parent directories are followed, the last component is
+    /// not.
     pub(crate) fn lookup(&self, path: &[u8]) -> Option<u32> {
         let (parent, name) = insert::split(path);
-        let located = self.locate(parent).ok()?;
+        let resolved = self.resolve_parent(parent).ok()?;
         match name {
-            _ if !located.missing.is_empty() => None,
-            [] => Some(located.directory),
-            name => self.child(located.directory, name),
+            _ if !resolved.missing.is_empty() => None,
+            [] => Some(resolved.directory),
+            name => self.child(resolved.directory, name),
         }
     }
 
-    /// The entries in the order of the tar, markers included (an opaque marker is of kind `Opaque`): what a listing of the layer
-    /// gives, unless `warnings` tells of entries that are not there any more or were given another path.
+    /// The entries in the order of the tar, markers included (an opaque marker has kind `Opaque`). A listing of the tar has
+    /// the same entries, unless `warnings` reports replaced or moved ones.
     pub(crate) fn in_tar_order(&self) -> Vec<u32> {
         let mut entries: Vec<u32> = self.entries().collect();
         entries.sort_by_key(|record| (self.record(*record).header_offset, *record));
         entries
     }
 
-    /// The same without entries whose headers begin at a place or behind it: nothing of the table comes from there. Nothing where
-    /// entries have replaced others, or were given other paths: what was before is not known any more.
-    pub(crate) fn until(&self, place: Uncompressed) -> Option<Self> {
+    /// A tree with only the entries whose headers start before `end`. `None` if entries were replaced or moved, because the
+    /// earlier state is lost.
+    pub(crate) fn until(&self, end: Uncompressed) -> Option<Self> {
         if self.warnings().count() > 0 {
             return None;
         }
-        let mut table = Self::new();
+        let mut tree = Self::new();
         for record in self.in_tar_order() {
-            if self.header_offset(record) >= place {
+            if self.header_offset(record) >= end {
                 break;
             }
-            table.insert(&self.entry(record)).ok()?;
+            tree.insert(&self.entry(record)).ok()?;
         }
-        Some(table)
+        Some(tree)
     }
 
-    /// How many entries `in_tar_order` has.
+    /// Number of entries in `in_tar_order`.
     pub(crate) fn entry_count(&self) -> u64 {
         self.entries().count() as u64
     }
 
-    /// Where the content ends that lies last.
+    /// End of the last content.
     pub(crate) fn content_end(&self) -> Uncompressed {
         let described = (ROOT..self.records.len() as u32).filter(|record| !self.is_implied(*record));
         let ends = described.map(|record| {
@@ -214,15 +212,15 @@ impl EntryTree {
         Uncompressed(ends.max().unwrap_or(0))
     }
 
-    /// The records of entries that are still there.
+    /// The records of entries that are not replaced.
     fn entries(&self) -> impl Iterator<Item = u32> {
-        // Parents come before what lies in them.
+        // Parents come before their children.
         let mut is_gone = vec![false; self.records.len()];
         (ROOT..self.records.len() as u32).filter(move |number| {
             let record = self.record(*number);
             let gone = record.has(REPLACED) || is_gone.get(record.parent as usize) == Some(&true);
-            if let Some(place) = is_gone.get_mut(*number as usize) {
-                *place = gone;
+            if let Some(flag) = is_gone.get_mut(*number as usize) {
+                *flag = gone;
             }
             !gone && !record.has(IMPLIED)
         })
@@ -239,17 +237,17 @@ impl EntryTree {
         self.text(record.name_start as usize, record.name_length.into())
     }
 
-    /// The directory that an entry lies in; the root lies in itself.
+    /// The directory of an entry; the root is its own parent.
     pub(crate) fn parent(&self, record: u32) -> u32 {
         self.record(record).parent
     }
 
-    /// Whether only entries below it imply this directory.
+    /// Whether the directory has no entry of its own, only entries below it.
     pub(crate) fn is_implied(&self, record: u32) -> bool {
         self.record(record).has(IMPLIED)
     }
 
-    /// The content's size in bytes; 0 for all but files.
+    /// The content's size in bytes; 0 for anything but files.
     pub(crate) fn size(&self, record: u32) -> u64 {
         self.record(record).size()
     }
@@ -279,14 +277,13 @@ impl EntryTree {
         self.record(record).mtime()
     }
 
-    /// The target of a symbolic link, verbatim, or of a hard link, as a path from the root; empty for all
-    /// else.
+    /// The target of a symbolic link, verbatim, or of a hard link, as a path from the root; empty for other kinds.
     pub(crate) fn link(&self, record: u32) -> &[u8] {
         let (start, length) = self.record(record).link().unwrap_or_default();
         self.text(start, length)
     }
 
-    /// What a hard link stands for; `None` for all else.
+    /// The target of a hard link; `None` for other kinds.
     pub(crate) fn hardlink(&self, record: u32) -> Option<Hardlink<'_>> {
         let link = self.record(record);
         match (link.kind, link.target) {
@@ -296,19 +293,19 @@ impl EntryTree {
         }
     }
 
-    /// Where the entry's first header block lies.
+    /// Offset of the entry's first header block.
     pub(crate) fn header_offset(&self, record: u32) -> Uncompressed {
         Uncompressed(self.record(record).header_offset)
     }
 
-    /// Where the entry's stored content begins.
+    /// Offset of the entry's stored content.
     pub(crate) fn data_offset(&self, record: u32) -> Uncompressed {
         let headers = u64::from(self.record(record).header_blocks) * BLOCK;
         let near = self.record(record).header_offset.saturating_add(headers);
         Uncompressed(self.rare(record).and_then(|rare| rare.data_offset).unwrap_or(near))
     }
 
-    /// The path from the root, symbolic links on the way to it resolved; of an opaque marker that of its directory.
+    /// The path from the root with symbolic links in parents resolved; for an opaque marker, that of its directory.
     pub(crate) fn path(&self, record: u32) -> Vec<u8> {
         let mut names = Vec::new();
         let mut record = if self.kind(record) == EntryKind::Opaque { self.parent(record) } else { record };
@@ -320,8 +317,7 @@ impl EntryTree {
         names.join(&b'/')
     }
 
-    /// The entry as it was inserted, its path aside: see `path`. An implied directory has mode 0755 and no
-    /// time.
+    /// The entry as it was inserted, except for its path: see `path`. An implied directory has mode 0755 and no time.
     pub(crate) fn entry(&self, record: u32) -> Entry {
         let (owner, rare) = (self.owners.owner(self.record(record).owner), self.rare(record));
         Entry {
@@ -344,7 +340,7 @@ impl EntryTree {
     }
 
     fn record(&self, record: u32) -> &Record {
-        // Record numbers come from this table alone; one of another table must still not panic.
+        // Record numbers come from this tree, but one of another tree must not panic.
         const NOTHING: &Record = &Record {
             seconds: 0,
             size_or_link: 0,
@@ -363,7 +359,7 @@ impl EntryTree {
         self.records.get(record as usize).unwrap_or(NOTHING)
     }
 
-    /// Whether the record has a place in the index: nothing has taken its name, and it has one.
+    /// Whether the record is in the index: it has a name that no other record has taken.
     fn is_named(&self, record: u32) -> bool {
         !self.record(record).has(REPLACED) && self.kind(record) != EntryKind::Opaque
     }
@@ -373,7 +369,7 @@ impl EntryTree {
     }
 
     fn text(&self, start: usize, length: usize) -> &[u8] {
-        self.names.together(start, length).unwrap_or_default()
+        self.names.slice(start, length).unwrap_or_default()
     }
 
     fn key(&self, record: u32) -> (u32, &[u8], bool) {
@@ -385,8 +381,8 @@ impl EntryTree {
         match &self.index {
             Index::Hashed(names) => names.find(key, |record| self.key(record) == key),
             Index::Sorted(order) => {
-                let place = order.binary_search_by(|record| self.key(*record).cmp(&key)).ok()?;
-                order.get(place).copied()
+                let index = order.binary_search_by(|record| self.key(*record).cmp(&key)).ok()?;
+                order.get(index).copied()
             }
         }
     }

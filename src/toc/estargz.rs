@@ -1,10 +1,10 @@
-//! eStargz: a gzip layer whose files can be unpacked one by one, with a table of them at its end (stargz-snapshotter,
+//! eStargz: a gzip layer whose files can be unpacked one by one, with a TOC at its end (stargz-snapshotter,
 //! docs/estargz.md).
 //!
 //! ```text
-//! │ header │ content │ header │ content │ … │ table: gzip(tar(stargz.index.json)) │ footer │
+//! │ header │ content │ header │ content │ … │ TOC: gzip(tar(stargz.index.json)) │ footer │
 //! ```
-//! Each box is a gzip member; the footer is an empty one, whose extra field says where the table begins.
+//! Each box is a gzip member. The footer is an empty member whose extra field has the offset of the TOC.
 
 use crate::{
     decompress::Encoding,
@@ -18,47 +18,47 @@ use crate::{
     toc::{
         LayerToc,
         chunks::Chunk,
-        published::{self, Error},
+        embedded::{self, Error},
     },
 };
 
 /// The longest footer, in bytes.
 pub(crate) const FOOTER_BYTES: u64 = 51;
 
-/// The annotation of a layer with the digest of its table's JSON.
+/// The layer annotation with the digest of the TOC's JSON.
 pub(crate) const DIGEST_ANNOTATION: &str = "containerd.io/snapshot/stargz/toc.digest";
 
-/// The file that the table is, in the archive around it.
-const TABLE: &[u8] = b"stargz.index.json";
+/// The name of the TOC in the archive around it.
+const TOC_NAME: &[u8] = b"stargz.index.json";
 
-/// What the archive around the table may add to it: headers, padding and an end marker.
+/// What the archive around the TOC may add: headers, padding and an end marker.
 const ARCHIVE_BYTES: u64 = 64 << 10;
 
-/// Gzip's magic, deflate, and an extra field.
+/// The gzip magic, deflate, and the flag of an extra field.
 const MEMBER_START: [u8; 4] = [0x1f, 0x8b, 8, 4];
 
-/// Modification time, extra flags and operating system: anything.
+/// Modification time, extra flags and operating system, which may be anything.
 const MEMBER_VARIABLE_BYTES: usize = 6;
 
-/// One stored block of no bytes, their CRC and their number.
+/// An empty stored block, its CRC and its length.
 const MEMBER_END: [u8; 13] = [1, 0, 0, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0];
 
-/// What a footer says of the table.
+/// Where the TOC is, according to the footer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Footer {
-    /// It is an artifact of its own.
+    /// In a separate artifact.
     External,
-    /// It lies in the blob.
+    /// In the blob.
     Toc {
-        /// Where it begins. It ends where the footer begins.
+        /// Its start. It ends at the footer.
         offset: Compressed,
     },
 }
 
-/// Reads the footer of a blob that ends with `tail`: at least its last [`FOOTER_BYTES`], if it has so many.
+/// Parses the footer of a blob that ends with `tail`: its last [`FOOTER_BYTES`] at least, or the whole blob.
 pub(crate) fn footer(tail: &[u8]) -> Option<Footer> {
     let body = tail.strip_suffix(&MEMBER_END)?;
-    // The extra field with the subfield's two letters and length before it, or, as CRFS wrote it, bare.
+    // The extra field starts with the subfield's two letters and length, except in footers of CRFS.
     let tagged = |text: usize| {
         let extra = extra(body, 4 + text)?;
         let (tag, text) = extra.split_at_checked(4)?;
@@ -78,8 +78,8 @@ pub(crate) fn footer(tail: &[u8]) -> Option<Footer> {
     Some(Footer::Toc { offset: Compressed(u64::from_str_radix(digits, 16).ok()?) })
 }
 
-/// Reads the table. `member` is what lies at `toc_offset`, with or without the footer behind it; `expected` the digest in
-/// [`DIGEST_ANNOTATION`].
+/// Parses the TOC. `member` is the bytes at `toc_offset`, with or without the footer after it; `expected` is the digest
+/// in [`DIGEST_ANNOTATION`].
 pub(crate) fn toc(
     member: &[u8],
     expected: Option<&Digest>,
@@ -91,18 +91,18 @@ pub(crate) fn toc(
         return Err(Error::Position);
     }
     let (entry, json) = json(member)?;
-    published::verify(&json, expected)?;
-    // For a runtime that knows nothing of tables it is a file like others.
+    embedded::verify(&json, expected)?;
+    // To a runtime without support for TOCs it is an ordinary file.
     let own = Chunk {
         compressed: toc_offset..Compressed(end),
         skip: entry.data_offset.0,
         size: json.len() as u64,
         digest: expected.cloned(),
     };
-    published::read(&json, Encoding::Gzip, toc_offset, Some((entry, own)))
+    embedded::read(&json, Encoding::Gzip, toc_offset, Some((entry, own)))
 }
 
-/// An extra field of that length at the end of a member's header.
+/// The extra field of this length at the end of a member's header.
 fn extra(header: &[u8], length: usize) -> Option<&[u8]> {
     let (header, extra) = header.split_at_checked(header.len().checked_sub(length)?)?;
     let header = header.strip_suffix(&u16::try_from(length).ok()?.to_le_bytes())?;
@@ -110,11 +110,11 @@ fn extra(header: &[u8], length: usize) -> Option<&[u8]> {
     header.ends_with(&MEMBER_START).then_some(extra)
 }
 
-/// The table's JSON and its entry: the first file of the archive in `member`.
+/// The TOC's JSON and its entry: the first file of the archive in `member`.
 fn json(member: &[u8]) -> Result<(Entry, Vec<u8>), Error> {
     let mut decoder = Decoder::new();
     let (mut found, mut is_complete, mut unpacked) = (None, false, 0);
-    published::unpack(member, Encoding::Gzip, |mut piece| {
+    embedded::unpack(member, Encoding::Gzip, |mut piece| {
         unpacked += piece.len() as u64;
         if unpacked > limits::TOC_BYTES + ARCHIVE_BYTES {
             return Err(Error::TooLong);
@@ -122,7 +122,7 @@ fn json(member: &[u8]) -> Result<(Entry, Vec<u8>), Error> {
         while let Some(event) = decoder.decode(&mut piece).map_err(Error::Tar)? {
             match event {
                 Event::Entry(entry) if found.is_none() => {
-                    if entry.path != TABLE || entry.kind != EntryKind::File {
+                    if entry.path != TOC_NAME || entry.kind != EntryKind::File {
                         return Err(Error::TarMember);
                     }
                     found = Some((*entry, Vec::new()));
@@ -132,7 +132,7 @@ fn json(member: &[u8]) -> Result<(Entry, Vec<u8>), Error> {
                         json.extend_from_slice(data);
                     }
                 }
-                // No tool writes a sparse one.
+                // No tool writes a sparse TOC.
                 Event::Hole(_) if !is_complete => return Err(Error::TarMember),
                 Event::EntryEnd => is_complete = true,
                 Event::Data(_) | Event::End | Event::Entry(_) | Event::Hole(_) => {}
@@ -152,7 +152,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::toc::published::tests::{annotations, assert_agrees, fixture};
+    use crate::toc::embedded::tests::{annotations, assert_agrees, fixture};
 
     const FIXTURES: [&str; 3] = ["estargz", "estargz-min-chunk", "estargz-prefetch"];
 
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_agrees_with_the_layer_that_it_is_of() {
+    fn the_toc_agrees_with_its_layer() {
         for name in FIXTURES {
             let (blob, offset, digest) = parts(name);
             let member = &blob[offset.0 as usize..];
@@ -186,7 +186,7 @@ mod tests {
                 assert_agrees(&toc, &blob, |entry| {
                     // The producer rounds to seconds.
                     entry.mtime.nanoseconds = 0;
-                    // A table leaves out names that it gave before, and landmarks have none.
+                    // A TOC omits names that it gave before, and landmarks have none.
                     if entry.path.ends_with(b".landmark") {
                         entry.uname.clear();
                         entry.gname.clear();
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn footers_of_all_three_kinds_are_told_from_what_only_looks_like_one() {
+    fn footers_of_all_three_kinds_are_recognised_and_lookalikes_are_not() {
         let blob = fixture("estargz");
         let current = &blob[blob.len() - 51..];
         let toc = Some(Footer::Toc { offset: Compressed(0x678c) });
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_the_manifest_does_not_vouch_for_is_refused() {
+    fn a_toc_with_another_digest_than_the_manifest_says_is_rejected() {
         let (blob, offset, _) = parts("estargz");
         let other = Digest::sha256(b"other");
         let refused = toc(&blob[offset.0 as usize..], Some(&other), blob.len() as u64, offset);
@@ -246,20 +246,20 @@ mod tests {
     }
 
     #[test]
-    fn a_table_of_another_blob_or_behind_its_end_is_refused() {
+    fn a_toc_of_another_blob_or_beyond_its_end_is_rejected() {
         let (blob, offset, digest) = parts("estargz");
         let member = &blob[offset.0 as usize..];
         for (size, offset) in [(blob.len() as u64 - 1, offset.0), (u64::MAX, u64::MAX)] {
             let refused = toc(member, Some(&digest), size, Compressed(offset));
             assert!(matches!(refused, Err(Error::Position)));
         }
-        // The same table as if it lay further ahead: its files would lie behind it.
+        // The same TOC at a smaller offset: its files would be after it.
         let refused = toc(member, Some(&digest), blob.len() as u64, Compressed(offset.0 / 2));
-        assert!(matches!(refused, Err(Error::Entry { fault: published::Fault::ContentOutside, .. })));
+        assert!(matches!(refused, Err(Error::Entry { fault: embedded::Fault::ContentOutside, .. })));
     }
 
     #[test]
-    fn an_archive_of_anything_else_is_refused() {
+    fn an_archive_with_another_file_is_rejected() {
         let json = br#"{"version":1,"entries":[]}"#;
         let read = |archive: &[u8]| toc(&gzip(archive), None, 10_000, Compressed(0));
         assert!(read(&archive("./stargz.index.json", json)).is_ok());
@@ -275,17 +275,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_the_reader_panic(bytes in any::<Vec<u8>>()) {
+        fn arbitrary_bytes_never_panic(bytes in any::<Vec<u8>>()) {
             prop_assert_eq!(footer(&bytes), None);
             prop_assert!(toc(&bytes, None, 1 << 20, Compressed(0)).is_err());
         }
 
         #[test]
-        fn a_table_with_a_byte_changed_is_refused(at in any::<prop::sample::Index>(), flip in 1_u8..) {
+        fn a_toc_with_a_changed_byte_is_rejected(at in any::<prop::sample::Index>(), flip in 1_u8..) {
             let (blob, offset, digest) = parts("estargz");
             let mut member = blob[offset.0 as usize..blob.len() - FOOTER_BYTES as usize].to_vec();
             let at = at.index(member.len());
-            // What the header says of time and system means nothing.
+            // The header's time and system are ignored.
             prop_assume!(!(4..10).contains(&at));
             member[at] ^= flip;
             prop_assert!(toc(&member, Some(&digest), blob.len() as u64, offset).is_err());

@@ -1,16 +1,16 @@
-//! A table of contents as it is stored.
+//! The stored form of a TOC.
 //!
 //! ```text
-//! header   │ magic, version, which blob, how much of it is known          fixed, not compressed
+//! header   │ magic, version, the blob, how much of it is known            fixed, not compressed
 //! entries  │ zstd: see `entries/stored.rs`
-//! spans    │ zstd: see `format/spans.rs`; empty where nothing is known of the content
+//! spans    │ zstd: see `format/spans.rs`; empty if the content is unknown
 //! leaves   │ SHA-256 of every leaf, 32 bytes each
-//! windows  │ encoded windows, each by itself: only the one that is needed is unpacked
-//! footer   │ lengths of entries, spans and windows; SHA-256 of all before it
+//! windows  │ encoded windows, packed one by one: only the needed one is unpacked
+//! footer   │ lengths of entries, spans and windows; SHA-256 of everything before it
 //! ```
 //!
-//! All is written in one pass without going back. A reader checks the checksum first, and then believes nothing all the same:
-//! a table that is shared comes from somebody else. Numbers outside zstd are little-endian.
+//! It is written in one pass. A reader verifies the checksum first and still trusts nothing, because a shared TOC comes
+//! from another machine. Numbers outside zstd are little-endian.
 
 use std::io;
 
@@ -29,10 +29,10 @@ mod tests;
 
 pub(crate) use self::header::{HEADER_BYTES, Header, read_header};
 
-/// How hard zstd tries: level 9 makes whole tables 1 % smaller, and the end of a pass waits for it.
+/// Level 9 makes a whole TOC 1 % smaller, but delays the end of a pass.
 const LEVEL: i32 = 3;
 
-/// How far back zstd looks, as a power of two.
+/// Window of zstd, as a power of two.
 const WINDOW_LOG: u32 = 20;
 
 /// Length of a SHA-256 in bytes.
@@ -41,40 +41,40 @@ const HASH: usize = 32;
 /// Length of the footer in bytes.
 const FOOTER: usize = 3 * size_of::<u64>() + HASH;
 
-/// Why a stored table of contents is not believed.
+/// Why a stored TOC is rejected.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The checksum over all of it does not match.
-    #[error("the checksum of the stored table of contents does not match")]
+    /// The checksum over the whole file does not match.
+    #[error("the checksum of the stored TOC does not match")]
     Checksum,
-    /// It says what cannot be.
+    /// It is malformed or contradicts itself.
     #[error("{what} at byte {at} of the {section}")]
     Corrupt {
-        /// Offset from the start of that part.
+        /// Offset from the start of the section.
         at: u64,
-        /// Which part of it.
+        /// The section.
         section: &'static str,
         /// What is wrong.
         what: &'static str,
     },
-    /// It is none.
-    #[error("no stored table of contents")]
+    /// It is not a stored TOC.
+    #[error("not a stored TOC")]
     Magic,
-    /// Another version of this program wrote it.
-    #[error("a table of contents of version {0}, which is not known")]
+    /// It has the format of another version of this program.
+    #[error("a stored TOC of the unknown version {0}")]
     Version(u32),
 }
 
-/// Writes a table of contents. Tables of publishers (`ContentMap::Chunks`, `ContentMap::Ztoc`) are not stored: they are cheap to
+/// Writes a TOC. TOCs of publishers (`ContentMap::Chunks`, `ContentMap::Ztoc`) are not stored, because they are cheap to
 /// read again.
 ///
 /// # Errors
 ///
-/// Those of `out`; [`io::ErrorKind::InvalidInput`] for what could not be read again.
+/// Those of `out`; [`io::ErrorKind::InvalidInput`] for a TOC that could not be read again.
 pub(crate) fn write(header: &Header, toc: &LayerToc, out: &mut impl io::Write) -> io::Result<()> {
     let spans = match &toc.content {
         ContentMap::Chunks(_) | ContentMap::Ztoc(_) => {
-            return Err(invalid("a table that the publisher of the blob has is not stored"));
+            return Err(invalid("a publisher's TOC is not stored"));
         }
         ContentMap::Nothing => None,
         ContentMap::Spans(spans) => Some(spans),
@@ -83,24 +83,24 @@ pub(crate) fn write(header: &Header, toc: &LayerToc, out: &mut impl io::Write) -
     let mut out = Hashing { out, hasher: Sha256::new(), written: 0 };
     io::Write::write_all(&mut out, &header.encode(spans.is_some()))?;
     let entries = compressed(&mut out, |section| toc.entries.store(section))?;
-    let (mut table, mut windows) = (0, 0);
+    let (mut list, mut windows) = (0, 0);
     if let Some(spans) = spans {
-        table = compressed(&mut out, |section| spans::store(spans, section))?;
+        list = compressed(&mut out, |section| spans::store(spans, section))?;
         io::Write::write_all(&mut out, spans.leaves.as_flattened())?;
         windows = spans::store_windows(spans, &mut out)?;
     }
-    for length in [entries, table, windows] {
+    for length in [entries, list, windows] {
         io::Write::write_all(&mut out, &length.to_le_bytes())?;
     }
     let checksum: [u8; HASH] = out.hasher.finalize().into();
     out.out.write_all(&checksum)
 }
 
-/// Reads a table of contents.
+/// Reads a TOC.
 ///
 /// # Errors
 ///
-/// When anything is wrong with it: then it is to be thrown away.
+/// If anything is wrong with it. It must be discarded then.
 pub(crate) fn read(bytes: Bytes) -> Result<(Header, LayerToc), Error> {
     let header = read_header(&bytes)?;
     let (content, checksum) = bytes
@@ -120,14 +120,14 @@ pub(crate) fn read(bytes: Bytes) -> Result<(Header, LayerToc), Error> {
     } else if bytes.len() == parts.header + parts.entries.len() + FOOTER {
         ContentMap::Nothing
     } else {
-        return Err(parts.corrupt("more than there should be"));
+        return Err(parts.corrupt("excess bytes"));
     };
     let toc = LayerToc { entries, content };
     header.check(&toc).map_err(|what| Error::Corrupt { at: 0, section: "header", what })?;
     Ok((header, toc))
 }
 
-/// The parts of a stored table.
+/// The sections of a stored TOC.
 struct Parts {
     /// Length of the header.
     header: usize,
@@ -141,11 +141,7 @@ impl Parts {
     fn new(bytes: &Bytes) -> Result<Self, Error> {
         let header = header::length(bytes)?;
         let at = bytes.len().saturating_sub(FOOTER);
-        let broken = || Error::Corrupt {
-            at: at as u64,
-            section: "stored table of contents",
-            what: "lengths that cannot be",
-        };
+        let broken = || Error::Corrupt { at: at as u64, section: "stored TOC", what: "invalid lengths" };
         let mut footer = bytes.get(at..).unwrap_or_default();
         let mut lengths = [0; 3];
         for length in &mut lengths {
@@ -167,10 +163,10 @@ impl Parts {
         })
     }
 
-    /// That something is wrong with how the parts lie.
+    /// An error in the layout of the sections.
     fn corrupt(&self, what: &'static str) -> Error {
         let at = (self.header + self.entries.len() + self.spans.len()) as u64;
-        Error::Corrupt { at, section: "stored table of contents", what }
+        Error::Corrupt { at, section: "stored TOC", what }
     }
 }
 
@@ -190,7 +186,7 @@ fn section<'a>(
     bytes: &'a [u8],
     name: &'static str,
 ) -> Result<Section<io::BufReader<Decoder<'static, &'a [u8]>>>, Error> {
-    let broken = |_| Error::Corrupt { at: 0, section: name, what: "no zstd frame" };
+    let broken = |_| Error::Corrupt { at: 0, section: name, what: "not a zstd frame" };
     let mut decoder = Decoder::with_buffer(bytes).map_err(broken)?;
     decoder.window_log_max(WINDOW_LOG).map_err(broken)?;
     Ok(Section::new(io::BufReader::new(decoder), name))
@@ -200,7 +196,7 @@ fn invalid(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, what)
 }
 
-/// Hashes and counts what is written.
+/// Hashes and counts the bytes that are written.
 struct Hashing<W> {
     out: W,
     hasher: Sha256,
@@ -216,7 +212,7 @@ impl<W: io::Write> io::Write for Hashing<W> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        // Only the encoder asks, between columns: what is written need not arrive before the end.
+        // Only the encoder flushes, between columns; the bytes need not arrive before the end.
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Leaves: digests of a blob's bytes that are small enough to be checked before anything is made of them.
+//! Leaves: ranges of a blob with a digest, small enough to be verified before they are decoded.
 
 use std::{collections::VecDeque, io, mem};
 
@@ -12,18 +12,18 @@ use crate::offset::Compressed;
 #[derive(Debug)]
 pub(super) struct LeafHasher {
     hasher: Sha256,
-    /// Bytes of the leaf that is open.
+    /// Bytes of the open leaf.
     filled: usize,
     done: Vec<[u8; 32]>,
 }
 
 impl LeafHasher {
-    /// At the start of a span that follows spans with these digests.
+    /// Starts at a span after spans with these digests.
     pub(super) fn new(done: Vec<[u8; 32]>) -> Self {
         Self { hasher: Sha256::new(), filled: 0, done }
     }
 
-    /// Takes the next bytes of the span.
+    /// Hashes the next bytes of the span.
     pub(super) fn update(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let (now, later) = bytes.split_at(bytes.len().min(LEAF_BYTES as usize - self.filled));
@@ -36,7 +36,7 @@ impl LeafHasher {
         }
     }
 
-    /// Ends the span, and with it its last leaf.
+    /// Ends the span and its last leaf.
     pub(super) fn end_span(&mut self) {
         if self.filled > 0 {
             self.done.push(mem::take(&mut self.hasher).finalize().into());
@@ -44,18 +44,18 @@ impl LeafHasher {
         }
     }
 
-    /// The digests of all leaves that ended.
+    /// The digests of all complete leaves.
     pub(super) fn finish(self) -> Vec<[u8; 32]> {
         self.done
     }
 }
 
-/// Lets bytes of a blob pass leaf by leaf, each once its digest was right.
+/// Passes on bytes of a blob leaf by leaf, once their digests are verified.
 #[derive(Debug)]
 pub(crate) struct LeafVerifier {
-    /// Lengths and digests of the leaves that follow.
+    /// Lengths and digests of the remaining leaves.
     leaves: VecDeque<(usize, [u8; 32])>,
-    /// Where the open leaf begins.
+    /// Start of the open leaf.
     at: Compressed,
     hasher: Sha256,
     filled: usize,
@@ -64,7 +64,7 @@ pub(crate) struct LeafVerifier {
 }
 
 impl LeafVerifier {
-    /// Of bytes from the start of a span on, through all spans that follow.
+    /// For bytes from the start of a span to the end of the blob.
     pub(crate) fn new(spans: &Spans, index: usize) -> Self {
         let mut leaves = VecDeque::new();
         let before = (0..index).map(|index| leaf_count(&spans.compressed_range(index))).sum::<u64>();
@@ -84,11 +84,11 @@ impl LeafVerifier {
         Self { leaves, at, hasher: Sha256::new(), filled: 0, held: BytesMut::new() }
     }
 
-    /// Takes the next piece of the blob and returns what is verified now: all up to the end of the last leaf that is complete.
+    /// Takes the next piece of the blob and returns the bytes that are verified now, up to the end of the last complete leaf.
     ///
     /// # Errors
     ///
-    /// Invalid data if a leaf does not hash to its digest or has none; says where in the blob.
+    /// Invalid data if a leaf does not match its digest or has none, with its offset in the blob.
     pub(crate) fn push(&mut self, mut piece: Bytes) -> io::Result<Bytes> {
         let mut rest = piece.as_ref();
         let mut verified = 0;
@@ -101,7 +101,7 @@ impl LeafVerifier {
                 continue;
             }
             if mem::take(&mut self.hasher).finalize().as_slice() != digest {
-                return Err(self.refused(&format!("{length} bytes do not hash to what the table has")));
+                return Err(self.refused(&format!("{length} bytes do not match their digest in the TOC")));
             }
             self.leaves.pop_front();
             self.filled = 0;
@@ -109,7 +109,7 @@ impl LeafVerifier {
             verified = piece.len() - rest.len();
         }
         if !rest.is_empty() {
-            return Err(self.refused("the table has no digest of the bytes"));
+            return Err(self.refused("the TOC has no digest for the bytes"));
         }
         let open = piece.split_off(verified);
         if self.held.is_empty() {
@@ -126,15 +126,15 @@ impl LeafVerifier {
         Ok(verified)
     }
 
-    /// No piece follows; returns nothing.
+    /// Ends the input; returns no bytes.
     ///
     /// # Errors
     ///
-    /// Invalid data if bytes are left that are no whole leaf.
+    /// Invalid data if the last leaf is incomplete.
     pub(crate) fn finish(&mut self) -> io::Result<Bytes> {
         match self.filled {
             0 => Ok(Bytes::new()),
-            _ => Err(self.refused("the bytes end inside what one digest is of")),
+            _ => Err(self.refused("the bytes end inside a leaf")),
         }
     }
 

@@ -1,12 +1,12 @@
-//! SOCI: an index beside an image that says for each large layer which entries it has and where decoding can begin
+//! SOCI: an index of an image with a zTOC for each large layer, which has its entries and the checkpoints for decoding
 //! (soci-snapshotter, docs/index.md, docs/glossary.md; ztoc/fbs/ztoc.fbs).
 //!
 //! ```text
 //! image manifest ─ annotation (v2) or referrers (v1) ─▶ index ─▶ zTOC of a layer: entries, checkpoints, digests of spans
 //! ```
-//! Deviations: an entry of a kind that names attributes or holes in a way the producer does not resolve makes the zTOC unusable.
+//! Deviation: a zTOC is rejected if an entry has attributes or holes in a form that the producer does not resolve.
 
-use self::flatbuffer::{Broken, Buffer, Table};
+use self::flatbuffer::{Buffer, Malformed, Table};
 use crate::{
     limits,
     oci::{
@@ -17,8 +17,8 @@ use crate::{
     tar::entry::{Entry, EntryKind},
     toc::{
         ContentMap, LayerToc,
+        embedded::{self, Fault},
         entries::EntryTree,
-        published::{self, Fault},
     },
 };
 
@@ -29,13 +29,13 @@ mod tests;
 
 pub(crate) use self::spans::Ztoc;
 
-/// The type of an index of version 1, which refers to its image.
+/// The media type of an index of version 1, which refers to its image.
 pub(crate) const INDEX_V1: &str = "application/vnd.amazon.soci.index.v1+json";
 
-/// The type of an index of version 2, which its image's manifest names.
+/// The media type of an index of version 2, which its image's manifest names.
 pub(crate) const INDEX_V2: &str = "application/vnd.amazon.soci.index.v2+json";
 
-/// The annotation of an image's manifest with the digest of its index.
+/// The manifest annotation with the digest of the index.
 pub(crate) const INDEX_ANNOTATION: &str = "com.amazon.soci.index-digest";
 
 const LAYER_ANNOTATION: &str = "com.amazon.soci.image-layer-digest";
@@ -43,99 +43,99 @@ const LAYER_ANNOTATION: &str = "com.amazon.soci.image-layer-digest";
 /// The media type of a zTOC.
 const ZTOC_TYPE: &str = "application/octet-stream";
 
-/// The only version there is.
+/// The only known version.
 const ZTOC_VERSION: &[u8] = b"0.9";
 
-/// What PAX records of extended attributes begin with.
+/// Prefix of PAX records with extended attributes.
 const ATTRIBUTE: &[u8] = b"SCHILY.xattr.";
 
-/// Size of every unit of an archive, in bytes.
+/// Size of a tar block in bytes.
 const BLOCK: u64 = 512;
 
 /// A SOCI index.
 #[derive(Debug)]
 pub(crate) struct Index {
-    /// Which version.
+    /// Its version.
     pub(crate) version: IndexVersion,
-    /// The manifest that it refers to, in version 1.
+    /// The manifest that it refers to (version 1 only).
     pub(crate) subject: Option<Digest>,
-    /// Layers with a zTOC, and that zTOC.
+    /// Layers with a zTOC, and the zTOC.
     pub(crate) layers: Vec<(Digest, Descriptor)>,
 }
 
 /// How an index belongs to its image.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum IndexVersion {
-    /// It refers to the image: whoever may push to the repository can make one.
+    /// It refers to the image: anyone who can push to the repository can make one.
     V1,
     /// The image's manifest names it by digest.
     V2,
 }
 
-/// Why an index or zTOC is not believed.
+/// Why an index or zTOC is rejected.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// It is of a blob of another size.
-    #[error("the zTOC is of a blob of {found} bytes, not {expected}")]
+    /// It describes a blob of another size.
+    #[error("the zTOC describes a blob of {found} bytes, not of {expected}")]
     BlobSize {
         /// The blob's size in bytes.
         expected: u64,
-        /// What the zTOC says.
+        /// The size in the zTOC.
         found: i64,
     },
-    /// The list of checkpoints or of digests is too long or too short.
+    /// The number of checkpoints or digests is wrong.
     #[error("the zTOC's checkpoints and digests do not match its number of spans")]
     Checkpoints,
-    /// A compression that it has no name for.
-    #[error("the zTOC names an unknown compression ({0})")]
+    /// An unknown compression.
+    #[error("the zTOC has an unknown compression ({0})")]
     Compression(u8),
-    /// One of its entries cannot be true.
+    /// One of its entries is invalid.
     #[error("entry {number} of the zTOC: {fault}")]
     Entry {
-        /// Which one, from 0.
+        /// Its number, from 0.
         number: u64,
         /// What is wrong.
         fault: Fault,
     },
-    /// It is no flatbuffer of its kind.
+    /// It is not a valid flatbuffer of its schema.
     #[error("malformed zTOC at byte {at}")]
     Flatbuffer {
-        /// Where the reference to what is malformed stands.
+        /// Offset of the reference to the malformed part.
         at: u64,
     },
-    /// It is no index.
+    /// It is not a manifest.
     #[error("malformed SOCI index: {0}")]
     Index(ManifestError),
-    /// It is a manifest of something else, or lists a layer twice or not at all.
-    #[error("the manifest is no SOCI index")]
+    /// It is another kind of manifest, or lists a layer twice or without digest.
+    #[error("the manifest is not a SOCI index")]
     NotIndex,
-    /// A span that cannot be: out of order, out of the blob, of no bytes or of too many.
-    #[error("span {number} of the zTOC cannot be")]
+    /// An invalid span: out of order, outside the blob, empty or too long.
+    #[error("span {number} of the zTOC is invalid")]
     Span {
-        /// Which one, from 0.
+        /// Its number, from 0.
         number: u64,
     },
-    /// The blob is not what the zTOC says, or was tampered with.
-    #[error("span {number} of the layer does not have the digest that its zTOC says")]
+    /// The blob does not match the zTOC.
+    #[error("span {number} of the layer does not match its digest in the zTOC")]
     SpanDigest {
-        /// Which one, from 0.
+        /// Its number, from 0.
         number: u64,
     },
     /// It is larger than [`limits::TOC_BYTES`].
     #[error("the zTOC has more than {max} bytes", max = limits::TOC_BYTES)]
     TooLong,
-    /// It is of a version that did not exist when this was written.
-    #[error("the zTOC is of an unknown version")]
+    /// It has an unknown version.
+    #[error("the zTOC has an unknown version")]
     Version,
 }
 
-impl From<Broken> for Error {
-    fn from(Broken(at): Broken) -> Self {
+impl From<Malformed> for Error {
+    fn from(Malformed(at): Malformed) -> Self {
         Self::Flatbuffer { at: at as u64 }
     }
 }
 
-/// Reads an index.
+/// Parses an index.
 pub(crate) fn index(bytes: &[u8]) -> Result<Index, Error> {
     let Manifest::Image(manifest) = Manifest::parse(bytes, None).map_err(Error::Index)? else {
         return Err(Error::NotIndex);
@@ -146,7 +146,7 @@ pub(crate) fn index(bytes: &[u8]) -> Result<Index, Error> {
         _ => return Err(Error::NotIndex),
     };
     let mut layers: Vec<(Digest, Descriptor)> = Vec::new();
-    // Other types there are lists of files to fetch ahead.
+    // Descriptors of other types are lists of files to prefetch.
     for ztoc in manifest.layers().iter().filter(|layer| layer.media_type().as_str() == ZTOC_TYPE) {
         let layer = ztoc.annotations().get(LAYER_ANNOTATION).and_then(|digest| digest.parse().ok());
         let layer = layer.ok_or(Error::NotIndex)?;
@@ -159,7 +159,7 @@ pub(crate) fn index(bytes: &[u8]) -> Result<Index, Error> {
     Ok(Index { version, subject, layers })
 }
 
-/// Reads a zTOC, whose bytes were checked against the index, of a blob of that size.
+/// Parses a zTOC of a blob of this size. Its bytes must be verified already.
 pub(crate) fn ztoc(bytes: &[u8], blob_size: u64) -> Result<LayerToc, Error> {
     if bytes.len() as u64 > limits::TOC_BYTES {
         return Err(Error::TooLong);
@@ -255,13 +255,13 @@ fn spans(compression: &Table<'_, '_>, end: Position) -> Result<Ztoc, Error> {
 }
 
 fn entries(toc: &Table<'_, '_>, unpacked: u64) -> Result<EntryTree, Error> {
-    let mut table = EntryTree::new();
+    let mut tree = EntryTree::new();
     let mut header = 0;
     for (stated, number) in toc.tables(field::toc::ENTRIES)?.zip(0..) {
         let stated = stated?;
         let of_entry = |fault| Error::Entry { number, fault };
         let mut entry = entry(&stated)?.map_err(of_entry)?;
-        // An entry begins where the one before it ends; at least one header lies before its content.
+        // An entry starts where the one before it ends, and has at least one header before its content.
         let data = u64::try_from(stated.i64(field::entry::OFFSET)?).ok().filter(|data| data % BLOCK == 0);
         let data = data.filter(|data| data.checked_sub(header).is_some_and(|bytes| bytes >= BLOCK));
         let data = data.ok_or(of_entry(Fault::Overlap))?;
@@ -270,14 +270,14 @@ fn entries(toc: &Table<'_, '_>, unpacked: u64) -> Result<EntryTree, Error> {
             data.checked_add(size).filter(|end| *end <= unpacked).ok_or(of_entry(Fault::ContentOutside))?;
         (entry.header_offset, entry.data_offset) = (Uncompressed(header), Uncompressed(data));
         header = end.next_multiple_of(BLOCK);
-        published::admit(&mut table, entry).map_err(of_entry)?;
+        embedded::add_entry(&mut tree, entry).map_err(of_entry)?;
     }
-    table.complete();
-    Ok(table)
+    tree.complete();
+    Ok(tree)
 }
 
-/// One entry without its place, with paths as stated.
-fn entry(stated: &Table<'_, '_>) -> Result<Result<Entry, Fault>, Broken> {
+/// One entry without its offsets, with paths as stated.
+fn entry(stated: &Table<'_, '_>) -> Result<Result<Entry, Fault>, Malformed> {
     let kind = match stated.text(field::entry::KIND)? {
         b"block" => EntryKind::Block,
         b"char" => EntryKind::Char,
@@ -299,7 +299,7 @@ fn entry(stated: &Table<'_, '_>) -> Result<Result<Entry, Fault>, Broken> {
     entry.uname = stated.text(field::entry::UNAME)?.to_vec();
     entry.gname = stated.text(field::entry::GNAME)?.to_vec();
     let time = str::from_utf8(stated.text(field::entry::TIME)?).map_err(|_| Fault::Time);
-    match time.and_then(published::time) {
+    match time.and_then(embedded::time) {
         Ok(time) => entry.mtime = time,
         Err(fault) => return Ok(Err(fault)),
     }

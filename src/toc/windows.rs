@@ -1,4 +1,4 @@
-//! Windows that lie in memory or in a stored table of contents.
+//! Windows in memory or in a stored TOC.
 
 use std::io;
 
@@ -6,16 +6,13 @@ use bytes::Bytes;
 
 use super::spans::{Spans, WindowRange, WindowStore};
 
-/// Encoded windows side by side, read only.
+/// Encoded windows one after another, read-only.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredWindows(pub(crate) Bytes);
 
 impl WindowStore for StoredWindows {
     fn push(&mut self, _: &[u8]) -> io::Result<WindowRange> {
-        Err(io::Error::new(
-            io::ErrorKind::ReadOnlyFilesystem,
-            "a stored table of contents takes no more windows",
-        ))
+        Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "a stored TOC is read-only"))
     }
 
     fn read(&self, window: WindowRange) -> io::Result<Vec<u8>> {
@@ -23,7 +20,7 @@ impl WindowStore for StoredWindows {
     }
 }
 
-/// Encoded windows side by side in memory.
+/// Encoded windows one after another in memory.
 #[cfg(any(test, feature = "internals"))]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MemoryWindows(Vec<u8>);
@@ -43,7 +40,7 @@ impl WindowStore for MemoryWindows {
 }
 
 impl Spans {
-    /// The same with its windows in another store, which may take more of them.
+    /// A copy with its windows in another store, which may accept more of them.
     ///
     /// # Errors
     ///
@@ -82,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn windows_are_read_where_they_were_put() {
+    fn windows_are_read_as_they_were_pushed() {
         let mut windows = MemoryWindows::default();
         let ranges = [&b"one"[..], b"", b"three"].map(|window| windows.push(window).unwrap());
         assert_eq!(ranges[2], WindowRange { start: 3, length: 5 });
@@ -92,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn stored_windows_are_read_only_and_end_where_they_end() {
+    fn stored_windows_are_read_only_and_bounds_checked() {
         let mut windows = StoredWindows(Bytes::from_static(b"window"));
         assert!(windows.push(b"x").is_err());
         assert_eq!(windows.read(WindowRange { start: 2, length: 4 }).unwrap(), b"ndow");

@@ -1,5 +1,5 @@
-//! zstd:chunked: a zstd layer whose files are frames of their own, with a table of them at its end (containers/storage,
-//! pkg/chunked/internal/minimal; stargz-snapshotter, estargz/zstdchunked).
+//! zstd:chunked: a zstd layer with a frame per file and a TOC at its end (containers/storage, pkg/chunked/internal/minimal;
+//! stargz-snapshotter, estargz/zstdchunked).
 //!
 //! ```text
 //! │ header │ content │ header │ content │ … │ skippable: zstd(JSON) │ (skippable: tar-split) │ skippable: footer │
@@ -9,7 +9,7 @@
 //! | current | `io.github.containers.zstd-chunked.` | 64 bytes | `GNUlInUx` |
 //! | old, and the stargz converter | `io.containers.zstd-chunked.` | 40 bytes | `GnUlInUx` |
 //!
-//! Invariant: a [`Location`] lies in the blob, as far as the blob's size was known, and its sizes are capped.
+//! Invariant: a [`Location`] is inside the blob, if the blob's size was known, and its sizes are capped.
 
 use std::ops::Range;
 
@@ -19,19 +19,17 @@ use crate::{
     oci::digest::Digest,
     offset::Compressed,
     toc::{
-        LayerToc, estargz,
-        published::{self, Error},
+        LayerToc,
+        embedded::{self, Error},
+        estargz,
     },
 };
 
-/// The longest footer, with the header of its frame, in bytes.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "only blobs whose manifest announces a table are asked for one")
-)]
+/// The longest footer with its frame header, in bytes.
+#[cfg_attr(not(test), expect(dead_code, reason = "the TOC is only read if the manifest announces it"))]
 pub(crate) const FOOTER_BYTES: u64 = 72;
 
-/// What annotations begin with, the current one first.
+/// Prefixes of the annotations, the current one first.
 const PREFIXES: [&str; 2] = ["io.github.containers.zstd-chunked.", "io.containers.zstd-chunked."];
 
 /// Magic number and length of a skippable frame (RFC 8878, 3.1.2).
@@ -39,29 +37,29 @@ const FRAME_HEADER_BYTES: u64 = 8;
 
 const SKIPPABLE: [u8; 4] = [0x50, 0x2a, 0x4d, 0x18];
 
-/// The footers: their length, and the magic that ends them.
+/// The footers: their length, and the magic at their end.
 const FOOTERS: [(u32, &[u8; 8]); 2] = [(64, b"GNUlInUx"), (40, b"GnUlInUx")];
 
-/// The only type of table there is: that of CRFS.
+/// The only type of TOC: that of CRFS.
 const TYPE: u64 = 1;
 
-/// Where a blob's table lies.
+/// Where a blob's TOC is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Location {
-    /// The frame of the table, without the header of the skippable frame around it.
+    /// The TOC's frame, without the header of the skippable frame around it.
     pub(crate) range: Range<Compressed>,
-    /// Bytes of the table, unpacked.
+    /// Size of the unpacked TOC in bytes.
     pub(crate) unpacked: u64,
-    /// What the frame hashes to, if the manifest says.
+    /// The digest of the frame, if the manifest has it.
     pub(crate) digest: Option<Digest>,
-    /// What the unpacked table hashes to, if the manifest says.
+    /// The digest of the unpacked TOC, if the manifest has it.
     pub(crate) unpacked_digest: Option<Digest>,
 }
 
-/// Where the manifest says that the table lies; `get` gives an annotation of the layer.
+/// The location of the TOC in the manifest; `get` returns an annotation of the layer.
 ///
 /// # Errors
-/// If what it says makes no sense, or is said in both ways at once: clients would read different tables.
+/// If the annotations are invalid, or if both kinds are present: clients would read different TOCs.
 pub(crate) fn annotations<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Option<Result<Location, Error>> {
     let positions =
         PREFIXES.map(|prefix| get(&format!("{prefix}manifest-position")).map(|text| (prefix, text)));
@@ -89,12 +87,9 @@ pub(crate) fn annotations<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Option<R
     Some(located())
 }
 
-/// Where the footer of a blob that ends with `tail` says that the table lies. `tail` is at least the blob's last
-/// [`FOOTER_BYTES`], if it has so many. Nothing vouches for it.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "only blobs whose manifest announces a table are asked for one")
-)]
+/// The location of the TOC in the footer of a blob that ends with `tail`: its last [`FOOTER_BYTES`] at least, or the whole
+/// blob. It is not verified.
+#[cfg_attr(not(test), expect(dead_code, reason = "the TOC is only read if the manifest announces it"))]
 pub(crate) fn footer(tail: &[u8], blob_size: u64) -> Option<Location> {
     for (length, magic) in FOOTERS {
         let Some(fields) = tail.strip_suffix(magic) else { continue };
@@ -114,16 +109,16 @@ pub(crate) fn footer(tail: &[u8], blob_size: u64) -> Option<Location> {
     None
 }
 
-/// Reads the table: `frame` is what lies at `location`.
+/// Parses the TOC; `frame` is the bytes at `location`.
 pub(crate) fn toc(frame: &[u8], location: &Location, blob_size: u64) -> Result<LayerToc, Error> {
     let Range { start, end } = location.range;
     let length = end.0.checked_sub(start.0).ok_or(Error::Position)?;
     if end.0 > blob_size || frame.len() as u64 != length {
         return Err(Error::Position);
     }
-    published::verify(frame, location.digest.as_ref())?;
+    embedded::verify(frame, location.digest.as_ref())?;
     let mut json = Vec::new();
-    published::unpack(frame, Encoding::Zstd, |piece| {
+    embedded::unpack(frame, Encoding::Zstd, |piece| {
         json.extend_from_slice(piece);
         if json.len() as u64 > location.unpacked {
             return Err(Error::Length { expected: location.unpacked, found: json.len() as u64 });
@@ -133,10 +128,10 @@ pub(crate) fn toc(frame: &[u8], location: &Location, blob_size: u64) -> Result<L
     if json.len() as u64 != location.unpacked {
         return Err(Error::Length { expected: location.unpacked, found: json.len() as u64 });
     }
-    published::verify(&json, location.unpacked_digest.as_ref())?;
+    embedded::verify(&json, location.unpacked_digest.as_ref())?;
     // Content ends before the header of the skippable frame.
     let content_end = start.0.checked_sub(FRAME_HEADER_BYTES).ok_or(Error::Position)?;
-    published::read(&json, Encoding::Zstd, Compressed(content_end), None)
+    embedded::read(&json, Encoding::Zstd, Compressed(content_end), None)
 }
 
 impl Location {
@@ -174,7 +169,7 @@ mod tests {
     use super::*;
     use crate::{
         tar::entry::Entry,
-        toc::published::{
+        toc::embedded::{
             Fault,
             tests::{annotations as all_annotations, assert_agrees, chunks, fixture},
         },
@@ -193,14 +188,14 @@ mod tests {
     }
 
     #[test]
-    fn the_table_agrees_with_the_layer_that_it_is_of() {
+    fn the_toc_agrees_with_its_layer() {
         for name in FIXTURES {
             let (blob, location, frame) = parts(name);
             let toc = toc(&frame, &location, blob.len() as u64).unwrap();
             assert_agrees(&toc, &blob, |entry: &mut Entry| match name {
                 // The stargz converter rounds to seconds.
                 "zstd-chunked-converted" => entry.mtime.nanoseconds = 0,
-                // containers/storage leaves names out, old versions also attributes without a value.
+                // containers/storage omits names, and old versions omit empty attributes.
                 _ => {
                     entry.uname.clear();
                     entry.gname.clear();
@@ -221,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_footer_says_what_the_annotations_say() {
+    fn the_footer_agrees_with_the_annotations() {
         for name in FIXTURES {
             let (blob, location, _) = parts(name);
             let expected = Location { digest: None, unpacked_digest: None, ..location.clone() };
@@ -232,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_footer_is_not_read_as_one() {
+    fn invalid_footers_are_ignored() {
         for (name, length) in [("zstd-chunked", 72), ("zstd-chunked-old", 48)] {
             let (blob, location, _) = parts(name);
             let tail = &blob[blob.len() - length..];
@@ -242,7 +237,7 @@ mod tests {
             assert_eq!(footer(&blob[..blob.len() - 1], size - 1), None);
             assert_eq!(footer(tail, location.range.end.0 + length as u64 - 1), None);
             assert_eq!(footer(tail, 0), None);
-            // Frame header, type and magic; what lies between are numbers.
+            // Frame header, type and magic; the bytes in between are numbers.
             for at in (0..8).chain(32..40).chain(length - 8..length) {
                 let mut mutated = tail.to_vec();
                 mutated[at] ^= 0x40;
@@ -252,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn annotations_that_make_no_sense_are_refused() {
+    fn invalid_annotations_are_rejected() {
         assert!(super::annotations(|_| None).is_none());
         let good = all_annotations("zstd-chunked-old");
         let position = "io.containers.zstd-chunked.manifest-position";
@@ -288,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_the_manifest_does_not_vouch_for_is_refused() {
+    fn a_toc_with_another_digest_than_the_manifest_says_is_rejected() {
         let (blob, location, frame) = parts("zstd-chunked-converted");
         let refused = |location: Location| toc(&frame, &location, blob.len() as u64).unwrap_err();
         let other = Some(Digest::sha256(b"other"));
@@ -303,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_of_another_size_or_place_than_announced_is_refused() {
+    fn a_toc_with_another_size_or_position_than_announced_is_rejected() {
         let (blob, location, frame) = parts("zstd-chunked");
         let size = blob.len() as u64;
         for unpacked in [location.unpacked - 1, location.unpacked + 1] {
@@ -321,8 +316,8 @@ mod tests {
     }
 
     #[test]
-    fn content_ends_before_the_header_of_the_table_s_frame() {
-        let table = |end| {
+    fn content_ends_before_the_header_of_the_toc_frame() {
+        let parse = |end| {
             let json = format!(
                 r#"{{"version":1,"entries":[{{"type":"reg","name":"a","size":1,"offset":20,"endOffset":{end}}}]}}"#
             );
@@ -330,20 +325,20 @@ mod tests {
             let location = Location::new([100, frame.len() as u64, json.len() as u64, 1]).unwrap();
             toc(&frame, &location, 10_000)
         };
-        table(92).unwrap();
-        assert!(matches!(table(93), Err(Error::Entry { fault: Fault::ContentOutside, .. })));
+        parse(92).unwrap();
+        assert!(matches!(parse(93), Err(Error::Entry { fault: Fault::ContentOutside, .. })));
     }
 
     proptest! {
         #[test]
-        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 1..400)) {
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 1..400)) {
             prop_assert_eq!(footer(&bytes, 1 << 20), None);
             let location = Location::new([8, bytes.len() as u64, 100, 1]).unwrap();
             prop_assert!(toc(&bytes, &location, 1 << 20).is_err());
         }
 
         #[test]
-        fn a_table_with_a_byte_changed_is_refused(at in any::<prop::sample::Index>(), flip in 1_u8..) {
+        fn a_toc_with_a_changed_byte_is_rejected(at in any::<prop::sample::Index>(), flip in 1_u8..) {
             let (blob, location, mut frame) = parts("zstd-chunked");
             let at = at.index(frame.len());
             frame[at] ^= flip;

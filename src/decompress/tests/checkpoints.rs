@@ -1,4 +1,4 @@
-//! Checkpoints: from each one the rest of the stream comes out as it did in the first place.
+//! Checkpoints: decoding from each one yields the rest of the stream.
 
 use std::io::Read as _;
 
@@ -34,13 +34,13 @@ fn record_on(
             content.extend_from_slice(&output[..produced]);
             let position = decompressor.position();
             assert_eq!(position.uncompressed.0, start.uncompressed.0 + content.len() as u64);
-            // Until its kind is known, a blob's first bytes are kept, not taken.
+            // Until the compression is known, the first bytes are kept, not consumed.
             let taken = start.compressed.0 + (given - piece.len()) as u64;
             assert!(position.compressed.0 == taken || taken < MAGIC_BYTES as u64);
             let checkpoint = decompressor.take_checkpoint();
             assert!(checkpoint.as_ref().is_none_or(|checkpoint| checkpoint.at == position));
             if produced == 0 && checkpoint.is_none() {
-                assert!(piece.is_empty(), "input is left though nothing was produced");
+                assert!(piece.is_empty(), "input remains although nothing was produced");
                 break;
             }
             checkpoints.extend(checkpoint);
@@ -56,7 +56,7 @@ fn record_on(
     (content, checkpoints)
 }
 
-/// What comes out from a checkpoint on; `step` bytes given at a time.
+/// The output from a checkpoint on, with input in pieces of `step` bytes.
 fn rest(blob: &[u8], encoding: Encoding, checkpoint: &Checkpoint, step: usize) -> Vec<u8> {
     let mut decompressor = Decompressor::restart(encoding, checkpoint).unwrap();
     assert_eq!(decompressor.position(), checkpoint.at);
@@ -77,10 +77,10 @@ fn rest(blob: &[u8], encoding: Encoding, checkpoint: &Checkpoint, step: usize) -
     }
 }
 
-/// Records, holds what came out against `expected`, and every checkpoint against the rest of it.
+/// Records, compares the output with `expected`, and checks the output from every checkpoint.
 fn check(blob: &[u8], encoding: Encoding, expected: &[u8], step: usize, room: usize) -> Vec<Checkpoint> {
     let (content, checkpoints) = record(blob, step, room);
-    assert!(content == expected, "what was unpacked while recording differs");
+    assert!(content == expected, "the output while recording differs");
     for pair in checkpoints.windows(2) {
         assert!(pair[0].at.uncompressed < pair[1].at.uncompressed);
         assert!(pair[0].at.compressed < pair[1].at.compressed);
@@ -122,7 +122,7 @@ fn ordinary_gzip_has_up_to_two_checkpoints_in_each_mib_after_the_first() {
 }
 
 #[test]
-fn every_number_of_leftover_bits_occurs_and_goes_on() {
+fn decoding_resumes_with_every_number_of_leftover_bits() {
     let content = content(2, 6 * MIB);
     let mut seen = [false; 8];
     for level in 1..=9 {
@@ -139,12 +139,12 @@ fn every_number_of_leftover_bits_occurs_and_goes_on() {
 fn stored_blocks_have_checkpoints_too() {
     let content = Random::new(3).bytes(3 * MIB);
     let checkpoints = check(&gzip(&content, 0), Encoding::Gzip, &content, 10_000, 256 << 10);
-    // The last one lies before the empty block that ends the stream.
+    // The last one is before the empty block that ends the stream.
     assert_eq!(checkpoints.len(), 5);
 }
 
 #[test]
-fn a_block_that_ends_at_the_mib_exactly_is_taken() {
+fn a_block_that_ends_exactly_at_the_mib_gets_a_checkpoint() {
     let content = content(4, 3 * MIB + 5);
     for flush in [FlushCompress::Sync, FlushCompress::Full] {
         let blob = flushed(&content, 6, 256 << 10, flush);
@@ -154,7 +154,7 @@ fn a_block_that_ends_at_the_mib_exactly_is_taken() {
 }
 
 #[test]
-fn what_other_programs_write_has_checkpoints() {
+fn output_of_other_programs_has_checkpoints() {
     let content = content(5, 4 * MIB);
     for (program, arguments) in
         [("gzip", &["-6"][..]), ("pigz", &["-6"]), ("pigz", &["-9", "-b", "512"]), ("pigz", &["-i"])]
@@ -166,7 +166,7 @@ fn what_other_programs_write_has_checkpoints() {
 }
 
 #[test]
-fn members_are_checkpoints_once_in_a_mib_and_need_no_window() {
+fn gzip_members_are_checkpoints_once_per_mib_and_need_no_window() {
     let content = content(6, 5 * MIB);
     let small: Vec<u8> = content.chunks(10_000).flat_map(|piece| gzip(piece, 6)).collect();
     let checkpoints = check(&small, Encoding::Gzip, &content, 3_000, 256 << 10);
@@ -178,7 +178,7 @@ fn members_are_checkpoints_once_in_a_mib_and_need_no_window() {
 }
 
 #[test]
-fn padding_is_no_checkpoint() {
+fn padding_is_not_a_checkpoint() {
     let content = content(13, MIB);
     let mut blob: Vec<u8> = content.chunks(64 << 10).flat_map(|piece| gzip(piece, 6)).collect();
     blob.extend([0; 100]);
@@ -186,7 +186,7 @@ fn padding_is_no_checkpoint() {
 }
 
 #[test]
-fn a_window_reaches_back_to_its_members_start_only() {
+fn a_window_ends_at_the_start_of_its_member() {
     let content = content(7, 2 * MIB);
     let (before, after) = content.split_at(MIB - 20_000);
     let blob = [gzip(before, 6), flushed(after, 6, 10_000, FlushCompress::Sync)].concat();
@@ -195,7 +195,7 @@ fn a_window_reaches_back_to_its_members_start_only() {
 }
 
 #[test]
-fn zstd_frames_are_checkpoints_once_in_a_mib() {
+fn zstd_frames_are_checkpoints_once_per_mib() {
     let content = content(8, 5 * MIB);
     let blob: Vec<u8> =
         content.chunks(300_000).flat_map(|piece| ::zstd::encode_all(piece, 3).unwrap()).collect();
@@ -216,7 +216,7 @@ fn a_plain_blob_has_a_checkpoint_at_every_mib() {
 }
 
 #[test]
-fn a_pass_that_begins_at_a_checkpoint_records_those_that_follow() {
+fn a_pass_from_a_checkpoint_records_the_following_ones() {
     let content = content(10, 6 * MIB);
     let blob = gzip(&content, 6);
     let (_, checkpoints) = record(&blob, 64 << 10, 256 << 10);
@@ -230,7 +230,7 @@ fn a_pass_that_begins_at_a_checkpoint_records_those_that_follow() {
 }
 
 #[test]
-fn what_follows_the_member_that_decoding_began_in_is_checked_again() {
+fn members_after_the_first_partial_one_are_checked_again() {
     let content = content(11, 3 * MIB);
     let mut blob = [gzip(&content, 6), gzip(b"more", 6)].concat();
     let (_, checkpoints) = record(&blob, 64 << 10, 256 << 10);
@@ -241,7 +241,7 @@ fn what_follows_the_member_that_decoding_began_in_is_checked_again() {
     let mut output = vec![0; 4 * MIB];
     let error = loop {
         match decompressor.decompress(&mut input, &mut output) {
-            Ok(0) => panic!("the broken trailer passed"),
+            Ok(0) => panic!("the broken trailer was accepted"),
             Ok(_) => {}
             Err(error) => break error.to_string(),
         }
@@ -251,7 +251,7 @@ fn what_follows_the_member_that_decoding_began_in_is_checked_again() {
 }
 
 #[test]
-fn a_checkpoint_that_cannot_be_is_refused() {
+fn an_invalid_checkpoint_is_rejected() {
     let at = Position { compressed: Compressed(7), uncompressed: Uncompressed(9) };
     let deflate = |bits, value, window| Restart::Deflate { bits, value, window: vec![0; window] };
     for (encoding, restart) in [
@@ -271,7 +271,7 @@ fn a_checkpoint_that_cannot_be_is_refused() {
 
 #[test]
 fn one_block_without_an_end_has_no_checkpoints() {
-    // One block of fixed codes: a literal, then as many longest matches as it takes.
+    // One block of fixed codes: a literal, then many matches of maximum length.
     let mut bits = Bits::default();
     bits.push(0b011, 3);
     bits.push(u32::from(0x30_u8).reverse_bits() >> 24, 8);
@@ -287,7 +287,7 @@ fn one_block_without_an_end_has_no_checkpoints() {
 }
 
 #[test]
-fn blocks_without_content_give_no_more_checkpoints_than_others() {
+fn empty_blocks_yield_no_additional_checkpoints() {
     let content = content(12, 2 * MIB);
     let whole = flushed(&content, 6, 2 * MIB, FlushCompress::Sync);
     let mut bits = Bits::default();
@@ -308,7 +308,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
-    fn random_writers_and_cuts_of_gzip_go_on_from_every_checkpoint(
+    fn decoding_resumes_from_every_checkpoint_of_random_gzip(
         seed in any::<u64>(),
         members in prop::collection::vec((1_usize..3 * MIB, writer()), 1..4),
         step in 1_000_usize..200_000,

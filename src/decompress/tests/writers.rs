@@ -1,4 +1,4 @@
-//! Content, and writers of every kind that layers come from.
+//! Content, and the kinds of writers that produce layers.
 
 use std::{
     io::Write as _,
@@ -8,7 +8,7 @@ use std::{
 use flate2::{Compress, Compression, Crc, FlushCompress, write::GzEncoder};
 use proptest::prelude::*;
 
-/// Bytes without order, the same for the same seed.
+/// Pseudo-random bytes, the same for the same seed.
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -37,7 +37,7 @@ impl Random {
     }
 }
 
-/// What tars are made of: text that repeats near and far, runs of zeros, and bytes without order.
+/// Content like that of tars: text that repeats near and far, runs of zeros, and random bytes.
 pub(crate) fn content(seed: u64, length: usize) -> Vec<u8> {
     let mut random = Random::new(seed);
     let words: Vec<Vec<u8>> = (0..700).map(|word| random.bytes(2 + word % 9)).collect();
@@ -93,7 +93,7 @@ pub(crate) fn member(deflated: &[u8], content: &[u8]) -> Vec<u8> {
     [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255], deflated, &trailer].concat()
 }
 
-/// What a program makes of `content` given on its standard input.
+/// The output of a program with `content` as its standard input.
 pub(crate) fn piped(program: &str, arguments: &[&str], content: &[u8]) -> Vec<u8> {
     let mut child = Command::new(program)
         .args(arguments)
@@ -110,7 +110,7 @@ pub(crate) fn piped(program: &str, arguments: &[&str], content: &[u8]) -> Vec<u8
     output.stdout
 }
 
-/// Bits in the order of deflate: the first is a byte's lowest.
+/// Bits in the order of deflate: the first is the lowest of a byte.
 #[derive(Default)]
 pub(crate) struct Bits {
     bytes: Vec<u8>,
@@ -136,7 +136,7 @@ impl Bits {
         self.bytes
     }
 
-    /// The head of a block of fixed codes that is not the last one.
+    /// The start of a block of fixed codes that is not the last one.
     pub(crate) fn fixed_block(&mut self) {
         self.push(0b010, 3);
     }
@@ -146,10 +146,10 @@ impl Bits {
         self.push(0, 7);
     }
 
-    /// Three bytes from so far back, in such a block.
+    /// A copy of three bytes from this distance, in such a block.
     pub(crate) fn triple(&mut self, distance: u32) {
         self.push(0b100_0000, 7);
-        // Two codes for each power of two, from 4 on; before it, one code for each distance.
+        // Two codes per power of two from 4 on; below, one code per distance.
         let back = distance - 1;
         let extra = (back.max(2).ilog2()).saturating_sub(1);
         let code = if back < 4 { back } else { 2 * extra + 2 + ((back >> extra) & 1) };

@@ -1,4 +1,4 @@
-//! The start of a zstd frame (RFC 8878 §3.1.1.1), read as far as it takes to know the window.
+//! The start of a zstd frame (RFC 8878 §3.1.1.1), parsed up to the window size.
 
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const SINGLE_SEGMENT: u8 = 1 << 5;
@@ -6,18 +6,18 @@ const SINGLE_SEGMENT: u8 = 1 << 5;
 /// Bytes of the magic number and the frame header descriptor.
 const DESCRIPTOR_END: usize = 5;
 
-/// What the first bytes of a frame tell.
+/// The result of parsing the first bytes of a frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Header {
-    /// Nothing yet: so many bytes of the frame are needed.
+    /// This many bytes of the frame are needed.
     Needs(usize),
-    /// A frame that asks for a window of so many bytes.
+    /// A frame that needs a window of this many bytes.
     Window(u64),
-    /// No window: a skippable frame, or no zstd frame at all, which libzstd says better.
+    /// No window: a skippable frame, or not a zstd frame, which libzstd reports.
     Windowless,
 }
 
-/// Reads the first bytes of a frame, given as many as [`Header::Needs`] asked for.
+/// Parses the first bytes of a frame, as many as [`Header::Needs`] requested.
 pub(super) fn parse(bytes: &[u8]) -> Header {
     let Some((magic, rest)) = bytes.split_first_chunk() else { return Header::Needs(MAGIC.len()) };
     if *magic != MAGIC {
@@ -30,14 +30,14 @@ pub(super) fn parse(bytes: &[u8]) -> Header {
             Some(&window) => Header::Window(described(window)),
         };
     }
-    // The window is the content: its size stands behind the dictionary's identifier.
+    // The window is the whole content, whose size follows the dictionary's identifier.
     let identifier = [0, 1, 2, 4].get(usize::from(descriptor & 3)).copied().unwrap_or_default();
     let field: usize = 1 << (descriptor >> 6);
     let Some(size) = rest.get(identifier..identifier + field) else {
         return Header::Needs(DESCRIPTOR_END + identifier + field);
     };
     let size = size.iter().rev().fold(0, |size, &byte| size << 8 | u64::from(byte));
-    // Two bytes count from 256, below which one is enough.
+    // Two bytes count from 256, because one byte covers smaller sizes.
     Header::Window(if field == 2 { size + 256 } else { size })
 }
 
@@ -61,7 +61,7 @@ mod tests {
         assert_eq!(parse(&frame(&[0, 0x68])), Header::Window(8 << 20));
         assert_eq!(parse(&frame(&[0, 0x69])), Header::Window(9 << 20));
         assert_eq!(parse(&frame(&[0, 0x88])), Header::Window(128 << 20));
-        // The largest that the format can name: 3.75 TiB.
+        // The largest window of the format: 3.75 TiB.
         assert_eq!(parse(&frame(&[0, 0xff])), Header::Window((1 << 41) / 8 * 15));
     }
 
@@ -72,14 +72,14 @@ mod tests {
         assert_eq!(parse(&frame(&[0xa0, 1, 0, 0, 1])), Header::Window(1 | 1 << 24));
         assert_eq!(parse(&frame(&[0xe0, 0, 0, 0, 0, 1, 0, 0, 0])), Header::Window(1 << 32));
         assert_eq!(parse(&frame(&[0xe0, 255, 255, 255, 255, 255, 255, 255, 255])), Header::Window(u64::MAX));
-        // Behind a dictionary's identifier of 1, 2 or 4 bytes.
+        // After a dictionary's identifier of 1, 2 or 4 bytes.
         assert_eq!(parse(&frame(&[0x21, 9, 7])), Header::Window(7));
         assert_eq!(parse(&frame(&[0x22, 9, 9, 7])), Header::Window(7));
         assert_eq!(parse(&frame(&[0x23, 9, 9, 9, 9, 7])), Header::Window(7));
     }
 
     #[test]
-    fn no_more_bytes_are_asked_for_than_the_window_takes() {
+    fn only_the_bytes_up_to_the_window_size_are_requested() {
         assert_eq!(parse(&[]), Header::Needs(4));
         assert_eq!(parse(&MAGIC), Header::Needs(5));
         assert_eq!(parse(&frame(&[0])), Header::Needs(6));
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_zstd_frame_has_no_window() {
+    fn other_frames_have_no_window() {
         assert_eq!(parse(&[0x50, 0x2a, 0x4d, 0x18]), Header::Windowless);
         assert_eq!(parse(b"junk"), Header::Windowless);
     }

@@ -1,5 +1,5 @@
-//! At most one large zstd window is alive in the process. Whoever needs one waits for its turn, but not for a holder whose own
-//! reader has paused: that one may be waiting for us.
+//! At most one large zstd window exists in the process. A decoder that needs one waits for the permit, but not while the
+//! holder makes no progress: the holder's reader may be waiting for this one.
 
 use std::{
     sync::{
@@ -11,28 +11,28 @@ use std::{
 
 use crate::limits;
 
-/// Tests of who waits in vain are not to take as long.
+/// Short in tests, because some wait until it is over.
 const PATIENCE: Duration = if cfg!(test) { Duration::from_millis(300) } else { limits::ZSTD_WINDOW_PATIENCE };
 
 /// The one large window that this process may have.
 pub(super) static LARGE_WINDOW: LargeWindow = LargeWindow::new(PATIENCE);
 
-/// A permit for one large window, given to one decoder at a time.
+/// The permit for a large window, held by one decoder at a time.
 #[derive(Debug)]
 pub(super) struct LargeWindow {
     taken: Mutex<bool>,
     freed: Condvar,
-    /// Grows with everything that a holder does.
+    /// Counts the steps of holders.
     progress: AtomicU64,
     patience: Duration,
 }
 
-/// The large window is in use, and for so long its holder has done nothing.
+/// The large window is in use, and its holder has made no progress for this long.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Stalled(pub(super) Duration);
 
 impl LargeWindow {
-    /// A permit for which nobody waits longer than `patience` without seeing its holder move.
+    /// A permit for which decoders wait at most `patience` while its holder makes no progress.
     pub(super) const fn new(patience: Duration) -> Self {
         Self { taken: Mutex::new(false), freed: Condvar::new(), progress: AtomicU64::new(0), patience }
     }
@@ -45,7 +45,7 @@ impl LargeWindow {
         })
     }
 
-    /// Waits for the permit; `wait` returns once it is free, or patience is at an end.
+    /// Waits for the permit; `wait` returns once it is free or `patience` is over.
     fn acquire_with(
         &'static self,
         mut wait: impl FnMut(MutexGuard<'static, bool>) -> MutexGuard<'static, bool>,
@@ -62,24 +62,24 @@ impl LargeWindow {
         }
         *taken = true;
         let permit = Permit(self);
-        // That the permit changed hands counts for those who still wait.
-        permit.moved();
+        // A new holder is progress for the decoders that still wait.
+        permit.progressed();
         Ok(permit)
     }
 
-    /// The flag is a plain value: a thread that died while holding the lock left it right.
+    /// The flag stays valid if a thread panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, bool> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The right to one large window; gives it back when dropped.
+/// The right to one large window, released on drop.
 #[derive(Debug)]
 pub(super) struct Permit(&'static LargeWindow);
 
 impl Permit {
-    /// The holder is at work: whoever waits may go on waiting.
-    pub(super) fn moved(&self) {
+    /// Records progress of the holder, so that others keep waiting.
+    pub(super) fn progressed(&self) {
         self.0.progress.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -133,14 +133,14 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_that_moves_is_waited_for() {
+    fn a_holder_that_makes_progress_is_waited_for() {
         let window = leaked(Duration::ZERO);
         let (mut permit, mut waits) = (Some(window.acquire().unwrap()), 0);
         let acquired = window.acquire_with(|taken| {
             drop(taken);
             waits += 1;
             match &permit {
-                Some(held) if waits < 10 => held.moved(),
+                Some(held) if waits < 10 => held.progressed(),
                 _ => permit = None,
             }
             window.lock()
@@ -150,13 +150,13 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_that_moves_no_more_is_not_waited_for() {
+    fn a_holder_without_progress_is_not_waited_for() {
         let window = leaked(Duration::from_secs(7));
         let (permit, mut waits) = (window.acquire().unwrap(), 0);
         let acquired = window.acquire_with(|taken| {
             waits += 1;
             if waits == 1 {
-                permit.moved();
+                permit.progressed();
             }
             taken
         });

@@ -1,4 +1,4 @@
-//! Frames of large windows against the permit for them. What a frame holds is tested with the other codecs.
+//! Frames with large windows and the permit for them. The content of frames is tested with the other codecs.
 
 use std::{io::Write as _, sync::mpsc, thread, time::Duration};
 
@@ -31,7 +31,7 @@ fn unpack(decoder: &mut Decoder, mut blob: &[u8]) -> Result<Vec<u8>, Error> {
 }
 
 #[test]
-fn a_large_window_waits_until_the_frame_of_another_has_ended() {
+fn a_large_window_waits_until_another_decoders_frame_has_ended() {
     let window = permit(LONG);
     let blob = frame(b"content", 24);
     let (begun, ended) = blob.split_at(8);
@@ -53,7 +53,7 @@ fn a_large_window_waits_until_the_frame_of_another_has_ended() {
 }
 
 #[test]
-fn a_holder_whose_reader_has_paused_is_an_error_that_says_so() {
+fn a_holder_whose_reader_has_paused_is_reported() {
     let window = permit(Duration::ZERO);
     let blob = frame(b"content", 27);
     let mut holder = Decoder::with(window).unwrap();
@@ -61,14 +61,14 @@ fn a_holder_whose_reader_has_paused_is_an_error_that_says_so() {
     let error = unpack(&mut Decoder::with(window).unwrap(), &blob).unwrap_err();
     assert!(matches!(error, Error::Busy { at: Compressed(0), window: 0x800_0000, .. }), "{error}");
     let message = error.to_string();
-    assert!(message.contains("another reader, which has paused for 0 s"), "{message}");
-    // It goes on where it was.
+    assert!(message.contains("another reader holds it without progress for 0 s"), "{message}");
+    // The holder continues where it was.
     unpack(&mut holder, &blob[blob.len() - 1..]).unwrap();
     assert_eq!(unpack(&mut holder, &blob).unwrap(), b"content");
 }
 
 #[test]
-fn the_end_of_a_frame_and_the_drop_of_its_decoder_let_the_next_one_in() {
+fn the_end_of_a_frame_and_the_drop_of_its_decoder_release_the_permit() {
     let window = permit(Duration::ZERO);
     let blob = frame(b"content", 24);
     let mut first = Decoder::with(window).unwrap();
@@ -92,7 +92,7 @@ fn windows_up_to_8_mib_never_wait() {
 }
 
 #[test]
-fn large_frames_in_a_row_come_out_whole_however_they_are_cut() {
+fn consecutive_large_frames_decode_however_they_are_split() {
     let window = permit(Duration::ZERO);
     let blob = [frame(b"one ", 24), frame(b"", 25), frame(b"two ", 10), frame(b"three", 27)].concat();
     for step in 1..20 {

@@ -1,4 +1,4 @@
-//! Archives written by hand, block by block, for what no ordinary writer makes.
+//! Archives written by hand, block by block: cases that no ordinary writer produces.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// A header block in the making: ustar, a file `name` without content.
+/// Builds a header block. Starts as a ustar file `name` without content.
 #[derive(Clone)]
 pub(super) struct Header([u8; 512]);
 
@@ -49,7 +49,7 @@ impl Header {
         block.to_vec()
     }
 
-    /// The header with its content, padded.
+    /// The header followed by its content, padded.
     pub(super) fn with(&self, content: &[u8]) -> Vec<u8> {
         let mut member = self.clone().size(content.len() as u64).block();
         member.extend_from_slice(content);
@@ -94,7 +94,7 @@ fn a_stream_without_entries_is_an_empty_archive() {
 }
 
 #[test]
-fn the_marker_at_the_end_may_be_missing_or_followed_by_anything() {
+fn the_end_marker_may_be_missing_or_followed_by_anything() {
     let archive = file("a", b"content");
     for end in [&b""[..], &[0; 512], &[0; 700], &END, &[0; 9_000], &[&END[..], b"junk".as_slice()].concat()] {
         assert_eq!(paths(&decode(&[&archive, end].concat()).unwrap()), ["a"]);
@@ -111,7 +111,7 @@ fn a_lone_zero_block_must_be_the_last() {
 }
 
 #[test]
-fn a_cut_inside_something_is_an_error() {
+fn a_truncated_header_or_content_is_an_error() {
     let extension = extended(b'x', &[("path", "long")]);
     let archive = [extension.clone(), file("a", &[7; 600])].concat();
     for length in [300, 512, 520, 1024, 1100, 1536, 2000, 2135] {
@@ -124,7 +124,7 @@ fn a_cut_inside_something_is_an_error() {
 }
 
 #[test]
-fn what_is_no_tar_archive_is_told_from_a_broken_one() {
+fn a_stream_that_is_not_tar_is_distinguished_from_a_broken_archive() {
     let json = br#"{"schemaVersion":2}"#.repeat(100);
     assert_eq!(fault(&json), (0, ErrorKind::NotTar));
     assert!(decode(&json).unwrap_err().is_not_tar());
@@ -138,7 +138,7 @@ fn what_is_no_tar_archive_is_told_from_a_broken_one() {
 }
 
 #[test]
-fn a_fault_is_repeated() {
+fn an_error_is_returned_again() {
     let archive = [file("a", b""), vec![1; 512], file("b", b"")].concat();
     let mut decoder = Decoder::new();
     let mut input = &archive[..];
@@ -149,7 +149,7 @@ fn a_fault_is_repeated() {
 }
 
 #[test]
-fn a_checksum_of_signed_bytes_is_good_too() {
+fn a_checksum_of_signed_bytes_is_valid() {
     let mut block = Header::new(b'0', "\u{fc}ber").block();
     let signed: i32 = block.iter().map(|&byte| i32::from(byte.cast_signed())).sum::<i32>() - 8 * 32 + {
         let field: i32 = block[148..156].iter().map(|&byte| i32::from(byte)).sum();
@@ -160,7 +160,7 @@ fn a_checksum_of_signed_bytes_is_good_too() {
 }
 
 #[test]
-fn a_slash_at_the_end_makes_a_directory_in_v7_alone() {
+fn a_trailing_slash_makes_a_directory_only_in_v7() {
     for (type_flag, kind) in
         [(0, EntryKind::Directory), (b'0', EntryKind::File), (b'5', EntryKind::Directory)]
     {
@@ -170,7 +170,7 @@ fn a_slash_at_the_end_makes_a_directory_in_v7_alone() {
 }
 
 #[test]
-fn the_prefix_is_read_where_the_format_has_one() {
+fn the_prefix_is_used_in_formats_that_have_one() {
     let prefixed = |header: &Header| String::from_utf8(only_entry(&header.block()).0.path).unwrap();
     let mut ustar = Header::new(b'0', "name");
     ustar.field(345..500, &[b'p'; 155]);
@@ -201,7 +201,7 @@ fn the_prefix_is_read_where_the_format_has_one() {
 }
 
 #[test]
-fn v7_has_no_names_of_owners_and_no_devices() {
+fn v7_has_no_owner_names_and_no_device_numbers() {
     let mut header = Header::new(b'3', "device");
     header.field(257..265, b"").field(265..297, b"user").field(329..337, b"0000001");
     let (entry, _) = only_entry(&header.block());
@@ -209,7 +209,7 @@ fn v7_has_no_names_of_owners_and_no_devices() {
 }
 
 #[test]
-fn devices_alone_have_numbers() {
+fn only_devices_have_device_numbers() {
     for (type_flag, device) in [(b'3', Some((8, 17))), (b'4', Some((8, 17))), (b'0', None), (b'6', None)] {
         let mut header = Header::new(type_flag, "x");
         header.field(329..337, b"0000010").field(337..345, b"0000021");
@@ -237,7 +237,7 @@ fn contiguous_files_are_files_and_unknown_types_are_skipped() {
 }
 
 #[test]
-fn types_that_are_a_header_only_have_no_data_whatever_their_size() {
+fn header_only_types_have_no_data_whatever_their_size() {
     for type_flag in b'1'..=b'6' {
         let archive = [Header::new(type_flag, "a").size(5000).block(), file("b", b"x")].concat();
         assert_eq!(paths(&decode(&archive).unwrap()), ["a", "b"]);
@@ -249,7 +249,7 @@ fn types_that_are_a_header_only_have_no_data_whatever_their_size() {
 }
 
 #[test]
-fn numbers_that_octal_cannot_hold_are_read() {
+fn numbers_too_large_for_octal_are_read() {
     let mut header = Header::gnu(b'5', "a");
     header
         .field(100..108, b"7777777")
@@ -280,7 +280,7 @@ fn blank_numbers_are_zero() {
 }
 
 #[test]
-fn of_several_gnu_long_names_the_last_counts_up_to_its_nul() {
+fn the_last_gnu_long_name_wins_and_ends_at_its_nul() {
     let long = |type_flag, text: &[u8]| Header::gnu(type_flag, "././@LongLink").with(text);
     let archive = [
         long(b'L', b"first\0"),
@@ -303,7 +303,7 @@ fn of_several_gnu_long_names_the_last_counts_up_to_its_nul() {
 }
 
 #[test]
-fn records_go_before_the_header_and_empty_ones_do_not() {
+fn records_override_the_header_unless_they_are_empty() {
     let mut header = Header::new(b'1', "header");
     header.field(157..257, b"header target").field(108..116, b"0000007").field(136..148, b"00000000011");
     let records = [
@@ -330,7 +330,7 @@ fn records_go_before_the_header_and_empty_ones_do_not() {
 }
 
 #[test]
-fn the_later_of_two_extended_headers_replaces_the_earlier() {
+fn a_second_extended_header_replaces_the_first() {
     let archive = [
         extended(b'x', &[("path", "first"), ("uid", "1")]),
         extended(b'x', &[("gid", "2")]),
@@ -344,7 +344,7 @@ fn the_later_of_two_extended_headers_replaces_the_earlier() {
 }
 
 #[test]
-fn global_records_hold_until_they_are_taken_back() {
+fn global_records_apply_until_they_are_cancelled() {
     let archive = [
         extended(b'g', &[("uid", "1"), ("gid", "1"), ("comment", "0123abcd"), ("SCHILY.xattr.user.a", "v")]),
         file("a", b""),
@@ -363,7 +363,7 @@ fn global_records_hold_until_they_are_taken_back() {
 }
 
 #[test]
-fn global_records_may_be_of_any_kind_and_yield_to_those_of_the_entry() {
+fn global_records_may_have_any_key_and_yield_to_records_of_the_entry() {
     let records = [
         ("path", "global"),
         ("linkpath", "global target"),
@@ -391,14 +391,14 @@ fn global_records_may_be_of_any_kind_and_yield_to_those_of_the_entry() {
 }
 
 #[test]
-fn global_records_use_up_what_stands_before_them() {
+fn a_global_header_consumes_the_extended_headers_before_it() {
     let archive = [extended(b'x', &[("path", "lost")]), extended(b'g', &[]), file("a", b"")].concat();
     let (entry, _) = only_entry(&archive);
     assert_eq!((&entry.path[..], entry.header_offset.0), (&b"a"[..], 1536));
 }
 
 #[test]
-fn global_records_do_not_pile_up() {
+fn global_records_are_capped_in_total() {
     let value = "v".repeat(25_000);
     let global = |name| extended(b'g', &[(name, &value)]);
     let archive = [global("SCHILY.xattr.a"), global("SCHILY.xattr.b"), global("SCHILY.xattr.b")].concat();
@@ -419,7 +419,7 @@ fn error(offset: u64, kind: ErrorKind) -> Error {
 }
 
 #[test]
-fn a_bad_record_or_value_is_told_with_its_place() {
+fn a_malformed_record_or_value_is_reported_with_its_offset() {
     let archive = [file("a", b"1"), Header::new(b'x', "x").with(b"9 uid=12\n9 uid=12 ")].concat();
     assert_eq!(fault(&archive), (1545, ErrorKind::PaxRecord));
     assert_eq!(fault(&extended(b'x', &[("path", "a\0b")])), (512, ErrorKind::PaxRecord));
@@ -432,7 +432,7 @@ fn a_bad_record_or_value_is_told_with_its_place() {
 }
 
 #[test]
-fn a_record_of_the_size_goes_before_the_header() {
+fn a_size_record_overrides_the_header() {
     let archive = [extended(b'x', &[("size", "3")]), Header::new(b'0', "a").size(600).block()].concat();
     let archive = [&archive[..], b"abc", &[0; 509], &file("b", b"")].concat();
     let unpacked = decode(&archive).unwrap();
@@ -441,7 +441,7 @@ fn a_record_of_the_size_goes_before_the_header() {
 }
 
 #[test]
-fn what_is_too_long_is_refused_before_it_is_read() {
+fn an_oversized_header_is_rejected_before_it_is_read() {
     for type_flag in *b"xgLK" {
         let header = Header::new(type_flag, "x").size(limits::PAX_BYTES + 1).block();
         assert_eq!(fault(&header), (0, ErrorKind::ExtensionTooLong));
@@ -461,7 +461,7 @@ fn what_is_too_long_is_refused_before_it_is_read() {
 }
 
 #[test]
-fn paths_and_hard_links_are_normalised_and_symbolic_links_are_not() {
+fn paths_and_hard_links_are_normalised_but_symbolic_links_are_not() {
     let mut hard = Header::new(b'1', "/a/./b");
     hard.field(157..257, b"./../x//y");
     let mut symbolic = Header::new(b'2', "../c/");
@@ -473,7 +473,7 @@ fn paths_and_hard_links_are_normalised_and_symbolic_links_are_not() {
 }
 
 #[test]
-fn content_can_be_jumped_over() {
+fn content_can_be_skipped() {
     let archive = [
         file("a", &[1; 700]),
         file("b", b""),
@@ -506,7 +506,7 @@ fn content_can_be_jumped_over() {
 }
 
 #[test]
-fn a_stream_may_end_where_content_was_jumped_over() {
+fn a_stream_may_end_after_skipped_content() {
     for archive in
         [file("a", &[1; 700]), Header::new(b'V', "a").with(&[1; 700]), Header::new(b'V', "a").block()]
     {

@@ -74,7 +74,7 @@ fn every_format_of_gnu_tar_gives_the_same_entries() {
 }
 
 #[test]
-fn long_names_and_links_survive_in_every_format_that_has_them() {
+fn long_names_and_links_are_read_in_every_format_that_has_them() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     let long = format!("{0}/{0}", "n".repeat(120));
@@ -95,7 +95,7 @@ fn long_names_and_links_survive_in_every_format_that_has_them() {
 fn every_sparse_format_of_gnu_tar_gives_the_same_content() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("sparse");
-    // More segments than one header (4) and one extension block (21) hold; the last one is no whole block.
+    // More segments than one header (4) and one extension block (21) hold; the last one is not a whole block.
     let mut expected = vec![0; 40 * 65_536 + 10_000];
     for index in 0..40_usize {
         expected[index * 65_536 + 32_768..][..100].fill(u8::try_from(index + 1).unwrap());
@@ -133,7 +133,7 @@ fn every_sparse_format_of_gnu_tar_gives_the_same_content() {
 }
 
 #[test]
-fn a_file_that_is_one_hole_is_zeros() {
+fn a_file_that_is_a_single_hole_is_all_zeros() {
     let directory = tempfile::tempdir().unwrap();
     fs::File::create(directory.path().join("hole")).unwrap().set_len(100_000).unwrap();
     for format in ["--format=gnu", "--format=pax"] {

@@ -1,4 +1,4 @@
-//! What holds for every archive.
+//! Properties of all archives.
 
 use proptest::prelude::*;
 
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::tar::{entry::EntryKind, normalise};
 
-/// A member as the `tar` crate is told to write it.
+/// A member to write with the `tar` crate.
 #[derive(Clone, Debug)]
 struct Member {
     path: String,
@@ -75,7 +75,7 @@ fn write(members: &[Member]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-/// Segments that lie apart or touch, their content, and the size of the file.
+/// Segments that may touch, their content, and the size of the file.
 fn sparse_file() -> impl Strategy<Value = (Vec<(u64, u64)>, Vec<u8>, u64)> {
     (prop::collection::vec((0_u64..50, 0_u64..50), 1..60), 0_u64..50).prop_map(|(gaps, tail)| {
         let mut end = 0;
@@ -96,7 +96,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_written_is_read_wherever_the_input_is_cut(
+    fn archives_round_trip_however_the_input_is_split(
         members in prop::collection::vec(member(), 0..8),
         cuts in prop::collection::vec(0_usize..1500, 0..60),
     ) {
@@ -122,7 +122,7 @@ proptest! {
     }
 
     #[test]
-    fn a_sparse_file_is_the_same_in_every_format_wherever_the_input_is_cut(
+    fn a_sparse_file_is_the_same_in_every_format_however_the_input_is_split(
         (segments, stored, size) in sparse_file(),
         cuts in prop::collection::vec(0_usize..700, 0..40),
     ) {
@@ -143,7 +143,7 @@ proptest! {
     }
 
     #[test]
-    fn broken_archives_fail_alike_wherever_the_input_is_cut(
+    fn broken_archives_fail_alike_however_the_input_is_split(
         members in prop::collection::vec(member(), 1..4),
         (segments, stored, size) in sparse_file(),
         format in 0..FORMATS.len(),
@@ -157,14 +157,14 @@ proptest! {
         for (place, byte) in damage {
             *place.get_mut(&mut archive) = byte;
         }
-        mend_checksums(&mut archive);
+        fix_checksums(&mut archive);
         archive.truncate(length.index(archive.len() * 2).max(1));
         prop_assert_eq!(decode_in_pieces(&archive, &cuts), decode(&archive));
     }
 }
 
-/// Gives every block that looks like a header a good checksum, or no damage would get beyond it.
-fn mend_checksums(archive: &mut [u8]) {
+/// Fixes the checksum of every block that looks like a header, so that damage gets past it.
+fn fix_checksums(archive: &mut [u8]) {
     for block in archive.chunks_exact_mut(512).filter(|block| block[257..262] == *b"ustar") {
         block[148..156].fill(b' ');
         let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
@@ -174,7 +174,7 @@ fn mend_checksums(archive: &mut [u8]) {
 
 proptest! {
     #[test]
-    fn a_decoder_at_the_next_header_goes_on_as_the_first_one_would(
+    fn a_decoder_started_at_the_next_header_returns_the_same_entries(
         members in prop::collection::vec(member(), 0..6),
         part in 0.0..1.0_f64,
     ) {

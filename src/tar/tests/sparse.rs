@@ -17,7 +17,7 @@ fn pairs(segments: &Segments) -> Vec<u8> {
     segments.iter().flat_map(|&(offset, length)| [octal(offset), octal(length)].concat()).collect()
 }
 
-/// Type `S`, with as many extension blocks as it takes.
+/// Type `S`, with as many extension blocks as needed.
 pub(super) fn old_gnu(size: u64, segments: &Segments, stored: &[u8]) -> Vec<u8> {
     let (first, rest) = segments.split_at(segments.len().min(4));
     let mut header = Header::gnu(b'S', "sparse");
@@ -62,7 +62,7 @@ pub(super) fn pax_0_1(size: u64, segments: &Segments, stored: &[u8]) -> Vec<u8> 
     [extended(b'x', &records), file("GNUSparseFile.1/sparse", stored)].concat()
 }
 
-/// PAX 1.0: the map in front of the content.
+/// PAX 1.0: the map before the content.
 pub(super) fn pax_1_0(size: u64, segments: &Segments, stored: &[u8]) -> Vec<u8> {
     let map: String = segments.iter().map(|(offset, length)| format!("{offset}\n{length}\n")).collect();
     with_map_in_data(&size.to_string(), &format!("{}\n{map}", segments.len()), stored)
@@ -95,7 +95,7 @@ fn fault(archive: &[u8]) -> ErrorKind {
 
 #[test]
 fn all_formats_give_the_same_content() {
-    // Segments of 1 byte, as no file system makes them, are stored without gaps.
+    // Segments of 1 byte, which no file system makes, are stored without gaps.
     let segments: Vec<_> = (0..95).map(|index| (index * 2 + 1, 1)).collect();
     let stored: Vec<u8> = (1..=95).collect();
     let expected: Vec<u8> = (0..200).map(|at| if at % 2 == 1 && at < 190 { at / 2 + 1 } else { 0 }).collect();
@@ -117,10 +117,10 @@ fn all_formats_give_the_same_content() {
 }
 
 #[test]
-fn maps_may_be_empty_or_end_in_an_empty_segment() {
+fn maps_may_be_empty_or_end_with_an_empty_segment() {
     for (name, writer) in FORMATS {
         let all_hole: &Segments = &[];
-        // Versions 0.0 and 0.1 cannot tell an empty map from none, unless they give their number.
+        // Versions 0.0 and 0.1 cannot express an empty map unless they give their version.
         if name != "PAX 0.0" {
             assert_eq!(only_entry(&writer(1000, all_hole, b"")).1, [0; 1000], "{name}");
         }
@@ -132,7 +132,7 @@ fn maps_may_be_empty_or_end_in_an_empty_segment() {
 }
 
 #[test]
-fn maps_that_cannot_be_are_refused() {
+fn impossible_maps_are_rejected() {
     let huge = 1 << 32;
     let maps: [(&Segments, u64, &str); 6] = [
         (&[(0, 2), (1, 2)], 10, "overlapping"),
@@ -159,7 +159,7 @@ fn maps_that_cannot_be_are_refused() {
     ] {
         assert_eq!(fault(&with_map_in_data("10", map, b"1234")), ErrorKind::SparseMap, "{map:?}");
     }
-    // Complete, but not to the end of its block; and a number longer than any.
+    // A map that is complete before the end of its block, and a number that is too long.
     let records = [("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0")];
     assert_eq!(fault(&[extended(b'x', &records), file("a", b"0\n")].concat()), ErrorKind::SparseMap);
     assert_eq!(fault(&with_map_in_data("10", &format!("{:040}\n0\n4\n", 1), b"1234")), ErrorKind::SparseMap);
@@ -174,7 +174,7 @@ fn maps_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn a_map_may_be_given_in_records_that_do_not_fit_it() {
+fn a_map_with_the_wrong_number_of_segments_is_rejected() {
     for (map, count) in
         [("0,4", "2"), ("0", "1"), ("0,4,", "1"), ("0,x", "1"), ("0,-4", "1"), ("0,4", ""), ("0,4", "x")]
     {
@@ -185,14 +185,14 @@ fn a_map_may_be_given_in_records_that_do_not_fit_it() {
 }
 
 #[test]
-fn an_unknown_version_is_an_ordinary_file() {
+fn a_file_with_an_unknown_sparse_version_is_an_ordinary_file() {
     let records = [("GNU.sparse.major", "2"), ("GNU.sparse.minor", "0"), ("GNU.sparse.name", "other")];
     let (entry, content) = only_entry(&[extended(b'x', &records), file("a", b"1234")].concat());
     assert_eq!((&entry.path[..], &content[..]), (&b"a"[..], &b"1234"[..]));
 }
 
 #[test]
-fn only_files_are_sparse_and_only_gnu_has_their_type() {
+fn only_files_can_be_sparse_and_only_gnu_has_a_sparse_type() {
     let records = [("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0")];
     for type_flag in b'1'..=b'6' {
         let archive = [extended(b'x', &records), Header::new(type_flag, "a").block()].concat();
@@ -202,7 +202,7 @@ fn only_files_are_sparse_and_only_gnu_has_their_type() {
 }
 
 #[test]
-fn records_of_sparse_files_mean_nothing_to_the_old_type() {
+fn sparse_records_are_ignored_for_the_old_gnu_type() {
     let records = [("GNU.sparse.name", "decoy"), ("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0")];
     let archive = [extended(b'x', &records), old_gnu(5, &[(1, 4)], b"1234")].concat();
     let (entry, content) = only_entry(&archive);
@@ -210,7 +210,7 @@ fn records_of_sparse_files_mean_nothing_to_the_old_type() {
 }
 
 #[test]
-fn what_is_stored_of_a_sparse_file_can_be_jumped_over_from_anywhere() {
+fn the_stored_content_of_a_sparse_file_can_be_skipped_from_anywhere() {
     for (name, writer) in FORMATS {
         let archive = [writer(5000, &[(10, 1000), (2000, 500)], &[1; 1500]), file("next", b"")].concat();
         for events in 1..=5_u64 {
@@ -232,7 +232,7 @@ fn what_is_stored_of_a_sparse_file_can_be_jumped_over_from_anywhere() {
 }
 
 #[test]
-fn a_cut_map_is_an_error() {
+fn a_truncated_map_is_an_error() {
     let segments: Vec<_> = (0..300).map(|index| (index * 2, 1)).collect();
     let old = old_gnu(600, &segments, &[1; 300]);
     assert_eq!(fault(&old[..1000]), ErrorKind::Truncated);

@@ -1,18 +1,18 @@
-//! Adding an entry to a layer's table, as extracting it would add it to a directory.
+//! Adds an entry to a layer's tree, as extracting it would add it to a directory.
 //!
 //! ```text
-//! path ─ split ─▶ parent ─ locate ─▶ directory + components still missing ─ imply ─▶ directory
-//!           └──▶ name ─────────────────────────────────────────────────────────────────▶ put
+//! path ─ split ─▶ parent ─ resolve_parent ─▶ directory + missing components ─ ensure_directory ─▶ directory
+//!           └──▶ name ────────────────────────────────────────────────────────────────────▶ push_record
 //! ```
 //!
-//! Deviations from an extraction: a whiteout never removes what its own layer holds, wherever it stands; a
-//! hard link to what is not there (yet) is kept instead of refused; nothing is refused for its kind.
+//! Deviations from an extraction: a whiteout never removes entries of its own layer, wherever it is in the tar; a hard
+//! link to a missing path is kept instead of rejected; no kind of entry is rejected.
 
 use std::borrow::Cow;
 
 use super::{
-    EntryTree, Index, RECORDS, ROOT, TEXT_BYTES, components, names::Key, pieces::Pieces, record::*,
-    warnings::WarningKind,
+    EntryTree, Index, RECORDS, ROOT, TEXT_BYTES, components, names::Key, record::*,
+    segmented_vec::SegmentedVec, warnings::WarningKind,
 };
 use crate::{
     limits,
@@ -20,7 +20,7 @@ use crate::{
     tar::entry::{Entry, EntryKind},
 };
 
-/// Why an entry cannot be kept.
+/// Why an entry cannot be added.
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum Error {
     /// An entry after the end of the layer.
@@ -38,26 +38,26 @@ pub(crate) enum Error {
     TooMany(Uncompressed),
 }
 
-/// What inserting an entry did.
+/// The result of inserting an entry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Inserted {
-    /// Where the entry is kept now.
+    /// The entry's record.
     pub(crate) record: u32,
-    /// A symbolic link of this layer led elsewhere: `EntryTree::path` differs from the entry's path.
+    /// A symbolic link of this layer was followed, so `EntryTree::path` differs from the entry's path.
     pub(crate) moved: bool,
-    /// The layer had an entry of that path before.
+    /// The layer already had an entry at this path.
     pub(crate) replaced: bool,
 }
 
-/// The directory that the last entry lies in, if no link led there: most entries lie beside the one before, which has not replaced
-/// the directory that it lies in.
+/// The directory of the last entry, if no link led there. Most entries are in the same directory as the one before, and an
+/// entry never replaces its own directory.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Nearby {
+pub(super) struct LastDirectory {
     path: Vec<u8>,
     directory: Option<u32>,
 }
 
-impl Nearby {
+impl LastDirectory {
     fn directory(&self, path: &[u8]) -> Option<u32> {
         self.directory.filter(|_| self.path == path)
     }
@@ -69,11 +69,11 @@ impl Nearby {
     }
 }
 
-/// Where a path of directories leads within a layer.
-pub(super) struct Located<'a> {
-    /// The last directory there is.
+/// The directory that a path leads to within a layer.
+pub(super) struct ResolvedParent<'a> {
+    /// The last existing directory.
     pub(super) directory: u32,
-    /// The components below it that are no directories (yet).
+    /// The components below it that are not directories yet.
     pub(super) missing: Vec<Cow<'a, [u8]>>,
     /// Whether a symbolic link was followed.
     followed: bool,
@@ -88,11 +88,11 @@ pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
 }
 
 impl EntryTree {
-    /// Adds the next entry of the layer. Its path is normalised, and markers have become kinds `Whiteout` and
+    /// Adds the next entry of the layer. Its path must be normalised, and its markers interpreted as kinds `Whiteout` and
     /// `Opaque`.
     ///
     /// # Errors
-    /// When a cap would be exceeded: the layer cannot be kept.
+    /// If a cap would be exceeded. The layer cannot be listed then.
     pub(crate) fn insert(&mut self, entry: &Entry) -> Result<Inserted, Error> {
         let at = entry.header_offset;
         if self.is_complete() {
@@ -104,10 +104,10 @@ impl EntryTree {
         if entry.path.is_empty() || entry.kind == EntryKind::Opaque {
             return self.insert_directory_itself(entry);
         }
-        // Before the path's own place changes: a link to itself means what was there.
+        // Before the path itself is replaced: a link to its own path means the earlier entry.
         let target = self.hardlink_target(entry);
         let (parent, name) = split(&entry.path);
-        let (directory, moved) = self.imply(parent, at)?;
+        let (directory, moved) = self.ensure_directory(parent, at)?;
         let before = self.find(directory, name, entry.kind == EntryKind::Whiteout);
         let replaced =
             before.is_some_and(|record| !self.is_implied(record) || entry.kind != EntryKind::Directory);
@@ -117,18 +117,18 @@ impl EntryTree {
         let stays = before.filter(|record| self.kind(*record) == entry.kind && !is_fresh(entry.kind));
         let record = match stays {
             Some(record) => record,
-            None => self.put(directory, name, entry.kind, before, at)?,
+            None => self.push_record(directory, name, entry.kind, before, at)?,
         };
-        self.describe(record, entry, target)?;
+        self.fill_record(record, entry, target)?;
         Ok(Inserted { record, moved, replaced })
     }
 
-    /// Follows a path of directories as far as this layer has them.
-    pub(super) fn locate<'a>(&self, path: &'a [u8]) -> Result<Located<'a>, TooDeep> {
-        let mut located = Located { directory: ROOT, missing: Vec::new(), followed: false };
+    /// Follows a path of directories as far as this layer has it.
+    pub(super) fn resolve_parent<'a>(&self, path: &'a [u8]) -> Result<ResolvedParent<'a>, TooDeep> {
+        let mut resolved = ResolvedParent { directory: ROOT, missing: Vec::new(), followed: false };
         let mut rest: Vec<Cow<'a, [u8]>> = components(path).map(Cow::Borrowed).collect();
         rest.reverse();
-        // How many of `rest` are the path's own, the last one taken of those, and where it was looked for.
+        // How many of `rest` are the path's own components, the last one taken, and the directory it was looked up in.
         let (mut own, mut current, mut start) = (rest.len(), &b""[..], ROOT);
         let mut unwalked = components(path);
         let (mut steps, mut links) = (0, 0);
@@ -140,33 +140,33 @@ impl EntryTree {
             if rest.len() < own {
                 own = rest.len();
                 current = unwalked.next().unwrap_or_default();
-                start = located.directory;
+                start = resolved.directory;
             }
             if *name == *b".." {
-                // What is missing is stepped back over by name, what is there by its parent; the root's is
-                // the root.
-                if located.missing.pop().is_none() {
-                    located.directory = self.parent(located.directory);
+                // A missing component is removed by name, an existing one by its parent. The root is its own parent.
+                if resolved.missing.pop().is_none() {
+                    resolved.directory = self.parent(resolved.directory);
                 }
                 continue;
             }
-            let child = if located.missing.is_empty() { self.child(located.directory, &name) } else { None };
+            let child =
+                if resolved.missing.is_empty() { self.child(resolved.directory, &name) } else { None };
             let Some(record) = child else {
-                located.missing.push(name);
+                resolved.missing.push(name);
                 continue;
             };
             if self.kind(record) == EntryKind::Directory {
-                located.directory = record;
+                resolved.directory = record;
                 continue;
             }
             let Some(target) = self.symlink(record) else {
-                located.missing.push(name);
+                resolved.missing.push(name);
                 continue;
             };
             if links == limits::SYMLINKS {
-                // A loop: the component that led into it counts as missing.
-                located.directory = start;
-                located.missing.push(Cow::Borrowed(current));
+                // A loop: the component that led into it is treated as missing.
+                resolved.directory = start;
+                resolved.missing.push(Cow::Borrowed(current));
                 rest.truncate(own);
                 continue;
             }
@@ -174,9 +174,9 @@ impl EntryTree {
                 return Err(TooDeep);
             }
             links += 1;
-            located.followed = true;
+            resolved.followed = true;
             if target.starts_with(b"/") {
-                located.directory = ROOT;
+                resolved.directory = ROOT;
             }
             let before = rest.len();
             rest.extend(components(target).map(|name| Cow::Owned(name.to_vec())));
@@ -184,7 +184,7 @@ impl EntryTree {
                 added.reverse();
             }
         }
-        Ok(located)
+        Ok(resolved)
     }
 
     /// A symbolic link's target, also through a hard link of this layer.
@@ -208,61 +208,61 @@ impl EntryTree {
         }
     }
 
-    /// The directory that a path of parents leads to, made where it is missing.
-    fn imply(&mut self, path: &[u8], at: Uncompressed) -> Result<(u32, bool), Error> {
-        if let Some(directory) = self.nearby.directory(path) {
+    /// The directory that a path leads to. Missing components are created.
+    fn ensure_directory(&mut self, path: &[u8], at: Uncompressed) -> Result<(u32, bool), Error> {
+        if let Some(directory) = self.last_directory.directory(path) {
             return Ok((directory, false));
         }
-        let Located { mut directory, missing, followed } =
-            self.locate(path).map_err(|TooDeep| Error::Path(at))?;
+        let ResolvedParent { mut directory, missing, followed } =
+            self.resolve_parent(path).map_err(|TooDeep| Error::Path(at))?;
         for name in missing {
             let before = self.child(directory, &name);
             if before.is_some() {
                 self.warnings.add(WarningKind::ReplacedByDirectory, path);
             }
-            directory = self.put(directory, &name, EntryKind::Directory, before, at)?;
+            directory = self.push_record(directory, &name, EntryKind::Directory, before, at)?;
         }
         if followed {
-            self.nearby = Nearby::default();
+            self.last_directory = LastDirectory::default();
             self.warnings.add(WarningKind::FollowedLink, path);
             if self.path(directory).len() as u64 > limits::PATH_BYTES {
                 return Err(Error::Path(at));
             }
         } else {
-            self.nearby.set(path, directory);
+            self.last_directory.set(path, directory);
         }
         Ok((directory, followed))
     }
 
-    /// The root, or an opaque marker, which is about the directory it lies in.
+    /// Adds an entry for the root, or an opaque marker, which describes its directory.
     fn insert_directory_itself(&mut self, entry: &Entry) -> Result<Inserted, Error> {
-        let (record, moved) = self.imply(&entry.path, entry.header_offset)?;
+        let (record, moved) = self.ensure_directory(&entry.path, entry.header_offset)?;
         let replaced = entry.kind != EntryKind::Opaque && !self.is_implied(record);
         match entry.kind {
-            EntryKind::Directory => self.describe(record, entry, NONE)?,
+            EntryKind::Directory => self.fill_record(record, entry, NONE)?,
             EntryKind::Opaque => self.mark_opaque(record, entry)?,
             _ => self.warnings.add(WarningKind::RootIgnored, &entry.path),
         }
         Ok(Inserted { record, moved, replaced })
     }
 
-    /// Keeps an opaque marker as a record without a name below its directory, out of the index.
+    /// Adds an opaque marker as a record without a name below its directory, outside the index.
     fn mark_opaque(&mut self, directory: u32, marker: &Entry) -> Result<(), Error> {
         let at = marker.header_offset;
-        if self.records.len() >= self.most_records {
+        if self.records.len() >= self.max_records {
             return Err(Error::TooMany(at));
         }
         let number = self.records.len() as u32;
-        let text = self.keep(&[], at)?;
+        let text = self.push_text(&[], at)?;
         self.records.push(Record { kind: EntryKind::Opaque, ..Record::implied(directory, text) });
         if let Some(directory) = self.records.get_mut(directory as usize) {
             directory.flags |= OPAQUE;
         }
-        self.describe(number, marker, NONE)
+        self.fill_record(number, marker, NONE)
     }
 
-    /// Puts a new record in the place of the one `before` of that name (a whiteout's of a whiteout), if there is one.
-    fn put(
+    /// Adds a record. It replaces `before`, the record of the same name and kind (whiteout or not).
+    fn push_record(
         &mut self,
         parent: u32,
         name: &[u8],
@@ -270,13 +270,13 @@ impl EntryTree {
         before: Option<u32>,
         at: Uncompressed,
     ) -> Result<u32, Error> {
-        if self.records.len() >= self.most_records {
+        if self.records.len() >= self.max_records {
             return Err(Error::TooMany(at));
         }
         let whiteout = kind == EntryKind::Whiteout;
         let text = match before {
             Some(record) => (self.record(record).name_start, self.record(record).name_length),
-            None => self.keep(name, at)?,
+            None => self.push_text(name, at)?,
         };
         let number = self.records.len() as u32;
         self.records.push(Record { kind, ..Record::implied(parent, text) });
@@ -286,16 +286,16 @@ impl EntryTree {
         let Self { records, names, index: Index::Hashed(index), .. } = self else {
             return Err(Error::Complete(at));
         };
-        index.put((parent, name, whiteout), number, before, |other| key_of(records, names, other));
+        index.insert((parent, name, whiteout), number, before, |other| key_of(records, names, other));
         Ok(number)
     }
 
-    /// Writes what the entry says into its record.
-    fn describe(&mut self, number: u32, entry: &Entry, target: u32) -> Result<(), Error> {
+    /// Writes the entry's metadata into its record.
+    fn fill_record(&mut self, number: u32, entry: &Entry, target: u32) -> Result<(), Error> {
         let at = entry.header_offset;
         let size_or_link = match entry.kind {
             EntryKind::Hardlink | EntryKind::Symlink => {
-                let (start, length) = self.keep(&entry.link, at)?;
+                let (start, length) = self.push_text(&entry.link, at)?;
                 u64::from(start) | u64::from(length) << 32
             }
             _ => entry.size,
@@ -303,7 +303,7 @@ impl EntryTree {
         let (owner, owner_bytes) = self.owners.intern(entry);
         let rare = Rare::of(entry);
         let mut flags = if rare.is_some() { RARE } else { 0 };
-        self.side_bytes += owner_bytes + rare.as_ref().map_or(0, |rare| rare.bytes());
+        self.extra_bytes += owner_bytes + rare.as_ref().map_or(0, |rare| rare.bytes());
         self.check_bytes(0, at)?;
         match rare {
             Some(rare) => self.rare.insert(number, rare),
@@ -317,7 +317,7 @@ impl EntryTree {
             header_offset: at.0,
             nanoseconds: entry.mtime.nanoseconds,
             owner,
-            // Where it does not fit, `Rare` has the offset.
+            // If it does not fit, `Rare` has the offset.
             header_blocks: header_blocks(entry).unwrap_or(0),
             target,
             mode: (entry.mode & 0o7777) as u16,
@@ -328,10 +328,10 @@ impl EntryTree {
         Ok(())
     }
 
-    /// Copies a name or a link target into the arena.
-    fn keep(&mut self, text: &[u8], at: Uncompressed) -> Result<(u32, u16), Error> {
+    /// Copies a name or link target into the arena.
+    fn push_text(&mut self, text: &[u8], at: Uncompressed) -> Result<(u32, u16), Error> {
         self.check_bytes(text.len(), at)?;
-        let start = self.names.extend_together(text).and_then(|start| u32::try_from(start).ok());
+        let start = self.names.push_slice(text).and_then(|start| u32::try_from(start).ok());
         let (Some(start), Ok(length)) = (start, u16::try_from(text.len())) else {
             return Err(Error::NameBytes(at));
         };
@@ -339,8 +339,8 @@ impl EntryTree {
     }
 
     fn check_bytes(&self, more: usize, at: Uncompressed) -> Result<(), Error> {
-        let bytes = self.side_bytes + (self.names.len() + more) as u64;
-        if bytes > self.most_bytes { Err(Error::NameBytes(at)) } else { Ok(()) }
+        let bytes = self.extra_bytes + (self.names.len() + more) as u64;
+        if bytes > self.max_bytes { Err(Error::NameBytes(at)) } else { Ok(()) }
     }
 }
 
@@ -348,13 +348,17 @@ impl EntryTree {
 #[derive(Debug)]
 pub(super) struct TooDeep;
 
-/// Whether a second entry of this kind makes a new thing, as opposed to changing the one there is.
+/// Whether a second entry of this kind replaces the first one instead of updating it.
 fn is_fresh(kind: EntryKind) -> bool {
     !matches!(kind, EntryKind::Directory | EntryKind::Whiteout)
 }
 
-fn key_of<'a>(records: &Pieces<Record, RECORDS>, names: &'a Pieces<u8, TEXT_BYTES>, record: u32) -> Key<'a> {
+fn key_of<'a>(
+    records: &SegmentedVec<Record, RECORDS>,
+    names: &'a SegmentedVec<u8, TEXT_BYTES>,
+    record: u32,
+) -> Key<'a> {
     let Some(record) = records.get(record as usize) else { return (NONE, &[], false) };
-    let name = names.together(record.name_start as usize, record.name_length.into()).unwrap_or_default();
+    let name = names.slice(record.name_start as usize, record.name_length.into()).unwrap_or_default();
     (record.parent, name, record.kind == EntryKind::Whiteout)
 }

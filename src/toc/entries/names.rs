@@ -1,4 +1,4 @@
-//! From a name in a directory to its record, while a layer is being read.
+//! The index from a name in a directory to its record, while a layer is read.
 
 use std::{
     array,
@@ -10,13 +10,13 @@ use hashbrown::HashTable;
 /// Parent, name, and whether it is a whiteout.
 pub(super) type Key<'a> = (u32, &'a [u8], bool);
 
-/// Tables that grow on their own: while one is copied into a larger one, the others are not there twice.
+/// Hash tables that grow independently, so that only one of them is copied at a time.
 const SHARDS: usize = 16;
 
-/// Where the bits that choose a shard lie: away from those that hashbrown takes.
+/// The bits that select a shard, which hashbrown does not use.
 const SHARD_SHIFT: u32 = 48;
 
-/// A hash table of record numbers; the keys lie with the records.
+/// A hash table of record numbers. The keys are in the records.
 #[derive(Clone, Debug)]
 pub(super) struct NameIndex {
     shards: Box<[HashTable<u32>; SHARDS]>,
@@ -24,19 +24,19 @@ pub(super) struct NameIndex {
 }
 
 impl NameIndex {
-    /// An empty one.
+    /// An empty index.
     pub(super) fn new() -> Self {
         Self { shards: Box::new(array::from_fn(|_| HashTable::new())), hasher: RandomState::new() }
     }
 
-    /// The record of that key; `is_it` tells whether a record has it.
-    pub(super) fn find(&self, key: Key<'_>, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+    /// The record with this key; `matches` returns whether a record has it.
+    pub(super) fn find(&self, key: Key<'_>, mut matches: impl FnMut(u32) -> bool) -> Option<u32> {
         let hash = self.hasher.hash_one(key);
-        self.shards.get(shard(hash))?.find(hash, |record| is_it(*record)).copied()
+        self.shards.get(shard(hash))?.find(hash, |record| matches(*record)).copied()
     }
 
-    /// Puts `record` in the place of `before`, which has the same key, or adds it; `key_of` gives the keys of those there.
-    pub(super) fn put<'a>(
+    /// Replaces `before`, which has the same key, by `record`, or adds it. `key_of` returns the keys of existing records.
+    pub(super) fn insert<'a>(
         &mut self,
         key: Key<'_>,
         record: u32,
@@ -46,7 +46,7 @@ impl NameIndex {
         let hash = self.hasher.hash_one(key);
         let Some(table) = self.shards.get_mut(shard(hash)) else { return };
         match before.and_then(|before| table.find_mut(hash, |other| *other == before)) {
-            Some(place) => *place = record,
+            Some(slot) => *slot = record,
             None => {
                 table.insert_unique(hash, record, |other| self.hasher.hash_one(key_of(*other)));
             }

@@ -1,4 +1,4 @@
-//! How one entry lies in memory: a record of fixed size, and what is rare or repeated beside it.
+//! One entry in memory: a record of fixed size, with rare and repeated fields stored separately.
 
 use std::{
     collections::BTreeMap,
@@ -12,11 +12,11 @@ use crate::tar::entry::{Entry, EntryKind, Timestamp};
 /// No record.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// The directory has no entry of its own: only entries below it imply it.
+/// The directory has no entry of its own, only entries below it.
 pub(super) const IMPLIED: u8 = 1;
-/// An opaque marker lies in the directory.
+/// The directory has an opaque marker.
 pub(super) const OPAQUE: u8 = 2;
-/// More of the record lies in the table of rare data.
+/// The entry has rare fields.
 pub(super) const RARE: u8 = 4;
 /// Another record has taken its name.
 pub(super) const REPLACED: u8 = 8;
@@ -24,24 +24,23 @@ pub(super) const REPLACED: u8 = 8;
 /// Bytes of a tar block.
 pub(super) const BLOCK: u64 = 512;
 
-/// One entry. A place in the sorted index takes 4 bytes more, one in the hash table of a layer being read up to 12.
+/// One entry. The sorted index takes 4 more bytes, the hash table of a layer that is being read up to 12.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, packed(4))]
 pub(super) struct Record {
     /// Seconds of the modification time.
     pub(super) seconds: i64,
-    /// The content's size; of a link, where its target lies in the arena: start in the low, length in the
-    /// high half.
+    /// The content's size; for a link, its target in the arena: start in the low half, length in the high half.
     pub(super) size_or_link: u64,
     pub(super) header_offset: u64,
     pub(super) parent: u32,
     pub(super) name_start: u32,
     pub(super) nanoseconds: u32,
-    /// Which of the interned owners.
+    /// Number of the interned owner.
     pub(super) owner: u32,
-    /// The record that a hard link names, or `NONE`.
+    /// The target record of a hard link, or `NONE`.
     pub(super) target: u32,
-    /// From the first header to the content, in blocks.
+    /// Blocks from the first header to the content.
     pub(super) header_blocks: u16,
     pub(super) name_length: u16,
     pub(super) mode: u16,
@@ -52,7 +51,7 @@ pub(super) struct Record {
 const _: () = assert!(size_of::<Record>() <= 52, "a record and its place in an index stay below 64 bytes");
 
 impl Record {
-    /// A directory that has no entry (yet).
+    /// A directory without an entry of its own.
     pub(super) fn implied(parent: u32, (name_start, name_length): (u32, u16)) -> Self {
         Self {
             seconds: 0,
@@ -89,13 +88,13 @@ impl Record {
     }
 }
 
-/// What few entries have.
+/// Fields that few entries have.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Rare {
-    /// Where it is further from the header than a `Record` can say.
+    /// If it is farther from the header than a `Record` can express.
     pub(super) data_offset: Option<u64>,
     pub(super) device: Option<(u32, u32)>,
-    /// Where it differs from the size: sparse files.
+    /// If it differs from the size, as in sparse files.
     pub(super) stored_size: Option<u64>,
     pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
@@ -111,20 +110,20 @@ impl Rare {
         (rare != Self::default()).then(|| Box::new(rare))
     }
 
-    /// Bytes to count against the cap on names.
+    /// Bytes that count against the cap on names.
     pub(super) fn bytes(&self) -> u64 {
         let xattrs: usize = self.xattrs.iter().map(|(name, value)| 64 + name.len() + value.len()).sum();
         (size_of::<Self>() + xattrs) as u64
     }
 }
 
-/// Blocks from an entry's first header to its content, if a `Record` can say it.
+/// Blocks from an entry's first header to its content, if a `Record` can express it.
 pub(super) fn header_blocks(entry: &Entry) -> Option<u16> {
     let bytes = entry.data_offset.0.checked_sub(entry.header_offset.0)?;
     if bytes % BLOCK == 0 { u16::try_from(bytes / BLOCK).ok() } else { None }
 }
 
-/// Who owns an entry.
+/// The owner of an entry.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub(super) struct Owner {
     pub(super) uid: u64,
@@ -133,13 +132,13 @@ pub(super) struct Owner {
     pub(super) gname: Box<[u8]>,
 }
 
-/// The owners of a layer, each kept once. Number 0 is root without a name.
+/// The owners of a layer, each stored once. Number 0 is root without a name.
 #[derive(Clone, Debug)]
 pub(super) struct Owners {
     list: Vec<Owner>,
     index: HashTable<u32>,
     hasher: RandomState,
-    /// The one asked for last: most entries have their neighbour's owner.
+    /// The owner of the last entry, which most entries share.
     last: u32,
 }
 
@@ -151,7 +150,7 @@ impl Owners {
         owners
     }
 
-    /// All of them, by number.
+    /// All owners by number.
     pub(super) fn all(&self) -> &[Owner] {
         &self.list
     }
@@ -160,7 +159,7 @@ impl Owners {
         self.list.get(number as usize)
     }
 
-    /// The number of an entry's owner, and how many bytes keeping it has taken.
+    /// The number of an entry's owner, and how many bytes storing it has taken.
     pub(super) fn intern(&mut self, entry: &Entry) -> (u32, u64) {
         let same = |owner: &Owner| {
             owner.uid == entry.uid
@@ -188,9 +187,9 @@ impl Owners {
         (self.last, bytes as u64)
     }
 
-    /// Keeps an owner that is not there yet; returns its number.
+    /// Adds a new owner; returns its number.
     pub(super) fn add(&mut self, owner: Owner) -> u32 {
-        // Fewer owners than entries, which are counted in 32 bits.
+        // There are fewer owners than entries, whose number fits in 32 bits.
         let number = self.list.len() as u32;
         let hash = self.hasher.hash_one(&owner);
         let (list, hasher) = (&self.list, &self.hasher);

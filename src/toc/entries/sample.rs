@@ -1,4 +1,4 @@
-//! Entries for tests, one function a kind.
+//! Entries for tests, one function per kind.
 
 use super::EntryTree;
 use crate::{
@@ -50,20 +50,20 @@ pub(crate) fn whiteout(path: impl AsRef<[u8]>) -> Entry {
     entry(path, EntryKind::Whiteout, "")
 }
 
-/// A layer that has been read as far as these entries. The n-th of them (from 0) has its header at n × 1024.
+/// A partly read layer with these entries. Number n (from 0) has its header at n × 1024.
 pub(crate) fn incomplete(entries: impl IntoIterator<Item = Entry>) -> EntryTree {
-    let mut table = EntryTree::new();
+    let mut tree = EntryTree::new();
     for (number, mut entry) in entries.into_iter().enumerate() {
         entry.header_offset = Uncompressed(number as u64 * 1024);
         entry.data_offset = Uncompressed(number as u64 * 1024 + 512);
-        table.insert(&entry).unwrap();
+        tree.insert(&entry).unwrap();
     }
-    table
+    tree
 }
 
-/// A whole layer of these entries.
+/// A complete layer with these entries.
 pub(crate) fn layer(entries: impl IntoIterator<Item = Entry>) -> EntryTree {
-    let mut table = incomplete(entries);
-    table.complete();
-    table
+    let mut tree = incomplete(entries);
+    tree.complete();
+    tree
 }

@@ -1,16 +1,16 @@
-//! How a table of entries is stored: one list of rows after the other, all of them unpacked from one stream.
+//! The stored form of a tree of entries: several lists of rows, all in one stream.
 //!
 //! ```text
-//! facts    │ complete, records, bytes of owners and rare data, warnings
+//! summary  │ complete, records, bytes of owners and rare fields, warnings
 //! owners   │ all but the first, which is root without a name
-//! records  │ in the order in which they were made, names front-coded against the sibling before
-//! order    │ of a complete layer: where each name of a directory comes among its siblings
+//! records  │ in the order of insertion, names front-coded against the previous sibling
+//! order    │ of a complete layer: the position of each name among its siblings
 //! warnings │ the first ones
 //! ```
 //!
-//! What can be told from the rest is not stored: that a record was replaced (another has taken its name), that a directory
-//! is opaque (its marker is there), where names lie in memory. In a tar made by walking sorted directories nearly all columns
-//! hold zeros but those of names, sizes and times.
+//! Values that follow from others are not stored: that a record was replaced (another has its name), that a directory is
+//! opaque (it has a marker), where names are in memory. If the tar lists sorted directories, nearly all columns except
+//! names, sizes and times are zeros.
 
 use super::{
     EntryTree, ROOT,
@@ -23,29 +23,29 @@ mod reader;
 mod tests;
 mod writer;
 
-/// Bits of a record's class, beside its kind.
+/// Bits of a record's class in addition to its kind.
 const CLASS_IMPLIED: u8 = 0x10;
 const CLASS_RARE: u8 = 0x20;
-/// The record has taken its name from an older one.
+/// The record replaces an older one of the same name.
 const CLASS_REPLACES: u8 = 0x40;
 const CLASS_KIND: u8 = 0x0f;
 
-/// Bits that say which rare data follows.
+/// Bits for the rare fields that follow.
 const RARE_DATA_OFFSET: u8 = 1;
 const RARE_DEVICE: u8 = 2;
 const RARE_STORED_SIZE: u8 = 4;
 const RARE_XATTRS: u8 = 8;
 
-/// Steps from the record before to the parent that are worth counting; beyond, its number is stored.
+/// Most steps that encode the way from the previous record to a parent; beyond that, its number is stored.
 const STEPS: u64 = 64;
 
-/// Codes in the column of times; higher ones name a time of the same group, from 0 on.
+/// Codes in the column of times; higher ones refer to a time of the same group, from 0 on.
 const TIME_SAME: u64 = 0;
 const TIME_NEW: u64 = 1;
 const TIME_KNOWN: u64 = 2;
 
 /// Number of columns of each list.
-const FACTS: usize = 1;
+const SUMMARY: usize = 1;
 const OWNERS: usize = 1;
 const RECORDS: usize = 18;
 const ORDER: usize = 1;
@@ -83,7 +83,7 @@ fn kind_of(code: u8) -> Option<EntryKind> {
 }
 
 impl EntryTree {
-    /// The way from the record before to a parent: how many steps up, and the sibling that it passes.
+    /// The way from the previous record to a parent: the number of steps up, and the sibling on the way.
     fn steps_to(&self, parent: u32, record: u32) -> Option<(u64, Option<u32>)> {
         let (mut here, mut sibling) = (record.checked_sub(1)?, None);
         for steps in 0..STEPS {
@@ -99,13 +99,13 @@ impl EntryTree {
         None
     }
 
-    /// Where the header after an entry lies, if nothing comes between.
+    /// Offset of the next header, if it directly follows this entry.
     fn end_of(&self, record: u32) -> u64 {
         let end = self.data_offset(record).0.saturating_add(self.stored_size(record));
         end.checked_next_multiple_of(super::record::BLOCK).unwrap_or(end)
     }
 
-    /// The records that have a place in the sorted index, by parent, then in the order in which they were made.
+    /// The records of the sorted index, by parent, then in the order of insertion.
     fn by_parent(&self) -> Vec<u32> {
         let named = || (ROOT + 1..self.records.len() as u32).filter(|record| self.is_named(*record));
         let mut ends = vec![0_u32; self.records.len() + 1];
@@ -122,8 +122,8 @@ impl EntryTree {
         let mut grouped = vec![ROOT; sum as usize];
         for record in named() {
             let Some(end) = ends.get_mut(self.parent(record) as usize) else { continue };
-            if let Some(place) = grouped.get_mut(*end as usize) {
-                *place = record;
+            if let Some(slot) = grouped.get_mut(*end as usize) {
+                *slot = record;
             }
             *end += 1;
         }

@@ -1,32 +1,32 @@
-//! What was odd about a layer: counted, and the first few kept.
+//! Oddities of a layer: all are counted, the first few are kept.
 
 use std::fmt;
 
-/// How many warnings of a layer are kept; the rest are only counted.
+/// Most warnings of a layer that are kept; the rest are only counted.
 const KEPT: usize = 16;
 
 /// Longest path shown in a warning, in bytes.
 const SHOWN_PATH_BYTES: usize = 256;
 
-/// Something odd about a layer that runtimes may take in different ways.
+/// An oddity that runtimes may treat differently.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum WarningKind {
     /// The path has two entries in this layer; the image specification forbids it. The last wins.
     Duplicate,
     /// The path is reached through a symbolic link that the same layer made.
     FollowedLink,
-    /// An entry below the path made a directory of what was none.
+    /// An entry below the path turned it into a directory.
     ReplacedByDirectory,
-    /// An entry for the root that is no directory was ignored.
+    /// An entry for the root that is not a directory was ignored.
     RootIgnored,
 }
 
-/// A warning and the path it is about.
+/// A warning about a path.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Warning {
-    /// What is odd.
+    /// The kind of oddity.
     pub(crate) kind: WarningKind,
-    /// About which path, at most the first 256 bytes of it.
+    /// At most the first 256 bytes of the path.
     pub(crate) path: Vec<u8>,
 }
 
@@ -34,14 +34,16 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.escape_ascii();
         match self.kind {
-            WarningKind::Duplicate => write!(f, "\"{path}\" occurs twice, the last entry counts"),
+            WarningKind::Duplicate => write!(f, "\"{path}\" occurs twice; the last entry wins"),
             WarningKind::FollowedLink => {
                 write!(f, "\"{path}\" leads through a symbolic link of the same layer (runtimes disagree)")
             }
             WarningKind::ReplacedByDirectory => {
-                write!(f, "\"{path}\" is no directory but has entries below it, a directory replaces it")
+                write!(f, "\"{path}\" is not a directory but has entries below it; a directory replaces it")
             }
-            WarningKind::RootIgnored => f.write_str("an entry for the root that is no directory is ignored"),
+            WarningKind::RootIgnored => {
+                f.write_str("an entry for the root that is not a directory is ignored")
+            }
         }
     }
 }
@@ -54,19 +56,19 @@ pub(crate) struct Warnings {
 }
 
 impl Warnings {
-    /// Warnings as they were: how many, and the first of them. `None` if that cannot be.
+    /// Restores stored warnings: their number and the first ones. `None` if they are inconsistent.
     pub(super) fn restored(count: u64, first: Vec<Warning>) -> Option<Self> {
         let expected = usize::try_from(count).unwrap_or(usize::MAX).min(KEPT);
         let are_short = first.iter().all(|warning| warning.path.len() <= SHOWN_PATH_BYTES);
         (first.len() == expected && are_short).then_some(Self { count, first })
     }
 
-    /// How many there were.
+    /// The number of warnings.
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
-    /// The first of them, at most 16.
+    /// The first warnings, at most 16.
     pub(crate) fn first(&self) -> &[Warning] {
         &self.first
     }

@@ -1,5 +1,5 @@
-//! Rows of numbers and bytes, stored column by column: each column compresses by its own statistics, and writer and reader
-//! hold no more than one group of rows.
+//! Rows of numbers and bytes, stored column by column, so that each column compresses by its own statistics. Writer and
+//! reader hold one group of rows at a time.
 //!
 //! ```text
 //! group │ rows │ length of each column │ column │ column │ …      a group of 0 rows ends the list
@@ -9,19 +9,19 @@ use std::{array, io};
 
 use super::Error;
 
-/// Most rows of a group.
+/// Most rows per group.
 const ROWS: usize = 16 << 10;
 
-/// A group of this many bytes is full.
+/// A group with this many bytes is full.
 const FULL_BYTES: usize = 1 << 20;
 
-/// Most bytes of a group, which may pass `FULL_BYTES` by its last row.
+/// Most bytes of a group, which may exceed `FULL_BYTES` by its last row.
 const GROUP_BYTES: u64 = 16 << 20;
 
 /// Most bytes of a number: seven bits in each.
 const NUMBER_BYTES: usize = 10;
 
-/// Gathers the rows of a list of `N` columns.
+/// Collects the rows of a list with `N` columns.
 pub(in crate::toc) struct Rows<const N: usize> {
     rows: usize,
     columns: [Vec<u8>; N],
@@ -32,7 +32,7 @@ impl<const N: usize> Rows<N> {
         Self { rows: 0, columns: array::from_fn(|_| Vec::new()) }
     }
 
-    /// Where the next row goes: each column takes what belongs to it.
+    /// The columns that receive the next row.
     pub(in crate::toc) fn columns(&mut self) -> &mut [Vec<u8>; N] {
         &mut self.columns
     }
@@ -42,14 +42,14 @@ impl<const N: usize> Rows<N> {
         self.rows == 0
     }
 
-    /// The row is complete.
+    /// Ends the row.
     pub(in crate::toc) fn end_row(&mut self, out: &mut impl io::Write) -> io::Result<()> {
         self.rows += 1;
         let bytes: usize = self.columns.iter().map(Vec::len).sum();
         if self.rows == ROWS || bytes >= FULL_BYTES { self.end_group(out) } else { Ok(()) }
     }
 
-    /// The list is complete.
+    /// Ends the list.
     pub(in crate::toc) fn end(mut self, out: &mut impl io::Write) -> io::Result<()> {
         if self.rows > 0 {
             self.end_group(out)?;
@@ -65,11 +65,11 @@ impl<const N: usize> Rows<N> {
         }
         let bytes: usize = self.columns.iter().map(Vec::len).sum();
         if bytes as u64 > GROUP_BYTES {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "an entry too large for the table"));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "an entry is too large to store"));
         }
         out.write_all(&lengths)?;
         for column in &mut self.columns {
-            // A flush ends a block of zstd, and with it the tables that fit its column.
+            // A flush ends the zstd block, so each column gets its own entropy tables.
             out.flush()?;
             out.write_all(column)?;
             column.clear();
@@ -89,7 +89,7 @@ pub(in crate::toc) fn number(column: &mut Vec<u8>, mut number: u64) {
     column.push(number as u8);
 }
 
-/// Appends a number that may be negative: small ones of either sign are short.
+/// Appends a number that may be negative. Small ones of either sign are short.
 pub(in crate::toc) fn signed(column: &mut Vec<u8>, signed: i64) {
     number(column, (signed << 1 ^ signed >> 63).cast_unsigned());
 }
@@ -112,17 +112,17 @@ pub(in crate::toc) struct Column {
     bytes: Vec<u8>,
     taken: usize,
     section: &'static str,
-    /// Where it begins.
+    /// Offset of its start.
     at: u64,
 }
 
 impl<R: io::Read> Section<R> {
-    /// Reads unpacked bytes; errors call them `name`.
+    /// Reads unpacked bytes; errors refer to them as `name`.
     pub(in crate::toc) fn new(input: R, name: &'static str) -> Self {
         Self { input, name, at: 0 }
     }
 
-    /// The next group of a list, and how many rows it has; `None` at the end of the list.
+    /// The next group of a list and its number of rows; `None` at the end of the list.
     pub(in crate::toc) fn group<const N: usize>(&mut self) -> Result<Option<(usize, [Column; N])>, Error> {
         let rows = self.number()?;
         if rows == 0 {
@@ -139,7 +139,7 @@ impl<R: io::Read> Section<R> {
         let mut columns =
             array::from_fn(|_| Column { bytes: Vec::new(), taken: 0, section: self.name, at: 0 });
         for (column, length) in columns.iter_mut().zip(lengths) {
-            // `GROUP_BYTES` bounds the length.
+            // `GROUP_BYTES` limits the length.
             column.at = self.at;
             column.bytes.resize(length as usize, 0);
             self.input.read_exact(&mut column.bytes).map_err(|_| self.corrupt("a broken column"))?;
@@ -148,11 +148,11 @@ impl<R: io::Read> Section<R> {
         Ok(Some((rows as usize, columns)))
     }
 
-    /// Nothing may follow.
+    /// Ends the section: fails if bytes remain.
     pub(in crate::toc) fn end(mut self) -> Result<(), Error> {
         match self.input.read(&mut [0]) {
             Ok(0) => Ok(()),
-            _ => Err(self.corrupt("more than there should be")),
+            _ => Err(self.corrupt("excess bytes")),
         }
     }
 
@@ -230,36 +230,36 @@ impl Column {
         Ok(taken)
     }
 
-    /// The next bytes and their length before them, at most `most`.
+    /// The next bytes, preceded by their length of at most `most`.
     pub(in crate::toc) fn bytes(&mut self, most: u64) -> Result<&[u8], Error> {
         let length = self.number_to(most)?;
         self.take(length)
     }
 
-    /// The group has no more rows: all must have been taken.
+    /// Ends the group: fails if bytes remain.
     pub(in crate::toc) fn end(&self) -> Result<(), Error> {
-        if self.taken == self.bytes.len() { Ok(()) } else { Err(self.corrupt("more than there should be")) }
+        if self.taken == self.bytes.len() { Ok(()) } else { Err(self.corrupt("excess bytes")) }
     }
 
-    /// That something is wrong with what was taken last.
+    /// An error at the last value read.
     #[cold]
     pub(in crate::toc) fn corrupt(&self, what: &'static str) -> Error {
         Error::Corrupt { at: self.at + self.taken as u64, section: self.section, what }
     }
 }
 
-/// The number at the front of `bytes`, and its length in bytes.
+/// The number at the front of `bytes` and its encoded length.
 fn decode(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut value = 0;
-    for (place, byte) in bytes.iter().enumerate().take(NUMBER_BYTES) {
+    for (index, byte) in bytes.iter().enumerate().take(NUMBER_BYTES) {
         let bits = u64::from(byte & 0x7f);
-        let shifted = bits << (7 * place);
-        if shifted >> (7 * place) != bits {
+        let shifted = bits << (7 * index);
+        if shifted >> (7 * index) != bits {
             return None;
         }
         value |= shifted;
         if *byte < 0x80 {
-            return Some((value, place + 1));
+            return Some((value, index + 1));
         }
     }
     None
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_read_as_they_were_written() {
+    fn numbers_round_trip() {
         let mut written = Vec::new();
         for value in NUMBERS {
             number(&mut written, value);
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_numbers_are_refused_with_their_place() {
+    fn broken_numbers_are_rejected_with_their_offset() {
         let refused = |bytes: &[u8]| column(bytes.to_vec()).number().unwrap_err().to_string();
         for bytes in
             [&[][..], &[0x80], &[0xff; 10], &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2]]
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_read_in_groups_as_they_were_written() {
+    fn rows_round_trip_in_groups() {
         let mut stored = Vec::new();
         let mut rows: Rows<2> = Rows::new();
         for row in 0..ROWS + 5 {
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_that_are_too_large_or_cut_short_are_refused() {
+    fn oversized_and_truncated_groups_are_rejected() {
         let refused = |rows: u64, lengths: [u64; 2], content: &[u8]| {
             let mut stored = Vec::new();
             for value in [rows].iter().chain(&lengths) {

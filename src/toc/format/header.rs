@@ -1,4 +1,4 @@
-//! What a stored table of contents says of itself, ahead of everything else and not compressed.
+//! The header of a stored TOC: first and not compressed.
 
 use super::Error;
 use crate::{
@@ -9,35 +9,35 @@ use crate::{
 
 const MAGIC: [u8; 8] = *b"LayerToc";
 
-/// Counts up with every change of the format or of what is kept.
+/// Incremented with every change of the format.
 const VERSION: u32 = 1;
 
 const FLAG_COMPLETE: u8 = 1;
 const FLAG_DIFF_ID: u8 = 2;
 pub(super) const FLAG_SPANS: u8 = 4;
 
-/// Most bytes of a header: so many from the start of a file are enough for [`read_header`].
+/// Longest header: this many bytes from the start of a file are enough for [`read_header`].
 pub(crate) const HEADER_BYTES: usize = 8 + 4 + 1 + 3 * 8 + 2 * (1 + 64);
 
-/// Which blob a table of contents is of, and how much of it is known.
+/// The blob of a TOC, and how much of it is known.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Header {
-    /// The blob's digest, or by what else it is known.
+    /// The blob's digest, or another digest that identifies it.
     pub(crate) digest: Digest,
     /// The blob's size in bytes.
     pub(crate) size: u64,
-    /// The digest of the unpacked layer, where it was checked.
+    /// The digest of the unpacked layer, if it was verified.
     pub(crate) diff_id: Option<Digest>,
-    /// How far it was unpacked, in bytes; all of it if `complete`. 0 where nothing is known of the content.
+    /// Unpacked bytes that are covered; the whole layer if `complete`, 0 if the content is unknown.
     pub(crate) unpacked: u64,
-    /// Whether all entries are there.
+    /// Whether it has all entries.
     pub(crate) complete: bool,
-    /// How many entries there are, those aside that another took the place of.
+    /// The number of entries, without replaced ones.
     pub(crate) entries: u64,
 }
 
 impl Header {
-    /// The header for a table of contents.
+    /// The header of a TOC.
     pub(crate) fn new(digest: Digest, size: u64, diff_id: Option<Digest>, toc: &LayerToc) -> Self {
         let end = end(toc).unwrap_or_default();
         Self {
@@ -50,12 +50,12 @@ impl Header {
         }
     }
 
-    /// Whether this is the header of `toc`; if not, why.
+    /// Checks that this is the header of `toc`; returns why not.
     pub(super) fn check(&self, toc: &LayerToc) -> Result<(), &'static str> {
         let end = end(toc);
         let whole = end.is_none_or(|end| end.compressed.0 == self.size);
         if self.complete != toc.entries.is_complete() || self.complete && !whole {
-            return Err("a table that is more or less complete than its header says");
+            return Err("a TOC that is more or less complete than its header");
         }
         if self.entries != toc.entries.entry_count() {
             return Err("more or fewer entries than the header says");
@@ -65,7 +65,7 @@ impl Header {
             return Err("more or fewer bytes than the header says");
         }
         if let ContentMap::Spans(spans) = &toc.content {
-            // A table of part of a layer may know of content that was not read any more.
+            // A partial TOC may list content that was not read.
             if spans.resume.is_none() && toc.entries.content_end() > spans.end.uncompressed {
                 return Err("content beyond the end of the layer");
             }
@@ -94,12 +94,11 @@ impl Header {
     }
 }
 
-/// Reads the header at the front of a stored table. Its checksum is not looked at: good for telling what lies there, not for
-/// more.
+/// Reads the header of a stored TOC without verifying the checksum: good enough to identify it, but not to use it.
 ///
 /// # Errors
 ///
-/// When there is none, or of another version.
+/// If there is no header, or it has another version.
 pub(crate) fn read_header(bytes: &[u8]) -> Result<Header, Error> {
     parse(bytes).map(|(header, _)| header)
 }
@@ -109,7 +108,7 @@ pub(super) fn length(bytes: &[u8]) -> Result<usize, Error> {
     parse(bytes).map(|(_, rest)| bytes.len() - rest.len())
 }
 
-/// The flags of a header that was read.
+/// The flags of a valid header.
 pub(super) fn flags(bytes: &[u8]) -> u8 {
     bytes.get(MAGIC.len() + size_of_val(&VERSION)).copied().unwrap_or_default()
 }

@@ -1,8 +1,8 @@
-//! How spans are stored: lists of rows, all positions as differences from the one before; leaves and windows lie outside.
+//! The stored form of spans: lists of rows with each position relative to the one before. Leaves and windows are separate.
 //!
 //! ```text
-//! facts    │ encoding, end; of a partial table how to go on
-//! spans    │ positions, how each begins, length of its window
+//! summary  │ encoding, end; for a partial TOC how to resume
+//! spans    │ positions, kind of start, length of the window
 //! progress │ positions
 //! ```
 
@@ -23,20 +23,20 @@ use crate::{
     },
 };
 
-const FACTS: usize = 1;
+const SUMMARY: usize = 1;
 const SPANS: usize = 5;
 const PROGRESS: usize = 2;
 
-/// How a span begins.
+/// The kinds of a span's start.
 const START_DEFLATE: u8 = 0;
 const START_FRAME: u8 = 1;
 const START_MEMBER: u8 = 2;
 const START_PLAIN: u8 = 3;
 
-/// Writes all but leaves and windows.
+/// Writes everything but leaves and windows.
 pub(super) fn store(spans: &Spans, out: &mut impl io::Write) -> io::Result<()> {
     check(spans).map_err(invalid)?;
-    store_facts(spans, out)?;
+    store_summary(spans, out)?;
     let mut rows: Rows<SPANS> = Rows::new();
     let mut before = Position::default();
     for span in &spans.spans {
@@ -73,7 +73,7 @@ pub(super) fn store_windows<W: io::Write>(spans: &Spans, out: &mut Hashing<W>) -
         if window.length > 0 {
             let encoded = spans.windows.read(window)?;
             if encoded.len() as u64 != u64::from(window.length) {
-                return Err(invalid("a window of another length than its store says"));
+                return Err(invalid("a window with another length than in its store"));
             }
             io::Write::write_all(out, &encoded)?;
         }
@@ -81,19 +81,19 @@ pub(super) fn store_windows<W: io::Write>(spans: &Spans, out: &mut Hashing<W>) -
     Ok(out.written - before)
 }
 
-/// Reads what `store` and `store_windows` wrote, and the leaves.
+/// Reads the output of `store` and `store_windows`, and the leaves.
 pub(super) fn load(parts: &Parts, header: &Header) -> Result<Spans, Error> {
     let mut section = section(&parts.spans, "stored spans")?;
-    let (encoding, end, resume) = load_facts(&mut section)?;
+    let (encoding, end, resume) = load_summary(&mut section)?;
     let (list, windows) = load_spans(&mut section)?;
     let progress = load_progress(&mut section)?;
     if resume.is_none() != header.complete {
-        return Err(section.corrupt("a table that cannot be gone on with"));
+        return Err(section.corrupt("an invalid place to resume"));
     }
     section.end()?;
     let (leaves, rest) = parts.leaves.as_chunks::<HASH>();
     if windows != parts.windows.len() as u64 || !rest.is_empty() {
-        return Err(parts.corrupt("leaves or windows of another length"));
+        return Err(parts.corrupt("a wrong length of leaves or windows"));
     }
     let spans = Spans {
         encoding,
@@ -108,7 +108,7 @@ pub(super) fn load(parts: &Parts, header: &Header) -> Result<Spans, Error> {
     Ok(spans)
 }
 
-/// What holds for all spans; if not, why.
+/// Checks the invariants of all spans; returns the one that is violated.
 fn check(spans: &Spans) -> Result<(), &'static str> {
     let Spans { encoding, spans: list, end, leaves, progress, resume, .. } = spans;
     let first = match encoding {
@@ -120,10 +120,10 @@ fn check(spans: &Spans) -> Result<(), &'static str> {
         return Err("a first span that is not at the start of the blob");
     }
     if list.len() > limits::SPANS || progress.len() > limits::PROGRESS {
-        return Err("too many spans or places where a read may end");
+        return Err("too many spans or samples");
     }
-    if !list.iter().all(|span| can_begin(*encoding, span.start)) {
-        return Err("a span that cannot begin as it says");
+    if !list.iter().all(|span| is_valid_start(*encoding, span.start)) {
+        return Err("an invalid start of a span");
     }
     let ascend = |positions: &mut dyn Iterator<Item = Position>| {
         let mut before = Position::default();
@@ -139,19 +139,19 @@ fn check(spans: &Spans) -> Result<(), &'static str> {
     let ends = list.iter().skip(1).map(|span| span.at).chain(resume.is_none().then_some(*end));
     let lengths = list.iter().zip(ends).map(|(span, end)| end.compressed.0 - span.at.compressed.0);
     if lengths.map(|length| length.div_ceil(LEAF_BYTES)).sum::<u64>() != leaves.len() as u64 {
-        return Err("more or fewer leaves than the spans have");
+        return Err("a wrong number of leaves");
     }
     let Some(resume) = resume else { return Ok(()) };
     let states = [&resume.blob, &resume.unpacked].into_iter().flatten();
     if states.into_iter().any(|state| state.len() as u64 > limits::DIGEST_STATE_BYTES)
         || list.last().is_none_or(|last| last.at.uncompressed > resume.next_header)
     {
-        return Err("a place to go on that cannot be");
+        return Err("an invalid place to resume");
     }
     Ok(())
 }
 
-fn can_begin(encoding: Encoding, start: Start) -> bool {
+fn is_valid_start(encoding: Encoding, start: Start) -> bool {
     match (encoding, start) {
         (Encoding::Gzip, Start::Deflate { bits, value, window }) => {
             bits < 8 && u32::from(value) >> bits == 0 && u64::from(window.length) <= limits::WINDOW_BYTES
@@ -163,62 +163,62 @@ fn can_begin(encoding: Encoding, start: Start) -> bool {
     }
 }
 
-fn store_facts(spans: &Spans, out: &mut impl io::Write) -> io::Result<()> {
-    let mut rows: Rows<FACTS> = Rows::new();
-    let [facts] = rows.columns();
-    facts.push(match spans.encoding {
+fn store_summary(spans: &Spans, out: &mut impl io::Write) -> io::Result<()> {
+    let mut rows: Rows<SUMMARY> = Rows::new();
+    let [summary] = rows.columns();
+    summary.push(match spans.encoding {
         Encoding::Gzip => 0,
         Encoding::Plain => 1,
         Encoding::Zstd => 2,
     });
-    number(facts, spans.end.compressed.0);
-    number(facts, spans.end.uncompressed.0);
-    facts.push(u8::from(spans.resume.is_some()));
+    number(summary, spans.end.compressed.0);
+    number(summary, spans.end.uncompressed.0);
+    summary.push(u8::from(spans.resume.is_some()));
     if let Some(resume) = &spans.resume {
-        number(facts, resume.next_header.0);
+        number(summary, resume.next_header.0);
         for state in [&resume.blob, &resume.unpacked] {
-            facts.push(u8::from(state.is_some()));
-            bytes(facts, state.as_deref().unwrap_or_default());
+            summary.push(u8::from(state.is_some()));
+            bytes(summary, state.as_deref().unwrap_or_default());
         }
     }
     rows.end_row(out)?;
     rows.end(out)
 }
 
-fn load_facts(section: &mut Section<impl io::Read>) -> Result<(Encoding, Position, Option<Resume>), Error> {
-    let Some((1, [mut facts])) = section.group::<FACTS>()? else {
-        return Err(section.corrupt("no facts"));
+fn load_summary(section: &mut Section<impl io::Read>) -> Result<(Encoding, Position, Option<Resume>), Error> {
+    let Some((1, [mut summary])) = section.group::<SUMMARY>()? else {
+        return Err(section.corrupt("a missing summary"));
     };
-    let encoding = match facts.byte()? {
+    let encoding = match summary.byte()? {
         0 => Encoding::Gzip,
         1 => Encoding::Plain,
         2 => Encoding::Zstd,
-        _ => return Err(facts.corrupt("an unknown encoding")),
+        _ => return Err(summary.corrupt("an unknown encoding")),
     };
     let end =
-        Position { compressed: Compressed(facts.number()?), uncompressed: Uncompressed(facts.number()?) };
-    let resume = match facts.number_to(1)? {
+        Position { compressed: Compressed(summary.number()?), uncompressed: Uncompressed(summary.number()?) };
+    let resume = match summary.number_to(1)? {
         0 => None,
         _ => Some(Resume {
-            next_header: Uncompressed(facts.number()?),
-            blob: load_state(&mut facts)?,
-            unpacked: load_state(&mut facts)?,
+            next_header: Uncompressed(summary.number()?),
+            blob: load_state(&mut summary)?,
+            unpacked: load_state(&mut summary)?,
         }),
     };
-    facts.end()?;
-    match section.group::<FACTS>()? {
+    summary.end()?;
+    match section.group::<SUMMARY>()? {
         None => Ok((encoding, end, resume)),
-        Some(_) => Err(section.corrupt("facts that cannot be")),
+        Some(_) => Err(section.corrupt("an invalid summary")),
     }
 }
 
-fn load_state(facts: &mut Column) -> Result<Option<Vec<u8>>, Error> {
-    let is_there = facts.number_to(1)? == 1;
-    let state = facts.bytes(limits::DIGEST_STATE_BYTES)?.to_vec();
-    Ok(is_there.then_some(state))
+fn load_state(summary: &mut Column) -> Result<Option<Vec<u8>>, Error> {
+    let is_present = summary.number_to(1)? == 1;
+    let state = summary.bytes(limits::DIGEST_STATE_BYTES)?.to_vec();
+    Ok(is_present.then_some(state))
 }
 
-/// The spans, and how many bytes their windows take.
+/// The spans, and the total length of their windows.
 fn load_spans(section: &mut Section<impl io::Read>) -> Result<(Vec<Span>, u64), Error> {
     let mut list = Vec::new();
     let (mut before, mut windows) = (Position::default(), 0);
@@ -254,7 +254,7 @@ fn load_progress(section: &mut Section<impl io::Read>) -> Result<Vec<Position>, 
     let mut before = Position::default();
     while let Some((rows, mut columns)) = section.group::<PROGRESS>()? {
         if progress.len() + rows > limits::PROGRESS {
-            return Err(section.corrupt("too many places where a read may end"));
+            return Err(section.corrupt("too many samples"));
         }
         for _ in 0..rows {
             let [compressed, uncompressed] = &mut columns;

@@ -1,4 +1,4 @@
-//! Whole stored tables of contents.
+//! Whole stored TOCs.
 
 use std::{fmt::Write as _, io, sync::LazyLock};
 
@@ -79,13 +79,13 @@ fn stored(toc: &LayerToc) -> Vec<u8> {
     stored
 }
 
-/// `stored` of `complete` and of `partial`: written once, read often.
+/// `complete` and `partial` as stored: written once, read often.
 fn samples() -> &'static [Vec<u8>; 2] {
     static SAMPLES: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| [stored(&complete()), stored(&partial())]);
     &SAMPLES
 }
 
-/// Mends the checksum of what was forged.
+/// Fixes the checksum of a forged file.
 fn signed(mut stored: Vec<u8>) -> Bytes {
     let length = stored.len().saturating_sub(HASH);
     let checksum: [u8; HASH] = Sha256::digest(&stored[..length]).into();
@@ -94,44 +94,45 @@ fn signed(mut stored: Vec<u8>) -> Bytes {
     stored.into()
 }
 
-/// All that a table of contents says.
-fn told(toc: &LayerToc) -> String {
-    let mut told = String::new();
+/// Everything in a TOC.
+fn summary(toc: &LayerToc) -> String {
+    let mut summary = String::new();
     for record in toc.entries.in_tar_order() {
-        writeln!(told, "{:?} {:?}", toc.entries.entry(record), toc.entries.hardlink(record)).unwrap();
+        writeln!(summary, "{:?} {:?}", toc.entries.entry(record), toc.entries.hardlink(record)).unwrap();
     }
-    let ContentMap::Spans(spans) = &toc.content else { return told };
+    let ContentMap::Spans(spans) = &toc.content else { return summary };
     let Spans { encoding, spans: list, end, leaves, progress, windows, resume } = spans;
-    writeln!(told, "{encoding} {end:?} {leaves:?} {progress:?} {resume:?}").unwrap();
+    writeln!(summary, "{encoding} {end:?} {leaves:?} {progress:?} {resume:?}").unwrap();
     for span in list {
         match span.start {
             Start::Deflate { bits, value, window } => {
-                writeln!(told, "{:?} {bits} {value} {:?}", span.at, windows.read(window).unwrap()).unwrap();
+                writeln!(summary, "{:?} {bits} {value} {:?}", span.at, windows.read(window).unwrap())
+                    .unwrap();
             }
-            start => writeln!(told, "{:?} {start:?}", span.at).unwrap(),
+            start => writeln!(summary, "{:?} {start:?}", span.at).unwrap(),
         }
     }
-    told
+    summary
 }
 
 #[test]
-fn a_table_of_contents_is_read_as_it_was_written() {
+fn a_toc_round_trips() {
     for toc in [complete(), partial()] {
         let (header_read, read) = read(stored(&toc).into()).unwrap();
         assert_eq!(header_read, header(&toc));
         assert_eq!(read.entries.is_complete(), toc.entries.is_complete());
-        assert_eq!(told(&read), told(&toc));
+        assert_eq!(summary(&read), summary(&toc));
         assert_eq!(stored(&read), stored(&toc));
     }
 }
 
 #[test]
-fn entries_alone_are_read_as_they_were_written() {
+fn a_toc_without_content_round_trips() {
     let toc = LayerToc { entries: layer(entries()), content: ContentMap::Nothing };
     let (header_read, read) = read(stored(&toc).into()).unwrap();
     assert_eq!((header_read.unpacked, header_read.entries), (0, 6));
     assert!(matches!(read.content, ContentMap::Nothing));
-    assert_eq!(told(&read), told(&toc));
+    assert_eq!(summary(&read), summary(&toc));
 }
 
 #[test]
@@ -143,7 +144,7 @@ fn the_header_is_read_from_the_first_bytes_alone() {
 }
 
 #[test]
-fn no_truncated_file_is_believed() {
+fn truncated_files_are_rejected() {
     for stored in samples() {
         for length in 0..stored.len() {
             assert!(read(stored[..length].to_vec().into()).is_err(), "{length}");
@@ -154,7 +155,7 @@ fn no_truncated_file_is_believed() {
 }
 
 #[test]
-fn no_file_with_a_flipped_bit_is_believed() {
+fn files_with_a_flipped_bit_are_rejected() {
     for stored in samples() {
         for bit in 0..stored.len() * 8 {
             let mut flipped = stored.clone();
@@ -165,7 +166,7 @@ fn no_file_with_a_flipped_bit_is_believed() {
 }
 
 #[test]
-fn an_unknown_version_is_refused_by_its_number() {
+fn an_unknown_version_is_rejected_with_its_number() {
     let mut stored = stored(&complete());
     stored[8] = 2;
     let error = read(signed(stored)).unwrap_err();
@@ -174,7 +175,7 @@ fn an_unknown_version_is_refused_by_its_number() {
 }
 
 #[test]
-fn what_could_not_be_read_again_is_not_written() {
+fn invalid_tocs_are_not_written() {
     let refused = |toc: LayerToc| {
         let error = write(&header(&toc), &toc, &mut Vec::new()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
@@ -193,22 +194,22 @@ fn what_could_not_be_read_again_is_not_written() {
         "a first span that is not at the start of the blob"
     );
     assert_eq!(with(|spans| spans.spans.clear()), "a first span that is not at the start of the blob");
-    assert_eq!(with(|spans| spans.spans[1].start = Start::Plain), "a span that cannot begin as it says");
+    assert_eq!(with(|spans| spans.spans[1].start = Start::Plain), "an invalid start of a span");
     assert_eq!(with(|spans| spans.spans[1].at.compressed.0 = 1 << 40), "positions that do not ascend");
     assert_eq!(with(|spans| spans.spans[1].at.uncompressed.0 = 4_001), "positions that do not ascend");
     assert_eq!(with(|spans| spans.progress.swap(0, 1)), "positions that do not ascend");
-    assert_eq!(with(|spans| spans.leaves.truncate(4)), "more or fewer leaves than the spans have");
+    assert_eq!(with(|spans| spans.leaves.truncate(4)), "a wrong number of leaves");
     assert_eq!(with(|spans| spans.end.uncompressed.0 = 5_631), "content beyond the end of the layer");
     assert_eq!(
         with(|spans| spans.end.compressed.0 -= 1),
-        "a table that is more or less complete than its header says"
+        "a TOC that is more or less complete than its header"
     );
     for error in [
         with(|spans| window(spans, |bits, _, _| *bits = 8)),
         with(|spans| window(spans, |_, value, _| *value = 8)),
         with(|spans| window(spans, |_, _, length| *length = limits::WINDOW_BYTES as u32 + 1)),
     ] {
-        assert_eq!(error, "a span that cannot begin as it says");
+        assert_eq!(error, "an invalid start of a span");
     }
     let mut unfinished = partial_spans();
     unfinished.resume = None;
@@ -222,7 +223,7 @@ fn window(spans: &mut Spans, change: fn(&mut u8, &mut u8, &mut u32)) {
 }
 
 #[test]
-fn a_header_of_another_table_is_refused() {
+fn the_header_of_another_toc_is_rejected() {
     let toc = complete();
     for change in [
         (|header| header.entries += 1) as fn(&mut Header),
@@ -240,28 +241,28 @@ fn a_header_of_another_table_is_refused() {
 }
 
 #[test]
-fn loaded_windows_can_be_moved_to_where_more_are_put() {
+fn loaded_windows_can_be_copied_to_a_writable_store() {
     let (_, toc) = read(stored(&partial()).into()).unwrap();
     let ContentMap::Spans(read) = toc.content else { panic!("no spans") };
-    let before = told(&LayerToc { entries: incomplete([]), content: ContentMap::Spans(read) });
+    let before = summary(&LayerToc { entries: incomplete([]), content: ContentMap::Spans(read) });
     let moved = partial_spans().copied_into(Box::<MemoryWindows>::default()).unwrap();
     let mut after = LayerToc { entries: incomplete([]), content: ContentMap::Spans(moved) };
-    assert_eq!(told(&after), before);
+    assert_eq!(summary(&after), before);
     let ContentMap::Spans(moved) = &mut after.content else { panic!("no spans") };
     assert!(moved.windows.push(b"more").is_ok());
 }
 
 #[test]
-fn layers_that_were_loaded_make_the_same_root_file_system() {
+fn loaded_layers_have_the_same_root_file_system() {
     let lower = layer([dir("d"), file("d/a"), file("d/x"), file("z"), hard("l", "d/a")]);
     let stack = [lower, layer(entries())];
-    let loaded = stack.iter().map(|table| {
+    let loaded = stack.iter().map(|tree| {
         let mut out = Vec::new();
-        table.store(&mut out).unwrap();
+        tree.store(&mut out).unwrap();
         EntryTree::load(&mut Section::new(&out[..], "test")).unwrap()
     });
     let loaded: Vec<EntryTree> = loaded.collect();
-    let merged = |tables: &[EntryTree]| Stack::new(tables).merged().collect::<Vec<_>>();
+    let merged = |trees: &[EntryTree]| Stack::new(trees).merged().collect::<Vec<_>>();
     assert_eq!(merged(&loaded), merged(&stack));
     assert_eq!(merged(&loaded).len(), 5);
 }
@@ -270,35 +271,35 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_forged_file_is_refused_or_does_no_harm(
+    fn a_forged_file_is_rejected_or_harmless(
         is_complete: bool,
         damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
         let mut stored = samples()[usize::from(!is_complete)].clone();
-        for (place, byte) in damage {
-            *place.get_mut(&mut stored) = byte;
+        for (at, byte) in damage {
+            *at.get_mut(&mut stored) = byte;
         }
         if let Ok((_, toc)) = read(signed(stored)) {
-            told(&toc);
+            summary(&toc);
         }
     }
 
     #[test]
-    fn forged_spans_are_refused_or_do_no_harm(
+    fn forged_spans_are_rejected_or_harmless(
         is_complete: bool,
         damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
         let toc = if is_complete { complete() } else { partial() };
         let ContentMap::Spans(spans) = &toc.content else { return Ok(()) };
-        let mut table = Vec::new();
-        spans::store(spans, &mut table).unwrap();
-        for (place, byte) in damage {
-            *place.get_mut(&mut table) = byte;
+        let mut list = Vec::new();
+        spans::store(spans, &mut list).unwrap();
+        for (at, byte) in damage {
+            *at.get_mut(&mut list) = byte;
         }
-        // In the place of the table that was there, behind a good checksum.
+        // Replaces the spans of a valid file and fixes its checksum.
         let whole = &samples()[usize::from(!is_complete)];
         let parts = Parts::new(&whole.clone().into()).unwrap();
-        let forged = zstd::bulk::compress(&table, 1).unwrap();
+        let forged = zstd::bulk::compress(&list, 1).unwrap();
         let entries_end = parts.header + parts.entries.len();
         let mut file = whole[..entries_end].to_vec();
         file.extend(&forged);
@@ -309,12 +310,12 @@ proptest! {
         }
         file.extend([0; HASH]);
         if let Ok((_, toc)) = read(signed(file)) {
-            told(&toc);
+            summary(&toc);
         }
     }
 
     #[test]
-    fn random_bytes_are_no_table_of_contents(bytes in vec(any::<u8>(), 0..300)) {
+    fn random_bytes_are_rejected(bytes in vec(any::<u8>(), 0..300)) {
         prop_assert!(read(bytes.clone().into()).is_err());
         prop_assert!(read([&samples()[0][..HEADER_BYTES], &bytes].concat().into()).is_err());
     }

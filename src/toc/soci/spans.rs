@@ -1,10 +1,10 @@
-//! The spans of a zTOC: where decoding can begin, and a digest for each.
+//! The spans of a zTOC: a checkpoint and a digest each.
 //!
 //! ```text
 //! blob   … │ last byte of span 0, first bits of span 1 │ … │
-//!          ╰─ span 0 ends after it      ╰─ span 1, if it begins within a byte, is hashed from here on
+//!          ╰─ span 0 ends after it      ╰─ span 1, if it starts within a byte, is hashed from here on
 //! ```
-//! Unlike our own checkpoints these do not keep the bits that two spans share, so the shared byte is read with either.
+//! Unlike our own checkpoints these do not keep the bits of a byte that two spans share, so it is read with both spans.
 
 use std::ops::Range;
 
@@ -16,19 +16,19 @@ use crate::{
     offset::{Compressed, Position, Uncompressed},
 };
 
-/// Bytes before the first checkpoint: their number and the size of a span.
+/// Bytes before the first checkpoint: the number of checkpoints and the span size.
 const HEADER_BYTES: usize = 4 + 8;
 
-/// Bytes of a checkpoint before its window: two offsets and a number of bits.
+/// Bytes of a checkpoint before its window: two offsets and the number of bits.
 const CHECKPOINT_BYTES: usize = 8 + 8 + 1;
 
-/// Where version 1 takes the first checkpoint to be, which it leaves out: behind a header without a name.
+/// The first checkpoint, which version 1 omits: after a gzip header without a name.
 const FIRST_CHECKPOINT: Compressed = Compressed(10);
 
-/// How hard windows are compressed that wait for their use.
+/// Compression level of windows that are not in use.
 const WINDOW_LEVEL: i32 = 1;
 
-/// How a layer's blob can be read in parts by a SOCI index.
+/// The spans of a layer's blob in a SOCI index.
 #[derive(Debug)]
 pub(crate) struct Ztoc {
     encoding: Encoding,
@@ -41,7 +41,7 @@ struct Span {
     at: Position,
     /// How many bits of the byte before `at` belong to the span.
     bits: u8,
-    /// Its window, compressed by zstd; empty where there is none.
+    /// Its window, compressed with zstd; empty if it has none.
     window: Box<[u8]>,
     digest: Digest,
 }
@@ -76,7 +76,7 @@ impl Ztoc {
         Self { encoding: Encoding::Gzip, spans, end }.checked()
     }
 
-    /// Spans of a blob that is not compressed, all of one size but the last.
+    /// Spans of an uncompressed blob, all of the same size but the last.
     pub(super) fn plain(size: u64, digests: Vec<Digest>, end: Position) -> Result<Self, Error> {
         if size == 0 || digests.len() as u64 != end.compressed.0.div_ceil(size) {
             return Err(Error::Checkpoints);
@@ -100,7 +100,7 @@ impl Ztoc {
         for ((span, end), number) in self.spans.iter().zip(ends).zip(0..) {
             let length = end.compressed.0.checked_sub(span.at.compressed.0);
             let is_sound = length.is_some_and(|length| (1..=limits::ZTOC_SPAN_BYTES).contains(&length));
-            // The last span may unpack to nothing that an archive's reader looks at.
+            // The last span may unpack to bytes after the end of the archive only.
             let unpacks = span.at.uncompressed < end.uncompressed || number + 1 == self.spans.len() as u64;
             if !is_sound || !unpacks {
                 return Err(Error::Span { number });
@@ -114,7 +114,7 @@ impl Ztoc {
         self.encoding
     }
 
-    /// The blob's size, and how much of the unpacked layer its entries and end marker take: it may be longer.
+    /// The blob's size, and the end of the archive in the unpacked layer, which may be longer.
     #[cfg(test)]
     pub(crate) fn end(&self) -> Position {
         self.end
@@ -127,7 +127,7 @@ impl Ztoc {
         first.saturating_sub(1)..end.max(first)
     }
 
-    /// The bytes of the blob that a span's digest is of, and that decoding it needs.
+    /// The bytes of the blob that a span's digest covers and that decoding it needs.
     pub(crate) fn compressed(&self, span: usize) -> Option<Range<Compressed>> {
         let start = self.spans.get(span)?;
         let end = self.spans.get(span + 1).map_or(self.end.compressed, |next| next.at.compressed);
@@ -141,8 +141,7 @@ impl Ztoc {
         Some(start..end.max(start))
     }
 
-    /// Checks a span's bytes, those of [`Self::compressed`], and says how to decode them: from the checkpoint on, with what of them
-    /// is returned beside it.
+    /// Verifies a span's bytes, those of [`Self::compressed`]. Returns the checkpoint and the bytes to decode from it.
     pub(crate) fn open<'a>(&self, span: usize, bytes: &'a [u8]) -> Result<(Checkpoint, &'a [u8]), Error> {
         let number = span as u64;
         let Some(span) = self.spans.get(span) else { return Err(Error::Span { number }) };
@@ -181,7 +180,7 @@ fn span(entry: &[u8], digest: Digest) -> Option<Span> {
     if *bits > 7 {
         return None;
     }
-    // What stands before is what the window held when less had been unpacked.
+    // Bytes before that are left over in the window from earlier, not part of the stream.
     let length = WINDOW_BYTES.min(usize::try_from(uncompressed).unwrap_or(WINDOW_BYTES));
     let window = window.get(window.len().checked_sub(length)?..)?;
     let window =

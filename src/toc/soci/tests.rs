@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     decompress::{Decompressor, Encoding},
-    toc::published::tests::{assert_same, fixture, streamed},
+    toc::embedded::tests::{assert_same, fixture, streamed},
 };
 
 const LAYER: &str = "layer.tar.gz";
@@ -21,7 +21,7 @@ fn of(toc: &LayerToc) -> &Ztoc {
     ztoc
 }
 
-/// Unpacked bytes, by the spans that hold them.
+/// Unpacked bytes, read by their spans.
 fn read(ztoc: &Ztoc, blob: &[u8], start: u64, end: u64) -> Vec<u8> {
     let mut found = Vec::new();
     for span in ztoc.covering(Uncompressed(start)..Uncompressed(end)) {
@@ -44,22 +44,22 @@ fn read(ztoc: &Ztoc, blob: &[u8], start: u64, end: u64) -> Vec<u8> {
 }
 
 fn assert_agrees(toc: &LayerToc, blob: &[u8]) {
-    let (table, contents) = streamed(blob);
-    assert_same(&toc.entries, &table, |_| {});
+    let (tree, contents) = streamed(blob);
+    assert_same(&toc.entries, &tree, |_| {});
     for (path, content) in contents {
         let Some(record) = toc.entries.lookup(&path) else { continue };
-        let (expected, found) = (table.lookup(&path).unwrap(), &toc.entries);
+        let (expected, found) = (tree.lookup(&path).unwrap(), &toc.entries);
         let start = found.data_offset(record);
         assert_eq!(
             (found.header_offset(record), start),
-            (table.header_offset(expected), table.data_offset(expected)),
+            (tree.header_offset(expected), tree.data_offset(expected)),
         );
         assert!(read(of(toc), blob, start.0, start.0 + content.len() as u64) == content, "{path:?}");
     }
 }
 
 #[test]
-fn the_table_agrees_with_the_layer_that_it_is_of() {
+fn the_ztoc_agrees_with_its_layer() {
     let blob = fixture(LAYER);
     let toc = ztoc(&fixture("soci-ztoc"), blob.len() as u64).unwrap();
     assert_agrees(&toc, &blob);
@@ -70,7 +70,7 @@ fn the_table_agrees_with_the_layer_that_it_is_of() {
 }
 
 #[test]
-fn a_layer_that_is_not_compressed_is_read_by_its_table_too() {
+fn the_ztoc_of_an_uncompressed_layer_agrees_with_it() {
     let tar = unpacked(&fixture(LAYER));
     let toc = ztoc(&fixture("soci-ztoc-plain"), tar.len() as u64).unwrap();
     assert_agrees(&toc, &tar);
@@ -78,7 +78,7 @@ fn a_layer_that_is_not_compressed_is_read_by_its_table_too() {
 }
 
 #[test]
-fn spans_are_found_by_the_bytes_that_they_unpack_to() {
+fn spans_are_found_by_their_unpacked_bytes() {
     let blob = fixture(LAYER);
     let toc = ztoc(&fixture("soci-ztoc"), blob.len() as u64).unwrap();
     let ztoc = of(&toc);
@@ -89,7 +89,7 @@ fn spans_are_found_by_the_bytes_that_they_unpack_to() {
     assert_eq!(covering(second, second + 1), 1..2);
     assert_eq!(covering(second - 1, second + 1), 0..2);
     assert_eq!(covering(u64::MAX - 1, u64::MAX), 1..2);
-    // They share a byte.
+    // The two spans share a byte.
     let (first, next) = (ztoc.compressed(0).unwrap(), ztoc.compressed(1).unwrap());
     assert_eq!((first.end.0, next.end.0), (next.start.0 + 1, blob.len() as u64));
     assert_eq!((ztoc.compressed(2), ztoc.unpacked(2)), (None, None));
@@ -97,7 +97,7 @@ fn spans_are_found_by_the_bytes_that_they_unpack_to() {
 }
 
 #[test]
-fn a_span_with_another_byte_is_refused() {
+fn a_span_with_a_changed_byte_is_rejected() {
     let mut blob = fixture(LAYER);
     let toc = ztoc(&fixture("soci-ztoc"), blob.len() as u64).unwrap();
     let range = of(&toc).compressed(1).unwrap();
@@ -110,7 +110,7 @@ fn a_span_with_another_byte_is_refused() {
     of(&toc).open(1, &blob[range.start.0 as usize..]).unwrap();
 }
 
-/// The checkpoints, digests and end that a fixture has.
+/// The checkpoints, digests and end of a fixture.
 fn parts(name: &str, size: u64) -> (Vec<u8>, Vec<Digest>, Position) {
     let bytes = fixture(name);
     let buffer = Buffer::new(&bytes);
@@ -121,13 +121,13 @@ fn parts(name: &str, size: u64) -> (Vec<u8>, Vec<Digest>, Position) {
     (compression.text(field::compression::CHECKPOINTS).unwrap().to_vec(), digests, end)
 }
 
-/// A change to these parts.
+/// A change of these parts.
 type Change<'a> = &'a dyn Fn(&mut Vec<u8>, &mut Vec<Digest>, &mut Position);
 
 const CHECKPOINT: usize = 8 + 8 + 1 + 32_768;
 
 #[test]
-fn the_first_checkpoint_is_implied_where_version_1_leaves_it_out() {
+fn the_first_checkpoint_of_version_1_is_implied() {
     let blob = fixture(LAYER);
     let (mut checkpoints, digests, end) = parts("soci-ztoc", blob.len() as u64);
     checkpoints.drain(12..12 + CHECKPOINT);
@@ -137,7 +137,7 @@ fn the_first_checkpoint_is_implied_where_version_1_leaves_it_out() {
 }
 
 #[test]
-fn checkpoints_that_cannot_be_are_refused() {
+fn invalid_checkpoints_are_rejected() {
     let size = fixture(LAYER).len() as u64;
     let (checkpoints, digests, end) = parts("soci-ztoc", size);
     let refused = |change: Change<'_>| {
@@ -181,7 +181,7 @@ fn checkpoints_that_cannot_be_are_refused() {
     assert!(matches!(refused(&|checkpoints, _, _| checkpoints.truncate(11)), Err(Error::Checkpoints)));
     assert!(matches!(refused(&|_, digests, _| digests.truncate(1)), Err(Error::Checkpoints)));
     assert!(matches!(refused(&|_, digests, _| digests.clear()), Err(Error::Checkpoints)));
-    // Spans longer than anybody would keep to check them.
+    // A span that is too long to verify.
     let long = |_: &mut Vec<u8>, _: &mut Vec<Digest>, end: &mut Position| end.compressed.0 = 1 << 30;
     assert!(matches!(refused(&long), Err(Error::Span { number: 1 })));
 
@@ -207,8 +207,8 @@ fn with(index: Option<usize>, field: u16, value: i64) -> Vec<u8> {
     bytes
 }
 
-/// The place of a file in the fixture's list, and where its content begins.
-fn place(path: &[u8]) -> (usize, i64) {
+/// The index of a file in the fixture's list, and the offset of its content.
+fn find(path: &[u8]) -> (usize, i64) {
     let bytes = fixture("soci-ztoc");
     let buffer = Buffer::new(&bytes);
     let toc = buffer.root().unwrap().table(field::ztoc::TOC).unwrap();
@@ -218,9 +218,9 @@ fn place(path: &[u8]) -> (usize, i64) {
 }
 
 #[test]
-fn entries_that_are_not_where_an_archive_has_them_are_refused() {
+fn entries_at_impossible_offsets_are_rejected() {
     let size = fixture(LAYER).len() as u64;
-    let (index, offset) = place(b"var/text");
+    let (index, offset) = find(b"var/text");
     let refused = |field, value| match ztoc(&with(Some(index), field, value), size) {
         Err(Error::Entry { number, fault }) => (number as usize, fault),
         other => panic!("{other:?}"),
@@ -232,13 +232,13 @@ fn entries_that_are_not_where_an_archive_has_them_are_refused() {
     assert_eq!(refused(field::entry::OFFSET, i64::MAX & !511), (index, Fault::ContentOutside));
     assert_eq!(refused(field::entry::SIZE, i64::MAX), (index, Fault::ContentOutside));
     assert_eq!(refused(field::entry::SIZE, -1), (index, Fault::ContentOutside));
-    // Longer than it is, it would reach into the next one's header.
+    // A longer file would overlap the next header.
     assert_eq!(refused(field::entry::SIZE, 100_000 + 512), (index + 1, Fault::Overlap));
     ztoc(&with(Some(index), field::entry::SIZE, 100_000), size).unwrap();
 }
 
 #[test]
-fn a_table_of_another_blob_or_version_is_refused() {
+fn a_ztoc_of_another_blob_or_version_is_rejected() {
     let size = fixture(LAYER).len() as u64;
     assert!(matches!(ztoc(&fixture("soci-ztoc"), size + 1), Err(Error::BlobSize { .. })));
     let refused = ztoc(&with(None, field::ztoc::COMPRESSED_SIZE, -1), size);
@@ -252,7 +252,7 @@ fn a_table_of_another_blob_or_version_is_refused() {
 }
 
 #[test]
-fn records_that_change_what_an_entry_is_make_the_table_unusable() {
+fn unsupported_records_of_an_entry_are_rejected() {
     let size = fixture(LAYER).len() as u64;
     let original = fixture("soci-ztoc");
     let at = original.windows(21).position(|text| text == b"SCHILY.xattr.user.not").unwrap();
@@ -267,8 +267,8 @@ fn records_that_change_what_an_entry_is_make_the_table_unusable() {
 }
 
 #[test]
-fn what_is_stored_once_is_not_read_without_end() {
-    // A list of a thousand references to one and the same text.
+fn a_value_with_many_references_is_not_read_each_time() {
+    // A list of a thousand references to the same text.
     let mut bytes = vec![0; 20];
     bytes[..4].copy_from_slice(&12_u32.to_le_bytes());
     bytes[4..10].copy_from_slice(&[6, 0, 8, 0, 4, 0]);
@@ -288,7 +288,7 @@ fn what_is_stored_once_is_not_read_without_end() {
 }
 
 #[test]
-fn an_index_lists_the_tables_of_layers() {
+fn an_index_lists_the_ztocs_of_layers() {
     let blob = fixture(LAYER);
     for (name, version, subject) in [
         ("soci-index-v1", IndexVersion::V1, Some(Digest::sha256(b"image"))),
@@ -303,7 +303,7 @@ fn an_index_lists_the_tables_of_layers() {
 }
 
 #[test]
-fn a_manifest_of_something_else_is_no_index() {
+fn other_manifests_are_not_an_index() {
     let original = String::from_utf8(fixture("soci-index-v2")).unwrap();
     let refused = |from: &str, to: &str| {
         assert!(original.contains(from), "{from}");
@@ -322,13 +322,13 @@ fn a_manifest_of_something_else_is_no_index() {
 
 proptest! {
     #[test]
-    fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         prop_assert!(ztoc(&bytes, 26_371).is_err());
         prop_assert!(index(&bytes).is_err());
     }
 
     #[test]
-    fn a_table_with_bytes_changed_is_refused_or_stays_within_the_blob(
+    fn a_changed_ztoc_is_rejected_or_stays_inside_the_blob(
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
         structure in any::<bool>(),
     ) {

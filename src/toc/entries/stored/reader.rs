@@ -1,14 +1,14 @@
-//! Reading a stored table of entries. Nothing is believed: who stored it may have lied, or erred.
+//! Reads a stored tree of entries. Nothing in it is trusted.
 
 use std::{collections::BTreeMap, io};
 
 use super::{
     super::{
         EntryTree, Index, ROOT,
-        insert::Nearby,
+        insert::LastDirectory,
         names::NameIndex,
-        pieces::Pieces,
         record::{NONE, OPAQUE, Owner, Owners, RARE, REPLACED, Rare, Record},
+        segmented_vec::SegmentedVec,
         warnings::{Warning, WarningKind, Warnings},
     },
     *,
@@ -22,38 +22,38 @@ use crate::{
     },
 };
 
-/// Longest path of a record: a parent and a name, of [`limits::PATH_BYTES`] each.
+/// Longest path of a record: a parent and a name of [`limits::PATH_BYTES`] each.
 const PATH_BYTES: u64 = 2 * limits::PATH_BYTES + 1;
 
-/// What is told of the whole table before its lists.
-struct Facts {
+/// The summary before the lists.
+struct Summary {
     complete: bool,
     records: u64,
-    side_bytes: u64,
+    extra_bytes: u64,
     warnings: u64,
 }
 
 impl EntryTree {
-    /// Reads a table that [`EntryTree::store`] wrote.
+    /// Reads a tree that [`EntryTree::store`] wrote.
     ///
     /// # Errors
     ///
-    /// When it could not have been written so.
+    /// If [`EntryTree::store`] could not have written it.
     pub(in crate::toc) fn load(section: &mut Section<impl io::Read>) -> Result<Self, Error> {
-        let facts = load_facts(section)?;
+        let summary = load_summary(section)?;
         let owners = load_owners(section)?;
         let mut loader = Loader {
-            table: Self {
-                records: Pieces::new(),
-                names: Pieces::new(),
+            tree: Self {
+                records: SegmentedVec::new(),
+                names: SegmentedVec::new(),
                 owners,
                 rare: Default::default(),
-                side_bytes: facts.side_bytes,
+                extra_bytes: summary.extra_bytes,
                 index: Index::Sorted(Box::default()),
-                nearby: Nearby::default(),
+                last_directory: LastDirectory::default(),
                 warnings: Warnings::default(),
-                most_records: limits::ENTRIES,
-                most_bytes: limits::NAME_BYTES,
+                max_records: limits::ENTRIES,
+                max_bytes: limits::NAME_BYTES,
             },
             path_lengths: Vec::new(),
             expected: 0,
@@ -62,21 +62,21 @@ impl EntryTree {
         while let Some((rows, columns)) = section.group::<RECORDS>()? {
             loader.group(rows, columns)?;
         }
-        let mut table = loader.table;
-        if table.records.len() as u64 != facts.records {
-            return Err(section.corrupt("more or fewer records than there should be"));
+        let mut tree = loader.tree;
+        if tree.records.len() as u64 != summary.records {
+            return Err(section.corrupt("a wrong number of records"));
         }
-        table.index = if facts.complete {
-            Index::Sorted(table.load_order(section)?)
+        tree.index = if summary.complete {
+            Index::Sorted(tree.load_order(section)?)
         } else {
-            table.hashed().ok_or_else(|| section.corrupt("a name that occurs twice"))?
+            tree.hashed().ok_or_else(|| section.corrupt("a duplicate name"))?
         };
-        table.warnings = load_warnings(facts.warnings, section)?;
-        if facts.complete {
-            table.records.shrink_to_fit();
-            table.names.shrink_to_fit();
+        tree.warnings = load_warnings(summary.warnings, section)?;
+        if summary.complete {
+            tree.records.shrink_to_fit();
+            tree.names.shrink_to_fit();
         }
-        Ok(table)
+        Ok(tree)
     }
 
     fn load_order(&self, section: &mut Section<impl io::Read>) -> Result<Box<[u32]>, Error> {
@@ -88,41 +88,37 @@ impl EntryTree {
             for _ in 0..rows {
                 if left == 0 {
                     let Some(first) = rest.first() else {
-                        return Err(column.corrupt("more names than there should be"));
+                        return Err(column.corrupt("too many names"));
                     };
                     let parent = self.parent(*first);
                     left = rest.iter().take_while(|record| self.parent(**record) == parent).count();
                     (siblings, rest) = rest.split_at_checked(left).unwrap_or_default();
                     expected = 0;
                 }
-                let place = expected.wrapping_add(column.signed()?);
-                let named = usize::try_from(place).ok().and_then(|place| siblings.get(place));
+                let index = expected.wrapping_add(column.signed()?);
+                let named = usize::try_from(index).ok().and_then(|index| siblings.get(index));
                 let Some(record) = named.copied() else {
-                    return Err(column.corrupt("a name out of place"));
+                    return Err(column.corrupt("an invalid position of a name"));
                 };
-                // Strictly ascending names are each there once, and can be looked for.
+                // Strictly ascending names are unique and allow a binary search.
                 let before = order.last().filter(|_| left < siblings.len());
                 if before.is_some_and(|before| self.sibling_key(*before) >= self.sibling_key(record)) {
                     return Err(column.corrupt("names out of order"));
                 }
                 order.push(record);
-                expected = place.wrapping_add(1);
+                expected = index.wrapping_add(1);
                 left -= 1;
             }
             column.end()?;
         }
-        if order.len() == grouped.len() {
-            Ok(order.into())
-        } else {
-            Err(section.corrupt("fewer names than there should be"))
-        }
+        if order.len() == grouped.len() { Ok(order.into()) } else { Err(section.corrupt("too few names")) }
     }
 
     fn sibling_key(&self, record: u32) -> (&[u8], bool) {
         (self.name(record), self.kind(record) == EntryKind::Whiteout)
     }
 
-    /// The index of a layer that is not complete; `None` if a name occurs twice.
+    /// The index of a partial layer; `None` if a name occurs twice.
     fn hashed(&self) -> Option<Index> {
         let mut names = NameIndex::new();
         for record in (ROOT + 1..self.records.len() as u32).filter(|record| self.is_named(*record)) {
@@ -130,20 +126,20 @@ impl EntryTree {
             if names.find(key, |other| self.key(other) == key).is_some() {
                 return None;
             }
-            names.put(key, record, None, |other| self.key(other));
+            names.insert(key, record, None, |other| self.key(other));
         }
         Some(Index::Hashed(names))
     }
 }
 
-/// A table whose records are being read.
+/// A tree whose records are being read.
 struct Loader {
-    table: EntryTree,
+    tree: EntryTree,
     /// Length of each record's path, in bytes.
     path_lengths: Vec<u32>,
-    /// Where the next header lies if nothing comes between.
+    /// Offset of the next header, if it directly follows the last entry.
     expected: u64,
-    /// The name at hand.
+    /// The current name.
     name: Vec<u8>,
 }
 
@@ -157,7 +153,7 @@ impl Loader {
     }
 
     fn row(&mut self, times: &mut Times, columns: &mut [Column; RECORDS]) -> Result<(), Error> {
-        let number = self.table.records.len() as u32;
+        let number = self.tree.records.len() as u32;
         let [classes, ..] = columns;
         if number as usize >= limits::ENTRIES {
             return Err(classes.corrupt("too many records"));
@@ -173,7 +169,7 @@ impl Loader {
         let is_directory = kind == EntryKind::Directory;
         let root_alone = class & CLASS_REPLACES != 0 || !is_directory;
         if is_implied && (!is_directory || class & CLASS_RARE != 0) || number == ROOT && root_alone {
-            return Err(classes.corrupt("a record that cannot be"));
+            return Err(classes.corrupt("an invalid record"));
         }
         let mut record = match number {
             ROOT => {
@@ -188,14 +184,14 @@ impl Loader {
             record.flags = if class & CLASS_RARE != 0 { RARE } else { 0 };
             self.entry(number, &mut record, times, columns)?;
         }
-        self.table.records.push(record);
+        self.tree.records.push(record);
         if !is_implied {
-            self.expected = self.table.end_of(number);
+            self.expected = self.tree.end_of(number);
         }
         Ok(())
     }
 
-    /// A record that has taken an older one's name.
+    /// A record that replaces an older one.
     fn successor(
         &mut self,
         number: u32,
@@ -207,14 +203,14 @@ impl Loader {
         let is_whiteout = |kind| kind == EntryKind::Whiteout;
         let has_name = |kind| kind != EntryKind::Opaque;
         let path_length = self.path_lengths.get(before as usize).copied().unwrap_or_default();
-        let Some(old) = self.table.records.get_mut(before as usize).filter(|old| {
+        let Some(old) = self.tree.records.get_mut(before as usize).filter(|old| {
             before != ROOT
                 && !old.has(REPLACED)
                 && is_whiteout(old.kind) == is_whiteout(kind)
                 && has_name(old.kind)
                 && has_name(kind)
         }) else {
-            return Err(replaces.corrupt("a record that cannot be replaced"));
+            return Err(replaces.corrupt("an invalid replacement"));
         };
         old.flags |= REPLACED;
         self.path_lengths.push(path_length);
@@ -235,15 +231,15 @@ impl Loader {
                 let (mut parent, mut sibling) = (number - 1, None);
                 for _ in 1..steps {
                     sibling = Some(parent);
-                    parent = self.table.parent(parent);
+                    parent = self.tree.parent(parent);
                 }
                 (parent, sibling)
             }
         };
-        if self.table.kind(parent) != EntryKind::Directory {
-            return Err(steps.corrupt("a parent that is no directory"));
+        if self.tree.kind(parent) != EntryKind::Directory {
+            return Err(steps.corrupt("a parent that is not a directory"));
         }
-        let near = sibling.map_or(&b""[..], |sibling| self.table.name(sibling));
+        let near = sibling.map_or(&b""[..], |sibling| self.tree.name(sibling));
         let same = shared.number_to(near.len() as u64)? as usize;
         let length = lengths.number_to(limits::PATH_BYTES)?;
         self.name.clear();
@@ -257,21 +253,21 @@ impl Loader {
         let above = self.path_lengths.get(parent as usize).copied().unwrap_or_default();
         let path_length = u64::from(above) + 1 + self.name.len() as u64;
         if !is_name || self.name.len() as u64 > limits::PATH_BYTES || path_length > PATH_BYTES {
-            return Err(names.corrupt("a name that cannot be"));
+            return Err(names.corrupt("an invalid name"));
         }
         self.path_lengths.push(path_length as u32);
         if kind == EntryKind::Opaque
-            && let Some(directory) = self.table.records.get_mut(parent as usize)
+            && let Some(directory) = self.tree.records.get_mut(parent as usize)
         {
             directory.flags |= OPAQUE;
         }
-        let Some(text) = keep(&mut self.table, &self.name) else {
+        let Some(text) = push_text(&mut self.tree, &self.name) else {
             return Err(names.corrupt("too many bytes of names"));
         };
         Ok(Record::implied(parent, text))
     }
 
-    /// What an entry says.
+    /// The metadata of an entry.
     fn entry(
         &mut self,
         number: u32,
@@ -296,9 +292,9 @@ impl Loader {
         ] = columns;
         record.mode = u16::from_le_bytes([modes.byte()?, modes.byte()?]);
         if record.mode > 0o7777 {
-            return Err(modes.corrupt("a mode that cannot be"));
+            return Err(modes.corrupt("an invalid mode"));
         }
-        record.owner = owners.number_to(self.table.owners.all().len() as u64 - 1)? as u32;
+        record.owner = owners.number_to(self.tree.owners.all().len() as u64 - 1)? as u32;
         record.header_offset = self.expected.wrapping_add(offsets.signed()?.cast_unsigned());
         record.header_blocks = blocks.number_to(u16::MAX.into())? as u16;
         let mtime = times.load(time_codes, new_times)?;
@@ -306,7 +302,7 @@ impl Loader {
         match record.kind {
             EntryKind::Hardlink | EntryKind::Symlink => {
                 let length = link_lengths.number_to(limits::PATH_BYTES)?;
-                let Some((start, length)) = keep(&mut self.table, links.take(length)?) else {
+                let Some((start, length)) = push_text(&mut self.tree, links.take(length)?) else {
                     return Err(links.corrupt("too many bytes of links"));
                 };
                 record.size_or_link = u64::from(start) | u64::from(length) << 32;
@@ -319,26 +315,26 @@ impl Loader {
                 steps => number - steps,
             };
             if record.target != NONE && !self.can_be_linked_to(record.target) {
-                return Err(targets.corrupt("a hard link to what cannot be linked to"));
+                return Err(targets.corrupt("an invalid target of a hard link"));
             }
         }
         if record.has(RARE) {
             let data = load_rare(rare)?;
-            self.table.rare.insert(number, Box::new(data));
+            self.tree.rare.insert(number, Box::new(data));
         }
         Ok(())
     }
 
     fn can_be_linked_to(&self, target: u32) -> bool {
-        match self.table.kind(target) {
+        match self.tree.kind(target) {
             EntryKind::Directory | EntryKind::Opaque | EntryKind::Whiteout => false,
-            EntryKind::Hardlink => self.table.record(target).target == NONE,
+            EntryKind::Hardlink => self.tree.record(target).target == NONE,
             _ => true,
         }
     }
 }
 
-/// The number of an older record, stored as the way back to it.
+/// The number of an older record, stored as the distance to it.
 fn back(number: u32, column: &mut Column) -> Result<u32, Error> {
     match column.number_to(number.into())? as u32 {
         0 => Err(column.corrupt("a record that refers to itself")),
@@ -346,29 +342,29 @@ fn back(number: u32, column: &mut Column) -> Result<u32, Error> {
     }
 }
 
-/// Copies a name or a link target into the arena; `None` where there are too many.
-fn keep(table: &mut EntryTree, text: &[u8]) -> Option<(u32, u16)> {
-    if table.side_bytes.saturating_add((table.names.len() + text.len()) as u64) > table.most_bytes {
+/// Copies a name or link target into the arena; `None` if there are too many.
+fn push_text(tree: &mut EntryTree, text: &[u8]) -> Option<(u32, u16)> {
+    if tree.extra_bytes.saturating_add((tree.names.len() + text.len()) as u64) > tree.max_bytes {
         return None;
     }
-    let start = table.names.extend_together(text)?;
+    let start = tree.names.push_slice(text)?;
     Some((u32::try_from(start).ok()?, u16::try_from(text.len()).ok()?))
 }
 
-fn load_facts(section: &mut Section<impl io::Read>) -> Result<Facts, Error> {
-    let Some((1, [mut column])) = section.group::<FACTS>()? else {
-        return Err(section.corrupt("no facts"));
+fn load_summary(section: &mut Section<impl io::Read>) -> Result<Summary, Error> {
+    let Some((1, [mut column])) = section.group::<SUMMARY>()? else {
+        return Err(section.corrupt("a missing summary"));
     };
-    let facts = Facts {
+    let summary = Summary {
         complete: column.number_to(1)? == 1,
         records: column.number_to(limits::ENTRIES as u64)?,
-        side_bytes: column.number_to(limits::NAME_BYTES)?,
+        extra_bytes: column.number_to(limits::NAME_BYTES)?,
         warnings: column.number()?,
     };
     column.end()?;
-    match section.group::<FACTS>()? {
-        None if facts.records > 0 => Ok(facts),
-        _ => Err(section.corrupt("facts that cannot be")),
+    match section.group::<SUMMARY>()? {
+        None if summary.records > 0 => Ok(summary),
+        _ => Err(section.corrupt("an invalid summary")),
     }
 }
 
@@ -392,7 +388,7 @@ fn load_owners(section: &mut Section<impl io::Read>) -> Result<Owners, Error> {
 fn load_rare(column: &mut Column) -> Result<Rare, Error> {
     let bits = column.byte()?;
     if bits & !(RARE_DATA_OFFSET | RARE_DEVICE | RARE_STORED_SIZE | RARE_XATTRS) != 0 {
-        return Err(column.corrupt("unknown data"));
+        return Err(column.corrupt("unknown rare fields"));
     }
     let mut rare = Rare::default();
     if bits & RARE_DATA_OFFSET != 0 {
@@ -435,8 +431,7 @@ fn load_warnings(count: u64, section: &mut Section<impl io::Read>) -> Result<War
         }
         column.end()?;
     }
-    Warnings::restored(count, first)
-        .ok_or_else(|| section.corrupt("more or fewer warnings than there should be"))
+    Warnings::restored(count, first).ok_or_else(|| section.corrupt("a wrong number of warnings"))
 }
 
 /// The times of a group.

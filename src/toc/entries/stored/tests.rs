@@ -1,4 +1,4 @@
-//! A table that was stored and loaded is the table that it was; what is broken is refused.
+//! A stored tree is loaded unchanged; a corrupt one is rejected.
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -12,44 +12,44 @@ mod forged;
 
 const NAMES: [&str; 6] = ["a", "b", "bin", "bin-2", "c", "\u{e9}"];
 
-fn store(table: &EntryTree) -> Vec<u8> {
+fn store(tree: &EntryTree) -> Vec<u8> {
     let mut stored = Vec::new();
-    table.store(&mut stored).unwrap();
+    tree.store(&mut stored).unwrap();
     stored
 }
 
 fn load(stored: &[u8]) -> Result<EntryTree, Error> {
     let mut section = Section::new(stored, "test");
-    let table = EntryTree::load(&mut section)?;
+    let tree = EntryTree::load(&mut section)?;
     section.end()?;
-    Ok(table)
+    Ok(tree)
 }
 
-/// All that can be asked, and all that later entries depend on.
-pub(crate) fn answers(table: &EntryTree) -> Vec<String> {
+/// The answers to all queries, and everything that later entries depend on.
+pub(crate) fn answers(tree: &EntryTree) -> Vec<String> {
     let mut lines = vec![format!(
         "{} {} {} {:?} {:?} {:?} {:?}",
-        table.is_complete(),
-        table.side_bytes,
-        table.names.len(),
-        table.owners.all(),
-        table.warnings(),
-        table.in_tar_order(),
-        table.content_end(),
+        tree.is_complete(),
+        tree.extra_bytes,
+        tree.names.len(),
+        tree.owners.all(),
+        tree.warnings(),
+        tree.in_tar_order(),
+        tree.content_end(),
     )];
-    for record in 0..table.records.len() as u32 {
-        let (parent, name) = (table.parent(record), table.name(record));
+    for record in 0..tree.records.len() as u32 {
+        let (parent, name) = (tree.parent(record), tree.name(record));
         lines.push(format!(
             "{record}: {:?} {:?} {:?} {:?} {} {} {:?} {:?} {:?}",
-            table.record(record),
-            table.entry(record),
-            table.hardlink(record),
-            table.children(record),
-            table.is_opaque(record),
-            table.is_implied(record),
-            table.child(parent, name),
-            table.whiteout(parent, name),
-            table.lookup(&table.path(record)),
+            tree.record(record),
+            tree.entry(record),
+            tree.hardlink(record),
+            tree.children(record),
+            tree.is_opaque(record),
+            tree.is_implied(record),
+            tree.child(parent, name),
+            tree.whiteout(parent, name),
+            tree.lookup(&tree.path(record)),
         ));
     }
     lines
@@ -91,7 +91,7 @@ prop_compose! {
             uname: uname.into(),
             mtime: Timestamp { seconds, nanoseconds },
             stored_size: stored_size.unwrap_or(size),
-            // Places of their own come later.
+            // `entries` sets the final offsets.
             header_offset: Uncompressed(gap * 512),
             data_offset: Uncompressed(headers),
             ..entry
@@ -112,36 +112,36 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
     })
 }
 
-fn table(entries: &[Entry]) -> EntryTree {
-    let mut table = EntryTree::new();
+fn tree(entries: &[Entry]) -> EntryTree {
+    let mut tree = EntryTree::new();
     for entry in entries {
-        table.insert(entry).unwrap();
+        tree.insert(entry).unwrap();
     }
-    table
+    tree
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_loaded_table_answers_as_the_stored_one_did(entries in entries(), complete: bool) {
-        let mut table = table(&entries);
+    fn a_loaded_tree_gives_the_same_answers(entries in entries(), complete: bool) {
+        let mut tree = tree(&entries);
         if complete {
-            table.complete();
+            tree.complete();
         }
-        let stored = store(&table);
+        let stored = store(&tree);
         let loaded = load(&stored).unwrap();
-        prop_assert_eq!(answers(&loaded), answers(&table));
+        prop_assert_eq!(answers(&loaded), answers(&tree));
         prop_assert_eq!(store(&loaded), stored);
     }
 
     #[test]
-    fn a_pass_goes_on_from_a_loaded_table_as_if_it_had_never_stopped(
+    fn inserting_into_a_loaded_tree_has_the_same_result(
         entries in entries(),
         stop in any::<prop::sample::Index>(),
     ) {
         let (before, after) = entries.split_at(stop.index(entries.len() + 1));
-        let mut whole = table(before);
+        let mut whole = tree(before);
         let mut loaded = load(&store(&whole)).unwrap();
         for entry in after {
             prop_assert_eq!(loaded.insert(entry), whole.insert(entry));
@@ -153,19 +153,19 @@ proptest! {
     }
 
     #[test]
-    fn a_table_that_lies_is_refused_or_does_no_harm(
+    fn a_corrupt_tree_is_rejected_or_harmless(
         entries in entries(),
         complete: bool,
         damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         length in any::<prop::sample::Index>(),
     ) {
-        let mut table = table(&entries);
+        let mut tree = tree(&entries);
         if complete {
-            table.complete();
+            tree.complete();
         }
-        let mut stored = store(&table);
-        for (place, byte) in damage {
-            *place.get_mut(&mut stored) = byte;
+        let mut stored = store(&tree);
+        for (at, byte) in damage {
+            *at.get_mut(&mut stored) = byte;
         }
         stored.truncate(length.index(stored.len() * 4).max(1));
         if let Ok(mut loaded) = load(&stored) {
@@ -178,7 +178,7 @@ proptest! {
     }
 
     #[test]
-    fn random_bytes_are_no_table_and_do_no_harm(stored in vec(any::<u8>(), 0..200)) {
+    fn random_bytes_are_rejected_or_harmless(stored in vec(any::<u8>(), 0..200)) {
         if let Ok(loaded) = load(&stored) {
             answers(&loaded);
         }
@@ -186,7 +186,7 @@ proptest! {
 }
 
 #[test]
-fn a_sorted_layer_needs_no_order() {
+fn the_order_of_a_sorted_layer_is_all_zeros() {
     let entries: Vec<Entry> = (0..2_000).map(|number| file(format!("d/{number:04}"))).collect();
     let sorted = store(&layer(entries.clone()));
     let backwards = store(&layer(entries.into_iter().rev()));
@@ -195,30 +195,30 @@ fn a_sorted_layer_needs_no_order() {
 }
 
 #[test]
-fn tables_of_many_groups_come_back() {
+fn trees_of_many_groups_round_trip() {
     let entries = (0..40_000).map(|number| {
         let mtime = Timestamp { seconds: number % 500, nanoseconds: 0 };
         Entry { mtime, ..file(format!("{}/{}", number % 7, number)) }
     });
-    let table = layer(entries);
-    let loaded = load(&store(&table)).unwrap();
-    assert_eq!(answers(&loaded), answers(&table));
+    let tree = layer(entries);
+    let loaded = load(&store(&tree)).unwrap();
+    assert_eq!(answers(&loaded), answers(&tree));
 }
 
-/// A stored table with one byte after `text` replaced.
-fn forged(table: &EntryTree, text: &[u8], by: &[u8]) -> Error {
-    let mut stored = store(table);
+/// The error of a stored tree in which `by` replaces the start of `text`.
+fn forged(tree: &EntryTree, text: &[u8], by: &[u8]) -> Error {
+    let mut stored = store(tree);
     let at = stored.windows(text.len()).position(|window| window == text).unwrap();
     stored[at..at + by.len()].copy_from_slice(by);
     load(&stored).unwrap_err()
 }
 
 #[test]
-fn names_that_would_lead_elsewhere_are_refused() {
-    let table = layer([file("d/xyz-0"), file("xx")]);
+fn unsafe_names_are_rejected() {
+    let tree = layer([file("d/xyz-0"), file("xx")]);
     for by in [&b"xy/"[..], b"/yz"] {
-        let error = forged(&table, b"xyz", by).to_string();
-        assert!(error.starts_with("a name that cannot be at byte"), "{error}");
+        let error = forged(&tree, b"xyz", by).to_string();
+        assert!(error.starts_with("an invalid name at byte"), "{error}");
     }
     for (name, by) in [("..", true), (".", true), ("...", false)] {
         let text = "#".repeat(name.len());
@@ -230,24 +230,24 @@ fn names_that_would_lead_elsewhere_are_refused() {
 }
 
 #[test]
-fn names_out_of_order_and_names_that_occur_twice_are_refused() {
-    // Side by side in the column of names, front-coded against nothing: the second has no byte of the first.
+fn unsorted_and_duplicate_names_are_rejected() {
+    // The names are adjacent in their column and share no bytes.
     let complete = layer([file("p"), file("q")]);
     assert!(forged(&complete, b"pq", b"qp").to_string().starts_with("names out of order"));
     assert!(forged(&complete, b"pq", b"pp").to_string().starts_with("names out of order"));
     let partial = incomplete([file("p"), file("q")]);
-    assert!(forged(&partial, b"pq", b"pp").to_string().starts_with("a name that occurs twice"));
+    assert!(forged(&partial, b"pq", b"pp").to_string().starts_with("a duplicate name"));
 }
 
 #[test]
-fn opaque_markers_are_kept_with_what_they_say() {
+fn opaque_markers_keep_their_metadata() {
     let marker =
         Entry { mode: 0o600, uid: 5, mtime: Timestamp { seconds: 9, nanoseconds: 1 }, ..opaque("d") };
-    let table = layer([file("d/x"), marker.clone(), whiteout("d/y"), dir("d")]);
-    let loaded = load(&store(&table)).unwrap();
-    for table in [table, loaded] {
+    let tree = layer([file("d/x"), marker.clone(), whiteout("d/y"), dir("d")]);
+    let loaded = load(&store(&tree)).unwrap();
+    for tree in [tree, loaded] {
         let paths: Vec<(Vec<u8>, EntryKind)> =
-            table.in_tar_order().into_iter().map(|record| (table.path(record), table.kind(record))).collect();
+            tree.in_tar_order().into_iter().map(|record| (tree.path(record), tree.kind(record))).collect();
         let expected = [
             ("d/x", EntryKind::File),
             ("d", EntryKind::Opaque),
@@ -255,8 +255,8 @@ fn opaque_markers_are_kept_with_what_they_say() {
             ("d", EntryKind::Directory),
         ];
         assert_eq!(paths, expected.map(|(path, kind)| (path.as_bytes().to_vec(), kind)));
-        let kept = table.entry(table.in_tar_order()[1]);
+        let kept = tree.entry(tree.in_tar_order()[1]);
         assert_eq!((kept.mode, kept.uid, kept.mtime), (marker.mode, marker.uid, marker.mtime));
-        assert_eq!(table.children(table.lookup(b"d").unwrap()).len(), 2, "a marker is no child");
+        assert_eq!(tree.children(tree.lookup(b"d").unwrap()).len(), 2, "a marker is not a child");
     }
 }

@@ -1,4 +1,4 @@
-//! Storing a table of entries.
+//! Stores a tree of entries.
 
 use std::{collections::HashMap, io};
 
@@ -16,13 +16,13 @@ use crate::{
 };
 
 impl EntryTree {
-    /// Writes the table so that [`EntryTree::load`] gives it back.
+    /// Writes the tree in the form that [`EntryTree::load`] reads.
     ///
     /// # Errors
     ///
-    /// Those of `out`, and an entry too large to store.
+    /// Those of `out`; also if an entry is too large to store.
     pub(in crate::toc) fn store(&self, out: &mut impl io::Write) -> io::Result<()> {
-        self.store_facts(out)?;
+        self.store_summary(out)?;
         self.store_owners(out)?;
         self.store_records(out)?;
         if let Index::Sorted(order) = &self.index {
@@ -31,13 +31,16 @@ impl EntryTree {
         self.store_warnings(out)
     }
 
-    fn store_facts(&self, out: &mut impl io::Write) -> io::Result<()> {
-        let mut rows: Rows<FACTS> = Rows::new();
-        let [facts] = rows.columns();
-        for fact in
-            [u64::from(self.is_complete()), self.records.len() as u64, self.side_bytes, self.warnings.count()]
-        {
-            number(facts, fact);
+    fn store_summary(&self, out: &mut impl io::Write) -> io::Result<()> {
+        let mut rows: Rows<SUMMARY> = Rows::new();
+        let [summary] = rows.columns();
+        for value in [
+            u64::from(self.is_complete()),
+            self.records.len() as u64,
+            self.extra_bytes,
+            self.warnings.count(),
+        ] {
+            number(summary, value);
         }
         rows.end_row(out)?;
         rows.end(out)
@@ -76,9 +79,9 @@ impl EntryTree {
         rows.end(out)
     }
 
-    /// From records to those whose names they have taken.
+    /// From records to the ones that they replace.
     fn names_taken(&self) -> HashMap<u32, u32> {
-        // Names are looked for only among those that share a place in the arena: nothing is replaced in most layers.
+        // A replacing record shares its name in the arena. In most layers nothing is replaced.
         let replaced = (ROOT..self.records.len() as u32).filter(|record| self.is_replaced(*record));
         let mut last: HashMap<u32, u32> =
             replaced.clone().map(|record| (self.record(record).name_start, NONE)).collect();
@@ -87,7 +90,7 @@ impl EntryTree {
             return taken;
         }
         for record in ROOT + 1..self.records.len() as u32 {
-            // A name of no bytes, an opaque marker's, shares its place with the text that follows.
+            // The empty name of an opaque marker has the same start as the text after it.
             if self.record(record).name_length == 0 {
                 continue;
             }
@@ -111,7 +114,7 @@ impl EntryTree {
             return;
         }
         if let Some(predecessor) = predecessor {
-            // It has the same parent and the same name.
+            // It has the same parent and name.
             number(replaces, u64::from(record - predecessor));
             return;
         }
@@ -176,7 +179,7 @@ impl EntryTree {
     fn store_order(&self, order: &[u32], out: &mut impl io::Write) -> io::Result<()> {
         let grouped = self.by_parent();
         let mut rows: Rows<ORDER> = Rows::new();
-        // The children of the parent at hand, and where among them the next one is if they are sorted already.
+        // The children of the current parent, and the index of the next one if they are sorted already.
         let (mut siblings, mut rest, mut expected) = (&[][..], &*grouped, 0);
         let mut parent = NONE;
         for record in order {
@@ -186,13 +189,13 @@ impl EntryTree {
                 (siblings, rest) = rest.split_at_checked(length).unwrap_or_default();
                 expected = 0;
             }
-            let place = match siblings.get(expected) {
+            let index = match siblings.get(expected) {
                 Some(near) if near == record => expected,
                 _ => siblings.binary_search(record).unwrap_or(expected),
             };
             let [column] = rows.columns();
-            signed(column, place as i64 - expected as i64);
-            expected = place + 1;
+            signed(column, index as i64 - expected as i64);
+            expected = index + 1;
             rows.end_row(out)?;
         }
         rows.end(out)
@@ -223,7 +226,7 @@ fn store_rare(data: &Rare, column: &mut Vec<u8>) {
         (RARE_STORED_SIZE, stored_size.is_some()),
         (RARE_XATTRS, !xattrs.is_empty()),
     ];
-    column.push(bits.iter().filter(|(_, is_there)| *is_there).fold(0, |bits, (bit, _)| bits | bit));
+    column.push(bits.iter().filter(|(_, is_present)| *is_present).fold(0, |bits, (bit, _)| bits | bit));
     if let Some(offset) = data_offset {
         number(column, *offset);
     }
@@ -243,7 +246,7 @@ fn store_rare(data: &Rare, column: &mut Vec<u8>) {
     }
 }
 
-/// The times of a group: each is stored once.
+/// The times of a group, each stored once.
 #[derive(Default)]
 struct Times {
     known: HashMap<Timestamp, u64>,
@@ -258,9 +261,9 @@ impl Times {
         }
         self.last = time;
         let next = self.known.len() as u64;
-        let place = *self.known.entry(time).or_insert(next);
-        if place < next {
-            return number(codes, place + TIME_KNOWN);
+        let index = *self.known.entry(time).or_insert(next);
+        if index < next {
+            return number(codes, index + TIME_KNOWN);
         }
         number(codes, TIME_NEW);
         signed(new_times, time.seconds.wrapping_sub(self.last_new));

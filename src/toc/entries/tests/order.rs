@@ -1,4 +1,4 @@
-//! The listing of a table against that of the tar it was made from.
+//! The listing of a tree compared with that of its tar.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::tar::{
     whiteout::{self, Meaning},
 };
 
-/// A member as the `tar` crate is told to write it.
+/// A member to write with the `tar` crate.
 #[derive(Clone, Debug)]
 struct Member {
     path: String,
@@ -25,7 +25,7 @@ struct Member {
 
 const DIRECTORIES: [&str; 6] = ["", "d/", "d/e/", "d/e/f/", "usr/", "usr/share/"];
 
-/// Names of their own: entries and markers of the same name would be twice the same.
+/// Distinct names, because an entry and a marker of the same name would be equal.
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => "[a-zé]{2,9}",
@@ -90,7 +90,7 @@ fn write(members: &[Member]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-/// What a stream of entries yields.
+/// The entries of the stream.
 fn streamed(archive: &[u8]) -> Vec<Entry> {
     let (mut decoder, mut input, mut entries) = (Decoder::new(), archive, Vec::new());
     while let Some(event) = decoder.decode(&mut input).unwrap() {
@@ -102,42 +102,42 @@ fn streamed(archive: &[u8]) -> Vec<Entry> {
     entries
 }
 
-fn listed(table: &EntryTree) -> Vec<Entry> {
-    table.in_tar_order().into_iter().map(|record| table.entry(record)).collect()
+fn listed(tree: &EntryTree) -> Vec<Entry> {
+    tree.in_tar_order().into_iter().map(|record| tree.entry(record)).collect()
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_table_lists_what_the_tar_held(members in vec(member(), 0..24), complete: bool) {
+    fn a_tree_lists_the_entries_of_its_tar(members in vec(member(), 0..24), complete: bool) {
         let mut paths = BTreeSet::new();
-        // A second opaque marker is no second entry of any path.
+        // A second opaque marker is not a second entry of a path.
         let members: Vec<Member> = members
             .into_iter()
             .filter(|member| paths.insert(member.path.clone()) || member.path.ends_with(".opq"))
             .collect();
         let entries = streamed(&write(&members));
-        let mut table = EntryTree::new();
+        let mut tree = EntryTree::new();
         for entry in &entries {
-            table.insert(entry).unwrap();
+            tree.insert(entry).unwrap();
         }
         if complete {
-            table.complete();
+            tree.complete();
         }
-        // A path of many components may be a file to one and a directory to another.
-        prop_assume!(table.warnings().count() == 0);
-        prop_assert_eq!(listed(&table), entries);
-        prop_assert_eq!(table.entry_count(), table.in_tar_order().len() as u64);
+        // A path may be a file in one entry and a directory in another.
+        prop_assume!(tree.warnings().count() == 0);
+        prop_assert_eq!(listed(&tree), entries);
+        prop_assert_eq!(tree.entry_count(), tree.in_tar_order().len() as u64);
     }
 }
 
 #[test]
-fn what_was_replaced_is_not_listed_with_all_below_it() {
+fn replaced_entries_and_all_below_them_are_not_listed() {
     let entries =
         [file("d/e/x"), opaque("d/e"), whiteout("d/w"), file("d"), file("y"), file("y"), opaque(""), dir("")];
-    let table = layer(entries);
-    let listed: Vec<(Vec<u8>, EntryKind, u64)> = listed(&table)
+    let tree = layer(entries);
+    let listed: Vec<(Vec<u8>, EntryKind, u64)> = listed(&tree)
         .into_iter()
         .map(|entry| (entry.path, entry.kind, entry.header_offset.0 / 1024))
         .collect();
@@ -151,15 +151,15 @@ fn what_was_replaced_is_not_listed_with_all_below_it() {
 }
 
 #[test]
-fn a_directory_that_is_described_late_is_listed_where_its_entry_lies() {
-    let table = layer([file("d/x"), file("y"), dir("d")]);
-    let paths: Vec<Vec<u8>> = listed(&table).into_iter().map(|entry| entry.path).collect();
+fn a_directory_with_a_late_entry_is_listed_where_the_entry_is() {
+    let tree = layer([file("d/x"), file("y"), dir("d")]);
+    let paths: Vec<Vec<u8>> = listed(&tree).into_iter().map(|entry| entry.path).collect();
     assert_eq!(paths, [&b"d/x"[..], b"y", b"d"]);
 }
 
 #[test]
-fn an_opaque_marker_needs_a_place_in_the_table() {
-    let mut table = EntryTree::limited(2, 1 << 20);
-    table.insert(&opaque("")).unwrap();
-    assert_eq!(table.insert(&opaque("")), Err(Error::TooMany(Uncompressed(0))));
+fn an_opaque_marker_counts_as_a_record() {
+    let mut tree = EntryTree::limited(2, 1 << 20);
+    tree.insert(&opaque("")).unwrap();
+    assert_eq!(tree.insert(&opaque("")), Err(Error::TooMany(Uncompressed(0))));
 }

@@ -1,4 +1,4 @@
-//! Stored tables with one column replaced: each check of the reader, by what it says.
+//! Stored trees with one column replaced: each check of the reader by its message.
 
 use super::*;
 use crate::toc::format::columns::number;
@@ -18,7 +18,7 @@ const TARGETS: usize = 15;
 const REPLACES: usize = 16;
 const RARE: usize = 17;
 
-/// A stored table of one group a list, taken apart.
+/// The parts of a stored tree with one group per list.
 #[derive(Clone)]
 struct Lists {
     facts: Vec<u8>,
@@ -27,9 +27,9 @@ struct Lists {
 }
 
 impl Lists {
-    /// All numbers around the columns are below 128; owners and warnings are empty.
-    fn of(table: &EntryTree) -> Self {
-        let stored = store(table);
+    /// All numbers outside the columns are below 128; owners and warnings are empty.
+    fn of(tree: &EntryTree) -> Self {
+        let stored = store(tree);
         let mut rest = &stored[..];
         let mut take = |length: u8| {
             let (taken, after) = rest.split_at(usize::from(length));
@@ -42,7 +42,7 @@ impl Lists {
         let lengths = take(19);
         let records = lengths[1..].iter().map(|length| take(*length)).collect();
         assert_eq!(take(1), [0]);
-        let order = table.is_complete().then(|| {
+        let order = tree.is_complete().then(|| {
             let head = take(2);
             let order = (head[0], take(head[1]));
             assert_eq!(take(1), [0]);
@@ -70,7 +70,7 @@ impl Lists {
         stored
     }
 
-    /// What is said of this table with one column of its records replaced.
+    /// The error message with one column of the records replaced.
     fn refused(&self, column: usize, by: &[u8]) -> String {
         let mut forged = self.clone();
         forged.records[column] = by.to_vec();
@@ -94,40 +94,40 @@ fn lists() -> Lists {
 }
 
 #[test]
-fn kinds_that_cannot_be() {
+fn invalid_kinds_are_rejected() {
     let lists = lists();
     for kinds in [[0x11, 1, 0, 3, 15], [0x91, 1, 0, 3, 5], [0x11, 1, 0x80, 3, 5]] {
         assert_eq!(lists.refused(KINDS, &kinds), "an unknown kind of record");
     }
     for kinds in [[0x11, 1, 0x10, 3, 5], [0x11, 0x31, 0, 3, 5], [0, 1, 0, 3, 5], [0x51, 1, 0, 3, 5]] {
-        assert_eq!(lists.refused(KINDS, &kinds), "a record that cannot be");
+        assert_eq!(lists.refused(KINDS, &kinds), "an invalid record");
     }
 }
 
 #[test]
-fn parents_that_cannot_be() {
+fn invalid_parents_are_rejected() {
     let lists = lists();
-    assert_eq!(lists.refused(STEPS, &[1, 1, 1, 0]), "a parent that is no directory");
+    assert_eq!(lists.refused(STEPS, &[1, 1, 1, 0]), "a parent that is not a directory");
     assert_eq!(lists.refused(STEPS, &[1, 1, 65, 0]), "a number that is too large");
     assert_eq!(lists.refused(PARENTS, &[5]), "a number that is too large");
     assert_eq!(lists.refused(PARENTS, &[0]), "a record that refers to itself");
-    assert_eq!(lists.refused(PARENTS, &[1]), "a parent that is no directory");
+    assert_eq!(lists.refused(PARENTS, &[1]), "a parent that is not a directory");
 }
 
 #[test]
-fn names_that_cannot_be() {
+fn invalid_names_are_rejected() {
     let lists = lists();
     assert_eq!(lists.refused(SHARED, &[1, 0, 0, 0]), "a number that is too large");
-    assert_eq!(lists.refused(NAMES, b"d/y"), "a name that cannot be");
+    assert_eq!(lists.refused(NAMES, b"d/y"), "an invalid name");
     assert_eq!(lists.refused(NAMES, b"dx"), "missing bytes");
-    assert_eq!(lists.refused(NAMES, b"dxyz"), "more than there should be");
+    assert_eq!(lists.refused(NAMES, b"dxyz"), "excess bytes");
     for lengths in [[1, 0, 1, 0], [1, 1, 0, 1]] {
-        assert_eq!(lists.refused(LENGTHS, &lengths), "a name that cannot be");
+        assert_eq!(lists.refused(LENGTHS, &lengths), "an invalid name");
     }
 }
 
 #[test]
-fn paths_that_are_too_long() {
+fn paths_that_are_too_long_are_rejected() {
     let lists = Lists::of(&layer([file("a/b/c")]));
     let forged = |name: u64| {
         let mut forged = lists.clone();
@@ -139,14 +139,14 @@ fn paths_that_are_too_long() {
         load(&forged.stored()).map(|_| ()).map_err(|error| error.to_string())
     };
     assert!(forged(2 * limits::PATH_BYTES / 3 - 1).is_ok());
-    assert!(forged(2 * limits::PATH_BYTES / 3 + 1).unwrap_err().starts_with("a name that cannot be"));
+    assert!(forged(2 * limits::PATH_BYTES / 3 + 1).unwrap_err().starts_with("an invalid name"));
     assert!(forged(limits::PATH_BYTES + 1).unwrap_err().starts_with("a number that is too large"));
 }
 
 #[test]
-fn facts_of_an_entry_that_cannot_be() {
+fn invalid_metadata_is_rejected() {
     let lists = lists();
-    assert_eq!(lists.refused(MODES, &[0xff; 8]), "a mode that cannot be");
+    assert_eq!(lists.refused(MODES, &[0xff; 8]), "an invalid mode");
     assert_eq!(lists.refused(OWNERS, &[0, 0, 0, 1]), "a number that is too large");
     assert_eq!(lists.refused(TIMES, &[2, 0, 0, 0]), "an unknown time");
     assert_eq!(lists.refused(LINK_LENGTHS, &[4]), "missing bytes");
@@ -162,25 +162,25 @@ fn facts_of_an_entry_that_cannot_be() {
 }
 
 #[test]
-fn targets_that_cannot_be() {
+fn invalid_hard_link_targets_are_rejected() {
     let lists = lists();
     assert_eq!(lists.refused(TARGETS, &[4]), "a number that is too large");
     for target in [2, 3] {
-        assert_eq!(lists.refused(TARGETS, &[target]), "a hard link to what cannot be linked to");
+        assert_eq!(lists.refused(TARGETS, &[target]), "an invalid target of a hard link");
     }
-    // The third link to the second, which itself has been resolved; and a link to a whiteout.
+    // A link to a resolved hard link, and a link to a whiteout.
     let links = Lists::of(&layer([file("x"), hard("y", "x"), hard("z", "x")]));
-    assert_eq!(links.refused(TARGETS, &[1, 1]), "a hard link to what cannot be linked to");
+    assert_eq!(links.refused(TARGETS, &[1, 1]), "an invalid target of a hard link");
     let removed = Lists::of(&layer([whiteout("x"), hard("y", "x")]));
-    assert_eq!(removed.refused(TARGETS, &[1]), "a hard link to what cannot be linked to");
+    assert_eq!(removed.refused(TARGETS, &[1]), "an invalid target of a hard link");
 }
 
 #[test]
-fn records_that_cannot_be_replaced() {
+fn invalid_replacements_are_rejected() {
     let replaced = |entries: &[Entry]| {
-        let mut table = incomplete(entries.iter().cloned());
-        table.warnings = Warnings::default();
-        Lists::of(&table)
+        let mut tree = incomplete(entries.iter().cloned());
+        tree.warnings = Warnings::default();
+        Lists::of(&tree)
     };
     let lists = replaced(&[file("x"), file("x"), file("x")]);
     assert_eq!(
@@ -189,14 +189,14 @@ fn records_that_cannot_be_replaced() {
     );
     assert_eq!(lists.refused(REPLACES, &[1, 0]), "a record that refers to itself");
     for predecessors in [[1, 2], [1, 3], [2, 1]] {
-        assert_eq!(lists.refused(REPLACES, &predecessors), "a record that cannot be replaced");
+        assert_eq!(lists.refused(REPLACES, &predecessors), "an invalid replacement");
     }
-    assert_eq!(lists.refused(KINDS, &[0x11, 4, 0x40, 0x40]), "a record that cannot be replaced");
-    assert_eq!(lists.refused(KINDS, &[0x11, 0, 0x40, 0x45]), "a record that cannot be replaced");
+    assert_eq!(lists.refused(KINDS, &[0x11, 4, 0x40, 0x40]), "an invalid replacement");
+    assert_eq!(lists.refused(KINDS, &[0x11, 0, 0x40, 0x45]), "an invalid replacement");
 }
 
 #[test]
-fn orders_that_cannot_be() {
+fn invalid_orders_are_rejected() {
     let lists = lists();
     let refused = |rows: u8, order: &[u8]| {
         let mut forged = lists.clone();
@@ -206,23 +206,23 @@ fn orders_that_cannot_be() {
     // Children of the root: d and y; of d: x. A step forward is 2, one back 1, two back 3.
     assert_eq!(refused(3, &[2, 3, 0]), "names out of order");
     assert_eq!(refused(3, &[0, 1, 0]), "names out of order");
-    assert_eq!(refused(3, &[4, 0, 0]), "a name out of place");
-    assert_eq!(refused(3, &[1, 0, 0]), "a name out of place");
-    assert_eq!(refused(2, &[0, 0]), "fewer names than there should be");
-    assert_eq!(refused(4, &[0, 0, 0, 0]), "more names than there should be");
+    assert_eq!(refused(3, &[4, 0, 0]), "an invalid position of a name");
+    assert_eq!(refused(3, &[1, 0, 0]), "an invalid position of a name");
+    assert_eq!(refused(2, &[0, 0]), "too few names");
+    assert_eq!(refused(4, &[0, 0, 0, 0]), "too many names");
 }
 
 #[test]
-fn facts_of_a_table_that_cannot_be() {
+fn invalid_summaries_are_rejected() {
     let lists = lists();
     assert_eq!(lists.facts, [1, 5, 0, 0]);
     for (facts, error) in [
         (&[2, 5, 0, 0][..], "a number that is too large"),
-        (&[1, 4, 0, 0], "more or fewer records than there should be"),
-        (&[1, 0, 0, 0], "facts that cannot be"),
-        (&[1, 5, 0, 1], "more or fewer warnings than there should be"),
+        (&[1, 4, 0, 0], "a wrong number of records"),
+        (&[1, 0, 0, 0], "an invalid summary"),
+        (&[1, 5, 0, 1], "a wrong number of warnings"),
         (&[1, 5, 0], "a broken number"),
-        (&[1, 5, 0, 0, 0], "more than there should be"),
+        (&[1, 5, 0, 0, 0], "excess bytes"),
     ] {
         let said = Lists { facts: facts.to_vec(), ..lists.clone() }.said();
         assert_eq!(said, error);
@@ -231,7 +231,7 @@ fn facts_of_a_table_that_cannot_be() {
     number(&mut facts, limits::NAME_BYTES + 1);
     facts.push(0);
     assert_eq!(Lists { facts, ..lists.clone() }.said(), "a number that is too large");
-    // So much is taken by owners that no name fits.
+    // Owners take so many bytes that no name fits.
     let mut facts = vec![1, 5];
     number(&mut facts, limits::NAME_BYTES);
     facts.push(0);

@@ -1,14 +1,14 @@
-//! Makes spans of a pass over a blob.
+//! Builds the spans of a blob during a pass over it.
 //!
 //! ```text
-//! compressed ──▶ held ──▶ leaves        bytes are held from the first open candidate on: it may begin a span
-//! progress ────▶ decoded                32 KiB of output behind a candidate, its window is thinned and packed
-//! checkpoint ──▶ candidates ──▶ spans   in each MiB the one with the smaller window becomes a span, once no other can come, or
-//!                                       the first if its window is small
+//! compressed ──▶ held ──▶ leaves        bytes are held from the first open candidate on, because it may start a span
+//! progress ────▶ decoded                32 KiB of output after a candidate, its window is made sparse and packed
+//! checkpoint ──▶ candidates ──▶ spans   per MiB, the candidate with the smaller window starts a span, once no other can
+//!                                       follow; or the first one, if its window is small
 //! ```
 //!
-//! What becomes a span is a matter of the blob alone: a decision waits until what it looks at is there, and looks at no more than that.
-//! So the spans of a blob are always the same, in whatever pieces it came, and wherever passes stopped and were gone on with.
+//! The spans depend on the blob alone: a decision waits for all of its input, and uses nothing else. So they are the same
+//! however the blob is split, and wherever passes stop and resume.
 
 use std::{collections::VecDeque, fmt, io};
 
@@ -19,39 +19,39 @@ use super::{
     spans::{Span, Spans, Start, WindowRange, WindowStore},
 };
 use crate::{
-    decompress::{CHECKPOINT_BYTES, Checkpoint, Encoding, Restart, WINDOW_BYTES, window::Thinner},
+    decompress::{CHECKPOINT_BYTES, Checkpoint, Encoding, Restart, WINDOW_BYTES, window::WindowSparsifier},
     limits,
     offset::{Position, Uncompressed},
 };
 
-/// Most compressed bytes that are looked at to thin a window.
+/// Most compressed bytes used to make a window sparse.
 const FOLLOWING_BYTES: usize = 64 << 10;
 
-/// A window that takes no more is good enough: the next candidate of its MiB is not looked at. In bytes, packed.
+/// A packed window of at most this many bytes is good enough: the next candidate of its MiB is ignored.
 const CHEAP_BYTES: usize = 2 << 10;
 
-/// Most compressed bytes that are held for what is not decided on.
+/// Most compressed bytes held for undecided candidates.
 const HELD_BYTES: u64 = 512 << 10;
 
-/// A second candidate that lies farther behind the first is passed over, in compressed bytes.
+/// A second candidate is ignored if it is more than this many compressed bytes after the first.
 const APART_BYTES: u64 = HELD_BYTES - FOLLOWING_BYTES as u64;
 
-/// Candidates that a MiB has at most.
+/// Most candidates per MiB.
 const CANDIDATES: usize = 2;
 
-/// Makes spans of what a pass over a blob comes past.
-pub(crate) struct Recorder {
+/// Builds the spans of a blob.
+pub(crate) struct SpanBuilder {
     spans: Vec<Span>,
     leaves: LeafHasher,
     windows: Box<dyn WindowStore>,
-    /// Compressed bytes that are not hashed yet, and where they begin.
+    /// Compressed bytes that are not hashed yet, and their start.
     held: VecDeque<Bytes>,
     held_start: u64,
     held_end: u64,
     decoded: Position,
     candidates: VecDeque<Candidate>,
     progress: Vec<Position>,
-    thinner: Thinner,
+    sparsifier: WindowSparsifier,
     failed: Option<io::Error>,
 }
 
@@ -63,21 +63,21 @@ struct Candidate {
 }
 
 enum Window {
-    /// As the checkpoint has it.
+    /// As in the checkpoint.
     Whole(Vec<u8>),
-    /// Thinned and encoded.
+    /// Sparse and encoded.
     Packed(Vec<u8>),
 }
 
-impl Recorder {
-    /// Of a pass from the blob's start.
+impl SpanBuilder {
+    /// For a pass from the blob's start.
     pub(crate) fn new(windows: Box<dyn WindowStore>) -> Self {
-        // How a span begins at the blob's start is known when its encoding is.
+        // The start of the first span is set once the encoding is known.
         let first = Span { at: Position::default(), start: Start::Plain };
         Self::with(vec![first], Vec::new(), Vec::new(), windows)
     }
 
-    /// Of a pass that goes on where another one stopped, from the start of its last span.
+    /// For a pass that resumes another from the start of its last span.
     pub(crate) fn resume(spans: Spans) -> Self {
         let mut progress = spans.progress;
         if let Some(last) = spans.spans.last() {
@@ -103,12 +103,12 @@ impl Recorder {
             decoded: start,
             candidates: VecDeque::new(),
             progress,
-            thinner: Thinner::new(),
+            sparsifier: WindowSparsifier::new(),
             failed: None,
         }
     }
 
-    /// Takes the next bytes of the blob.
+    /// Adds the next bytes of the blob.
     pub(crate) fn compressed(&mut self, piece: &Bytes) {
         if !piece.is_empty() {
             self.held_end += piece.len() as u64;
@@ -116,28 +116,29 @@ impl Recorder {
         }
     }
 
-    /// Where decoding is, and what was noted on the way there ([`take_progress`](crate::decompress::Decompressor::take_progress)); the
-    /// bytes of the blob up to there have been given.
-    pub(crate) fn progress(&mut self, at: Position, noted: &[Position]) {
+    /// Reports the position of decoding and the samples on the way there
+    /// ([`take_progress`](crate::decompress::Decompressor::take_progress)). The blob's bytes up to there must have been
+    /// added.
+    pub(crate) fn progress(&mut self, at: Position, samples: &[Position]) {
         self.decoded = self.decoded.max(at);
-        for place in noted {
+        for sample in samples {
             let last = self.progress.last().copied().unwrap_or_default();
-            // Bytes that nothing comes of are no better place to end at than the one before them.
-            let is_farther = place.compressed > last.compressed && place.uncompressed > last.uncompressed;
+            // After bytes without output, the sample before them is the better end of a read.
+            let is_farther = sample.compressed > last.compressed && sample.uncompressed > last.uncompressed;
             if is_farther && self.progress.len() < limits::PROGRESS {
-                self.progress.push(*place);
+                self.progress.push(*sample);
             }
         }
         self.settle(false);
     }
 
-    /// Takes a checkpoint at the last progress.
+    /// Adds a checkpoint at the last reported position.
     pub(crate) fn checkpoint(&mut self, checkpoint: Checkpoint) {
         let last = self.candidates.back().map(|candidate| candidate.at);
         let last = last.or_else(|| self.spans.last().map(|span| span.at)).unwrap_or_default();
         let at = checkpoint.at;
         let later = at.compressed > last.compressed && at.uncompressed > last.uncompressed;
-        // What was decided on is not decided on again.
+        // A MiB that is decided is not decided again.
         let open = self.spans.last().is_none_or(|span| mib(span.at) < mib(at));
         let first = self.candidates.iter().find(|candidate| mib(candidate.at) == mib(at));
         let near = first.is_none_or(|first| at.compressed.0 - first.at.compressed.0 <= APART_BYTES);
@@ -149,11 +150,11 @@ impl Recorder {
         self.settle(false);
     }
 
-    /// The whole blob was read; `end` is its size and that of the unpacked layer.
+    /// Ends a pass over the whole blob; `end` is its size and that of the unpacked layer.
     ///
     /// # Errors
     ///
-    /// What the store of windows says.
+    /// Those of the window store.
     pub(crate) fn finish(mut self, encoding: Encoding, end: Position) -> io::Result<Spans> {
         self.end(end);
         self.hash_until(end.compressed.0);
@@ -161,12 +162,12 @@ impl Recorder {
         self.into_spans(encoding, end)
     }
 
-    /// The blob was read in part, up to `end`; the first entry that is not in the table begins at `next_header`. The last span
-    /// starts there or before and is open: what there are of its leaves is dropped. `resume` is left to the caller.
+    /// Ends a pass over part of the blob, up to `end`. The first entry that is not in the tree starts at `next_header`. The
+    /// last span starts there or before; it is open, so its leaves are dropped. The caller sets `resume`.
     ///
     /// # Errors
     ///
-    /// What the store of windows says.
+    /// Those of the window store.
     pub(crate) fn stop(
         mut self,
         encoding: Encoding,
@@ -175,15 +176,15 @@ impl Recorder {
     ) -> io::Result<Spans> {
         self.decoded = self.decoded.max(end);
         self.settle(false);
-        // What is not decided on would be, in another place, by who goes on: the leaves before it are anchored at the span that ends there.
+        // The resuming pass decides on open candidates again: the leaves before them belong to the span that ends there.
         self.candidates.clear();
         let mut spans = self.into_spans(encoding, end)?;
-        let keep = spans.spans.partition_point(|span| span.at.uncompressed <= next_header);
-        spans.reopen(keep.saturating_sub(1));
+        let kept = spans.spans.partition_point(|span| span.at.uncompressed <= next_header);
+        spans.reopen(kept.saturating_sub(1));
         Ok(spans)
     }
 
-    /// The blob ends here, and no candidates follow.
+    /// Ends the blob: no candidates follow.
     fn end(&mut self, end: Position) {
         self.decoded = self.decoded.max(end);
         self.settle(false);
@@ -204,13 +205,13 @@ impl Recorder {
                 Encoding::Zstd => Start::Frame,
             };
         }
-        // Of a plain blob every byte tells where it comes from.
+        // The offsets of a plain blob are the same in both streams.
         let progress = if encoding == Encoding::Plain { Vec::new() } else { self.progress };
         let (spans, leaves, windows) = (self.spans, self.leaves.finish(), self.windows);
         Ok(Spans { encoding, spans, end, leaves, progress, windows, resume: None })
     }
 
-    /// Packs the windows that can be, decides on candidates, and hashes what cannot begin a span any more.
+    /// Packs complete windows, decides on candidates, and hashes bytes that cannot start a span any more.
     fn settle(&mut self, ended: bool) {
         for index in 0..self.candidates.len() {
             self.pack(index, ended);
@@ -225,7 +226,7 @@ impl Recorder {
         self.hash_until(until.0);
     }
 
-    /// Which of the first candidates, those of one MiB, begins a span, and how many they are; `None` while that cannot be told.
+    /// Which of the first MiB's candidates starts a span, and how many candidates it has; `None` while undecided.
     fn chosen(&self, ended: bool) -> Option<(usize, usize)> {
         let first = self.candidates.front()?;
         let group = self.candidates.iter().take_while(|candidate| mib(candidate.at) == mib(first.at));
@@ -249,7 +250,7 @@ impl Recorder {
         Some((best, length))
     }
 
-    /// Thins and packs the window of a candidate, once all that may count for that is there.
+    /// Makes the window of a candidate sparse and packs it, once all bytes that may refer to it are decoded.
     fn pack(&mut self, index: usize, ended: bool) {
         let Some(candidate) = self.candidates.get_mut(index) else { return };
         let compressed = self.decoded.compressed.0.saturating_sub(candidate.at.compressed.0);
@@ -263,8 +264,8 @@ impl Recorder {
             return;
         };
         let following = following(&self.held, self.held_start, candidate.at.compressed.0);
-        self.thinner.thin(bits, value, window, following);
-        match self.thinner.pack(window) {
+        self.sparsifier.sparsify(bits, value, window, following);
+        match self.sparsifier.pack(window) {
             Ok(packed) => candidate.window = Window::Packed(packed),
             Err(error) => {
                 candidate.window = Window::Packed(Vec::new());
@@ -284,14 +285,14 @@ impl Recorder {
             && !packed.is_empty()
         {
             match self.windows.push(&packed) {
-                Ok(place) => *window = place,
+                Ok(range) => *window = range,
                 Err(error) => self.failed = Some(error),
             }
         }
         self.spans.push(Span { at: candidate.at, start });
     }
 
-    /// Hashes what is held up to a place in the blob.
+    /// Hashes held bytes up to an offset in the blob.
     fn hash_until(&mut self, until: u64) {
         while let Some(piece) = self.held.front_mut().filter(|_| self.held_start < until) {
             let left = usize::try_from(until - self.held_start).unwrap_or(usize::MAX);
@@ -320,7 +321,7 @@ impl Candidate {
         Self { at, start, window }
     }
 
-    /// The bytes that its window takes.
+    /// The size of its window.
     fn cost(&self) -> usize {
         match &self.window {
             Window::Packed(packed) => packed.len(),
@@ -329,18 +330,18 @@ impl Candidate {
     }
 }
 
-impl fmt::Debug for Recorder {
+impl fmt::Debug for SpanBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recorder").field("decoded", &self.decoded).finish_non_exhaustive()
+        f.debug_struct("SpanBuilder").field("decoded", &self.decoded).finish_non_exhaustive()
     }
 }
 
-/// The MiB of output that a place lies in.
+/// The MiB of output of a position.
 fn mib(at: Position) -> u64 {
     at.uncompressed.0 / CHECKPOINT_BYTES
 }
 
-/// What is held from a place on, as much as thinning looks at.
+/// The held bytes from an offset on that making a window sparse uses.
 fn following(held: &VecDeque<Bytes>, held_start: u64, from: u64) -> impl Iterator<Item = &[u8]> + Clone {
     let mut skip = usize::try_from(from.saturating_sub(held_start)).unwrap_or(usize::MAX);
     let mut room = FOLLOWING_BYTES;

@@ -23,14 +23,14 @@ pub(crate) fn fixture(name: &str) -> Vec<u8> {
     fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// What the manifest would say of a fixture.
+/// The annotations of a fixture in its manifest.
 pub(crate) fn annotations(name: &str) -> BTreeMap<String, String> {
     let mut all: BTreeMap<String, BTreeMap<String, String>> =
         serde_json::from_slice(&fixture("annotations.json")).unwrap();
     all.remove(name).unwrap()
 }
 
-/// What reading the whole blob finds: its table, and the content of every file by its path.
+/// The result of reading the whole blob: its tree, and the content of every file by path.
 pub(crate) fn streamed(blob: &[u8]) -> (EntryTree, BTreeMap<Vec<u8>, Vec<u8>>) {
     let mut decompressor = Decompressor::new();
     let mut tar = Vec::new();
@@ -45,7 +45,7 @@ pub(crate) fn streamed(blob: &[u8]) -> (EntryTree, BTreeMap<Vec<u8>, Vec<u8>>) {
         }
         tar.extend_from_slice(&buffer[..length]);
     }
-    let (mut table, mut contents) = (EntryTree::new(), BTreeMap::new());
+    let (mut tree, mut contents) = (EntryTree::new(), BTreeMap::new());
     let (mut decoder, mut rest, mut current) = (Decoder::new(), &tar[..], Vec::new());
     while let Some(event) = decoder.decode(&mut rest).unwrap() {
         match event {
@@ -60,42 +60,42 @@ pub(crate) fn streamed(blob: &[u8]) -> (EntryTree, BTreeMap<Vec<u8>, Vec<u8>>) {
                 if entry.kind == EntryKind::File {
                     contents.insert(current.clone(), Vec::new());
                 }
-                table.insert(&entry).unwrap();
+                tree.insert(&entry).unwrap();
             }
             _ => {}
         }
     }
-    table.complete();
-    (table, contents)
+    tree.complete();
+    (tree, contents)
 }
 
-/// An entry, what it leads to as a hard link, and whether it is opaque as a directory.
+/// An entry, its target if it is a hard link, and whether it is opaque as a directory.
 type Listed = (Entry, Option<Vec<u8>>, bool);
 
-/// All entries, by path and whether they are whiteouts. Places in the archive are left out.
-pub(crate) fn listed(table: &EntryTree) -> BTreeMap<(Vec<u8>, bool), Listed> {
+/// All entries, by path and whether they are whiteouts, without their offsets in the archive.
+pub(crate) fn listed(tree: &EntryTree) -> BTreeMap<(Vec<u8>, bool), Listed> {
     let mut found = BTreeMap::new();
     let mut directories = vec![ROOT];
     while let Some(directory) = directories.pop() {
-        for &record in table.children(directory) {
-            let mut entry = table.entry(record);
+        for &record in tree.children(directory) {
+            let mut entry = tree.entry(record);
             if entry.kind == EntryKind::Directory {
                 directories.push(record);
             }
             (entry.header_offset, entry.data_offset) = (Uncompressed(0), Uncompressed(0));
-            let target = match table.hardlink(record) {
-                Some(Hardlink::Record(target)) => Some(table.path(target)),
+            let target = match tree.hardlink(record) {
+                Some(Hardlink::Record(target)) => Some(tree.path(target)),
                 Some(Hardlink::Unresolved(path)) => panic!("{path:?} is not there"),
                 None => None,
             };
             let key = (entry.path.clone(), entry.kind == EntryKind::Whiteout);
-            found.insert(key, (entry, target, table.is_opaque(record)));
+            found.insert(key, (entry, target, tree.is_opaque(record)));
         }
     }
     found
 }
 
-/// Reads a file by its chunks, each checked.
+/// Reads a file by its chunks and verifies each.
 fn read_chunks(blob: &[u8], chunks: &[Chunk]) -> Vec<u8> {
     let mut content = Vec::new();
     for chunk in chunks {
@@ -130,7 +130,7 @@ pub(crate) fn chunks(toc: &LayerToc) -> &Chunks {
     chunks
 }
 
-/// Holds the entries of one table against those of another, once `alike` has taken away what may differ.
+/// Compares the entries of two trees after `alike` has removed allowed differences.
 pub(crate) fn assert_same(found: &EntryTree, expected: &EntryTree, alike: impl Fn(&mut Entry)) {
     let (mut found, mut expected) = (listed(found), listed(expected));
     for (entry, ..) in expected.values_mut().chain(found.values_mut()) {
@@ -140,10 +140,10 @@ pub(crate) fn assert_same(found: &EntryTree, expected: &EntryTree, alike: impl F
     assert!(expected.len() > 20);
 }
 
-/// Holds a table against the blob that it is of.
+/// Compares a TOC with its blob.
 pub(crate) fn assert_agrees(toc: &LayerToc, blob: &[u8], alike: impl Fn(&mut Entry)) {
-    let (table, contents) = streamed(blob);
-    assert_same(&toc.entries, &table, alike);
+    let (tree, contents) = streamed(blob);
+    assert_same(&toc.entries, &tree, alike);
     let mut read = 0;
     for (path, content) in contents {
         let Some(record) = toc.entries.lookup(&path) else { continue };
@@ -157,19 +157,19 @@ pub(crate) fn assert_agrees(toc: &LayerToc, blob: &[u8], alike: impl Fn(&mut Ent
 
 const END: Compressed = Compressed(1_000);
 
-fn table(entries: &str) -> Result<LayerToc, Error> {
+fn parse(entries: &str) -> Result<LayerToc, Error> {
     read(format!(r#"{{"version":1,"entries":[{entries}]}}"#).as_bytes(), Encoding::Gzip, END, None)
 }
 
 fn fault(entries: &str) -> Fault {
-    match table(entries) {
+    match parse(entries) {
         Err(Error::Entry { fault, .. }) => fault,
         other => panic!("{entries}: {other:?}"),
     }
 }
 
 fn ranges(entries: &str) -> Vec<Vec<(u64, u64, u64, u64)>> {
-    let toc = table(entries).unwrap();
+    let toc = parse(entries).unwrap();
     let mut files: Vec<_> = chunks(&toc).of.iter().collect();
     files.sort_by_key(|(number, _)| **number);
     let shown = |chunk: &Chunk| (chunk.compressed.start.0, chunk.compressed.end.0, chunk.skip, chunk.size);
@@ -177,7 +177,7 @@ fn ranges(entries: &str) -> Vec<Vec<(u64, u64, u64, u64)>> {
 }
 
 #[test]
-fn content_ends_where_the_next_member_with_content_begins_or_where_is_stated() {
+fn content_ends_at_the_stated_end_or_where_the_next_member_with_content_starts() {
     let found = ranges(
         r#"{"type":"reg","name":"a","size":5,"offset":10},
            {"type":"reg","name":"b","size":5,"offset":20},
@@ -204,7 +204,7 @@ fn content_ends_where_the_next_member_with_content_begins_or_where_is_stated() {
 }
 
 #[test]
-fn content_that_is_not_in_the_blob_or_belongs_to_two_files_is_refused() {
+fn content_outside_the_blob_or_of_two_files_is_rejected() {
     let outside = [
         r#"{"type":"reg","name":"a","size":5}"#,
         r#"{"type":"reg","name":"a","size":5,"offset":1000}"#,
@@ -229,7 +229,7 @@ fn content_that_is_not_in_the_blob_or_belongs_to_two_files_is_refused() {
 }
 
 #[test]
-fn chunks_that_do_not_make_up_their_file_are_refused() {
+fn chunks_that_do_not_add_up_to_their_file_are_rejected() {
     let file = r#"{"type":"reg","name":"a","size":8,"offset":10,"chunkSize":4}"#;
     for chunks in [
         "",
@@ -253,11 +253,11 @@ fn chunks_that_do_not_make_up_their_file_are_refused() {
     ] {
         assert_eq!(fault(&format!("{before}{chunk}")), Fault::ChunkWithoutFile, "{before}");
     }
-    table(&format!("{file},{chunk}")).unwrap();
+    parse(&format!("{file},{chunk}")).unwrap();
 }
 
 #[test]
-fn names_that_lead_elsewhere_or_occur_twice_are_refused() {
+fn unsafe_and_duplicate_names_are_rejected() {
     for name in ["..", "../a", "a/../b", "/..", r"a\u0000", r"a\ufffd"] {
         assert_eq!(fault(&format!(r#"{{"type":"dir","name":"{name}"}}"#)), Fault::Name, "{name}");
         let link =
@@ -265,7 +265,7 @@ fn names_that_lead_elsewhere_or_occur_twice_are_refused() {
         assert_eq!(fault(&link), Fault::Name, "{name}");
     }
     assert_eq!(fault(r#"{"type":"symlink","name":"l","linkName":"\ufffd"}"#), Fault::Name);
-    table(r#"{"type":"symlink","name":"l","linkName":"../x"}"#).unwrap();
+    parse(r#"{"type":"symlink","name":"l","linkName":"../x"}"#).unwrap();
     for (one, other) in [
         (r#"{"type":"reg","name":"a"}"#, r#"{"type":"reg","name":"a"}"#),
         (r#"{"type":"reg","name":"a"}"#, r#"{"type":"dir","name":"./a/"}"#),
@@ -277,14 +277,14 @@ fn names_that_lead_elsewhere_or_occur_twice_are_refused() {
             r#"{"type":"reg","name":"a/c"}"#,
         ),
     ] {
-        table(one).unwrap();
+        parse(one).unwrap();
         assert_eq!(fault(&format!("{one},{other}")), Fault::Duplicate, "{one} {other}");
     }
-    table(r#"{"type":"reg","name":"a"},{"type":"reg","name":".wh.a"}"#).unwrap();
+    parse(r#"{"type":"reg","name":"a"},{"type":"reg","name":".wh.a"}"#).unwrap();
 }
 
 #[test]
-fn a_hard_link_must_lead_to_something_before_it_that_is_no_directory() {
+fn a_hard_link_must_name_an_earlier_entry_that_is_not_a_directory() {
     for entries in [
         r#"{"type":"hardlink","name":"a","linkName":"b"}"#,
         r#"{"type":"hardlink","name":"a","linkName":"a"}"#,
@@ -294,7 +294,7 @@ fn a_hard_link_must_lead_to_something_before_it_that_is_no_directory() {
     ] {
         assert_eq!(fault(entries), Fault::Hardlink, "{entries}");
     }
-    let toc = table(
+    let toc = parse(
         r#"{"type":"reg","name":"a"},{"type":"hardlink","name":"b","linkName":"./a"},{"type":"hardlink","name":"c","linkName":"b"}"#,
     )
     .unwrap();
@@ -303,7 +303,7 @@ fn a_hard_link_must_lead_to_something_before_it_that_is_no_directory() {
 }
 
 #[test]
-fn fields_that_make_no_sense_are_refused() {
+fn invalid_fields_are_rejected() {
     for (field, expected) in [
         (r#""type":"socket""#, Fault::Kind),
         (r#""type":"reg","chunkType":"random""#, Fault::Kind),
@@ -322,7 +322,7 @@ fn fields_that_make_no_sense_are_refused() {
         format!(r#"{{"name":"a","type":"reg","size":1,"offset":5,"digest":"{one}","chunkDigest":"{other}"}}"#)
     };
     assert_eq!(fault(&two(&other)), Fault::Digests);
-    table(&two(&one)).unwrap();
+    parse(&two(&one)).unwrap();
     for json in [
         &b""[..],
         b"[]",
@@ -345,8 +345,8 @@ fn fields_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn what_an_entry_leaves_out_has_a_meaning() {
-    let toc = table(
+fn absent_fields_have_defaults() {
+    let toc = parse(
         r#"{"type":"reg","name":"/etc/a","uid":1,"gid":2,"userName":"one","groupName":"two","mode":35309,"modtime":"1969-12-31T23:59:59.5Z"},
            {"type":"reg","name":"./b","uid":1,"gid":2,"modtime":"0001-01-01T00:00:00Z","xattrs":{"user.x":"AAE="}},
            {"type":"reg","name":"c","uid":-2,"gid":1,"modtime":"2026-01-01T01:00:00+01:00"},
@@ -378,12 +378,12 @@ fn what_an_entry_leaves_out_has_a_meaning() {
 
 proptest! {
     #[test]
-    fn no_text_makes_the_reader_panic(json in any::<Vec<u8>>()) {
+    fn arbitrary_text_never_panics(json in any::<Vec<u8>>()) {
         prop_assert!(read(&json, Encoding::Gzip, END, None).is_err());
     }
 
     #[test]
-    fn whatever_places_are_stated_those_accepted_lie_in_the_blob_and_apart(
+    fn accepted_content_is_inside_the_blob_and_does_not_overlap(
         files in proptest::collection::vec((0_u64..60, 0_u64..60, 0_u64..8, 0_u64..6), 0..8)
     ) {
         let entries: Vec<String> = files.iter().enumerate().map(|(number, (offset, end, inner, size))| format!(

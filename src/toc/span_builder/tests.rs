@@ -1,4 +1,4 @@
-//! Recording: what the spans say is held against the blob and its content.
+//! Spans compared with the blob and its content.
 
 use flate2::FlushCompress;
 use proptest::prelude::*;
@@ -20,13 +20,13 @@ const ROOM: usize = 256 << 10;
 /// A pass over a blob.
 struct Pass<'a> {
     decompressor: Decompressor,
-    recorder: Recorder,
+    builder: SpanBuilder,
     blob: &'a [u8],
     /// Bytes of the blob that were read.
     given: usize,
-    /// Bytes of the buffer that is unpacked into.
+    /// Size of the output buffer in bytes.
     room: usize,
-    /// What the recorder holds at most, in bytes, beside the piece that is being decoded.
+    /// Most bytes that the builder held, without the piece that is being decoded.
     held: u64,
     candidates: Vec<Checkpoint>,
 }
@@ -35,8 +35,8 @@ impl<'a> Pass<'a> {
     fn new(blob: &'a [u8]) -> Self {
         let mut decompressor = Decompressor::new();
         decompressor.record();
-        let recorder = Recorder::new(Box::new(MemoryWindows::default()));
-        Self { decompressor, recorder, blob, given: 0, room: ROOM, held: 0, candidates: Vec::new() }
+        let builder = SpanBuilder::new(Box::new(MemoryWindows::default()));
+        Self { decompressor, builder, blob, given: 0, room: ROOM, held: 0, candidates: Vec::new() }
     }
 
     fn resume(blob: &'a [u8], spans: Spans) -> Self {
@@ -44,10 +44,10 @@ impl<'a> Pass<'a> {
         let mut decompressor = Decompressor::restart(spans.encoding, &checkpoint).unwrap();
         decompressor.record();
         let given = checkpoint.at.compressed.0 as usize;
-        Self { decompressor, recorder: Recorder::resume(spans), given, ..Self::new(blob) }
+        Self { decompressor, builder: SpanBuilder::resume(spans), given, ..Self::new(blob) }
     }
 
-    /// Reads on in pieces of `step` bytes until `end` bytes have come out, or the blob ended.
+    /// Reads pieces of `step` bytes until `end` bytes are unpacked or the blob ends.
     fn run(&mut self, end: u64, step: usize) {
         while self.given < self.blob.len() {
             self.piece(step, end);
@@ -57,29 +57,29 @@ impl<'a> Pass<'a> {
         }
         let mut output = vec![0; self.room];
         while self.decompressor.finish(&mut output).unwrap() > 0 {
-            self.recorder.progress(self.decompressor.position(), &[]);
+            self.builder.progress(self.decompressor.position(), &[]);
         }
     }
 
-    /// Reads a piece of `step` bytes, or some of it, if `end` bytes have come out then.
+    /// Reads a piece of `step` bytes, but stops when `end` bytes are unpacked.
     fn piece(&mut self, step: usize, end: u64) {
         let rest = &self.blob[self.given..];
         let piece = Bytes::copy_from_slice(&rest[..step.min(rest.len())]);
         self.given += piece.len();
-        self.recorder.compressed(&piece);
+        self.builder.compressed(&piece);
         let mut output = vec![0; self.room];
         let mut input = &*piece;
         loop {
             let produced = self.decompressor.decompress(&mut input, &mut output).unwrap();
             let position = self.decompressor.position();
-            self.recorder.progress(position, &self.decompressor.take_progress());
+            self.builder.progress(position, &self.decompressor.take_progress());
             let checkpoint = self.decompressor.take_checkpoint();
             let more = produced > 0 || checkpoint.is_some();
             if let Some(checkpoint) = checkpoint {
                 self.candidates.push(checkpoint.clone());
-                self.recorder.checkpoint(checkpoint);
+                self.builder.checkpoint(checkpoint);
             }
-            let held: usize = self.recorder.held.iter().map(Bytes::len).sum();
+            let held: usize = self.builder.held.iter().map(Bytes::len).sum();
             self.held = self.held.max(held as u64 - input.len() as u64);
             if position.uncompressed.0 >= end || !more {
                 return;
@@ -89,12 +89,12 @@ impl<'a> Pass<'a> {
 
     fn finish(self) -> Spans {
         let encoding = self.decompressor.encoding().unwrap();
-        self.recorder.finish(encoding, self.decompressor.position()).unwrap()
+        self.builder.finish(encoding, self.decompressor.position()).unwrap()
     }
 
     fn stop(self, next_header: u64) -> Spans {
         let encoding = self.decompressor.encoding().unwrap();
-        self.recorder.stop(encoding, self.decompressor.position(), Uncompressed(next_header)).unwrap()
+        self.builder.stop(encoding, self.decompressor.position(), Uncompressed(next_header)).unwrap()
     }
 }
 
@@ -104,8 +104,8 @@ fn whole(blob: &[u8], step: usize) -> Spans {
     pass.finish()
 }
 
-/// All that makes a difference to a reader, and in a stored table.
-fn told(spans: &Spans) -> impl PartialEq + std::fmt::Debug + use<> {
+/// Everything that matters to a reader and in a stored TOC.
+fn summary(spans: &Spans) -> impl PartialEq + std::fmt::Debug + use<> {
     let (mut at, mut windows) = (Vec::new(), Vec::new());
     for span in &spans.spans {
         let (kind, window) = match span.start {
@@ -126,7 +126,7 @@ fn told(spans: &Spans) -> impl PartialEq + std::fmt::Debug + use<> {
     )
 }
 
-/// What comes out from a span on of `blob`, which may have been cut.
+/// The output of `blob`, which may be truncated, from a span on.
 fn unpack(spans: &Spans, index: usize, blob: &[u8]) -> Vec<u8> {
     let checkpoint = spans.checkpoint(index).unwrap();
     let mut decompressor = Decompressor::restart(spans.encoding, &checkpoint).unwrap();
@@ -146,7 +146,7 @@ fn unpack(spans: &Spans, index: usize, blob: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Holds all that `spans` say against the blob and its content.
+/// Compares everything in `spans` with the blob and its content.
 fn check(spans: &Spans, blob: &[u8], content: &[u8]) {
     assert_eq!(spans.end.compressed.0, blob.len() as u64);
     assert_eq!(spans.end.uncompressed.0, content.len() as u64);
@@ -167,7 +167,7 @@ fn check(spans: &Spans, blob: &[u8], content: &[u8]) {
     }
 }
 
-/// Holds what is read of `start..end` of the content against it: from the span on, to where the read may end.
+/// Reads `start..end` from its span to the end of the read, and compares it with the content.
 fn check_read(spans: &Spans, blob: &[u8], content: &[u8], start: usize, end: usize) {
     let index = spans.span_at(Uncompressed(start as u64)).unwrap();
     let stop = spans.read_end(Uncompressed(end as u64)).0 as usize;
@@ -176,7 +176,7 @@ fn check_read(spans: &Spans, blob: &[u8], content: &[u8], start: usize, end: usi
     let skip = start - span.at.uncompressed.0 as usize;
     assert!(
         unpacked.len() >= skip + (end - start),
-        "{start}..{end} wants more than {stop} bytes of the blob"
+        "{start}..{end} needs more than {stop} bytes of the blob"
     );
     assert!(unpacked[skip..skip + (end - start)] == content[start..end]);
     // The read ends with a leaf.
@@ -187,7 +187,7 @@ fn check_read(spans: &Spans, blob: &[u8], content: &[u8], start: usize, end: usi
 }
 
 #[test]
-fn ordinary_gzip_has_about_one_span_in_a_mib_and_small_windows() {
+fn ordinary_gzip_has_about_one_span_per_mib_and_small_windows() {
     let content = content(1, 8 * MIB + 999);
     let blob = gzip(&content, 6);
     let spans = whole(&blob, 30_000);
@@ -200,18 +200,18 @@ fn ordinary_gzip_has_about_one_span_in_a_mib_and_small_windows() {
 }
 
 #[test]
-fn the_cheaper_of_two_candidates_becomes_the_span() {
+fn the_candidate_with_the_smaller_window_becomes_the_span() {
     let content = content(2, 8 * MIB);
     let blob = gzip(&content, 6);
     let mut pass = Pass::new(&blob);
     pass.run(u64::MAX, 64 << 10);
     let mut cheapest = std::collections::BTreeMap::new();
-    let mut thinner = Thinner::new();
+    let mut sparsifier = WindowSparsifier::new();
     for checkpoint in std::mem::take(&mut pass.candidates) {
         let Restart::Deflate { bits, value, mut window } = checkpoint.restart else { panic!() };
         let following = &blob[checkpoint.at.compressed.0 as usize..];
-        thinner.thin(bits, value, &mut window, std::iter::once(following));
-        let cost = (Thinner::new().pack(&window).unwrap().len(), checkpoint.at);
+        sparsifier.sparsify(bits, value, &mut window, std::iter::once(following));
+        let cost = (WindowSparsifier::new().pack(&window).unwrap().len(), checkpoint.at);
         cheapest.entry(mib(checkpoint.at)).or_insert_with(Vec::new).push(cost);
     }
     let spans = pass.finish();
@@ -222,13 +222,13 @@ fn the_cheaper_of_two_candidates_becomes_the_span() {
     };
     let expected: Vec<Position> = cheapest.values().map(best).collect();
     assert_eq!(chosen, expected);
-    // Both the first and the second were the cheaper one somewhere.
+    // Each of the two has the smaller window in some MiB.
     let second = |costs: &Vec<(usize, Position)>| best(costs) != costs[0].1;
     assert!(cheapest.values().any(second) && !cheapest.values().all(second));
 }
 
 #[test]
-fn nothing_of_a_window_is_stored_after_a_full_flush() {
+fn no_window_is_stored_after_a_full_flush() {
     let content = content(3, 3 * MIB);
     let blob = flushed(&content, 6, 128 << 10, FlushCompress::Full);
     let spans = whole(&blob, 64 << 10);
@@ -237,13 +237,13 @@ fn nothing_of_a_window_is_stored_after_a_full_flush() {
         Start::Deflate { window, .. } => Some(window.length),
         _ => None,
     });
-    // A boundary that is no flush may be the cheaper one of its MiB only if it stores nothing either.
+    // A boundary without a flush may be chosen only if its window is empty too.
     assert!(windows.clone().count() >= 2);
     assert!(windows.into_iter().all(|length| length == 0));
 }
 
 #[test]
-fn content_without_order_is_held_in_bounded_memory() {
+fn random_content_needs_bounded_memory() {
     let content = Random::new(4).bytes(5 * MIB);
     let blob = gzip(&content, 0);
     let mut pass = Pass::new(&blob);
@@ -257,52 +257,52 @@ fn at(compressed: usize, uncompressed: usize) -> Position {
 }
 
 #[test]
-fn candidates_that_wait_for_another_do_not_hold_more_and_more() {
-    let mut recorder = Recorder::new(Box::new(MemoryWindows::default()));
+fn waiting_candidates_hold_bounded_memory() {
+    let mut builder = SpanBuilder::new(Box::new(MemoryWindows::default()));
     let piece = Bytes::from(Random::new(12).bytes(16 << 10));
     let mut most = 0;
-    // No deflate stream: the window cannot be thinned and costs something. Two bytes of the blob give one.
+    // Not a deflate stream, so the window stays whole. Two bytes of the blob unpack to one.
     for end in (1..=256).map(|count| count * piece.len()) {
-        recorder.compressed(&piece);
-        recorder.progress(at(end, end / 2), &[]);
+        builder.compressed(&piece);
+        builder.progress(at(end, end / 2), &[]);
         if end == 2 * MIB {
             let window = Random::new(13).bytes(WINDOW_BYTES);
-            recorder.checkpoint(Checkpoint {
+            builder.checkpoint(Checkpoint {
                 at: at(end, end / 2),
                 restart: Restart::Deflate { bits: 0, value: 0, window },
             });
         }
-        most = most.max(recorder.held.iter().map(Bytes::len).sum());
+        most = most.max(builder.held.iter().map(Bytes::len).sum());
     }
     assert!(most > 400 << 10, "{most} bytes were held");
     assert!(most <= HELD_BYTES as usize + piece.len(), "{most} bytes were held");
-    assert_eq!(recorder.finish(Encoding::Gzip, at(4 * MIB, 2 * MIB)).unwrap().spans.len(), 2);
+    assert_eq!(builder.finish(Encoding::Gzip, at(4 * MIB, 2 * MIB)).unwrap().spans.len(), 2);
 }
 
 #[test]
-fn a_candidate_too_many_is_passed_over() {
-    let mut recorder = Recorder::new(Box::new(MemoryWindows::default()));
-    recorder.compressed(&Bytes::from(vec![7; 4 * MIB]));
+fn excess_candidates_are_ignored() {
+    let mut builder = SpanBuilder::new(Box::new(MemoryWindows::default()));
+    builder.compressed(&Bytes::from(vec![7; 4 * MIB]));
     for (place, restart) in [
         (at(MIB, MIB), Restart::Plain),
-        // Its MiB has been decided on.
+        // Its MiB is decided.
         (at(MIB + 300_000, MIB + 300_000), Restart::Plain),
         (at(2 * MIB, 2 * MIB), Restart::Plain),
-        // Not beyond the last one.
+        // Not after the last one.
         (at(2 * MIB, 3 * MIB), Restart::Plain),
         // At the end.
         (at(4 * MIB, 4 * MIB), Restart::Plain),
     ] {
-        recorder.progress(place, &[]);
-        recorder.checkpoint(Checkpoint { at: place, restart });
+        builder.progress(place, &[]);
+        builder.checkpoint(Checkpoint { at: place, restart });
     }
-    let spans = recorder.finish(Encoding::Plain, at(4 * MIB, 4 * MIB)).unwrap();
+    let spans = builder.finish(Encoding::Plain, at(4 * MIB, 4 * MIB)).unwrap();
     let places: Vec<u64> = spans.spans.iter().map(|span| span.at.uncompressed.0 >> 20).collect();
     assert_eq!(places, [0, 1, 2]);
 }
 
 #[test]
-fn one_block_without_an_end_is_one_span_and_nothing_is_held() {
+fn an_endless_block_is_one_span_and_holds_no_bytes() {
     let mut bits = Bits::default();
     bits.push(0b011, 3);
     let mut random = Random::new(5);
@@ -331,7 +331,7 @@ fn empty_and_tiny_blobs_have_one_span() {
 }
 
 #[test]
-fn members_frames_and_plain_blobs_need_no_windows() {
+fn members_frames_and_plain_blobs_have_no_windows() {
     let content = content(6, 4 * MIB + 200_000);
     let members: Vec<u8> = content.chunks(70_000).flat_map(|piece| gzip(piece, 6)).collect();
     let frames: Vec<u8> =
@@ -346,7 +346,7 @@ fn members_frames_and_plain_blobs_need_no_windows() {
 }
 
 #[test]
-fn a_plain_blob_is_read_to_the_leaf_that_the_content_ends_in() {
+fn a_read_of_a_plain_blob_ends_with_the_leaf_of_its_last_byte() {
     let content = content(7, 2 * MIB + 10);
     let spans = whole(&content, 50_000);
     assert!(spans.progress.is_empty());
@@ -356,7 +356,7 @@ fn a_plain_blob_is_read_to_the_leaf_that_the_content_ends_in() {
 }
 
 #[test]
-fn a_window_store_that_fails_fails_the_recording() {
+fn an_error_of_the_window_store_is_returned() {
     #[derive(Debug)]
     struct Full;
     impl WindowStore for Full {
@@ -369,10 +369,10 @@ fn a_window_store_that_fails_fails_the_recording() {
         }
     }
     let blob = gzip(&content(8, 4 * MIB), 6);
-    let mut pass = Pass { recorder: Recorder::new(Box::new(Full)), ..Pass::new(&blob) };
+    let mut pass = Pass { builder: SpanBuilder::new(Box::new(Full)), ..Pass::new(&blob) };
     pass.run(u64::MAX, 64 << 10);
     let end = pass.decompressor.position();
-    let error = pass.recorder.finish(Encoding::Gzip, end).unwrap_err();
+    let error = pass.builder.finish(Encoding::Gzip, end).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
 }
 
@@ -405,7 +405,7 @@ fn a_flipped_byte_stops_the_verifier_at_its_leaf() {
 }
 
 #[test]
-fn the_verifier_lets_nothing_pass_that_no_digest_is_of() {
+fn the_verifier_passes_no_bytes_without_a_digest() {
     let blob = gzip(&content(10, 2 * MIB), 6);
     let spans = whole(&blob, 64 << 10);
     let mut verifier = LeafVerifier::new(&spans, 0);
@@ -419,7 +419,7 @@ fn the_verifier_lets_nothing_pass_that_no_digest_is_of() {
 }
 
 #[test]
-fn the_last_span_of_a_pass_that_stopped_is_open() {
+fn the_last_span_of_a_partial_pass_is_open() {
     let content = content(11, 6 * MIB);
     let blob = gzip(&content, 6);
     let mut pass = Pass::new(&blob);
@@ -436,11 +436,11 @@ fn the_last_span_of_a_pass_that_stopped_is_open() {
     let start = spans.spans[last].at;
     assert!(spans.progress.last().is_some_and(|place| *place > start));
     assert!(LeafVerifier::new(&spans, last).push(Bytes::copy_from_slice(&blob[from..from + 9])).is_err());
-    let resumed = Recorder::resume(spans);
+    let resumed = SpanBuilder::resume(spans);
     assert!(resumed.progress.last().is_some_and(|place| *place <= start));
 }
 
-/// Gzip members that are written in one of many ways, zstd frames, or neither.
+/// Gzip members of various writers, zstd frames, or plain content.
 fn blob() -> impl Strategy<Value = Blob> {
     let pieces = prop::collection::vec((1_usize..3 * MIB, writer()), 1..4);
     (any::<u64>(), 0..4_u8, pieces).prop_map(|(seed, encoding, pieces)| {
@@ -472,7 +472,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn spans_of_random_blobs_give_their_content(
+    fn spans_of_random_blobs_yield_their_content(
         seed in any::<u64>(),
         members in prop::collection::vec((1_usize..3 * MIB, writer()), 1..3),
         step in 1_000_usize..200_000,
@@ -504,23 +504,23 @@ proptest! {
     }
 
     #[test]
-    fn the_spans_of_a_blob_do_not_depend_on_the_pieces_that_it_came_in(
+    fn spans_do_not_depend_on_how_the_blob_is_split(
         Blob(blob) in blob(),
         steps in prop::collection::vec(1_usize..400_000, 1..20),
         room in prop_oneof![1_000_usize..20_000, 100_000_usize..600_000],
     ) {
-        let expected = told(&whole(&blob, usize::MAX));
+        let expected = summary(&whole(&blob, usize::MAX));
         let mut pass = Pass { room, ..Pass::new(&blob) };
         let mut steps = steps.into_iter().cycle();
         while pass.given < blob.len() {
             pass.piece(steps.next().unwrap(), u64::MAX);
         }
         pass.run(u64::MAX, 1);
-        prop_assert_eq!(told(&pass.finish()), expected);
+        prop_assert_eq!(summary(&pass.finish()), expected);
     }
 
     #[test]
-    fn the_spans_of_a_blob_do_not_depend_on_where_passes_stopped(
+    fn spans_do_not_depend_on_where_passes_stop(
         Blob(blob) in blob(),
         stops in prop::collection::vec((any::<prop::sample::Index>(), 0_u64..400_000), 1..6),
         step in 1_000_usize..100_000,
@@ -535,11 +535,11 @@ proptest! {
             pass = Pass::resume(&blob, pass.stop(read.saturating_sub(header)));
         }
         pass.run(u64::MAX, step);
-        prop_assert_eq!(told(&pass.finish()), told(&whole));
+        prop_assert_eq!(summary(&pass.finish()), summary(&whole));
     }
 
     #[test]
-    fn a_pass_that_stopped_goes_on_as_if_it_had_not(
+    fn a_resumed_pass_yields_the_same_content(
         seed in any::<u64>(),
         length in MIB..5 * MIB,
         writer in writer(),

@@ -1,8 +1,8 @@
-//! Puts a table together from what its publisher states, and refuses what cannot be true.
+//! Builds a TOC from the publisher's statements, and rejects contradictions.
 //!
-//! Where a piece of content ends is often not stated: a member or frame of compressed data ends where the next one that holds
-//! content begins, the last one where the table itself begins. Invariants of what comes out: no byte of unpacked content belongs
-//! to two files, chunks are in order and add up to their file, everything lies before the table.
+//! The end of a piece of content is often not stated: a member or frame ends where the next one with content starts, the
+//! last one where the TOC starts. Invariants of the result: no byte of unpacked content belongs to two files, chunks are
+//! in order and add up to their file, and all content is before the TOC.
 
 use std::collections::HashMap;
 
@@ -24,42 +24,42 @@ use crate::{
     },
 };
 
-/// A character that JSON encoders write for bytes that are not UTF-8.
+/// The character that JSON encoders write for bytes that are not UTF-8.
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 
-/// What an entry states of a piece of content.
-pub(super) struct Stated {
-    /// Where its first member or frame begins.
+/// What an entry states about a piece of content.
+pub(super) struct StatedContent {
+    /// Start of its first member or frame.
     pub(super) start: Compressed,
-    /// Where its last one ends, if stated.
+    /// End of its last member or frame, if stated.
     pub(super) end: Option<Compressed>,
     /// Unpacked bytes before it.
     pub(super) skip: u64,
-    /// Where it belongs in the file.
+    /// Its offset in the file.
     pub(super) offset: u64,
     /// Its length in bytes; 0 means to the end of the file.
     pub(super) size: u64,
-    /// What it hashes to.
+    /// Its digest.
     pub(super) digest: Option<Digest>,
-    /// Whether it is zeros, for which the blob need not be read.
+    /// Whether it is zeros that need not be read from the blob.
     pub(super) zeros: bool,
 }
 
-/// A table being put together.
-pub(super) struct Builder {
-    table: EntryTree,
-    pieces: Vec<Piece>,
+/// Builds one TOC.
+pub(super) struct TocBuilder {
+    tree: EntryTree,
+    pieces: Vec<ContentPiece>,
     /// The number of the next entry.
     next: u64,
-    open: Option<Open>,
+    open: Option<OpenFile>,
     unames: HashMap<u64, Vec<u8>>,
     gnames: HashMap<u64, Vec<u8>>,
 }
 
 /// A piece of content whose end may not be known yet.
-struct Piece {
+struct ContentPiece {
     number: u64,
-    /// Whether the file is in the table.
+    /// Whether the file is in the tree.
     kept: bool,
     chunk: Chunk,
     start: Compressed,
@@ -68,21 +68,21 @@ struct Piece {
 }
 
 /// The file that chunks belong to.
-struct Open {
+struct OpenFile {
     path: Vec<u8>,
     kept: bool,
     size: u64,
     covered: u64,
     digest: Option<Digest>,
-    /// Where the whole content ends, if stated.
+    /// End of the whole content, if stated.
     end: Option<Compressed>,
     pieces: usize,
 }
 
-impl Builder {
+impl TocBuilder {
     pub(super) fn new() -> Self {
         Self {
-            table: EntryTree::new(),
+            tree: EntryTree::new(),
             pieces: Vec::new(),
             next: 0,
             open: None,
@@ -91,47 +91,47 @@ impl Builder {
         }
     }
 
-    /// Adds an entry whose paths are as stated. Of a file, `content` is its first piece and `digest` that of all of it.
+    /// Adds an entry with its paths as stated. For a file, `content` is the first piece and `digest` that of the whole file.
     pub(super) fn entry(
         &mut self,
         mut entry: Entry,
-        content: Stated,
+        content: StatedContent,
         digest: Option<Digest>,
     ) -> Result<(), Error> {
         self.close()?;
         let number = self.next;
         self.next += 1;
         let fault = |fault| Error::Entry { number, fault };
-        if [&entry.path, &entry.link].into_iter().any(|text| is_guessed(text)) {
+        if [&entry.path, &entry.link].into_iter().any(|text| is_ambiguous(text)) {
             return Err(fault(Fault::Name));
         }
-        // A name stands only where its owner occurs first.
+        // A name is stated only where its owner occurs first.
         inherit(&mut self.unames, entry.uid, &mut entry.uname);
         inherit(&mut self.gnames, entry.gid, &mut entry.gname);
         (entry.header_offset, entry.data_offset) = (Uncompressed(number), Uncompressed(number));
 
         let file = (entry.kind == EntryKind::File).then(|| (normalise(&entry.path), entry.size));
-        let kind = admit(&mut self.table, entry).map_err(fault)?;
+        let kind = add_entry(&mut self.tree, entry).map_err(fault)?;
         if let Some((path, size)) = file {
             let kept = kind == Some(EntryKind::File);
-            self.open = Some(Open { path, kept, size, covered: 0, digest, end: content.end, pieces: 0 });
+            self.open = Some(OpenFile { path, kept, size, covered: 0, digest, end: content.end, pieces: 0 });
             if size > 0 {
-                self.piece(Stated { end: None, ..content })?;
+                self.piece(StatedContent { end: None, ..content })?;
             }
         }
         Ok(())
     }
 
-    /// Adds a further piece of the file before it; `path` is as stated.
-    pub(super) fn chunk(&mut self, path: &[u8], content: Stated) -> Result<(), Error> {
-        let belongs = |open: &Open| path.is_empty() || normalise(path) == open.path;
+    /// Adds another piece of the last file; `path` is as stated.
+    pub(super) fn chunk(&mut self, path: &[u8], content: StatedContent) -> Result<(), Error> {
+        let belongs = |open: &OpenFile| path.is_empty() || normalise(path) == open.path;
         if !self.open.as_ref().is_some_and(belongs) {
             return Err(Error::Entry { number: self.next, fault: Fault::ChunkWithoutFile });
         }
         self.piece(content)
     }
 
-    /// The whole table. The blob's content ends at `end`, but for what the table itself is in the layer, if it is anything.
+    /// The whole TOC. The blob's content ends at `end`. `own` is the TOC itself, if it is a file of the layer.
     pub(super) fn finish(
         mut self,
         encoding: Encoding,
@@ -149,19 +149,19 @@ impl Builder {
             }
         }
         of.extend(own);
-        self.table.complete();
-        Ok(LayerToc { entries: self.table, content: ContentMap::Chunks(Chunks { encoding, of }) })
+        self.tree.complete();
+        Ok(LayerToc { entries: self.tree, content: ContentMap::Chunks(Chunks { encoding, of }) })
     }
 
-    /// Adds the file that the table itself is, which it cannot list.
+    /// Adds the TOC itself as a file, which it cannot list.
     fn own(&mut self, mut entry: Entry, chunk: Chunk) -> Result<(Uncompressed, Vec<Chunk>), Error> {
         let number = self.next;
         (entry.header_offset, entry.data_offset) = (Uncompressed(number), Uncompressed(number));
-        admit(&mut self.table, entry).map_err(|fault| Error::Entry { number, fault })?;
+        add_entry(&mut self.tree, entry).map_err(|fault| Error::Entry { number, fault })?;
         Ok((Uncompressed(number), vec![chunk]))
     }
 
-    fn piece(&mut self, stated: Stated) -> Result<(), Error> {
+    fn piece(&mut self, stated: StatedContent) -> Result<(), Error> {
         let number = self.next.saturating_sub(1);
         let fault = |fault| Err(Error::Entry { number, fault });
         let Some(open) = &mut self.open else { return fault(Fault::ChunkWithoutFile) };
@@ -184,12 +184,12 @@ impl Builder {
             size,
             digest: stated.digest,
         };
-        let Stated { start, end, zeros, .. } = stated;
-        self.pieces.push(Piece { number, kept: open.kept, chunk, start, end, zeros });
+        let StatedContent { start, end, zeros, .. } = stated;
+        self.pieces.push(ContentPiece { number, kept: open.kept, chunk, start, end, zeros });
         Ok(())
     }
 
-    /// The file before is complete.
+    /// Completes the last file.
     fn close(&mut self) -> Result<(), Error> {
         let Some(open) = self.open.take() else { return Ok(()) };
         let fault = |fault| Err(Error::Entry { number: self.next.saturating_sub(1), fault });
@@ -211,7 +211,7 @@ impl Builder {
         Ok(())
     }
 
-    /// Finds where each piece ends.
+    /// Finds the end of each piece.
     fn locate(&mut self, end: Compressed) -> Result<(), Error> {
         let mut starts: Vec<Compressed> = self.pieces.iter().map(|piece| piece.start).collect();
         starts.sort_unstable();
@@ -221,7 +221,7 @@ impl Builder {
             let next = starts.partition_point(|start| *start <= piece.start);
             let next = starts.get(next).copied().unwrap_or(end).min(end);
             let stated = piece.end.unwrap_or(next);
-            // The first bytes of a blob unpack to a header: content there has something before it.
+            // The first bytes of a blob unpack to a header, so content there starts after it.
             let is_header = piece.start == Compressed(0) && piece.chunk.skip == 0 && !piece.zeros;
             if is_header || piece.start >= next || stated <= piece.start || stated > end {
                 return Err(outside);
@@ -236,7 +236,7 @@ impl Builder {
 
     /// Refuses two pieces that claim the same unpacked bytes.
     fn check_overlaps(&self) -> Result<(), Error> {
-        let mut order: Vec<&Piece> = self.pieces.iter().filter(|piece| !piece.zeros).collect();
+        let mut order: Vec<&ContentPiece> = self.pieces.iter().filter(|piece| !piece.zeros).collect();
         order.sort_unstable_by_key(|piece| (piece.start, piece.chunk.skip));
         for (piece, next) in order.iter().zip(order.iter().skip(1)) {
             if piece.start == next.start && piece.chunk.skip + piece.chunk.size > next.chunk.skip {
@@ -247,8 +247,8 @@ impl Builder {
     }
 }
 
-/// Adds an entry whose paths are as stated to a table; returns what it turned out to be, nothing if it is no part of the layer.
-pub(crate) fn admit(table: &mut EntryTree, mut entry: Entry) -> Result<Option<EntryKind>, Fault> {
+/// Adds an entry with its paths as stated to a tree. Returns its kind, or nothing if it is not part of the layer.
+pub(crate) fn add_entry(tree: &mut EntryTree, mut entry: Entry) -> Result<Option<EntryKind>, Fault> {
     let is_hardlink = entry.kind == EntryKind::Hardlink;
     let is_name = |text: &[u8]| text.split(|byte| *byte == b'/').all(|component| component != b"..");
     // In an archive a null byte ends a text.
@@ -263,7 +263,7 @@ pub(crate) fn admit(table: &mut EntryTree, mut entry: Entry) -> Result<Option<En
     if is_hardlink {
         entry.link = normalise(&entry.link);
     }
-    // As in archives, only files have content, whatever the size says.
+    // As in archives, only files have content, whatever size is stated.
     if entry.kind != EntryKind::File {
         entry.size = 0;
     }
@@ -271,18 +271,18 @@ pub(crate) fn admit(table: &mut EntryTree, mut entry: Entry) -> Result<Option<En
         return Ok(None);
     }
     entry.stored_size = entry.size;
-    let inserted = table.insert(&entry).map_err(Fault::Table)?;
+    let inserted = tree.insert(&entry).map_err(Fault::Tree)?;
     if inserted.replaced {
         return Err(Fault::Duplicate);
     }
-    match table.hardlink(inserted.record) {
+    match tree.hardlink(inserted.record) {
         Some(Hardlink::Unresolved(_)) => Err(Fault::Hardlink),
         Some(Hardlink::Record(_)) | None => Ok(Some(entry.kind)),
     }
 }
 
-/// Whether a text from JSON may stand for several: see [`super`].
-pub(super) fn is_guessed(text: &[u8]) -> bool {
+/// Whether a text from JSON is ambiguous: see [`super`].
+pub(super) fn is_ambiguous(text: &[u8]) -> bool {
     text.windows(REPLACEMENT.len()).any(|part| part == REPLACEMENT)
 }
 

@@ -1,4 +1,4 @@
-//! Passes over a blob that lies in memory.
+//! Passes over a blob in memory.
 
 use bytes::Bytes;
 
@@ -8,23 +8,23 @@ use crate::{
     error::Error,
     offset::Position,
     toc::{
-        recorder::Recorder,
+        span_builder::SpanBuilder,
         spans::{Spans, Start},
         windows::MemoryWindows,
     },
 };
 
-/// Bytes of the blob that are given to the decoder at a time, as they come from a network.
+/// Bytes of the blob decoded at a time, as from a network.
 const PIECE_BYTES: usize = 64 << 10;
 
 /// Unpacked bytes written at a time, as in a pass.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// Unpacks a blob and keeps nothing; returns the unpacked length.
+/// Unpacks a blob and discards the output; returns the unpacked length.
 ///
 /// # Errors
 ///
-/// When the blob is corrupt.
+/// If the blob is corrupt.
 ///
 /// ```
 /// assert_eq!(layerslayer::internals::unpack(&b"not compressed"[..].into())?, 14);
@@ -35,11 +35,11 @@ pub fn unpack(blob: &Bytes) -> Result<u64, Error> {
     Ok(end.uncompressed.0)
 }
 
-/// The same, stopping for checkpoints; returns how many there were.
+/// The same, stopping for checkpoints; returns their number.
 ///
 /// # Errors
 ///
-/// When the blob is corrupt.
+/// If the blob is corrupt.
 ///
 /// ```
 /// assert_eq!(layerslayer::internals::checkpoints(&vec![0; 3 << 20].into())?, 3);
@@ -53,51 +53,51 @@ pub fn checkpoints(blob: &Bytes) -> Result<usize, Error> {
     Ok(count)
 }
 
-/// The spans that a pass over a blob gave.
+/// The spans recorded by a pass over a blob.
 ///
 /// ```
-/// let recording = layerslayer::internals::Recording::of(&b"not compressed"[..].into());
+/// let recording = layerslayer::internals::RecordedSpans::of(&b"not compressed"[..].into());
 /// assert!(recording.is_ok());
 /// ```
 #[derive(Debug)]
-pub struct Recording(Spans);
+pub struct RecordedSpans(Spans);
 
-impl Recording {
-    /// Passes over a blob and records, all on this thread.
+impl RecordedSpans {
+    /// Reads a blob and records its spans, all on this thread.
     ///
     /// # Errors
     ///
-    /// When the blob is corrupt.
+    /// If the blob is corrupt.
     ///
     /// ```
-    /// assert!(layerslayer::internals::Recording::of(&b"not compressed"[..].into()).is_ok());
+    /// assert!(layerslayer::internals::RecordedSpans::of(&b"not compressed"[..].into()).is_ok());
     /// ```
     pub fn of(blob: &Bytes) -> Result<Self, Error> {
         let mut decompressor = Decompressor::new();
         decompressor.record();
-        let mut recorder = Recorder::new(Box::new(MemoryWindows::default()));
+        let mut builder = SpanBuilder::new(Box::new(MemoryWindows::default()));
         let mut encoding = None;
         let end = pass(decompressor, blob, &mut |piece, decoder| {
             if let Some(piece) = piece {
-                recorder.compressed(piece);
+                builder.compressed(piece);
                 return;
             }
-            let noted = decoder.take_progress();
-            recorder.progress(decoder.position(), &noted);
+            let samples = decoder.take_progress();
+            builder.progress(decoder.position(), &samples);
             encoding = decoder.encoding();
             if let Some(checkpoint) = decoder.take_checkpoint() {
-                recorder.checkpoint(checkpoint);
+                builder.checkpoint(checkpoint);
             }
         })?;
         let encoding = encoding.unwrap_or(crate::decompress::Encoding::Plain);
-        recorder.finish(encoding, end).map(Self).map_err(caused)
+        builder.finish(encoding, end).map(Self).map_err(caused)
     }
 
-    /// How many spans there are.
+    /// The number of spans.
     ///
     /// ```
-    /// # use layerslayer::internals::Recording;
-    /// assert_eq!(Recording::of(&b"not compressed"[..].into())?.spans(), 1);
+    /// # use layerslayer::internals::RecordedSpans;
+    /// assert_eq!(RecordedSpans::of(&b"not compressed"[..].into())?.spans(), 1);
     /// # Ok::<(), layerslayer::Error>(())
     /// ```
     #[must_use]
@@ -105,11 +105,11 @@ impl Recording {
         self.0.spans.len()
     }
 
-    /// The length of all encoded windows, in bytes.
+    /// The total length of all encoded windows in bytes.
     ///
     /// ```
-    /// # use layerslayer::internals::Recording;
-    /// assert_eq!(Recording::of(&b"not compressed"[..].into())?.windows(), 0);
+    /// # use layerslayer::internals::RecordedSpans;
+    /// assert_eq!(RecordedSpans::of(&b"not compressed"[..].into())?.windows(), 0);
     /// # Ok::<(), layerslayer::Error>(())
     /// ```
     #[must_use]
@@ -121,17 +121,17 @@ impl Recording {
         lengths.sum()
     }
 
-    /// Begins with a span and fills `output`, where it has so much; returns how much it had.
+    /// Decodes from a span into `output`; returns how many bytes were filled.
     ///
     /// # Errors
     ///
-    /// When there is no such span, or the blob is not the one that was recorded.
+    /// If there is no such span, or the blob is not the recorded one.
     ///
     /// ```
-    /// # use layerslayer::internals::Recording;
+    /// # use layerslayer::internals::RecordedSpans;
     /// let blob = b"not compressed"[..].into();
     /// let mut output = [0; 3];
-    /// assert_eq!(Recording::of(&blob)?.restart(0, &blob, &mut output)?, 3);
+    /// assert_eq!(RecordedSpans::of(&blob)?.restart(0, &blob, &mut output)?, 3);
     /// assert_eq!(output, *b"not");
     /// # Ok::<(), layerslayer::Error>(())
     /// ```
@@ -151,7 +151,7 @@ impl Recording {
     }
 }
 
-/// Unpacks a blob; `seen` is told each piece before it is decoded, and `None` after each call of the decoder.
+/// Unpacks a blob. Calls `seen` with each piece before it is decoded, and with `None` after each decoder call.
 fn pass(
     mut decompressor: Decompressor,
     blob: &Bytes,
@@ -167,7 +167,7 @@ fn pass(
         loop {
             let produced = decompressor.decompress(&mut input, &mut buffer)?;
             seen(None, &mut decompressor);
-            // 0 with input left: it stopped for a checkpoint.
+            // 0 with remaining input: it stopped for a checkpoint.
             if produced == 0 && input.is_empty() {
                 break;
             }

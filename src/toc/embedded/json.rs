@@ -1,5 +1,5 @@
-//! The JSON of a publisher's table: entries are taken one by one as they are parsed (stargz-snapshotter, docs/estargz.md, "TOC";
-//! containers/storage, pkg/chunked; both descend from CRFS).
+//! The JSON of a publisher's TOC. Entries are added one by one while it is parsed (stargz-snapshotter, docs/estargz.md,
+//! "TOC"; containers/storage, pkg/chunked; both descend from CRFS).
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
@@ -11,7 +11,7 @@ use serde::{
 
 use super::{
     Error, Fault,
-    builder::{Builder, Stated, is_guessed},
+    builder::{StatedContent, TocBuilder, is_ambiguous},
 };
 use crate::{
     decompress::Encoding,
@@ -21,25 +21,25 @@ use crate::{
     toc::{LayerToc, chunks::Chunk},
 };
 
-/// The only version there is.
+/// The only known version.
 const VERSION: u64 = 1;
 
-/// Go's zero time, which stands for none: 0001-01-01T00:00:00Z, in seconds.
+/// Go's zero time, which means no time: 0001-01-01T00:00:00Z, in seconds.
 const GO_ZERO_TIME: i64 = -62_135_596_800;
 
-/// Reads a table. The content it speaks of is compressed with `encoding` and ends at `end`. Behind it the layer has the file that
-/// the table itself is, if that is one.
+/// Parses a TOC. Its content is compressed with `encoding` and ends at `end`. `own` is the TOC itself, if it is a file of
+/// the layer.
 pub(crate) fn read(
     json: &[u8],
     encoding: Encoding,
     end: Compressed,
     own: Option<(Entry, Chunk)>,
 ) -> Result<LayerToc, Error> {
-    let mut builder = Builder::new();
+    let mut builder = TocBuilder::new();
     let mut fault = None;
     let mut parser = serde_json::Deserializer::from_slice(json);
-    let table = Table { builder: &mut builder, fault: &mut fault };
-    let parsed = parser.deserialize_map(table).and_then(|version| parser.end().map(|()| version));
+    let document = Document { builder: &mut builder, fault: &mut fault };
+    let parsed = parser.deserialize_map(document).and_then(|version| parser.end().map(|()| version));
     match (parsed, fault) {
         (_, Some(fault)) => Err(fault),
         (Err(error), None) => Err(Error::Json(error)),
@@ -49,17 +49,17 @@ pub(crate) fn read(
 }
 
 /// The whole document; yields its version.
-struct Table<'a> {
-    builder: &'a mut Builder,
-    /// What was wrong with an entry: serde's errors have room for a text only.
+struct Document<'a> {
+    builder: &'a mut TocBuilder,
+    /// What was wrong with an entry, because serde's errors only carry a text.
     fault: &'a mut Option<Error>,
 }
 
-impl<'de> Visitor<'de> for Table<'_> {
+impl<'de> Visitor<'de> for Document<'_> {
     type Value = u64;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a table of contents")
+        f.write_str("a TOC")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<u64, A::Error> {
@@ -86,7 +86,7 @@ impl<'de> Visitor<'de> for Table<'_> {
 
 /// The list of entries.
 struct Entries<'a> {
-    builder: &'a mut Builder,
+    builder: &'a mut TocBuilder,
     fault: &'a mut Option<Error>,
 }
 
@@ -107,7 +107,7 @@ impl<'de> Visitor<'de> for Entries<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<(), A::Error> {
         let mut number = 0;
-        while let Some(entry) = sequence.next_element::<Wire<'de>>()? {
+        while let Some(entry) = sequence.next_element::<JsonEntry<'de>>()? {
             let is_chunk = entry.kind == "chunk";
             if let Err(fault) = entry.add(number, self.builder) {
                 let text = de::Error::custom(&fault);
@@ -120,10 +120,10 @@ impl<'de> Visitor<'de> for Entries<'_> {
     }
 }
 
-/// One entry as it is written. What is absent is 0 or empty.
+/// One entry as it is written. Absent fields are 0 or empty.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Wire<'a> {
+struct JsonEntry<'a> {
     #[serde(rename = "type", borrow)]
     kind: Cow<'a, str>,
     #[serde(borrow)]
@@ -168,8 +168,8 @@ struct Wire<'a> {
     chunk_digest: Cow<'a, str>,
 }
 
-impl Wire<'_> {
-    fn add(self, number: u64, builder: &mut Builder) -> Result<(), Error> {
+impl JsonEntry<'_> {
+    fn add(self, number: u64, builder: &mut TocBuilder) -> Result<(), Error> {
         let of_entry = |fault| Error::Entry { number, fault };
         let content = self.content().map_err(of_entry)?;
         if self.kind == "chunk" {
@@ -179,8 +179,8 @@ impl Wire<'_> {
         builder.entry(self.entry().map_err(of_entry)?, content, digest)
     }
 
-    fn content(&self) -> Result<Stated, Fault> {
-        Ok(Stated {
+    fn content(&self) -> Result<StatedContent, Fault> {
+        Ok(StatedContent {
             start: Compressed(self.offset),
             end: (self.end_offset != 0).then_some(Compressed(self.end_offset)),
             skip: self.inner_offset,
@@ -221,7 +221,7 @@ impl Wire<'_> {
             entry.device = Some((number(self.dev_major)?, number(self.dev_minor)?));
         }
         for (name, value) in self.xattrs.unwrap_or_default() {
-            if is_guessed(name.as_bytes()) {
+            if is_ambiguous(name.as_bytes()) {
                 return Err(Fault::Xattr);
             }
             let value = STANDARD.decode(value).map_err(|_| Fault::Xattr)?;
@@ -235,19 +235,19 @@ fn digest(text: &str) -> Result<Option<Digest>, Fault> {
     if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(|_| Fault::Digest) }
 }
 
-/// A negative owner (GNU tar writes -2 for nobody) is what `chown` makes of it: its low 32 bits.
+/// A negative owner (GNU tar writes -2 for nobody) becomes its low 32 bits, as with `chown`.
 fn owner(id: i64) -> u64 {
     u64::try_from(id).unwrap_or_else(|_| u64::from(id as u32))
 }
 
-/// RFC 3339; absent means the epoch, as does Go's zero time.
+/// RFC 3339. An absent time and Go's zero time mean the epoch.
 pub(crate) fn time(text: &str) -> Result<Timestamp, Fault> {
     if text.is_empty() {
         return Ok(Timestamp::default());
     }
     let time: jiff::Timestamp = text.parse().map_err(|_| Fault::Time)?;
     let (seconds, nanoseconds) = (time.as_second(), time.subsec_nanosecond());
-    // Jiff counts fractions away from the epoch on both sides.
+    // Jiff's fractions point away from the epoch on both sides.
     let (seconds, nanoseconds) =
         if nanoseconds < 0 { (seconds - 1, nanoseconds + 1_000_000_000) } else { (seconds, nanoseconds) };
     if seconds == GO_ZERO_TIME {
