@@ -30,7 +30,7 @@ mod image;
 #[doc(hidden)]
 pub mod internals;
 mod layer;
-pub mod limits;
+mod limits;
 mod oci;
 mod offset;
 mod peek;
