@@ -68,7 +68,7 @@ fn runtime() -> Runtime {
 fn entries(image: &Image, runtime: &Runtime) -> usize {
     runtime.block_on(async {
         let layer = image.layer(0).expect("one layer");
-        let mut entries = layer.entries().await.expect("a stream of entries");
+        let mut entries = layer.entries();
         let mut count = 0;
         while let Some(entry) = entries.next().await {
             entry.expect("an entry");

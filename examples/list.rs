@@ -12,7 +12,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut out = io::stdout().lock();
     for layer in image.layers() {
         writeln!(out, "layer {} {}", layer.index(), layer.digest())?;
-        let mut entries = layer.entries().await?;
+        let mut entries = layer.entries();
         while let Some(entry) = entries.next().await {
             let entry = entry?;
             writeln!(out, "{:?} {:>10} {}", entry.kind, entry.size, entry.path.escape_ascii())?;

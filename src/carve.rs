@@ -1,4 +1,10 @@
 //! `carve`: the content of files, as a container would see them.
+//!
+//! ```text
+//! Selection ─▶ search: discover a TOC, else a pass with PathSearch ─▶ content: held ▸ streamed ▸ spooled ▸ read by the TOC
+//! ```
+
+use std::collections::HashMap;
 
 use futures_util::FutureExt as _;
 
@@ -8,36 +14,32 @@ use crate::{
         Image,
         rootfs::{Content, Resolution},
     },
-    layer::{
-        Layer, Plan,
-        ahead::Ahead,
-        known::{Known, verification},
-        scan::Reading,
-    },
-    tar::entry::EntryKind,
+    layer::toc_state::{TocState, verification},
+    read::{method::ReadMethod, task::Task, verification::Verification},
+    reader::driver,
 };
 
 mod answer;
 mod candidates;
 mod collect;
 mod collection;
-mod fetch;
+mod content_fetch;
 mod file;
-mod hunt;
 mod listing;
 mod options;
-mod pass;
+mod path_search;
 mod planned;
+mod search;
 mod selection;
 mod sink;
 mod spool;
 
 use self::{
-    answer::{is_unproved, rests_on},
-    candidates::Candidates,
-    hunt::{Extent, Query, stack},
-    pass::Hunting,
-    sink::{Reader, Sink, Stream},
+    answer::{depends_on, is_untrusted},
+    content_fetch::ContentFetch,
+    file::FoundFile,
+    path_search::stack,
+    sink::{ContentSink, Sinks, StreamReader, StreamSink},
 };
 pub use self::{
     collection::{Collection, Item},
@@ -98,61 +100,10 @@ impl Image {
             self.layer(layer)?;
         }
         let path = path.as_ref();
+        // On the heap: callers carve many files at once.
         match options.verifies() {
-            true => self.carve_verified(path, *options).await,
-            // On the heap: callers ask for many files at once.
+            true => self.carve_verified(path, *options).boxed().await,
             false => self.configured(self.carve_streaming(path, *options).boxed()).await,
-        }
-    }
-
-    /// Content is given while it is read.
-    async fn carve_streaming(&self, path: &[u8], options: CarveOptions) -> Result<File, Error> {
-        let (mut held, mut hunted, mut plan) = (None, Vec::new(), Plan::Scan);
-        let mut ahead = self.ahead(Reading::Growing, options);
-        loop {
-            let known = self.known();
-            let (resolution, trace) = stack(&known).resolve(path, options.resolution());
-            let (found, content, certain) = match unread(&known, &resolution) {
-                Some(layer) => {
-                    let learn = self.layer(layer)?.learn(options.least).boxed();
-                    if ahead.meanwhile(learn).await? {
-                        continue;
-                    }
-                    let again = hunted.contains(&layer);
-                    hunted.push(layer);
-                    let progress = self.read_on(known, layer, (path, again, options), &ahead).await?;
-                    match progress {
-                        Progress::Held(content, how) => (held, plan) = (content.or(held), how),
-                        Progress::Streaming(file) => return Ok(*file),
-                    }
-                    continue;
-                }
-                None => {
-                    let located = self.file_at(&stack(&known), path, resolution, &trace);
-                    located.inspect_err(|_| self.warn_of_unproved(rests_on(&known, trace.oldest, options)))?
-                }
-            };
-            let rest = rests_on(&known, trace.oldest, options);
-            let certain = certain && !is_unproved(rest);
-            if let Some((_, bytes)) = held.take_if(|(record, _)| *record == content) {
-                let outcome = Outcome { verification: verification(rest), is_final: certain, plan };
-                return Ok(File::held(found, bytes.into(), outcome));
-            }
-            let rest = (verification(rest), certain);
-            let mut file = self.fetch(found, content, rest, &known, options)?;
-            // What was begun of other layers is not polled from here on, and must hold nothing that the file needs.
-            ahead = self.ahead(Reading::Growing, options);
-            if known.get(content.layer).is_some_and(Known::is_unproved_ztoc)
-                && let Err(error) = file.begin().await
-            {
-                if !error.is_corrupt() {
-                    return Err(error);
-                }
-                // The table has been forgotten. Which of them is wrong the layer tells once all of it is hashed.
-                hunted.push(content.layer);
-                continue;
-            }
-            return Ok(file);
         }
     }
 
@@ -162,106 +113,133 @@ impl Image {
         collection.into_only_file()
     }
 
-    /// Reads a layer until the path is answered as far as the layer can answer it.
-    async fn read_on(
-        &self,
-        known: Vec<Known>,
-        layer: usize,
-        (path, again, options): (&[u8], bool, CarveOptions),
-        ahead: &Ahead,
-    ) -> Result<Progress, Error> {
-        let (stream, reader) = Stream::new();
-        let paths = [path.to_vec()];
-        let query = Query {
-            paths: &paths,
-            candidates: Candidates::None,
-            options: options.resolution(),
-            extent: if again { Extent::Whole } else { options.extent() },
-        };
-        let Hunting { mut pass, demand, resumed } = self.hunt(known, layer, query, Sink::Stream(stream))?;
-        let Reader { mut started, pieces } = reader;
-        let started = tokio::select! {
+    /// Content is given while it is read.
+    async fn carve_streaming(&self, path: &[u8], options: CarveOptions) -> Result<File, Error> {
+        let (sender, StreamReader { started, pieces }) = StreamSink::channel();
+        let (image, path, sinks) = (self.clone(), path.to_vec(), Sinks::Stream(sender));
+        let mut answering = Task::spawn(async move { image.answer(&path, options, sinks).await });
+        let answer = tokio::select! {
             biased;
-            Ok(started) = &mut started => started,
-            never = ahead.run(layer, &demand) => match never {},
-            result = &mut pass => {
-                return match result {
-                    Ok((Sink::Stream(mut stream), plan)) => Ok(Progress::Held(stream.held(), plan)),
-                    Ok((Sink::Spool(_), plan)) => Ok(Progress::Held(None, plan)),
-                    // Nothing vouches for what an earlier pass has left.
-                    Err(error) if resumed && error.is_corrupt() => {
-                        self.layer(layer)?.forget();
-                        Ok(Progress::Held(None, Plan::Scan))
-                    }
-                    Err(error) => Err(error),
+            Ok(started) = started => {
+                let Some(found) = started.found else {
+                    return Err(Error::new(Kind::Other, "content has no entry"));
                 };
-            }
-        };
-        // More content than is held back: it flows on while the layer is read.
-        let Some(found) = started.found else { return Ok(Progress::Held(None, Plan::Scan)) };
-        let (image, path, content) = (self.clone(), path.to_vec(), started.content);
-        let pass = async move {
-            let plan = match pass.await {
-                Ok((_, plan)) => plan,
-                Err(error) => {
-                    if resumed && error.is_corrupt() {
-                        image.layer(layer)?.forget();
+                // More content than is held back: it flows while the layer is read.
+                let streamed = started.content;
+                let outcome = Task::spawn(async move {
+                    match answering.await? {
+                        Answer::Streamed(content, outcome) if content == streamed => Ok(outcome),
+                        _ => Err(Error::new(Kind::Other, "content was not streamed to its end")),
                     }
+                });
+                return Ok(File::streaming(found, pieces, outcome));
+            }
+            answer = &mut answering => answer?,
+        };
+        match answer {
+            Answer::File(file) => Ok(*file),
+            Answer::Streamed(..) => Err(Error::new(Kind::Other, "content was streamed to no one")),
+        }
+    }
+
+    /// Searches for a file, and gives its content or how to read it.
+    async fn answer(&self, path: &[u8], options: CarveOptions, sinks: Sinks) -> Result<Answer, Error> {
+        let (selection, mut searched) = (Selection::file(path), Vec::new());
+        let is_started = |sinks: &Sinks| sinks.make().is_ok_and(|sink| sink.is_none());
+        loop {
+            let found = self.search(&selection, options, &sinks, &mut searched).await?;
+            let (mut sink, method) = (found.sink, found.method);
+            let states = self.toc_states();
+            let (resolution, trace) = stack(&states).resolve(path, options.resolution());
+            let layers = depends_on(&states, trace.oldest, options);
+            if is_started(&sinks) {
+                return self.streamed(path, &resolution, layers, method, sink);
+            }
+            let located = self.file_at(&stack(&states), path, resolution, &trace);
+            let (found, content, certain) = located.inspect_err(|_| self.warn_untrusted(layers))?;
+            let certain = certain && !is_untrusted(layers);
+            if let ContentSink::Stream(stream) = &mut sink
+                && let Some((_, bytes)) = stream.held().filter(|(record, _)| *record == content)
+            {
+                let verification = verification(layers);
+                let outcome = Outcome { verification, is_final: certain, method };
+                return Ok(Answer::File(Box::new(File::held(found, bytes.into(), outcome))));
+            }
+            drop(sink);
+            let verified = (verification(layers), certain);
+            let mut file = self.read_file(found, content, verified, &states, options)?;
+            if states.get(content.layer).is_some_and(TocState::is_untrusted_ztoc)
+                && let Err(error) = file.begin().await
+            {
+                if !error.is_corrupt() {
                     return Err(error);
                 }
-            };
-            let known = image.known();
-            let (resolution, trace) = stack(&known).resolve(&path, options.resolution());
-            match resolution {
-                Resolution::Found { content: last, certain, .. } if last == content => {
-                    let rest = rests_on(&known, trace.oldest, options);
-                    let certain = certain && !is_unproved(rest);
-                    Ok(Outcome { verification: verification(rest), is_final: certain, plan })
-                }
-                _ => Err(Error::new(
-                    Kind::Corrupt,
-                    format!(
-                        "layer {layer} of {} holds /{} again after the content that was given; --verify reads the whole layer",
-                        image.reference(),
-                        path.escape_ascii()
-                    ),
-                )),
+                // The TOC has been dropped. A pass over the whole layer finds out whether the TOC or the layer is wrong.
+                searched.push(content.layer);
+                continue;
             }
-        };
-        Ok(Progress::Streaming(Box::new(File::streaming(found, pieces, pass.boxed()))))
-    }
-
-    /// What asks for layers ahead of their turn, from the newest down; none where one layer alone is asked for, or where guesses are read
-    /// anyway. Nobody knows whether the next one is needed before a layer has been read: of what is read to its end for a proof the
-    /// first range is asked for, no more.
-    fn ahead(&self, reading: Reading, options: CarveOptions) -> Ahead {
-        let layers = self.layers().iter().rev().filter(|_| options.layer.is_none()).cloned();
-        Ahead::new(layers, reading, options.least)
-    }
-
-    /// What is known of all layers now, base first.
-    fn known(&self) -> Vec<Known> {
-        self.layers().iter().map(Layer::known).collect()
-    }
-}
-
-/// How a pass of [`Image::carve_with`] went.
-enum Progress {
-    /// The layer has answered what it can; content that is small and complete comes along.
-    Held(Option<(Content, Vec<u8>)>, Plan),
-    /// The content has begun to flow.
-    Streaming(Box<File>),
-}
-
-/// The layer that is to be read on before a file is given. What is a directory so far may be a file by a later entry of its name.
-fn unread(known: &[Known], resolution: &Resolution) -> Option<usize> {
-    match *resolution {
-        Resolution::NeedMore { layer } => Some(layer),
-        Resolution::Found { content, .. } => {
-            let is_directory = stack(known).kind(content) == EntryKind::Directory;
-            let is_whole = matches!(known.get(content.layer), None | Some(Known::Wholly(..)));
-            (is_directory && !is_whole).then_some(content.layer)
+            return Ok(Answer::File(Box::new(file)));
         }
-        _ => None,
     }
+
+    /// The outcome of a search whose content was streamed while the layer was read.
+    fn streamed(
+        &self,
+        path: &[u8],
+        resolution: &Resolution,
+        layers: &[TocState],
+        method: ReadMethod,
+        sink: ContentSink,
+    ) -> Result<Answer, Error> {
+        let streamed = match sink {
+            ContentSink::Stream(stream) => stream.streamed(),
+            ContentSink::Spool(_) => None,
+        };
+        match *resolution {
+            Resolution::Found { content, certain, .. } if Some(content) == streamed => {
+                let is_final = certain && !is_untrusted(layers);
+                let outcome = Outcome { verification: verification(layers), is_final, method };
+                Ok(Answer::Streamed(content, outcome))
+            }
+            _ => {
+                let (path, image) = (path.escape_ascii(), self.reference());
+                let message =
+                    format!("a layer of {image} holds /{path} again after the content that was given");
+                Err(Error::new(Kind::Corrupt, message))
+            }
+        }
+    }
+
+    /// Reads content of a layer that is known: by its TOC, or by reading the layer again.
+    fn read_file(
+        &self,
+        found: FoundFile,
+        content: Content,
+        (verification, is_final): (Verification, bool),
+        states: &[TocState],
+        options: CarveOptions,
+    ) -> Result<File, Error> {
+        let (sender, StreamReader { pieces, .. }) = StreamSink::channel();
+        let Some(state) = states.get(content.layer).cloned() else { return Err(self.lost(content)) };
+        let wanted = HashMap::from([(state.tree().header_offset(content.record), content)]);
+        let sink = ContentSink::Stream(StreamSink::direct(sender));
+        let fetch = ContentFetch::new(wanted, options.stop_when(), sink);
+        let layer = self.layer(content.layer)?.clone();
+        let pass = Task::spawn(async move {
+            let (records, min_verification) = (vec![content.record], options.min_verification);
+            let read = driver::read_content(&layer, &state, records, min_verification, fetch);
+            let (fetch, level, method) = read.await?;
+            fetch.finish().map_err(|error| layer.error(error))?;
+            Ok(Outcome { verification: level.min(verification), is_final, method })
+        });
+        Ok(File::streaming(found, pieces, pass))
+    }
+}
+
+/// How a search for a file ended.
+enum Answer {
+    /// The file.
+    File(Box<File>),
+    /// Its content was streamed while its layer was read.
+    Streamed(Content, Outcome),
 }

@@ -17,6 +17,7 @@ use crate::{
         reference::{ImageReference, Reference},
     },
     progress::{Progress, Silent},
+    read::pool::WorkerPool,
     registry::{Habits, Http, HttpBuilder, Repository, Session},
 };
 
@@ -52,6 +53,7 @@ pub struct Client {
     progress: Arc<dyn Progress>,
     cache: Option<Cache>,
     parallel_layers: usize,
+    pool: Arc<WorkerPool>,
 }
 
 impl Client {
@@ -134,6 +136,7 @@ impl Client {
             progress: Arc::clone(&self.progress),
             cache: self.cache.clone(),
             parallel_layers: self.parallel_layers,
+            pool: Arc::clone(&self.pool),
         }
     }
 
@@ -360,7 +363,8 @@ impl ClientBuilder {
                 return Err(Error::caused(crate::error::Kind::Usage, "setting up shared tables", error));
             }
         };
-        Ok(Client { http, credentials, sources: Arc::new(sources), progress, cache, parallel_layers })
+        let (sources, pool) = (Arc::new(sources), WorkerPool::new());
+        Ok(Client { http, credentials, sources, progress, cache, parallel_layers, pool })
     }
 }
 

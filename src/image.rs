@@ -2,12 +2,13 @@
 
 use std::{fmt, sync::Arc};
 
-use futures_util::{Stream, StreamExt as _, TryStreamExt as _, future::try_join, stream};
+use futures_util::future::try_join;
 
 use crate::{
     error::{Error, Kind},
-    layer::{BuiltToc, Layer, LayersInTurn, Verification, ahead::Ahead, configuration::Pending},
+    layer::Layer,
     oci::{digest::Digest, manifest::ImageConfig, platform::Platform, reference::ImageReference},
+    read::config::ConfigFuture,
     registry::session::Session,
 };
 
@@ -40,7 +41,7 @@ pub(crate) struct Inner {
     pub(crate) digest: Digest,
     /// The platform that the image index states, if there is an index.
     pub(crate) index_platform: Option<Platform>,
-    pub(crate) configuration: Pending,
+    pub(crate) configuration: ConfigFuture,
     pub(crate) layers: Vec<Layer>,
     /// Most layers that are decoded at the same time.
     pub(crate) parallel_layers: usize,
@@ -168,98 +169,6 @@ impl Image {
                 format!("{} has no layer {index}: it has {count} layers, counted from 0", self.reference());
             Error::new(Kind::Usage, message)
         })
-    }
-
-    /// The entries of these layers, one layer after the other, with at least this verification level: like [`Layer::entries_with`] on
-    /// each layer, but without a pause between layers.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::is_usage`] if the image has no such layer.
-    ///
-    /// ```
-    /// # #[tokio::main]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let client = layerslayer::Client::builder().build()?;
-    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
-    /// use layerslayer::Verification;
-    ///
-    /// let mut layers = image.layers_in_turn(0..image.layers().len(), Verification::None)?;
-    /// let mut count = 0;
-    /// while let Some(mut entries) = layers.next().await.transpose()? {
-    ///     while entries.next().await.transpose()?.is_some() {
-    ///         count += 1;
-    ///     }
-    /// }
-    /// assert_eq!(count, 15);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn layers_in_turn(
-        &self,
-        layers: impl IntoIterator<Item = usize>,
-        least: Verification,
-    ) -> Result<LayersInTurn, Error> {
-        let layers = layers.into_iter().map(|index| self.layer(index).cloned());
-        Ok(LayersInTurn::new(layers.collect::<Result<_, _>>()?, least))
-    }
-
-    /// Builds the TOCs of all layers: see [`Image::build_tocs_in_turn`].
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Layer::build_toc`]. TOCs that were built before the error remain.
-    ///
-    /// ```
-    /// # #[tokio::main]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use layerslayer::{Cache, CacheOptions, Client};
-    ///
-    /// # let directory = tempfile::tempdir()?;
-    /// let cache = Cache::open(&CacheOptions::new(directory.path().join("cache")))?;
-    /// let client = Client::builder().cache(cache).build()?;
-    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
-    /// assert_eq!(image.build_tocs().await?.len(), 3);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn build_tocs(&self) -> Result<Vec<BuiltToc>, Error> {
-        self.build_tocs_in_turn().try_collect().await
-    }
-
-    /// Builds the TOCs of all layers, base first, each like [`Layer::build_toc`]. At most
-    /// [`ClientBuilder::parallel_layers`](crate::ClientBuilder::parallel_layers) layers are read at a time.
-    ///
-    /// ```
-    /// # #[tokio::main]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use futures_util::StreamExt as _;
-    /// use layerslayer::{Cache, CacheOptions, Client};
-    ///
-    /// # let directory = tempfile::tempdir()?;
-    /// let cache = Cache::open(&CacheOptions::new(directory.path().join("cache")))?;
-    /// let client = Client::builder().cache(cache).build()?;
-    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
-    /// let mut tocs = std::pin::pin!(image.build_tocs_in_turn());
-    /// while let Some(toc) = tocs.next().await {
-    ///     println!("{} bytes", toc?.size);
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn build_tocs_in_turn(&self) -> impl Stream<Item = Result<BuiltToc, Error>> + Send {
-        // A publisher's TOC is not enough: such layers are read as well.
-        let ahead = self.whole_ahead(Verification::Span);
-        let build = move |layer: &Layer| {
-            let (layer, ahead) = (layer.clone(), ahead.clone());
-            async move { layer.build_toc_in_turn(&ahead).await }
-        };
-        stream::iter(self.layers()).then(build)
-    }
-
-    /// Prefetches all layers that are read to their end, base first, except those with a TOC of at least level `least`.
-    pub(crate) fn whole_ahead(&self, least: Verification) -> Ahead {
-        Ahead::whole(self.layers().iter().cloned(), least, self.inner.parallel_layers)
     }
 
     /// Ends the session with the registry and discards its tokens. Dropping the last clone of the image does the same.

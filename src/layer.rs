@@ -1,4 +1,4 @@
-//! One layer of an image.
+//! One layer of an image: data only. The reader reads it, and the questions stand in rooms of their own.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -6,72 +6,16 @@ use crate::{
     error::Error,
     oci::{digest::Digest, media_type::MediaType},
     progress::Progress,
-    source::{Source, growing::Demand},
+    read::{config::ConfigFuture, pool::WorkerPool},
+    referrers::{Referrers, soci::SociIndex},
+    source::Source,
 };
 
-pub(crate) mod ahead;
-mod build;
-pub(crate) mod configuration;
-mod decode;
-pub(crate) mod entries;
-pub(crate) mod extract;
-mod hash;
-pub(crate) mod in_turn;
-mod inside;
-mod keep;
-pub(crate) mod known;
-mod learn;
-mod plan;
-mod planned;
-pub(crate) mod pushed;
-pub(crate) mod record;
-pub(crate) mod scan;
-pub(crate) mod soci;
-mod visit;
+pub(crate) mod toc_state;
 
-use self::{
-    ahead::{Ahead, Slot},
-    configuration::Pending,
-    hash::{DiffId, Expected},
-    known::Knowledge,
-    scan::{Job, Reading},
-    soci::SociIndex,
-};
-pub use self::{build::BuiltToc, entries::Entries, in_turn::LayersInTurn, plan::Plan, planned::PlannedRead};
+use self::toc_state::TocCell;
 
-/// How far content was checked against the digests that the image's manifest vouches for, weakest first.
-///
-/// ```
-/// use layerslayer::Verification;
-///
-/// assert!(Verification::None < Verification::Blob);
-/// ```
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-#[non_exhaustive]
-pub enum Verification {
-    /// Not at all: a part of the blob was read, and nothing vouches for it.
-    None,
-    /// Against digests of a table that the publisher has put into the blob or beside the image, and that the manifest vouches for
-    /// (the annotations of eStargz, zstd:chunked and SOCI's version 2).
-    Chunk,
-    /// Against digests of parts of the blob that an earlier pass over the whole blob, which hashed to its digest, has left.
-    Span,
-    /// The whole blob was read and hashed to its digest, and what it unpacks to hashed to its DiffID.
-    Blob,
-}
-
-impl fmt::Display for Verification {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Blob => "blob",
-            Self::Chunk => "chunk",
-            Self::None => "none",
-            Self::Span => "span",
-        })
-    }
-}
-
-/// One layer of an [`Image`](crate::Image): what the manifest and the configuration say of it, and its contents on demand.
+/// One layer of an [`Image`](crate::Image): what the manifest and the configuration say about it, and its contents on demand.
 ///
 /// ```
 /// # #[tokio::main]
@@ -88,20 +32,24 @@ impl fmt::Display for Verification {
 pub struct Layer {
     pub(crate) image: Arc<str>,
     pub(crate) index: usize,
+    /// The digest of its blob, where it has one.
     pub(crate) digest: Option<Digest>,
     pub(crate) name: Digest,
     pub(crate) media_type: MediaType,
-    pub(crate) configuration: Pending,
+    pub(crate) configuration: ConfigFuture,
     pub(crate) annotations: Arc<BTreeMap<String, String>>,
+    /// The SOCI index that the manifest names.
     pub(crate) soci: Option<Arc<SociIndex>>,
-    pub(crate) knowledge: Arc<Knowledge>,
-    pub(crate) begun: Slot,
+    /// What refers to the image, where a key is trusted: requested before a layer is read.
+    pub(crate) referrers: Option<Arc<Referrers>>,
+    pub(crate) toc: Arc<TocCell>,
     pub(crate) source: Arc<dyn Source>,
     pub(crate) progress: Arc<dyn Progress>,
+    pub(crate) pool: Arc<WorkerPool>,
 }
 
 impl Layer {
-    /// Its place in the image, 0 = base.
+    /// Its index in the image, 0 = base.
     ///
     /// ```
     /// # #[tokio::main]
@@ -117,7 +65,7 @@ impl Layer {
         self.index
     }
 
-    /// The digest of its blob; of a layer in a `docker save` archive, which names no blobs, the DiffID.
+    /// The digest of its blob. A `docker save` archive names no blobs: there it is the DiffID.
     ///
     /// ```
     /// # #[tokio::main]
@@ -153,7 +101,7 @@ impl Layer {
         Ok(self.configuration.read().await?.diff_id(self.index))
     }
 
-    /// Its media type, as the manifest says.
+    /// Its media type according to the manifest.
     ///
     /// ```
     /// # #[tokio::main]
@@ -185,7 +133,7 @@ impl Layer {
         self.source.size()
     }
 
-    /// The command that made it, if the configuration's history tells.
+    /// The command that made it, if the configuration's history has it.
     ///
     /// # Errors
     ///
@@ -204,75 +152,7 @@ impl Layer {
         Ok(self.configuration.read().await?.config().created_by(self.index))
     }
 
-    /// Reads the layer and yields its entries in the order of its tar, whiteouts and opaque markers included. At the end of
-    /// the stream the blob's digest and the DiffID have been checked.
-    ///
-    /// # Errors
-    ///
-    /// None today; errors of the transfer and of the content are items of the stream.
-    ///
-    /// ```
-    /// # #[tokio::main]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let client = layerslayer::Client::builder().build()?;
-    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
-    /// let mut entries = image.layer(0)?.entries().await?;
-    /// while let Some(entry) = entries.next().await {
-    ///     println!("{}", entry?.path.escape_ascii());
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn entries(&self) -> Result<Entries, Error> {
-        self.entries_with(Verification::None).await
-    }
-
-    /// Like [`Layer::entries`], with nothing in it that is vouched for by less than `least`.
-    ///
-    /// ```
-    /// # #[tokio::main]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let client = layerslayer::Client::builder().build()?;
-    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
-    /// use layerslayer::Verification;
-    ///
-    /// let mut entries = image.layer(0)?.entries_with(Verification::Blob).await?;
-    /// while entries.next().await.transpose()?.is_some() {}
-    /// assert_eq!(entries.verification(), Some(Verification::Blob));
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// See [`Layer::entries`].
-    pub async fn entries_with(&self, least: Verification) -> Result<Entries, Error> {
-        Entries::new(self, least, &Ahead::none()).await
-    }
-
-    /// A pass over the whole layer, which takes up what was begun of it.
-    pub(crate) fn job(&self) -> Job {
-        Job {
-            source: Arc::clone(&self.source),
-            digest: self.digest.clone(),
-            configuration: self.configuration.clone(),
-            layer: self.index,
-            name: self.name.clone(),
-            progress: Arc::clone(&self.progress),
-            reading: Reading::Whole,
-            record: false,
-            demand: Arc::new(Demand::after(self.begun.take())),
-            resume: None,
-        }
-    }
-
-    /// What a whole pass must hash to.
-    pub(crate) fn expected(&self) -> Expected {
-        let told = self.configuration.now().map(|told| DiffId::Told(told.diff_id(self.index).cloned()));
-        Expected { digest: self.digest.clone(), diff_id: told.unwrap_or(DiffId::Awaited) }
-    }
-
-    /// Says of which layer an error is.
+    /// Adds to an error which layer it is about.
     pub(crate) fn error(&self, error: Error) -> Error {
         error.context(format!("layer {} ({}) of {}", self.index, self.name, self.image))
     }

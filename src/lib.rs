@@ -20,6 +20,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic"))]
 
 mod auth;
+mod build_toc;
 mod cache;
 mod carve;
 mod client;
@@ -35,6 +36,9 @@ mod oci;
 mod offset;
 mod peek;
 mod progress;
+mod read;
+mod reader;
+mod referrers;
 mod registry;
 mod source;
 mod tar;
@@ -51,12 +55,13 @@ pub use auth::{
     serve::HelperRequest,
     store::choice::StoreKind,
 };
+pub use build_toc::BuiltToc;
 pub use cache::{Cache, CacheError, CacheOptions, CachedToc, Removed, SigningKey, parse_size};
 pub use carve::{CarveOptions, Collection, File, Item, Outcome, Selection};
 pub use client::{Client, ClientBuilder, DeviceSignIn, Login, PushedArtifact, Transferred};
 pub use error::Error;
 pub use image::Image;
-pub use layer::{BuiltToc, Entries, Layer, LayersInTurn, Plan, PlannedRead, Verification};
+pub use layer::Layer;
 pub use oci::{
     digest::{Algorithm, Digest, DigestError},
     manifest::{
@@ -70,8 +75,9 @@ pub use oci::{
     },
 };
 pub use offset::{Compressed, Uncompressed};
-pub use peek::{Rootfs, RootfsEntry};
+pub use peek::{Entries, LayersInTurn, PeekOptions, PlannedRead, Rootfs, RootfsEntry};
 pub use progress::{Progress, Request, RequestMethod, RequestTarget, Silent};
+pub use read::{method::ReadMethod, verification::Verification};
 pub use tar::entry::{Entry, EntryKind, Timestamp};
 
 /// The programs in the README are compiled by its doctests.

@@ -1,16 +1,23 @@
 //! `peek`: what an image holds.
 
-use futures_util::FutureExt as _;
-
 use crate::{
     error::Error,
     image::{Image, rootfs::Stack},
     layer::{
-        Layer, Verification,
-        known::{Known, verification},
+        Layer,
+        toc_state::{TocState, verification},
     },
+    read::verification::Verification,
+    reader::{driver, prefetch::Prefetcher},
     tar::entry::Entry,
 };
+
+mod entries;
+mod in_turn;
+mod options;
+pub(crate) mod planned;
+
+pub use self::{entries::Entries, in_turn::LayersInTurn, options::PeekOptions, planned::PlannedRead};
 
 /// The merged view of all layers: what a container would see.
 ///
@@ -27,7 +34,7 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct Rootfs {
-    layers: Vec<Known>,
+    layers: Vec<TocState>,
 }
 
 /// One entry of a [`Rootfs`].
@@ -78,10 +85,10 @@ impl Rootfs {
     /// # }
     /// ```
     pub fn visit<E>(&self, mut visit: impl FnMut(RootfsEntry) -> Result<(), E>) -> Result<(), E> {
-        let stack = Stack::new(self.layers.iter().map(Known::table));
+        let stack = Stack::new(self.layers.iter().map(TocState::tree));
         for node in stack.merged() {
-            let Some(table) = stack.layer(node.layer) else { continue };
-            let entry = Entry { path: node.path, ..table.entry(node.record) };
+            let Some(tree) = stack.layer(node.layer) else { continue };
+            let entry = Entry { path: node.path, ..tree.entry(node.record) };
             visit(RootfsEntry { entry, layer: node.layer, implied: node.implied })?;
         }
         Ok(())
@@ -122,7 +129,7 @@ impl Rootfs {
     /// ```
     #[must_use]
     pub fn is_from_toc(&self) -> bool {
-        self.layers.iter().all(|layer| !layer.is_known(Verification::Blob))
+        self.layers.iter().all(|layer| !layer.satisfies(Verification::Blob))
     }
 
     /// How far the layers were checked.
@@ -161,42 +168,105 @@ impl Image {
     /// # }
     /// ```
     pub async fn rootfs(&self) -> Result<Rootfs, Error> {
-        self.rootfs_with(Verification::None).await
+        self.rootfs_with(&PeekOptions::default()).await
     }
 
-    /// Like [`Image::rootfs`], with nothing in it that is vouched for by less than `least`.
+    /// Like [`Image::rootfs`], with options.
+    ///
+    /// # Errors
+    ///
+    /// See [`Image::rootfs`].
     ///
     /// ```
     /// # #[tokio::main]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let client = layerslayer::Client::builder().build()?;
     /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
-    /// use layerslayer::Verification;
+    /// use layerslayer::{PeekOptions, Verification};
     ///
-    /// let rootfs = image.rootfs_with(Verification::Blob).await?;
-    /// assert_eq!(rootfs.verification(), Verification::Blob);
+    /// let options = PeekOptions::default().min_verification(Verification::Blob);
+    /// assert_eq!(image.rootfs_with(&options).await?.verification(), Verification::Blob);
     /// # Ok(())
     /// # }
     /// ```
+    pub async fn rootfs_with(&self, options: &PeekOptions) -> Result<Rootfs, Error> {
+        let min_verification = options.min_verification;
+        let prefetcher = driver::prefetch(self.layers(), min_verification, self.inner.parallel_layers);
+        let merged = async {
+            for layer in self.layers() {
+                driver::complete(layer, min_verification, &prefetcher).await?;
+            }
+            Ok(Rootfs { layers: self.layers().iter().map(|layer| layer.toc.state()).collect() })
+        };
+        self.configured(merged).await
+    }
+
+    /// The entries of these layers, one layer after the other. While one layer is read, the next ones are requested.
     ///
     /// # Errors
     ///
-    /// See [`Image::rootfs`].
-    pub async fn rootfs_with(&self, least: Verification) -> Result<Rootfs, Error> {
-        self.configured(self.merged(least)).await
+    /// [`Error::is_usage`] for a layer that the image does not have. Other errors are items of the streams.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// assert_eq!(image.layers_in_turn([2, 0], &Default::default())?.count(), 2);
+    /// assert!(image.layers_in_turn([3], &Default::default()).is_err_and(|error| error.is_usage()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn layers_in_turn(
+        &self,
+        layers: impl IntoIterator<Item = usize>,
+        options: &PeekOptions,
+    ) -> Result<LayersInTurn, Error> {
+        let layers = layers.into_iter().map(|index| self.layer(index).cloned());
+        Ok(LayersInTurn::new(layers.collect::<Result<_, _>>()?, *options))
+    }
+}
+
+impl Layer {
+    /// The entries of the layer in the order of its tar, whiteouts and opaque markers included. At the end of the stream the
+    /// blob's digest and the DiffID have been checked. Errors of the transfer and of the content are items of the stream.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let mut entries = image.layer(0)?.entries();
+    /// while let Some(entry) = entries.next().await {
+    ///     println!("{}", entry?.path.escape_ascii());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn entries(&self) -> Entries {
+        self.entries_with(&PeekOptions::default())
     }
 
-    async fn merged(&self, least: Verification) -> Result<Rootfs, Error> {
-        let ahead = self.whole_ahead(least);
-        for layer in self.layers() {
-            while !layer.known().is_known(least) {
-                if ahead.meanwhile(layer.learn(least).boxed()).await? {
-                    continue;
-                }
-                layer.read_whole(&ahead).await?;
-            }
-        }
-        Ok(Rootfs { layers: self.layers().iter().map(Layer::known).collect() })
+    /// Like [`Layer::entries`], with options.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// use layerslayer::{PeekOptions, Verification};
+    ///
+    /// let options = PeekOptions::default().min_verification(Verification::Blob);
+    /// let mut entries = image.layer(0)?.entries_with(&options);
+    /// while entries.next().await.transpose()?.is_some() {}
+    /// assert_eq!(entries.verification(), Some(Verification::Blob));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn entries_with(&self, options: &PeekOptions) -> Entries {
+        Entries::new(self, *options, &Prefetcher::none())
     }
 }
 

@@ -137,7 +137,7 @@ fn measured_by<T>(client: &Client, folder: &Path, question: impl AsyncFnOnce(&Im
 }
 
 async fn drain(image: &Image) -> usize {
-    let mut entries = image.layer(0).unwrap().entries().await.unwrap();
+    let mut entries = image.layer(0).unwrap().entries();
     let mut count = 0;
     while let Some(entry) = entries.next().await {
         entry.unwrap();

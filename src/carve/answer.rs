@@ -1,31 +1,31 @@
-//! What an answer says, and what it rests on.
+//! What an answer says, and what it depends on.
 
-use super::{CarveOptions, file::Found};
+use super::{CarveOptions, file::FoundFile};
 use crate::{
     error::{Error, Kind},
     image::{
         Image,
         rootfs::{Content, Resolution, Stack, Trace},
     },
-    layer::known::Known,
+    layer::toc_state::TocState,
     tar::entry::{Entry, EntryKind},
 };
 
 /// What is at a path.
 pub(super) struct Located {
-    pub(super) found: Found,
+    pub(super) found: FoundFile,
     pub(super) content: Content,
 }
 
 impl Image {
-    /// The file that a resolution found, or why it is none.
+    /// The file that a resolution found, or why there is no file.
     pub(super) fn file_at(
         &self,
         stack: &Stack<'_>,
         path: &[u8],
         resolution: Resolution,
         trace: &Trace,
-    ) -> Result<(Found, Content, bool), Error> {
+    ) -> Result<(FoundFile, Content, bool), Error> {
         let (located, certain) = self.located(stack, path, resolution, trace)?;
         match located.found.entry.kind {
             EntryKind::File => Ok((located.found, located.content, certain)),
@@ -48,10 +48,10 @@ impl Image {
         let why = trace.steps.last().map(|step| format!(" ({step})")).unwrap_or_default();
         let (kind, message) = match resolution {
             Resolution::Found { layer, path, content, certain, .. } => {
-                let table = stack.layer(content.layer).ok_or_else(|| self.lost(content))?;
-                let entry = Entry { path: path.clone(), ..table.entry(content.record) };
+                let tree = stack.layer(content.layer).ok_or_else(|| self.lost(content))?;
+                let entry = Entry { path: path.clone(), ..tree.entry(content.record) };
                 let trace = trace.steps.iter().map(ToString::to_string).collect();
-                let found = Found { entry, layer, trace };
+                let found = FoundFile { entry, layer, trace };
                 return Ok((Located { found, content }, certain));
             }
             Resolution::Deleted { layer } => {
@@ -66,34 +66,33 @@ impl Image {
         Err(Error::new(kind, message))
     }
 
-    /// Says of an answer without content, which no level goes with, that nobody vouches for it.
-    pub(super) fn warn_of_unproved(&self, rest: &[Known]) {
-        if is_unproved(rest)
+    /// Warns that an answer without content depends on an unsigned TOC: no verification level goes with it.
+    pub(super) fn warn_untrusted(&self, states: &[TocState]) {
+        if is_untrusted(states)
             && let Some(layer) = self.layers().first()
         {
-            let message = "the answer rests on a table of contents that nobody vouches for";
-            layer.progress.warning(&format!("{message}; --verify reads the layers themselves"));
+            layer.progress.warning("the answer depends on an unsigned TOC and is not verified");
         }
     }
 
-    /// That there is no such layer.
+    /// The error that there is no such layer.
     pub(super) fn lost(&self, content: Content) -> Error {
         Error::new(Kind::Other, format!("{} has no layer {}", self.reference(), content.layer))
     }
 }
 
-/// Those of the layers that an answer rests on: the oldest that was asked and all above, or the only one.
-pub(super) fn rests_on(known: &[Known], oldest: Option<usize>, options: CarveOptions) -> &[Known] {
+/// The layers that an answer depends on: the oldest that was consulted and all above, or the only one.
+pub(super) fn depends_on(states: &[TocState], oldest: Option<usize>, options: CarveOptions) -> &[TocState] {
     let layers = match options.layer {
-        Some(only) => known.get(only..=only),
-        None => known.get(oldest.unwrap_or_default()..),
+        Some(only) => states.get(only..=only),
+        None => states.get(oldest.unwrap_or_default()..),
     };
     layers.unwrap_or_default()
 }
 
-/// Whether one of these is known by a table of files that nobody vouches for. What such a table leaves out nobody sees.
-pub(super) fn is_unproved(layers: &[Known]) -> bool {
-    layers.iter().any(Known::is_unproved_table)
+/// Whether one of these TOCs is unsigned and from elsewhere: it may leave entries out.
+pub(super) fn is_untrusted(layers: &[TocState]) -> bool {
+    layers.iter().any(TocState::is_untrusted)
 }
 
 /// A path for messages, from the root, without its leading slash.
@@ -115,6 +114,6 @@ pub(super) fn describe(kind: EntryKind) -> &'static str {
         EntryKind::Directory => "a directory",
         EntryKind::Fifo => "a named pipe",
         EntryKind::Symlink => "a symbolic link",
-        _ => "no file",
+        _ => "not a file",
     }
 }

@@ -7,16 +7,16 @@ use crate::error::{Error, Kind};
 /// Entries whose content is kept as it flows past.
 #[derive(Clone, Debug)]
 pub(super) enum Candidates {
-    /// What lies below one of these paths.
+    /// What is below one of these paths.
     Below(Vec<Vec<u8>>),
-    /// What matches, or lies below what matches.
+    /// What matches, or is below a match.
     Matching(GlobSet),
-    /// None but the answers themselves.
+    /// Only the answers themselves.
     None,
 }
 
 impl Candidates {
-    /// Whether an entry of this path is one.
+    /// Whether an entry at this path is a candidate.
     pub(super) fn contains(&self, path: &[u8]) -> bool {
         match self {
             Self::Below(roots) => roots.iter().any(|root| is_below(path, root)),
@@ -26,7 +26,7 @@ impl Candidates {
     }
 }
 
-/// Whether `path` lies below the directory `root`.
+/// Whether `path` is below the directory `root`.
 pub(super) fn is_below(path: &[u8], root: &[u8]) -> bool {
     root.is_empty() || path.strip_prefix(root).is_some_and(|rest| rest.first() == Some(&b'/'))
 }
@@ -37,8 +37,8 @@ pub(super) fn matches_or_below(globs: &GlobSet, path: &[u8]) -> bool {
     ends.chain([path.len()]).any(|end| globs.is_match(as_path(path.get(..end).unwrap_or_default())))
 }
 
-/// Compiles patterns in which `*` and `?` do not cross a `/` and `**` does; a leading `/` or `./` and a trailing `/` are of no
-/// account, and the root alone is everything.
+/// Compiles patterns in which `*` and `?` do not cross a `/` and `**` does; a leading `/` or `./` and a trailing `/` are
+/// ignored, and the root alone matches everything.
 pub(super) fn compile<P: AsRef<str>>(patterns: impl IntoIterator<Item = P>) -> Result<GlobSet, Error> {
     let usage = |error| Error::caused(Kind::Usage, "reading a glob pattern", error);
     let mut globs = GlobSet::builder();
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slashes_around_a_pattern_are_of_no_account_and_the_root_is_everything() {
+    fn slashes_around_a_pattern_are_ignored_and_the_root_matches_everything() {
         let matches =
             |pattern: &str, path: &str| matches_or_below(&compile([pattern]).unwrap(), path.as_bytes());
         for root in ["/", ".", "./", "//", "/./"] {

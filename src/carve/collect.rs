@@ -6,34 +6,31 @@ use futures_util::FutureExt as _;
 
 use super::{
     CarveOptions, Outcome,
-    answer::{is_unproved, rests_on},
+    answer::{depends_on, is_untrusted},
     collection::Collection,
-    fetch::Fetch,
-    hunt::{Extent, Query, stack},
+    content_fetch::ContentFetch,
     listing::Listing,
-    pass::Hunting,
-    selection::{Selection, SelectionKind},
-    sink::{Sink, Store, spool_error},
+    path_search::stack,
+    selection::Selection,
+    sink::{ContentSink, Sinks, SpoolSink, spool_error},
 };
 use crate::{
     error::{Error, Kind},
-    image::{Image, rootfs::Resolution},
-    layer::{
-        Plan, Verification,
-        known::{Known, verification},
-        scan::Reading,
-    },
+    image::Image,
+    layer::toc_state::{TocState, verification},
+    read::{method::ReadMethod, verification::Verification},
+    reader::driver,
     tar::entry::EntryKind,
 };
 
 impl Image {
-    /// Collects several files, directories with all below them, or all that matches patterns. Nothing is given before
-    /// everything has been read; what could not be found is told beside what was.
+    /// Collects several files, directories with everything below them, or everything that matches patterns. Nothing is given before
+    /// all of it has been read. Paths that could not be found are reported with those that were.
     ///
     /// # Errors
     ///
-    /// What reading a layer gives, as for [`Image::carve_with`]. A path that is not there is no error but one of
-    /// [`Collection::failures`]; patterns that match nothing give an empty collection.
+    /// Those of reading a layer, as for [`Image::carve_with`]. A path that does not exist is one of [`Collection::failures`]; patterns
+    /// that match nothing give an empty collection.
     ///
     /// ```
     /// # #[tokio::main]
@@ -55,30 +52,31 @@ impl Image {
     }
 
     async fn collect_all(&self, selection: &Selection, options: CarveOptions) -> Result<Collection, Error> {
-        let (mut store, mut hunted) = (Store::new()?, Vec::new());
+        let mut searched = Vec::new();
         loop {
-            store = self.hunt_all(selection, options, store, &mut hunted).await?;
-            let known = self.known();
+            let found = self.search(selection, options, &Sinks::Spool, &mut searched).await?;
+            let mut spool = spooled(found.sink)?;
+            let states = self.toc_states();
             let mut listing = Listing::default();
-            self.list(&stack(&known), selection, options, &mut listing)?;
-            let fetched = self.fetch_missing(&known, &mut store, &listing, options).await;
+            self.list(&stack(&states), selection, options, &mut listing)?;
+            let fetched = self.fetch_missing(&states, &mut spool, &listing, options).await;
             if let Err(error) = &fetched
                 && error.is_corrupt()
-                && let lost = self.forgotten(&known)
-                && !lost.is_empty()
+                && let dropped = self.dropped(&states)
+                && !dropped.is_empty()
             {
-                // Which of them is wrong, table or layer, the layer tells once all of it is hashed.
-                hunted.extend(lost);
+                // A pass over the whole layer finds out whether the TOC or the layer is wrong.
+                searched.extend(dropped);
                 continue;
             }
-            let (refetched, plan) = fetched?;
-            let rest = rests_on(&known, listing.oldest, options);
-            let (verification, is_unproved) = (verification(rest).min(refetched), is_unproved(rest));
+            let (refetched, method) = fetched?;
+            let layers = depends_on(&states, listing.oldest, options);
+            let (verification, is_untrusted) = (verification(layers).min(refetched), is_untrusted(layers));
             if !listing.failures.is_empty() {
-                self.warn_of_unproved(rest);
+                self.warn_untrusted(layers);
             }
-            let outcome = Outcome { verification, is_final: listing.certain && !is_unproved, plan };
-            let Store { ranges, spool, .. } = *store;
+            let outcome = Outcome { verification, is_final: listing.certain && !is_untrusted, method };
+            let SpoolSink { ranges, spool, .. } = *spool;
             let content = spool.finish().map_err(spool_error)?;
             let items = listing.items.into_iter().map(|(mut item, content)| {
                 if let Some(range) = content.and_then(|content| ranges.get(&content)) {
@@ -86,138 +84,58 @@ impl Image {
                 }
                 item
             });
-            let items = items.collect();
-            return Ok(Collection {
-                items,
-                failures: listing.failures,
-                outcome,
-                content,
-                traces: listing.traces,
-            });
+            let (items, failures, traces) = (items.collect(), listing.failures, listing.traces);
+            return Ok(Collection { items, failures, outcome, content, traces });
         }
     }
 
-    /// Reads layers until everything can be listed, and keeps content that comes by.
-    async fn hunt_all(
-        &self,
-        selection: &Selection,
-        options: CarveOptions,
-        mut store: Box<Store>,
-        hunted: &mut Vec<usize>,
-    ) -> Result<Box<Store>, Error> {
-        // What was begun of other layers is not polled any more at the end, and must hold nothing that others need.
-        let (ahead, ahead_whole) =
-            (self.ahead(Reading::Growing, options), self.ahead(Reading::Whole, options));
-        while let Some((layer, whole)) = self.unread(selection, options) {
-            let learn = self.layer(layer)?.learn(options.least).boxed();
-            if ahead.meanwhile(ahead_whole.meanwhile(learn)).await? {
-                continue;
-            }
-            let again = hunted.contains(&layer);
-            hunted.push(layer);
-            let extent = match options.extent() {
-                Extent::Answered if whole || again => Extent::Whole,
-                extent => extent,
-            };
-            let (known, candidates) = (self.known(), selection.candidates());
-            let query =
-                Query { paths: selection.targets(), candidates, options: options.resolution(), extent };
-            let Hunting { pass, demand, resumed } = self.hunt(known, layer, query, Sink::Spool(store))?;
-            // Where one layer is read to its end for what it lists, so are all.
-            let ahead = if whole { &ahead_whole } else { &ahead };
-            store = match ahead.beside(layer, &demand, pass).await {
-                Ok((sink, _)) => spooled(sink)?,
-                // Nothing vouches for what an earlier pass has left. All is read once more.
-                Err(error) if resumed && error.is_corrupt() => {
-                    self.layer(layer)?.forget();
-                    Store::new()?
-                }
-                Err(error) => return Err(error),
-            };
-        }
-        Ok(store)
-    }
-
-    /// Those of the layers whose tables nobody vouched for, and which have been forgotten since.
-    fn forgotten(&self, known: &[Known]) -> Vec<usize> {
-        let layers = self.layers().iter().zip(known);
-        let layers =
-            layers.filter(|(layer, known)| known.is_unproved_ztoc() && !layer.known().is_unproved_ztoc());
+    /// The layers whose unsigned TOCs have been dropped since.
+    fn dropped(&self, states: &[TocState]) -> Vec<usize> {
+        let layers = self.layers().iter().zip(states);
+        let layers = layers
+            .filter(|(layer, state)| state.is_untrusted_ztoc() && !layer.toc.state().is_untrusted_ztoc());
         layers.map(|(layer, _)| layer.index()).collect()
     }
 
-    /// A layer that has to be read before everything can be listed, and whether it has to be read to its end.
-    pub(super) fn unread(&self, selection: &Selection, options: CarveOptions) -> Option<(usize, bool)> {
-        let known = self.known();
-        let stack = stack(&known);
-        let asked = |layer: &usize| options.layer.is_none_or(|only| only == *layer);
-        let least = options.least;
-        let unproved = |layer: &usize| match known.get(*layer) {
-            None | Some(Known::Nothing(_)) => false,
-            Some(known) => !known.is_known(least),
-        };
-        if let Some(layer) = (0..known.len()).filter(asked).find(unproved).filter(|_| options.verifies()) {
-            return Some((layer, true));
-        }
-        let newest_incomplete = || {
-            let mut layers = (0..known.len()).rev().filter(asked);
-            layers.find(|layer| known.get(*layer).is_some_and(|known| !known.is_known(least)))
-        };
-        let SelectionKind::Paths(paths) = &selection.kind else {
-            return newest_incomplete().map(|layer| (layer, true));
-        };
-        let mut directory = false;
-        for path in paths {
-            match stack.resolve(path, options.resolution()).0 {
-                Resolution::NeedMore { layer } => return Some((layer, false)),
-                Resolution::Found { content, .. } => {
-                    directory |= stack.kind(content) == EntryKind::Directory;
-                }
-                _ => {}
-            }
-        }
-        if directory { newest_incomplete().map(|layer| (layer, true)) } else { None }
-    }
-
-    /// Reads layers again for content that streamed past before it was known to be wanted.
+    /// Reads content that passed by before it was known to be wanted.
     async fn fetch_missing(
         &self,
-        known: &[Known],
-        store: &mut Box<Store>,
+        states: &[TocState],
+        spool: &mut Box<SpoolSink>,
         listing: &Listing,
         options: CarveOptions,
-    ) -> Result<(Verification, Plan), Error> {
+    ) -> Result<(Verification, ReadMethod), Error> {
         let mut missing: BTreeMap<usize, HashMap<_, _>> = BTreeMap::new();
         for (item, content) in &listing.items {
             let Some(content) = *content else { continue };
-            let Some(of) = known.get(content.layer) else { return Err(self.lost(content)) };
-            if item.entry.kind == EntryKind::File && !store.ranges.contains_key(&content) {
-                let offset = of.table().header_offset(content.record);
+            let Some(state) = states.get(content.layer) else { return Err(self.lost(content)) };
+            if item.entry.kind == EntryKind::File && !spool.ranges.contains_key(&content) {
+                let offset = state.tree().header_offset(content.record);
                 missing.entry(content.layer).or_default().insert(offset, content);
             }
         }
-        let (mut weakest, mut plan) = (Verification::Blob, Plan::Scan);
+        let (mut weakest, mut method) = (Verification::Blob, ReadMethod::Scan);
         for (layer, wanted) in missing {
-            let Some(of) = known.get(layer) else { continue };
+            let Some(state) = states.get(layer) else { continue };
             let records = wanted.values().map(|content| content.record).collect();
-            let taken = std::mem::replace(store, Store::new()?);
-            let fetch = Fetch::new(wanted, options.extent(), Sink::Spool(taken));
-            let (sink, level, how) = self.fetched(layer, of, records, fetch, options)?.await?;
-            *store = spooled(sink)?;
-            // What vouches least tells best how it was read.
+            let sink = ContentSink::Spool(std::mem::replace(spool, SpoolSink::new()?));
+            let fetch = ContentFetch::new(wanted, options.stop_when(), sink);
+            let layer = self.layer(layer)?;
+            let read = driver::read_content(layer, state, records, options.min_verification, fetch);
+            let (fetch, level, how) = read.await?;
+            *spool = spooled(fetch.finish().map_err(|error| layer.error(error))?)?;
+            // The least verified layer says best how the answer was obtained.
             if level < weakest {
-                (weakest, plan) = (level, how);
+                (weakest, method) = (level, how);
             }
         }
-        Ok((weakest, plan))
+        Ok((weakest, method))
     }
 }
 
-fn spooled(sink: Sink) -> Result<Box<Store>, Error> {
+fn spooled(sink: ContentSink) -> Result<Box<SpoolSink>, Error> {
     match sink {
-        Sink::Spool(store) => Ok(store),
-        Sink::Stream(_) => {
-            Err(Error::new(Kind::Other, "content went to another place than a temporary file"))
-        }
+        ContentSink::Spool(spool) => Ok(spool),
+        ContentSink::Stream(_) => Err(Error::new(Kind::Other, "content was not put into a temporary file")),
     }
 }

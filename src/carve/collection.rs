@@ -5,8 +5,8 @@ use std::{io, ops::Range};
 use super::{
     File, Outcome,
     answer::{describe, display},
-    file::Found,
-    spool::Spooled,
+    file::FoundFile,
+    spool::SpoolReader,
 };
 use crate::{
     error::{Error, Kind},
@@ -36,7 +36,7 @@ pub struct Collection {
     pub(super) items: Vec<Item>,
     pub(super) failures: Vec<(Vec<u8>, Error)>,
     pub(super) outcome: Outcome,
-    pub(super) content: Spooled,
+    pub(super) content: SpoolReader,
     pub(super) traces: Vec<(usize, Vec<String>)>,
 }
 
@@ -58,7 +58,7 @@ pub struct Collection {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Item {
-    /// Its path in the image as it was asked for: the name of a link that was followed, not what it led to.
+    /// Its path in the image as it was requested: the name of a link that was followed, not its target.
     pub path: Vec<u8>,
     /// What it is; of a hard link, what it links to.
     pub entry: Entry,
@@ -66,14 +66,14 @@ pub struct Item {
     pub layer: usize,
     /// An earlier item with the very same content, because both are names of one file.
     pub hardlink_to: Option<Vec<u8>>,
-    /// Which of the paths that were asked for it belongs to; 0 for patterns.
+    /// Which of the requested paths it belongs to; 0 for patterns.
     pub requested: usize,
-    /// Where its content lies in the collection's file.
+    /// Its content in the collection's temporary file.
     pub(super) range: Range<u64>,
 }
 
 impl Collection {
-    /// The items, parents before what is below them.
+    /// The items, parents first.
     ///
     /// ```
     /// # #[tokio::main]
@@ -180,7 +180,7 @@ impl Collection {
             return Err(Error::new(Kind::NotAFile, format!("/{} is {what}", display(&item.path))));
         }
         let trace = self.traces.pop().map(|(_, trace)| trace).unwrap_or_default();
-        let found = Found { entry: item.entry.clone(), layer: item.layer, trace };
+        let found = FoundFile { entry: item.entry.clone(), layer: item.layer, trace };
         Ok(File::spooled(found, self.content.reader(item.range.clone()), self.outcome))
     }
 }

@@ -7,17 +7,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{
-    FutureExt as _, Stream, StreamExt,
-    future::{self, BoxFuture, Either},
-};
+use futures_util::{FutureExt as _, Stream, StreamExt};
 use tokio::sync::mpsc;
 
+use super::sink::ContentPiece;
 use crate::{
     error::{Error, Kind},
-    layer::{Plan, Verification},
+    read::{method::ReadMethod, task::Task, verification::Verification},
     tar::entry::Entry,
 };
+
+/// Largest piece of a hole.
+const ZEROS: &[u8] = &[0; 64 << 10];
 
 /// Bytes read at a time from a temporary file.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -42,13 +43,13 @@ const CHUNK_BYTES: usize = 256 << 10;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Outcome {
-    /// The weakest verification over every layer that the answer rests on.
+    /// The weakest verification over every layer that the answer depends on.
     pub verification: Verification,
     /// False if a layer was not read to its end: a later entry of the same name could replace the answer (the image
     /// specification forbids such layers).
     pub is_final: bool,
-    /// How the bytes were come by.
-    pub plan: Plan,
+    /// How the bytes were obtained.
+    pub method: ReadMethod,
 }
 
 /// A file of an image: what it is, where it comes from, and its content as a [`Stream`] of pieces. Dropping it ends the
@@ -69,16 +70,16 @@ pub struct Outcome {
 /// # }
 /// ```
 pub struct File {
-    pub(super) found: Found,
+    pub(super) found: FoundFile,
     body: Body,
-    /// The first piece, where it was waited for before anybody asked.
+    /// The first piece, where it was awaited ahead.
     first: Option<Bytes>,
     outcome: Option<Outcome>,
 }
 
 /// What was found at a path.
 #[derive(Clone)]
-pub(super) struct Found {
+pub(super) struct FoundFile {
     pub(super) entry: Entry,
     pub(super) layer: usize,
     pub(super) trace: Vec<String>,
@@ -88,24 +89,28 @@ enum Body {
     Done,
     Held(Bytes, Outcome),
     Spooled(Box<dyn io::Read + Send>, Outcome),
-    Streaming { pieces: mpsc::Receiver<Bytes>, pass: BoxFuture<'static, Result<Outcome, Error>> },
+    Streaming { pieces: mpsc::Receiver<ContentPiece>, hole: u64, pass: Task<Outcome> },
 }
 
 impl File {
-    pub(super) fn held(found: Found, content: Bytes, outcome: Outcome) -> Self {
+    pub(super) fn held(found: FoundFile, content: Bytes, outcome: Outcome) -> Self {
         Self { found, body: Body::Held(content, outcome), first: None, outcome: None }
     }
 
-    pub(super) fn spooled(found: Found, content: impl io::Read + Send + 'static, outcome: Outcome) -> Self {
+    pub(super) fn spooled(
+        found: FoundFile,
+        content: impl io::Read + Send + 'static,
+        outcome: Outcome,
+    ) -> Self {
         Self { found, body: Body::Spooled(Box::new(content), outcome), first: None, outcome: None }
     }
 
     pub(super) fn streaming(
-        found: Found,
-        pieces: mpsc::Receiver<Bytes>,
-        pass: BoxFuture<'static, Result<Outcome, Error>>,
+        found: FoundFile,
+        pieces: mpsc::Receiver<ContentPiece>,
+        pass: Task<Outcome>,
     ) -> Self {
-        Self { found, body: Body::Streaming { pieces, pass }, first: None, outcome: None }
+        Self { found, body: Body::Streaming { pieces, hole: 0, pass }, first: None, outcome: None }
     }
 
     /// The file's entry. Its path is the one that links led to.
@@ -243,23 +248,10 @@ impl File {
         Ok(content)
     }
 
-    /// Waits for the first piece, which stays to be given.
+    /// Waits for the first piece, which [`File::next`] then gives.
     pub(crate) async fn begin(&mut self) -> Result<(), Error> {
         self.first = self.next().await.transpose()?;
         Ok(())
-    }
-
-    /// Waits for something else while what reads the content goes on, as far as it can before anybody takes a piece. Who waits without
-    /// this could wait for what a transfer that stands still holds.
-    pub(crate) async fn meanwhile<T>(&mut self, other: impl Future<Output = T> + Unpin) -> T {
-        let Body::Streaming { pass, .. } = &mut self.body else { return other.await };
-        match future::select(other, &mut *pass).await {
-            Either::Left((value, _)) => value,
-            Either::Right((result, other)) => {
-                *pass = future::ready(result).boxed();
-                other.await
-            }
-        }
     }
 
     fn end(&mut self, outcome: Outcome) -> Poll<Option<Result<Bytes, Error>>> {
@@ -289,7 +281,7 @@ impl Stream for File {
             Body::Spooled(reader, outcome) => {
                 let outcome = *outcome;
                 let mut chunk = vec![0; CHUNK_BYTES];
-                // A file just written: it comes from the page cache.
+                // The file was just written: reading it does not block for long.
                 match reader.read(&mut chunk) {
                     Ok(0) => file.end(outcome),
                     Ok(length) => {
@@ -302,27 +294,28 @@ impl Stream for File {
                     }
                 }
             }
-            Body::Streaming { pieces, pass } => {
-                if let Poll::Ready(Some(piece)) = pieces.poll_recv(context) {
-                    return Poll::Ready(Some(Ok(piece)));
+            Body::Streaming { pieces, hole, pass } => loop {
+                if *hole > 0 {
+                    let zeros = Bytes::from_static(ZEROS);
+                    let zeros = zeros.slice(..usize::try_from(*hole).unwrap_or(usize::MAX).min(zeros.len()));
+                    *hole -= zeros.len() as u64;
+                    return Poll::Ready(Some(Ok(zeros)));
                 }
-                let result = ready!(pass.poll_unpin(context));
-                // The pass has ended: what is left lies in the channel.
-                match (result, pieces.try_recv()) {
-                    (Ok(outcome), Ok(piece)) => {
-                        let (_, none) = mpsc::channel(1);
-                        let pieces = std::mem::replace(pieces, none);
-                        let rest = future::ready(Ok(outcome)).boxed();
-                        file.body = Body::Streaming { pieces, pass: rest };
-                        Poll::Ready(Some(Ok(piece)))
-                    }
-                    (Ok(outcome), Err(_)) => file.end(outcome),
-                    (Err(error), _) => {
-                        file.body = Body::Done;
-                        Poll::Ready(Some(Err(error)))
+                // The channel closes when the pass has ended.
+                match ready!(pieces.poll_recv(context)) {
+                    Some(ContentPiece::Data(piece)) => return Poll::Ready(Some(Ok(piece))),
+                    Some(ContentPiece::Hole(length)) => *hole = length,
+                    None => {
+                        return match ready!(pass.poll_unpin(context)) {
+                            Ok(outcome) => file.end(outcome),
+                            Err(error) => {
+                                file.body = Body::Done;
+                                Poll::Ready(Some(Err(error)))
+                            }
+                        };
                     }
                 }
-            }
+            },
         }
     }
 }
@@ -332,33 +325,5 @@ impl fmt::Debug for File {
         let mut text = f.debug_struct("File");
         text.field("entry", &self.found.entry).field("layer", &self.found.layer);
         text.field("outcome", &self.outcome).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use tokio::sync::oneshot;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn what_a_file_reads_goes_on_while_something_else_is_waited_for() {
-        let (told, other) = oneshot::channel();
-        let (sender, pieces) = mpsc::channel(1);
-        let outcome = Outcome { verification: Verification::Span, is_final: true, plan: Plan::Toc };
-        let pass = async move {
-            sender.send(Bytes::from_static(b"content")).await.unwrap();
-            // What holds the other up is let go by the transfer only.
-            told.send(()).unwrap();
-            Ok(outcome)
-        };
-        let entry = Entry::new(b"f".to_vec(), crate::tar::entry::EntryKind::File);
-        let mut file = File::streaming(Found { entry, layer: 0, trace: Vec::new() }, pieces, pass.boxed());
-        let waited = tokio::time::timeout(Duration::from_secs(20), file.meanwhile(other)).await;
-        waited.expect("it stands still").unwrap();
-        assert_eq!(file.read_to_end(100).await.unwrap(), b"content");
-        assert_eq!(file.outcome(), Some(outcome));
     }
 }

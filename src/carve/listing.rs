@@ -1,4 +1,4 @@
-//! What is selected of the layers, once enough is known of them: items, parents first, without their content.
+//! What a selection matches, once enough of the layers is known: items, parents first, without their content.
 
 use std::collections::HashMap;
 
@@ -28,7 +28,7 @@ pub(super) struct Listing {
     pub(super) traces: Vec<(usize, Vec<String>)>,
     first_names: HashMap<Content, Vec<u8>>,
     pub(super) certain: bool,
-    /// The oldest layer that was asked for any of them.
+    /// The oldest layer that any of them depends on.
     pub(super) oldest: Option<usize>,
 }
 
@@ -46,7 +46,7 @@ impl Default for Listing {
 }
 
 impl Listing {
-    fn asks(&mut self, oldest: Option<usize>) {
+    fn depends_on(&mut self, oldest: Option<usize>) {
         self.oldest = self.oldest.into_iter().chain(oldest).min();
     }
 
@@ -77,15 +77,15 @@ struct View<'s, 'a> {
 impl View<'_, '_> {
     fn push(&self, listing: &mut Listing, node: &Node, path: Vec<u8>, requested: usize) {
         let place = node.content.unwrap_or(Content { layer: node.layer, record: node.record });
-        let Some(table) = self.stack.layer(place.layer) else { return };
-        let entry = Entry { path: node.path.clone(), ..table.entry(place.record) };
+        let Some(tree) = self.stack.layer(place.layer) else { return };
+        let entry = Entry { path: node.path.clone(), ..tree.entry(place.record) };
         let content = node.content.map(|content| Content { layer: content.layer + self.first, ..content });
         listing.push(entry, node.layer + self.first, content, path, requested);
     }
 }
 
 impl Image {
-    /// Lists what is selected of what is known of all layers.
+    /// Lists what the selection matches in what is known of all layers.
     pub(super) fn list(
         &self,
         stack: &Stack<'_>,
@@ -94,11 +94,11 @@ impl Image {
         listing: &mut Listing,
     ) -> Result<(), Error> {
         // One layer alone is a stack of one.
-        let only = options.layer.and_then(|layer| stack.layer(layer)).map(|table| Stack::new([table]));
+        let only = options.layer.and_then(|layer| stack.layer(layer)).map(|tree| Stack::new([tree]));
         let view = View { stack: only.as_ref().unwrap_or(stack), first: options.layer.unwrap_or(0) };
         match &selection.kind {
             SelectionKind::Globs(globs) => {
-                listing.asks(Some(0));
+                listing.depends_on(Some(0));
                 for node in view.stack.merged() {
                     if candidates::matches_or_below(globs, &node.path) {
                         let path = node.path.clone();
@@ -106,10 +106,10 @@ impl Image {
                     }
                 }
             }
-            SelectionKind::Paths(paths) => {
+            SelectionKind::File(paths) | SelectionKind::Paths(paths) => {
                 for (requested, path) in paths.iter().enumerate() {
                     let (resolution, trace) = stack.resolve(path, options.resolution());
-                    listing.asks(trace.oldest);
+                    listing.depends_on(trace.oldest);
                     let (Located { found, content }, certain) =
                         match self.located(stack, path, resolution, &trace) {
                             Ok(located) => located,
@@ -121,7 +121,7 @@ impl Image {
                     listing.certain &= certain;
                     let asked = tar::normalise(path);
                     if found.entry.kind == EntryKind::Directory {
-                        listing.asks(Some(0));
+                        listing.depends_on(Some(0));
                         let physical = found.entry.path.clone();
                         for node in view.stack.subtree(&physical) {
                             let below = node.path.get(physical.len()..).unwrap_or_default();

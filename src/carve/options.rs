@@ -1,7 +1,7 @@
 //! How files are carved.
 
-use super::hunt::Extent;
-use crate::{image::rootfs::Options, layer::Verification};
+use super::path_search::StopWhen;
+use crate::{image::rootfs::Options, read::verification::Verification};
 
 /// How to carve.
 ///
@@ -14,17 +14,17 @@ use crate::{image::rootfs::Options, layer::Verification};
 #[derive(Clone, Copy, Debug)]
 pub struct CarveOptions {
     pub(super) layer: Option<usize>,
-    pub(super) least: Verification,
+    pub(super) min_verification: Verification,
 }
 
 impl Default for CarveOptions {
     fn default() -> Self {
-        Self { layer: None, least: Verification::None }
+        Self { layer: None, min_verification: Verification::None }
     }
 }
 
 impl CarveOptions {
-    /// Looks in this layer alone, 0 = base, as if the image had no other.
+    /// Looks only in this layer, 0 = base, as if the image had no other.
     ///
     /// ```
     /// # #[tokio::main]
@@ -45,8 +45,8 @@ impl CarveOptions {
         self
     }
 
-    /// Gives nothing that nothing vouches for, and nothing before it has been checked: content by tables of contents that can be
-    /// trusted, and layers without one by reading them to their end. This also holds for the answer that there is no such file.
+    /// Gives only what the layers' own tars are proved to hold ([`Verification::Span`] or better), and nothing before the proof. Layers
+    /// without a verified TOC are read to their end. This also applies to the answer that there is no such file.
     ///
     /// ```
     /// # #[tokio::main]
@@ -63,11 +63,11 @@ impl CarveOptions {
     /// ```
     #[must_use]
     pub fn verify(self, verify: bool) -> Self {
-        self.at_least(if verify { Verification::Chunk } else { Verification::None })
+        self.min_verification(if verify { Verification::Span } else { Verification::None })
     }
 
-    /// Like [`Self::verify`], with nothing given that is vouched for by less than `least`. [`Verification::Blob`] reads every layer
-    /// that the answer rests on to its end.
+    /// Gives only what is verified to at least this level, and nothing before the proof. [`Verification::Chunk`] accepts a
+    /// publisher's TOC; [`Verification::Blob`] reads every layer that the answer depends on to its end.
     ///
     /// ```
     /// # #[tokio::main]
@@ -76,7 +76,7 @@ impl CarveOptions {
     /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
     /// use layerslayer::{CarveOptions, Verification};
     ///
-    /// let options = CarveOptions::default().at_least(Verification::Blob);
+    /// let options = CarveOptions::default().min_verification(Verification::Blob);
     /// let mut file = image.carve_with("/etc/passwd", &options).await?;
     /// file.read_to_end(1 << 20).await?;
     /// assert_eq!(file.outcome().map(|outcome| outcome.verification), Some(Verification::Blob));
@@ -84,20 +84,20 @@ impl CarveOptions {
     /// # }
     /// ```
     #[must_use]
-    pub fn at_least(mut self, least: Verification) -> Self {
-        self.least = least;
+    pub fn min_verification(mut self, level: Verification) -> Self {
+        self.min_verification = level;
         self
     }
 
     pub(super) fn verifies(self) -> bool {
-        self.least > Verification::None
+        self.min_verification > Verification::None
     }
 
     pub(super) fn resolution(self) -> Options {
         Options { only_layer: self.layer, ..Options::default() }
     }
 
-    pub(super) fn extent(self) -> Extent {
-        if self.verifies() { Extent::Verified } else { Extent::Answered }
+    pub(super) fn stop_when(self) -> StopWhen {
+        if self.verifies() { StopWhen::Verified } else { StopWhen::Found }
     }
 }

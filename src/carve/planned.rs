@@ -4,24 +4,27 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::{
     CarveOptions, Selection,
-    hunt::{Extent, stack},
     listing::Listing,
+    path_search::{StopWhen, stack},
+    search::Unread,
 };
 use crate::{
     error::Error,
     image::Image,
-    layer::{Layer, PlannedRead},
+    layer::Layer,
+    peek::planned::{PlannedRead, planned},
+    reader::{discover::discover_cached, driver},
     tar::entry::EntryKind,
 };
 
 impl Image {
-    /// What [`Image::collect`] would read of the layers for this selection, and [`Image::carve_with`] for a single path, in this order;
-    /// nothing of them is read for it, but the cache is. As far as a layer has to be read first, what comes after it depends on what it
-    /// holds: then the plan is of all layers that may be read, without what links in them may add.
+    /// What [`Image::collect`] would read of the layers for this selection, and [`Image::carve_with`] for a single path, in this order.
+    /// The cache is consulted, no layer is read. Where a layer has to be read first, what comes after it depends on its content: the
+    /// plan then has all layers that may be read, without what links in them may add.
     ///
     /// # Errors
     ///
-    /// As for [`Image::carve_with`] where it is known without reading that nothing can be found.
+    /// Those of [`Image::carve_with`] where it is known without reading that nothing can be found.
     ///
     /// ```
     /// # #[tokio::main]
@@ -47,38 +50,35 @@ impl Image {
         if let Some(layer) = options.layer {
             self.layer(layer)?;
         }
-        let asked = |layer: &&Layer| options.layer.is_none_or(|only| only == layer.index());
-        for layer in self.layers().iter().filter(asked) {
-            layer.learn_cached(options.least).await;
+        let is_searched = |layer: &&Layer| options.layer.is_none_or(|only| only == layer.index());
+        for layer in self.layers().iter().filter(is_searched) {
+            discover_cached(layer, options.min_verification).await;
         }
-        let Some((first, whole)) = self.unread(selection, *options) else {
+        let Some(Unread { layer: first, whole }) = self.unread(selection, *options) else {
             return self.planned_content(selection, *options);
         };
-        let whole_layers = whole || options.extent() != Extent::Answered;
-        let unread = self
-            .layers()
-            .iter()
-            .rev()
-            .filter(asked)
-            .filter(|layer| (whole || layer.index() <= first) && !layer.known().is_known(options.least));
-        // The same blob again is known by then.
+        let whole_layers = whole || options.stop_when() != StopWhen::Found;
+        let unread = self.layers().iter().rev().filter(is_searched).filter(|layer| {
+            (whole || layer.index() <= first) && !layer.toc.state().satisfies(options.min_verification)
+        });
+        // The TOC of the same blob is known by then.
         let mut seen = HashSet::new();
         let unread = unread.filter(|layer| seen.insert(layer.digest()));
         Ok(unread
             .enumerate()
-            .map(|(place, layer)| layer.planned(options.least, whole_layers, whole || place == 0))
+            .map(|(place, layer)| planned(layer, options.min_verification, whole_layers, whole || place == 0))
             .collect())
     }
 
-    /// All that can be found is known: what its content would take.
+    /// What reading the content would take, once all of the selection is known.
     fn planned_content(
         &self,
         selection: &Selection,
         options: CarveOptions,
     ) -> Result<Vec<PlannedRead>, Error> {
-        let known = self.known();
+        let states = self.toc_states();
         let mut listing = Listing::default();
-        self.list(&stack(&known), selection, options, &mut listing)?;
+        self.list(&stack(&states), selection, options, &mut listing)?;
         if listing.items.is_empty()
             && let Some((_, error)) = listing.failures.pop()
         {
@@ -94,10 +94,12 @@ impl Image {
             records.sort_unstable();
             records.dedup();
             let layer = self.layer(index).ok()?;
-            let extraction = layer.extraction(known.get(index)?);
-            Some(match extraction.filter(|job| job.verification() >= options.least) {
-                Some(job) => PlannedRead::exactly(index, job.plan(), job.ranges(&records)),
-                None => layer.planned(options.least, options.extent() != Extent::Answered, true),
+            let extraction = driver::extraction(layer, states.get(index)?);
+            Some(match extraction.filter(|job| job.verification() >= options.min_verification) {
+                Some(job) => PlannedRead::exactly(index, job.method(), job.ranges(&records)),
+                None => {
+                    planned(layer, options.min_verification, options.stop_when() != StopWhen::Found, true)
+                }
             })
         });
         Ok(planned.collect())

@@ -1,4 +1,4 @@
-//! What is asked for where it may be several files.
+//! Which entries to collect.
 
 use globset::GlobSet;
 
@@ -22,12 +22,14 @@ pub struct Selection {
 
 #[derive(Clone, Debug)]
 pub(super) enum SelectionKind {
+    /// One path that must lead to a file: directories are not listed.
+    File(Vec<Vec<u8>>),
     Globs(GlobSet),
     Paths(Vec<Vec<u8>>),
 }
 
 impl Selection {
-    /// These paths, taken literally; a directory stands for all that is below it.
+    /// These paths, taken literally; a directory includes everything below it.
     ///
     /// ```
     /// let selection = layerslayer::Selection::paths(["/etc/passwd", "/usr/share/doc"]);
@@ -38,8 +40,8 @@ impl Selection {
         Self { kind: SelectionKind::Paths(paths) }
     }
 
-    /// All that matches one of these patterns, and all below a directory that does. `*` and `?` do not match `/`, `**` does;
-    /// a leading `/` is of no account. Links are not followed.
+    /// Everything that matches one of these patterns, and everything below a directory that does. `*` and `?` do not match `/`, `**` does;
+    /// a leading `/` is ignored. Links are not followed.
     ///
     /// # Errors
     ///
@@ -55,17 +57,23 @@ impl Selection {
         Ok(Self { kind: SelectionKind::Globs(candidates::compile(patterns)?) })
     }
 
-    /// Its paths; none of patterns.
+    /// One path that must lead to a file.
+    pub(super) fn file(path: &[u8]) -> Self {
+        Self { kind: SelectionKind::File(vec![path.to_vec()]) }
+    }
+
+    /// Its paths; empty for patterns.
     pub(super) fn targets(&self) -> &[Vec<u8>] {
         match &self.kind {
             SelectionKind::Globs(_) => &[],
-            SelectionKind::Paths(paths) => paths,
+            SelectionKind::File(paths) | SelectionKind::Paths(paths) => paths,
         }
     }
 
     /// Which entries may be wanted.
     pub(super) fn candidates(&self) -> Candidates {
         match &self.kind {
+            SelectionKind::File(_) => Candidates::None,
             SelectionKind::Globs(globs) => Candidates::Matching(globs.clone()),
             SelectionKind::Paths(paths) => {
                 Candidates::Below(paths.iter().map(|path| tar::normalise(path)).collect())

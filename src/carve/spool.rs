@@ -1,4 +1,4 @@
-//! Content that has to wait: in memory while it is small, else in an unlinked temporary file.
+//! Content in an unlinked temporary file.
 
 use std::{
     fs::File,
@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{layer::scan::Piece, source::file::FileBlob};
+use crate::{read::visit::Piece, source::file::FileBlob};
 
 /// An append-only temporary file.
 #[derive(Debug)]
@@ -43,19 +43,19 @@ impl Spool {
         Ok(())
     }
 
-    /// No more is appended.
-    pub(super) fn finish(self) -> io::Result<Spooled> {
-        Ok(Spooled { blob: Arc::new(FileBlob::new(self.file, "temporary file")?) })
+    /// Ends writing.
+    pub(super) fn finish(self) -> io::Result<SpoolReader> {
+        Ok(SpoolReader { blob: Arc::new(FileBlob::new(self.file, "temporary file")?) })
     }
 }
 
 /// A spool that is only read.
 #[derive(Clone, Debug)]
-pub(super) struct Spooled {
+pub(super) struct SpoolReader {
     blob: Arc<FileBlob>,
 }
 
-impl Spooled {
+impl SpoolReader {
     /// The bytes of a range that was appended.
     pub(super) fn reader(&self, range: Range<u64>) -> impl Read + Send + use<> {
         Reader { blob: Arc::clone(&self.blob), range }

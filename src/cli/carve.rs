@@ -58,7 +58,7 @@ pub(crate) async fn run(
     let is_dry = arguments.common.dry_run;
     let destination = if is_dry { None } else { Some(Destination::of(arguments)?) };
     let patterns = Patterns::new(&arguments.globs)?;
-    let mut options = CarveOptions::default().at_least(arguments.common.min_verification());
+    let mut options = CarveOptions::default().min_verification(arguments.common.min_verification());
     let (image, common) = (&arguments.image, &arguments.common);
     let opened = match (&destination, arguments.paths.as_slice(), &arguments.layer) {
         (Some(Destination::Single(_) | Destination::Directory(_)), [path], None) => {

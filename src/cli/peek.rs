@@ -5,7 +5,7 @@ use std::{
     io::{self, Seek as _, Write},
 };
 
-use layerslayer::{Image, Plan, Verification};
+use layerslayer::{Image, PeekOptions, ReadMethod, Verification};
 
 use super::{
     args::PeekArguments,
@@ -35,6 +35,7 @@ pub(crate) async fn run(
         return Err(Failure::usage("GLOB requires a listing; add --all, --layer N or --rootfs"));
     }
     let mut patterns = Patterns::new(&arguments.globs)?;
+    let options = PeekOptions::default().min_verification(arguments.common.min_verification());
     let Connection { client, image, writes: _writes } =
         connect::open(&arguments.image, &arguments.common, console, report).await?;
     let facts = connect::facts(&client, &image, report).await?;
@@ -46,7 +47,7 @@ pub(crate) async fn run(
         for layer in
             selected.iter().filter(|layer| is_listing && seen.insert((&layer.digest, &layer.diff_id)))
         {
-            reads.extend(image.layer(layer.index)?.plan_listing(arguments.common.min_verification()).await);
+            reads.extend(image.layer(layer.index)?.plan_listing(&options).await);
         }
         return plan::print(&image, &facts, &reads, arguments.common.json, console);
     }
@@ -130,12 +131,12 @@ async fn list<W: Write + Send>(
     };
     let selected = selected_layers(arguments, &layers)?;
     listing.image(&ImageFacts::of(image).await?).map_err(write_failure)?;
-    let min_verification = arguments.common.min_verification();
-    let (verified, plan) = match arguments.rootfs {
-        true => rootfs(image, &layers, patterns, min_verification, &mut *listing).await?,
-        false => each_layer(image, &selected, patterns, min_verification, &mut *listing).await?,
+    let options = PeekOptions::default().min_verification(arguments.common.min_verification());
+    let (verified, method) = match arguments.rootfs {
+        true => rootfs(image, &layers, patterns, &options, &mut *listing).await?,
+        false => each_layer(image, &selected, patterns, &options, &mut *listing).await?,
     };
-    report.verified(verified, plan);
+    report.verified(verified, method);
     match (arguments.common.verify, verified) {
         (Some(_), Verification::None) => {
             Err(Failure::new(super::exit::Exit::Corrupt, "the listing could not be verified"))
@@ -158,15 +159,14 @@ async fn each_layer(
     image: &Image,
     layers: &[LayerFacts],
     patterns: &mut Patterns,
-    min_verification: Verification,
+    options: &PeekOptions,
     listing: &mut dyn Listing,
-) -> Result<(Verification, Plan), Failure> {
-    let (mut weakest, mut plan) = (Verification::Blob, Plan::Toc);
-    let mut in_turn = image.layers_in_turn(layers.iter().map(|layer| layer.index), min_verification)?;
+) -> Result<(Verification, ReadMethod), Failure> {
+    let (mut weakest, mut method) = (Verification::Blob, ReadMethod::Toc);
+    let mut in_turn = image.layers_in_turn(layers.iter().map(|layer| layer.index), options)?;
     for layer in layers {
         listing.layer(layer).map_err(write_failure)?;
-        let Some(entries) = in_turn.next().await else { break };
-        let mut entries = entries?;
+        let Some(mut entries) = in_turn.next() else { break };
         let mut count = 0;
         while let Some(entry) = entries.next().await {
             let entry = entry?;
@@ -179,23 +179,23 @@ async fn each_layer(
         let verification = entries.verification().unwrap_or(Verification::None);
         weakest = weakest.min(verification);
         if !entries.is_from_toc() {
-            plan = Plan::Scan;
+            method = ReadMethod::Scan;
         }
         let proof = Proof::new(verification, entries.is_from_toc());
         listing.layer_end(layer.index, count, &proof).map_err(write_failure)?;
     }
-    Ok((weakest, plan))
+    Ok((weakest, method))
 }
 
 async fn rootfs(
     image: &Image,
     layers: &[LayerFacts],
     patterns: &mut Patterns,
-    min_verification: Verification,
+    options: &PeekOptions,
     listing: &mut dyn Listing,
-) -> Result<(Verification, Plan), Failure> {
+) -> Result<(Verification, ReadMethod), Failure> {
     layers.iter().try_for_each(|layer| listing.layer(layer)).map_err(write_failure)?;
-    let rootfs = image.rootfs_with(min_verification).await?;
+    let rootfs = image.rootfs_with(options).await?;
     let mut count = 0;
     rootfs
         .visit(|row| {
@@ -209,7 +209,7 @@ async fn rootfs(
     let verification = rootfs.verification();
     let proof = Proof::new(verification, rootfs.is_from_toc());
     listing.rootfs_end(count, &proof).map_err(write_failure)?;
-    Ok((verification, if rootfs.is_from_toc() { Plan::Toc } else { Plan::Scan }))
+    Ok((verification, if rootfs.is_from_toc() { ReadMethod::Toc } else { ReadMethod::Scan }))
 }
 
 fn write_failure(error: io::Error) -> Failure {

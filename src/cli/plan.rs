@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use layerslayer::{Image, Plan, PlannedRead};
+use layerslayer::{Image, PlannedRead, ReadMethod};
 
 use super::{
     console::Console,
@@ -41,8 +41,8 @@ fn print_json(
 fn print_text(out: &mut impl Write, image: &Image, reads: &[PlannedRead]) -> io::Result<()> {
     for read in reads {
         let prefix = if read.is_certain { "" } else { "then perhaps " };
-        let PlannedRead { layer, plan, .. } = read;
-        write!(out, "{prefix}layer {layer} {}: {plan}, {}", digest(image, read), cost(read))?;
+        let PlannedRead { layer, method, .. } = read;
+        write!(out, "{prefix}layer {layer} {}: {method}, {}", digest(image, read), cost(read))?;
         let first = if is_exact(read) { "" } else { "first " };
         for (index, range) in read.ranges.iter().enumerate() {
             let before = if index == 0 { format!(": {first}") } else { ", ".to_owned() };
@@ -66,7 +66,7 @@ fn cost(read: &PlannedRead) -> String {
     match read.requests {
         Some(requests) if is_exact(read) => format!("{}, {bytes} bytes", counted(requests)),
         Some(requests) => format!("at most {}, {bytes} bytes", counted(requests)),
-        None if read.plan != Plan::Chunks => format!("at most {bytes} bytes"),
+        None if read.method != ReadMethod::Chunks => format!("at most {bytes} bytes"),
         None => format!("the TOC, then the ranges it gives, at most {bytes} bytes"),
     }
 }

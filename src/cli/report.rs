@@ -2,7 +2,7 @@
 
 use std::{io::Write as _, path::Path, time::Duration};
 
-use layerslayer::{Client, Image, Layer, Outcome, Plan, Verification};
+use layerslayer::{Client, Image, Layer, Outcome, ReadMethod, Verification};
 use serde::Serialize;
 
 use super::{
@@ -109,14 +109,14 @@ impl Report {
     }
 
     /// Records how a listing was verified and read.
-    pub(crate) fn verified(&mut self, verification: Verification, plan: Plan) {
-        self.plan = Some(plan.to_string());
+    pub(crate) fn verified(&mut self, verification: Verification, method: ReadMethod) {
+        self.plan = Some(method.to_string());
         self.verified = Some(verification.to_string());
     }
 
     /// Records how content was verified and read.
     pub(crate) fn outcome(&mut self, outcome: &Outcome) {
-        self.verified(outcome.verification, outcome.plan);
+        self.verified(outcome.verification, outcome.method);
         self.is_final = Some(outcome.is_final);
     }
 
@@ -192,7 +192,7 @@ mod tests {
         report.image("r".into(), "d".into(), 10);
         report.platform("p");
         report.file(b"etc/passwd", (1, "sha256:1".to_owned()), 5);
-        report.verified(Verification::None, Plan::Scan);
+        report.verified(Verification::None, ReadMethod::Scan);
         report.is_final = Some(false);
         let value = written(&mut report, Exit::Done, None);
         let keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();

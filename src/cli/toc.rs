@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
-use layerslayer::{BuiltToc, Plan, SigningKey, Verification};
+use layerslayer::{BuiltToc, ReadMethod, SigningKey, Verification};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
@@ -87,8 +87,8 @@ pub(crate) async fn build(
     report.read_by(&client);
     result?;
     match is_read {
-        true => report.verified(Verification::Blob, Plan::Scan),
-        false => report.verified(Verification::Span, Plan::Toc),
+        true => report.verified(Verification::Blob, ReadMethod::Scan),
+        false => report.verified(Verification::Span, ReadMethod::Toc),
     }
     match common.json {
         true => Json::new(&mut out).end().map_err(write_failure),

@@ -1,8 +1,6 @@
-//! An image and a file of it in one question: what can be asked for at the same time is.
+//! An image and a file of it in one question: requests that do not depend on each other are concurrent.
 
 use std::sync::{Arc, OnceLock};
-
-use futures_util::{FutureExt as _, future, future::Either};
 
 use super::Client;
 use crate::{
@@ -14,6 +12,7 @@ use crate::{
     },
     oci::{platform::Platform, reference::ImageReference},
     progress::Unconfirmed,
+    read::task::Task,
 };
 
 impl Client {
@@ -53,56 +52,47 @@ impl Client {
             return Ok((image, file));
         };
         let (request, session) = (self.request(reference, platform), self.session(registry).await?);
-        // Under a budget nothing is asked for that may not be needed.
+        // Under a budget only what is certainly needed is requested.
         let may_guess = session.allowance() == u64::MAX;
-        // Either may come to warn of the same.
-        let [told, progress] = [(); 2].map(|()| Arc::new(Unconfirmed::new(Arc::clone(&self.progress))));
+        // Both may warn about the same.
+        let [opened, progress] = [(); 2].map(|()| Arc::new(Unconfirmed::new(Arc::clone(&self.progress))));
         let of = |progress: &Arc<_>| ImageRequest {
             progress: Arc::<Unconfirmed>::clone(progress),
             ..request.clone()
         };
-        let opening = resolve::registry(of(&told), registry, Arc::clone(&session), may_guess.into());
-        let (last, request) = (OnceLock::new(), of(&progress));
-        let guessing = async {
-            let guess = match may_guess {
-                true => resolve::last_seen(request, registry, Arc::clone(&session)).await?,
-                false => return None,
-            };
-            let guess = last.get_or_init(|| guess);
-            session.admitted().await;
-            let mut file = guess.carve_with(path, options).await;
-            if let Ok(begun) = &mut file
-                && let Err(error) = begun.begin().await
-            {
-                file = Err(error);
-            }
-            Some(file)
-        };
-        let (image, guessed) = match future::select(opening.boxed(), guessing.boxed()).await {
-            Either::Left((image, guessing)) => (image, guessing),
-            Either::Right((mut file, opening)) => {
-                let image = match &mut file {
-                    Some(Ok(file)) => file.meanwhile(opening).await,
-                    _ => opening.await,
+        let opening = resolve::registry(of(&opened), registry, Arc::clone(&session), may_guess.into());
+        let (seen, last) = (of(&progress), Arc::new(OnceLock::new()));
+        // The image that the tag meant last time: its file is requested while the tag is resolved.
+        let guess = may_guess.then(|| {
+            let (registry, session, path) = (registry.clone(), Arc::clone(&session), path.to_vec());
+            let (options, last) = (*options, Arc::clone(&last));
+            Task::spawn(async move {
+                let Some(image) = resolve::last_seen(seen, &registry, Arc::clone(&session)).await else {
+                    return Ok(None);
                 };
-                (image, future::ready(file).boxed())
-            }
-        };
-        let image = image.inspect_err(|_| told.confirm())?;
-        // Else the tag has moved, or nobody knew it. An index may have other things to say of the same image.
+                let image = last.get_or_init(|| image);
+                session.admitted().await;
+                let mut file = image.carve_with(&path, &options).await;
+                if let Ok(begun) = &mut file
+                    && let Err(error) = begun.begin().await
+                {
+                    file = Err(error);
+                }
+                Ok(Some(file))
+            })
+        });
+        let image = opening.await.inspect_err(|_| opened.confirm())?;
+        // Else the tag has moved, or was never seen. An index may say something else about the same image.
         let is_meant = |guess: &&Image| {
             (guess.digest(), &guess.inner.index_platform) == (image.digest(), &image.inner.index_platform)
         };
-        if let Some(guess) = last.get().filter(is_meant) {
+        if let (Some(guess), Some(seen)) = (guess, last.get().filter(is_meant)) {
             progress.confirm();
-            if let Some(file) = guessed.await {
-                return Ok((guess.clone(), file));
+            if let Some(file) = guess.await? {
+                return Ok((seen.clone(), file));
             }
-        } else {
-            // What it waits for or holds is not to be in the way of what was meant.
-            drop(guessed);
         }
-        told.confirm();
+        opened.confirm();
         let file = image.carve_with(path, options).await;
         Ok((image, file))
     }

@@ -10,9 +10,10 @@ use super::Client;
 use crate::{
     error::{Error, Kind},
     image::Image,
-    layer::pushed::{ARTIFACT_TYPE, KEY_ANNOTATION, LAYER_ANNOTATION, SIGNATURE_ANNOTATION, TABLE_TYPE},
     limits,
     oci::{digest::Digest, reference::ImageReference},
+    reader::discover,
+    referrers::{ARTIFACT_TYPE, KEY_ANNOTATION, LAYER_ANNOTATION, SIGNATURE_ANNOTATION, TOC_TYPE},
     registry::Session,
 };
 
@@ -83,12 +84,12 @@ impl Client {
                 continue;
             }
             let gone = || layer.error(Error::new(Kind::Other, "its table of contents is no longer there"));
-            let table = layer.stored().await.ok_or_else(gone)?.bytes;
+            let table = discover::stored(layer).await.ok_or_else(gone)?.bytes;
             let signature = cache.sign(layer.digest(), &table).ok_or_else(gone)?;
             let (digest, size) = (Digest::sha256(&table), table.len() as u64);
             bytes += size;
             tables.push(json!({
-                "mediaType": TABLE_TYPE, "digest": digest.to_string(), "size": size,
+                "mediaType": TOC_TYPE, "digest": digest.to_string(), "size": size,
                 "annotations": {
                     LAYER_ANNOTATION: layer.digest().to_string(),
                     SIGNATURE_ANNOTATION: BASE64_STANDARD.encode(signature),

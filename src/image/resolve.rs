@@ -12,14 +12,7 @@ use super::{Image, Inner, docker_archive, documents::Documents, oci_layout};
 use crate::{
     cache::Cache,
     error::{Error, Kind},
-    layer::{
-        Layer,
-        ahead::Slot,
-        configuration::{Configuration, Pending},
-        known::Knowledge,
-        pushed::PushedTocs,
-        soci::SociIndex,
-    },
+    layer::{Layer, toc_state::TocCell},
     limits,
     oci::{
         digest::Digest,
@@ -28,6 +21,11 @@ use crate::{
         reference::{ImageReference, Reference},
     },
     progress::Progress,
+    read::{
+        config::{ConfigFuture, Configuration},
+        pool::WorkerPool,
+    },
+    referrers::{Referrers, soci::SociIndex},
     registry::session::Session,
     source::{Source, local::Local, registry_blob::RegistryBlob, told::Told},
 };
@@ -64,12 +62,8 @@ pub(crate) struct ImageRequest {
     pub(crate) cache: Option<Cache>,
     /// Most layers that are decoded at the same time.
     pub(crate) parallel_layers: usize,
-}
-
-impl ImageRequest {
-    fn knowledge(&self, referring: Option<&Arc<PushedTocs>>) -> Arc<Knowledge> {
-        Arc::new(Knowledge::new(self.cache.clone(), referring.cloned()))
-    }
+    /// Where passes do their work.
+    pub(crate) pool: Arc<WorkerPool>,
 }
 
 /// Resolves an image in a registry. If the tag has been seen before, `followups` blobs will be read at once.
@@ -116,7 +110,7 @@ pub(crate) async fn docker_archive(request: ImageRequest, path: &Path) -> Result
     let platform = saved.config.platform().cloned();
     check_platform(&request, platform.as_ref())?;
     let platform = platform.unwrap_or_else(|| request.platform.clone());
-    let configuration = Pending::ready(Configuration::new(saved.config, platform, saved.layers.len()));
+    let configuration = ConfigFuture::ready(Configuration::new(saved.config, platform, saved.layers.len()));
     let image: Arc<str> = request.reference.to_string().into();
     let layers = saved.layers.into_iter().enumerate().map(|(index, layer)| Layer {
         image: Arc::clone(&image),
@@ -127,10 +121,11 @@ pub(crate) async fn docker_archive(request: ImageRequest, path: &Path) -> Result
         configuration: configuration.clone(),
         annotations: Arc::default(),
         soci: None,
-        knowledge: request.knowledge(None),
-        begun: Slot::default(),
+        referrers: None,
+        toc: Arc::new(TocCell::new(request.cache.clone())),
         source: Arc::new(Told::new(layer.blob, layer.diff_id, Arc::clone(&request.progress))),
         progress: Arc::clone(&request.progress),
+        pool: Arc::clone(&request.pool),
     });
     let layers = layers.collect();
     Ok(finish(request, (saved.digest, None), configuration, layers, None))
@@ -219,7 +214,7 @@ async fn image(
     let (layers, is_unstated) = (manifest.layers().len(), index_platform.is_none());
     // The configuration of an artifact does not describe an image.
     let descriptor = (!manifest.is_artifact()).then(|| manifest.config().clone());
-    let configuration = Pending::new(configuration(
+    let configuration = ConfigFuture::new(configuration(
         request.clone(),
         store.clone(),
         descriptor,
@@ -238,14 +233,15 @@ async fn image(
     }
     let name: Arc<str> = request.reference.to_string().into();
     let soci = session.as_ref().and_then(|session| SociIndex::of(manifest, session, request.cache.as_ref()));
-    let referring = session
-        .as_ref()
-        .map(|session| Arc::new(PushedTocs::new(Arc::clone(session), digest.clone(), request.cache.clone())));
-    let (mut layers, mut known) = (Vec::with_capacity(manifest.layers().len()), HashMap::new());
+    // Referrers are requested only where a key tells which of them to trust.
+    let trusting = session.as_ref().filter(|_| request.cache.as_ref().is_some_and(Cache::can_trust));
+    let referrers = trusting
+        .map(|session| Arc::new(Referrers::new(Arc::clone(session), digest.clone(), request.cache.clone())));
+    let (mut layers, mut tocs) = (Vec::with_capacity(manifest.layers().len()), HashMap::new());
     for (index, descriptor) in manifest.layers().iter().enumerate() {
-        let knowledge = match known.entry((descriptor.digest(), descriptor.size())) {
-            Entry::Occupied(other) => Arc::new(Arc::<Knowledge>::as_ref(other.get()).twin()),
-            Entry::Vacant(place) => Arc::clone(place.insert(request.knowledge(referring.as_ref()))),
+        let toc = match tocs.entry((descriptor.digest(), descriptor.size())) {
+            Entry::Occupied(other) => Arc::new(Arc::<TocCell>::as_ref(other.get()).same_blob()),
+            Entry::Vacant(place) => Arc::clone(place.insert(Arc::new(TocCell::new(request.cache.clone())))),
         };
         layers.push(Layer {
             image: Arc::clone(&name),
@@ -256,10 +252,11 @@ async fn image(
             configuration: configuration.clone(),
             annotations: Arc::new(descriptor.annotations().clone()),
             soci: soci.clone(),
-            knowledge,
-            begun: Slot::default(),
+            referrers: referrers.clone(),
+            toc,
             source: store.blob(descriptor, &request.progress),
             progress: Arc::clone(&request.progress),
+            pool: Arc::clone(&request.pool),
         });
     }
     Ok(finish(request, (digest, index_platform), configuration, layers, session))
@@ -309,7 +306,7 @@ async fn configuration(
 fn finish(
     request: ImageRequest,
     (digest, index_platform): (Digest, Option<Platform>),
-    configuration: Pending,
+    configuration: ConfigFuture,
     layers: Vec<Layer>,
     session: Option<Arc<Session>>,
 ) -> Image {

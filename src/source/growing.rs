@@ -16,6 +16,7 @@ mod ranges;
 
 use std::{
     collections::VecDeque,
+    future::poll_fn,
     ops::Range,
     pin::Pin,
     sync::Arc,
@@ -80,10 +81,15 @@ impl Begun {
         self.end == self.size
     }
 
-    /// Sends the request on its way, and takes what comes of it.
-    pub(crate) fn poll_open(&mut self, context: &mut Context<'_>) {
-        // When it is asked for long before it is read, it is no measure of how long an answer takes.
-        let _ = self.part.poll_open(context);
+    /// Waits until the response has begun, or has failed.
+    pub(crate) async fn opened(mut self) -> Self {
+        // Requested long before it is read, it is no measure of how long an answer takes.
+        poll_fn(|context| {
+            let _ = self.part.poll_open(context);
+            if matches!(self.part, Part::Opening(..)) { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+        self
     }
 }
 
@@ -274,12 +280,9 @@ impl Stream for Growing {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::{
-            Mutex,
-            atomic::{AtomicBool, Ordering},
-        },
-        task::Waker,
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
     };
 
     use super::*;
@@ -361,12 +364,12 @@ mod tests {
     async fn the_rest_of_a_blob_is_asked_for_while_its_first_range_comes() {
         let source = Arc::new(Fickle::default());
         let shared: Arc<dyn Source> = source.clone();
-        let begun = || {
-            let mut begun = Begun::first(Arc::clone(&shared)).unwrap();
-            begun.poll_open(&mut Context::from_waker(Waker::noop()));
-            Demand::after(Some(begun))
+        let begun = || async {
+            let demand = Demand::default();
+            demand.set_begun(Begun::first(Arc::clone(&shared)).unwrap().opened().await);
+            demand
         };
-        let mut bytes = begun().begun_whole(&shared).unwrap();
+        let mut bytes = begun().await.begun_whole(&shared).unwrap();
         let mut given = bytes.next().await.unwrap().unwrap().len() as u64;
         assert!(given < FIRST_BYTES);
         assert_eq!(*source.asked.lock().unwrap(), [0..FIRST_BYTES, FIRST_BYTES..source.size()]);
@@ -375,7 +378,7 @@ mod tests {
         }
         assert_eq!(given, source.size());
         // It would come with all of the blob once more.
-        let begun = begun();
+        let begun = begun().await;
         source.ignores.store(true, Ordering::Relaxed);
         assert!(begun.begun_whole(&shared).is_none());
     }

@@ -239,7 +239,7 @@ fn a_damaged_cached_toc_is_rebuilt_with_a_warning() {
     let longer = [good.as_slice(), b"\0"].concat();
     for damaged in flipped.into_iter().chain(cut).chain([longer]) {
         fs::write(fixture.toc(), &damaged).unwrap();
-        let ran = fixture.run(&["carve", "IMAGE", "/last"]).done().said("it will be made again");
+        let ran = fixture.run(&["carve", "IMAGE", "/last"]).done().said("it will be built again");
         assert_eq!((ran.stdout.as_slice(), &ran.report["plan"]), (&b"last\n"[..], &"scan".into()));
         let ran = fixture.run(&["carve", "IMAGE", "/last"]).done();
         let facts = (ran.stdout.as_slice(), ran.stderr.as_str(), &ran.report["plan"]);

@@ -19,7 +19,7 @@ const TAGS: [&str; 3] = ["gzip", "none", "zstd"];
 async fn compare_layer(reference: &str) {
     let unpacked = debian::unpacked();
     let image = open(reference).await.unwrap();
-    let mut entries = image.layer(0).unwrap().entries().await.unwrap();
+    let mut entries = image.layer(0).unwrap().entries();
     let mut found: BTreeMap<Vec<u8>, Entry> = BTreeMap::new();
     while let Some(entry) = entries.next().await {
         let entry = entry.unwrap();

@@ -61,7 +61,7 @@ fn fails(layout: &Layout, expected: Failure, words: &str) {
                     let options = layerslayer::CarveOptions::default().verify(verify);
                     check(carve(&image, b"d/f", &options).await.unwrap_err());
                     check(image.rootfs().await.unwrap_err());
-                    let mut entries = image.layer(0).unwrap().entries().await.unwrap();
+                    let mut entries = image.layer(0).unwrap().entries();
                     let last = loop {
                         match entries.next().await {
                             Some(Ok(_)) => {}
@@ -273,7 +273,7 @@ fn entries_before_a_damaged_one_come_before_the_error() {
     let layout = layout(Layer::new(&tar, Compression::Gzip));
     block_on(async {
         let image = open(&layout.reference("latest")).await.unwrap();
-        let mut entries = image.layer(0).unwrap().entries().await.unwrap();
+        let mut entries = image.layer(0).unwrap().entries();
         for path in [b"a", b"b"] {
             assert_eq!(entries.next().await.unwrap().unwrap().path, path);
         }

@@ -253,7 +253,7 @@ fn listed(runs: &Runs<'_>) -> Vec<Vec<Entry>> {
     runs.ask(async |image| {
         let mut layers = Vec::new();
         for layer in image.layers() {
-            let (mut entries, mut all) = (layer.entries().await.unwrap(), Vec::new());
+            let (mut entries, mut all) = (layer.entries(), Vec::new());
             while let Some(entry) = entries.next().await {
                 all.push(entry.unwrap());
             }
@@ -273,7 +273,8 @@ fn check(stack: &[(Vec<Step>, Encoding)]) {
     let layout = Layout::of(&image);
     let reference = layout.reference("latest");
     let folder = tools::temporary_folder();
-    let (plain, whole) = (CarveOptions::default(), CarveOptions::default().at_least(Verification::Blob));
+    let (plain, whole) =
+        (CarveOptions::default(), CarveOptions::default().min_verification(Verification::Blob));
     let with = |name: &str| Runs::new(Some(&folder.path().join(name)), &reference);
     let (none, complete) = (Runs::new(None, &reference), with("complete"));
     let (partial, resumed) = (with("partial"), with("resumed"));
@@ -305,7 +306,7 @@ fn check(stack: &[(Vec<Step>, Encoding)]) {
         } else {
             same("by TOC", by_toc)
         }
-        same("by TOC, verified", carved(&complete, path, plain.at_least(Verification::Span)));
+        same("by TOC, verified", carved(&complete, path, plain.min_verification(Verification::Span)));
         early("cold", carved(&none, path, plain));
         partial.cache.as_ref().unwrap().clear().unwrap();
         let _ = carved(&partial, "first", plain);

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use layerslayer::{Cache, CacheOptions, Client, Platform, Progress, Verification};
+use layerslayer::{Cache, CacheOptions, Client, Platform, Progress};
 
 use crate::support::{
     event::Event,
@@ -305,7 +305,7 @@ fn a_layer_read_completely_beside_a_failing_one_is_cached() {
             cache.finish_writes();
             served.order();
             let image = client.image(&reference, &Platform::default()).await.unwrap();
-            let mut entries = image.layer(1).unwrap().entries().await.unwrap();
+            let mut entries = image.layer(1).unwrap().entries();
             assert!(entries.next().await.is_some_and(|entry| entry.is_ok()) && entries.is_from_toc());
         });
         assert_eq!(served.order(), [] as [usize; 0]);
@@ -526,8 +526,8 @@ fn dropping_the_listing_cancels_the_prefetch() {
     let reference = served.image().parse().unwrap();
     block_on(async {
         let image = client.image(&reference, &Platform::default()).await.unwrap();
-        let mut layers = image.layers_in_turn([0, 1], Verification::None).unwrap();
-        let mut entries = layers.next().await.unwrap().unwrap();
+        let mut layers = image.layers_in_turn([0, 1], &Default::default()).unwrap();
+        let mut entries = layers.next().unwrap();
         while let Some(entry) = entries.next().await {
             entry.unwrap();
         }

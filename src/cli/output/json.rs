@@ -47,7 +47,7 @@ impl<W: Write> Json<W> {
             kind: "plan",
             layer: read.layer,
             digest,
-            plan: read.plan.to_string(),
+            plan: read.method.to_string(),
             certain: read.is_certain,
             requests: read.requests,
             bytes: read.bytes,

@@ -112,7 +112,14 @@ async fn resolve(
     let session =
         Session::with_progress(Http::builder().build().unwrap(), repository, None, Arc::clone(&progress));
     let image = super::registry(
-        ImageRequest { reference, platform, progress, cache: None, parallel_layers: 1 },
+        ImageRequest {
+            reference,
+            platform,
+            progress,
+            cache: None,
+            parallel_layers: 1,
+            pool: WorkerPool::with_threads(1),
+        },
         &registry,
         session,
         0,

@@ -62,52 +62,21 @@ impl Session {
     /// The image indexes of what refers to a manifest, page after page, as they came: by the registry's list, else by the tag that stands
     /// in for it.
     pub(crate) async fn referrers(&self, subject: &Digest) -> Result<Vec<Bytes>, Error> {
-        if let Some(pages) = self.referrers_listed(subject, None).await? {
+        if let Some(pages) = self.referrers_listed(subject).await? {
             return Ok(pages);
         }
         Ok(self.referrers_by_tag(subject).await?.into_iter().collect())
     }
 
-    /// The same of one type of artifact, of which the registry may leave out others, with what authorisation is at hand: where that does
-    /// not do, there are none.
-    pub(crate) async fn referrers_at_hand(
-        &self,
-        subject: &Digest,
-        artifact_type: &str,
-    ) -> Result<Vec<Bytes>, Error> {
-        if let Some(pages) = self.referrers_listed(subject, Some(artifact_type)).await? {
-            return Ok(pages);
-        }
-        let doing = format!("asking what refers to {subject} in {}", self.repository);
-        let task = Task::of_manifest(doing, Method::Get, &referrers_tag(subject));
-        let mut answer = self.get_as_is(&task).await?;
-        if answer.status != StatusCode::OK {
-            return Ok(Vec::new());
-        }
-        let whole = answer.whole(limits::MANIFEST_BYTES).await;
-        Ok(whole.map_err(|failure| failure.into_error(&task.doing))?.into_iter().collect())
-    }
-
-    /// The pages of the registry's list, if it has one; with a type of artifact, by what authorisation is at hand.
-    async fn referrers_listed(
-        &self,
-        subject: &Digest,
-        artifact_type: Option<&str>,
-    ) -> Result<Option<Vec<Bytes>>, Error> {
+    /// The pages of the registry's list, if it has one.
+    async fn referrers_listed(&self, subject: &Digest) -> Result<Option<Vec<Bytes>>, Error> {
         let doing = format!("asking what refers to {subject} in {}", self.repository);
         let mut task = Task::of_manifest(doing, Method::Get, &subject.to_string());
         let list = format!("referrers/{subject}");
-        let mut filter = self.url("/")?;
-        if let Some(artifact_type) = artifact_type {
-            filter.query_pairs_mut().append_pair("artifactType", artifact_type);
-        }
-        task.path = filter.query().map_or_else(|| list.clone(), |query| format!("{list}?{query}"));
+        task.path.clone_from(&list);
         let (mut pages, mut asked, mut left) = (Vec::new(), BTreeSet::new(), limits::MANIFEST_BYTES);
         while asked.len() < limits::REFERRERS_PAGES && asked.insert(task.path.clone()) {
-            let mut answer = match artifact_type {
-                Some(_) => self.get_as_is(&task).await?,
-                None => self.get(&task, None, &mut Retry::new(&self.http)).await?,
-            };
+            let mut answer = self.get(&task, None, &mut Retry::new(&self.http)).await?;
             match answer.status {
                 StatusCode::OK => {}
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => break,

@@ -11,7 +11,7 @@ use crate::{
     oci::digest::Digest,
     progress::RequestTarget,
     registry::{
-        authorization::{Authorization, Next},
+        authorization::Authorization,
         error::Error,
         http::{
             Beside, HeaderMap, HeaderValue, Method, Outgoing, StatusCode, Url,
@@ -82,24 +82,6 @@ impl Session {
                 return Err(error);
             }
         }
-    }
-
-    /// Sends a task's request once with the authorisation that is at hand, for what can be done without: nothing is renewed or given up
-    /// for it, and nobody waits for it.
-    pub(super) async fn get_as_is(&self, task: &Task<'_>) -> Result<Answer, Error> {
-        self.check_open(&task.doing)?;
-        let Next::Use(authorization) = self.authority.next(self.http.clock.now()) else {
-            return Err(Error::unauthorized(&task.doing, "the token at hand has expired"));
-        };
-        let headers = request_headers(task, None);
-        let asked = self.ask(task, Asked::Task, authorized_headers(&headers, authorization.as_ref())).await;
-        let answered = match asked {
-            Ok(answer) => self.follow(task, answer, &headers, authorization).await,
-            Err(trouble) => Err(trouble),
-        };
-        answered.map_err(|trouble| match trouble {
-            Trouble::Final(error) | Trouble::Passing(error) => error,
-        })
     }
 
     /// Sends a task's request once: to where the blob was found lately, else to the registry and on to where it sends us.

@@ -71,11 +71,6 @@ impl Default for Demand {
 }
 
 impl Demand {
-    /// That of a reader from the start, whose first range may have been asked for already.
-    pub(crate) fn after(begun: Option<Begun>) -> Self {
-        Self { begun: Mutex::new(begun), ..Self::default() }
-    }
-
     /// The stream of the whole blob, if its first range or all of it was asked for before its reader was there. The rest is asked for
     /// at once then, unless it would bring all of the blob again.
     pub(crate) fn begun_whole(&self, source: &Arc<dyn Source>) -> Option<ByteStream> {
@@ -119,6 +114,11 @@ impl Demand {
     /// Wakes this task when the reader has come further.
     pub(super) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
+    }
+
+    /// A response that was requested before the reader begins.
+    pub(crate) fn set_begun(&self, begun: Begun) {
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
     }
 
     /// What was asked for before the reader was there, once.

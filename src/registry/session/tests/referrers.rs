@@ -100,27 +100,3 @@ async fn what_comes_before_a_page_that_is_missing_counts() {
     assert_eq!(pages(&server, &subject).await, ["page 0"]);
     assert_eq!(server.requests().len(), 2);
 }
-
-#[tokio::test]
-async fn one_type_of_artifact_is_asked_for_so_that_its_plus_is_no_blank() {
-    let subject = Digest::sha256(b"subject");
-    let server = ScriptedRegistry::start(|_| page(0, None));
-    session(&server).referrers_at_hand(&subject, "application/x+json").await.unwrap();
-    assert_eq!(server.requests()[0].query(), "artifactType=application%2Fx%2Bjson");
-}
-
-#[tokio::test]
-async fn a_question_at_hand_that_is_refused_costs_nobody_a_token() {
-    let tokens = Arc::new(Tokens::default());
-    let shared = Arc::clone(&tokens);
-    let server = ScriptedRegistry::start(move |request| match request.path().contains("/referrers/") {
-        true => Reply::challenge(&bearer(request)),
-        false => shared.answer(request, |request| Reply::blob(request, b"content")),
-    });
-    let session = session(&server);
-    read(&session, b"content", 0..7).await.unwrap();
-    let subject = Digest::sha256(b"subject");
-    assert!(session.referrers_at_hand(&subject, "application/x+json").await.unwrap().is_empty());
-    read(&session, b"content", 0..7).await.unwrap();
-    assert_eq!(tokens.issued(), 1);
-}
