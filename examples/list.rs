@@ -1,15 +1,21 @@
-//! Lists what every layer of an image holds: `cargo run --example list -- nginx:alpine`.
+//! Lists the entries of every layer of an image: `cargo run --example list -- nginx:alpine`.
 
-use std::io::{self, Write as _};
+use std::{
+    error::Error,
+    io::{self, Write},
+};
 
 use layerslayer::{Client, Platform};
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<(), Box<dyn Error>> {
     let Some(image) = std::env::args().nth(1) else { return Err("usage: list IMAGE".into()) };
+    run(&image, &mut io::stdout()).await
+}
+
+pub(crate) async fn run(image: &str, out: &mut (dyn Write + Send)) -> Result<(), Box<dyn Error>> {
     let client = Client::builder().build()?;
     let image = client.image(&image.parse()?, &Platform::default()).await?;
-    let mut out = io::stdout().lock();
     for layer in image.layers() {
         writeln!(out, "layer {} {}", layer.index(), layer.digest())?;
         let mut entries = layer.entries();

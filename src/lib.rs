@@ -17,6 +17,7 @@
 //! # Ok(())
 //! # }
 //! ```
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic"))]
 
 mod auth;
@@ -80,7 +81,7 @@ pub use progress::{Progress, Request, RequestMethod, RequestTarget, Silent};
 pub use read::{method::ReadMethod, verification::Verification};
 pub use tar::entry::{Entry, EntryKind, Timestamp};
 
-/// The programs in the README are compiled by its doctests.
+/// Compiles the programs in the guide as doctests.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+#[doc = include_str!("../docs/library.md")]
+struct Guide;

@@ -1,4 +1,4 @@
-//! What the crate may depend on: accepted licences, and no C code except zstd and ring. Only this
+//! What the crate may depend on: accepted licences, no newer Rust than ours, and no C code except zstd and ring. Only this
 //! machine's target is checked; `cargo deny check` checks all targets.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -104,6 +104,25 @@ fn every_dependency_has_an_accepted_licence() {
         .map(|package| format!("{}: {}", text(package, "name"), text(package, "license")))
         .collect();
     assert!(refused.is_empty(), "{refused:#?}");
+}
+
+/// A version such as `1.89` or `1.89.0` as numbers.
+fn version(text: &str) -> Vec<u32> {
+    text.split('.').map(|part| part.parse().unwrap()).chain([0, 0]).take(3).collect()
+}
+
+#[test]
+fn no_dependency_needs_a_newer_rust_than_ours() {
+    let packages = packages();
+    let stated = |package: &Value| package.get("rust_version").and_then(Value::as_str).map(version);
+    let ours = packages.iter().find(|package| text(package, "name") == env!("CARGO_PKG_NAME")).unwrap();
+    let ours = stated(ours).unwrap();
+    let newer: Vec<&str> = packages
+        .iter()
+        .filter(|package| stated(package).is_some_and(|needed| needed > ours))
+        .map(|package| text(package, "name"))
+        .collect();
+    assert!(newer.is_empty(), "{newer:?} need a newer Rust than {ours:?}");
 }
 
 #[test]

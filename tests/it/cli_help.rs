@@ -1,6 +1,6 @@
-//! The commands in the README and in `--help` work, with a local image in place of a registry image.
+//! The commands in `--help` work, with a local image in place of a registry image.
 
-use std::{env, fs, os::unix::fs::symlink, path::Path, process::Command};
+use std::{env, os::unix::fs::symlink, process::Command};
 
 use crate::support::{
     images::{Image, Layout, Tar},
@@ -39,32 +39,6 @@ fn run(line: &str, image: &str) -> String {
 
 fn help(words: &[&str]) -> String {
     String::from_utf8(Command::new(PROGRAM).args(words).output().unwrap().stdout).unwrap()
-}
-
-#[test]
-fn every_command_of_the_readme_works() {
-    let layout = image();
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let blocks = readme.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next());
-    let commands: Vec<&str> =
-        blocks.flat_map(str::lines).filter(|line| line.starts_with("layerslayer ")).collect();
-    assert!(commands.len() >= 6, "{commands:?}");
-    for command in commands {
-        run(command, &layout.reference("latest"));
-    }
-}
-
-#[test]
-fn make_targets_in_the_readme_exist() {
-    let read = |name| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
-    let (readme, makefile) = (read("README.md"), read("Makefile"));
-    let lines = readme.lines().filter_map(|line| line.strip_prefix("make "));
-    let targets: Vec<&str> =
-        lines.filter_map(|line| line.split('#').next()).flat_map(str::split_whitespace).collect();
-    assert_eq!(targets, ["demo", "deps", "test", "install"]);
-    for target in targets {
-        assert!(makefile.lines().any(|line| line.starts_with(&format!("{target}:"))), "{target}");
-    }
 }
 
 #[test]
