@@ -126,22 +126,21 @@ fn section(world: &World, parts: &str) -> String {
     };
     let missing = match world.programs.missing.as_slice() {
         [] => String::new(),
-        missing => format!("Left out, as they could not be installed: {}.\n", missing.join(", ")),
+        missing => format!("Not included because they could not be installed: {}.\n", missing.join(", ")),
     };
     format!(
-        "## Through a link, beside the peers\n\
-         `benches/wan`: a userspace link (settable round trip and bandwidth towards the client, shared by all connections; at most 1 MiB in\n\
-         flight a direction, one round trip to connect) before Debian's `docker-registry`, and the optimised program beside regctl, crane and\n\
-         oci-extract. \"https + redirect\": TLS, and every blob by a 307 from a second host behind the same link. Images of Debian packages:\n\
+        "## Through a link, compared with other tools\n\
+         `benches/wan`: a userspace link (with a set round trip and bandwidth towards the client, shared by all connections; at most 1 MiB in\n\
+         flight per direction, one round trip to connect) in front of Debian's `docker-registry`, and the optimised program, regctl, crane and\n\
+         oci-extract. \"https + redirect\": TLS, and a 307 for every blob to a second host behind the same link. Images of Debian packages:\n\
          {}, {}, {}, {}.\n\n\
-         All programs take turns in every round. Bytes are those that the servers sent, heads and TLS included, until they could know of a\n\
-         client that hung up (half a round trip after it did); \"arrived\" leaves out what was then on its way. \"The link itself\" is a plain\n\
-         client that asks for just the bytes up to the file's end and for nothing else. X is where the file's content ends in the compressed\n\
-         layer. Whether a target is reached goes by the largest bytes, requests and memory of the rounds, and by the median of the seconds.\n\
-         The targets were set for plain http; the same ones are judged over https, where a redirect is a request of its own, and TLS and\n\
-         the second host alone take four round trips.\n{missing}\n\
-         Repeat with `make wan` (needs Debian's docker-registry, skopeo, umoci, mmdebstrap, time, isal, and Go for the peers and the eStargz\n\
-         image); one task with `cargo bench --locked --bench wan -- --only passwd --write`: the figures of the others stay.\n\n\
+         The programs alternate in every round. Bytes are those that the servers sent, with heads and TLS, until they could know that the\n\
+         client had hung up (half a round trip later); \"arrived\" excludes the bytes then in flight. \"The link itself\" is a plain client that\n\
+         requests exactly the bytes up to the file's end. X is the end of the file's content in the compressed layer. Targets are compared\n\
+         with the largest bytes, requests and memory of the rounds, and with the median of the seconds. The targets were set for plain http\n\
+         and also apply to https, where a redirect is a separate request, and TLS and the second host alone take four round trips.\n{missing}\n\
+         Repeat with `make wan` (needs Debian's docker-registry, skopeo, umoci, mmdebstrap, time, isal, and Go for the other tools and the\n\
+         eStargz image); repeat one task with `cargo bench --locked --bench wan -- --only passwd --write`, which keeps the other figures.\n\n\
          {}\n{parts}",
         sizes("debian"),
         sizes("two"),

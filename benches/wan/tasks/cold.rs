@@ -118,11 +118,11 @@ fn cold_tables(world: &World, table: &mut Table, format: &str, image: &str) {
     let passwd = depth::file(&layers[0].file, "etc/passwd");
     let layers = world.images.layers(image);
     let tables: u64 = layers.iter().map(|layer| layer.table.expect("a table of contents")).sum();
-    let task = format!("Cold `/etc/passwd`, base of two {format} layers, tables of {} KB", tables / 1000);
+    let task = format!("Cold `/etc/passwd`, base of two {format} layers, TOCs of {} KB", tables / 1000);
     for transport in TRANSPORTS {
         let results = world.compare(files(world, transport, image, &passwd, &["oci-extract", "regctl"]));
         let targets =
-            [Target::requests(7.0), Target::bytes(tables as f64 + 100e3).as_of("the tables and 100 KB")];
+            [Target::requests(7.0), Target::bytes(tables as f64 + 100e3).as_of("the TOCs and 100 KB")];
         add(table, &task, transport, &results, &targets);
     }
     let verified = verification(world, image, "/etc/passwd");

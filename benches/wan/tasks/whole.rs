@@ -36,13 +36,13 @@ pub(crate) fn list_everything(world: &World, table: &mut Table) {
     let reference = format!("{}/ml:latest", host.name);
     let peek = ["peek", &reference, "--all"];
     let built = built_tables(world, &host, &reference);
-    let ours = format!("{OURS}, tables built");
+    let ours = format!("{OURS}, TOCs built");
 
     let mut candidates: Vec<Candidate<'_>> = Vec::new();
     let run = || resident(world.programs.ours(&host, Some(built.path()), &peek));
     candidates.push((ours.clone(), Box::new(run)));
     let run = || resident(world.programs.ours(&host, None, &peek));
-    candidates.push((format!("{OURS}, no tables"), Box::new(run)));
+    candidates.push((format!("{OURS}, no TOCs"), Box::new(run)));
     if world.programs.peer("crane").is_some() {
         let run = || resident(world.programs.crane_list(&host, "ml").expect("crane"));
         candidates.push((CRANE.to_owned(), Box::new(run)));
@@ -108,7 +108,7 @@ pub(crate) fn tables(world: &World, table: &mut Table) {
     let all: u64 = world.images.layers("ml").iter().map(|layer| layer.size).sum();
     sizes(cache.path(), all, table);
 
-    let pass = format!("A pass over all {} MB that makes tables", all / 1_000_000);
+    let pass = format!("A pass over all {} MB that builds TOCs", all / 1_000_000);
     let peek = ["peek", &reference, "--all"];
     let with = || {
         let cache = tools::temporary_folder();
@@ -119,14 +119,13 @@ pub(crate) fn tables(world: &World, table: &mut Table) {
         resident(world.programs.ours(&host, Some(cache.path()), &["toc", "build", &reference]))
     };
     let without = || resident(world.programs.ours(&host, None, &peek));
-    let names @ [with_name, without_name, _] =
-        ["peek --all, with tables", "peek --all, without", "toc build"];
+    let names @ [with_name, without_name, _] = ["peek --all, with TOCs", "peek --all, without", "toc build"];
     let runs: [Box<dyn FnMut() -> Run + '_>; 3] = [Box::new(with), Box::new(without), Box::new(build)];
     let candidates = names.iter().map(|name| format!("{OURS} {name}")).zip(runs).collect();
     let results = world.compare(candidates);
     let median = |name: &str| median_of(&results, &format!("{OURS} {name}"));
     let ratio = median(with_name) / median(without_name);
-    let reach = "≤ 1.20 times one that makes none (medians)";
+    let reach = "≤ 1.20 times one that builds none (medians)";
     table.figure(&pass, reach, &format!("{ratio:.2}"), ratio <= 1.2);
     for (name, runs) in &results {
         table.add(&pass, NO_LINK, name, runs, &[]);
@@ -150,7 +149,7 @@ fn sizes(cache: &Path, all: u64, table: &mut Table) {
     }
     let percent = |bytes: u64| 100.0 * bytes as f64 / all as f64;
     let task =
-        format!("Size of the {} tables at 1 MiB spacing, as a share of {} MB", stored.len(), all / 1_000_000);
+        format!("Size of the {} TOCs at 1 MiB spacing, as a share of {} MB", stored.len(), all / 1_000_000);
     let reach = |most: f64, what: &str, bytes: u64, table: &mut Table| {
         let share = percent(bytes);
         table.figure(&task, &format!("{what} ≤ {most} %"), &format!("{share:.3} %"), share <= most);
