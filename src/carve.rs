@@ -26,6 +26,8 @@ mod collection;
 mod content_fetch;
 mod file;
 mod listing;
+pub(crate) mod locate;
+mod metadata;
 mod options;
 mod path_search;
 mod planned;
@@ -44,6 +46,7 @@ use self::{
 pub use self::{
     collection::{Collection, Item},
     file::{File, Outcome},
+    metadata::DirectoryEntry,
     options::CarveOptions,
     selection::Selection,
 };
@@ -193,7 +196,7 @@ impl Image {
     ) -> Result<Answer, Error> {
         let streamed = match sink {
             ContentSink::Stream(stream) => stream.streamed(),
-            ContentSink::Spool(_) => None,
+            ContentSink::Discard | ContentSink::Spool(_) => None,
         };
         match *resolution {
             Resolution::Found { content, certain, .. } if Some(content) == streamed => {

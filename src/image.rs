@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Kind},
     layer::Layer,
     oci::{digest::Digest, manifest::ImageConfig, platform::Platform, reference::ImageReference},
-    read::config::ConfigFuture,
+    read::{config::ConfigFuture, pool::WorkerPool},
     registry::session::Session,
 };
 
@@ -45,6 +45,8 @@ pub(crate) struct Inner {
     pub(crate) layers: Vec<Layer>,
     /// Most layers that are decoded at the same time.
     pub(crate) parallel_layers: usize,
+    /// Where passes do their work.
+    pub(crate) pool: Arc<WorkerPool>,
     /// The session lives as long as the image.
     pub(crate) session: Option<Arc<Session>>,
 }

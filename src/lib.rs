@@ -21,6 +21,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic"))]
 
 mod auth;
+pub mod blocking;
 mod build_toc;
 mod cache;
 mod carve;
@@ -35,15 +36,18 @@ mod layer;
 mod limits;
 mod oci;
 mod offset;
+mod open;
 mod peek;
 mod progress;
 mod read;
 mod reader;
 mod referrers;
 mod registry;
+mod scan;
 mod source;
 mod tar;
 mod toc;
+mod tree;
 
 pub use auth::{
     Candidate, Credential, CredentialError, CredentialKind, CredentialSources, CredentialStore, RegistryKey,
@@ -58,7 +62,7 @@ pub use auth::{
 };
 pub use build_toc::BuiltToc;
 pub use cache::{Cache, CacheError, CacheOptions, CachedToc, Removed, SigningKey, parse_size};
-pub use carve::{CarveOptions, Collection, File, Item, Outcome, Selection};
+pub use carve::{CarveOptions, Collection, DirectoryEntry, File, Item, Outcome, Selection};
 pub use client::{Client, ClientBuilder, DeviceSignIn, Login, PushedArtifact, Transferred};
 pub use error::Error;
 pub use image::Image;
@@ -76,10 +80,13 @@ pub use oci::{
     },
 };
 pub use offset::{Compressed, Uncompressed};
+pub use open::OpenFile;
 pub use peek::{Entries, LayersInTurn, PeekOptions, PlannedRead, Rootfs, RootfsEntry};
 pub use progress::{Progress, Request, RequestMethod, RequestTarget, Silent};
 pub use read::{method::ReadMethod, verification::Verification};
+pub use scan::{Found, Scan, ScanAction, ScanCache, ScanContent, ScanOptions};
 pub use tar::entry::{Entry, EntryKind, Timestamp};
+pub use tree::{Change, Tree, TreeEntry};
 
 /// Compiles the programs in the guide as doctests.
 #[cfg(doctest)]

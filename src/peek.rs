@@ -270,6 +270,13 @@ impl Layer {
     }
 }
 
+impl Rootfs {
+    /// The TOCs of all layers, base first.
+    pub(crate) fn into_states(self) -> Vec<TocState> {
+        self.layers
+    }
+}
+
 impl std::fmt::Debug for Rootfs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Rootfs").field("layers", &self.layers.len()).finish_non_exhaustive()

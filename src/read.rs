@@ -6,6 +6,7 @@ pub(crate) mod hash;
 pub(crate) mod method;
 pub(crate) mod pass;
 pub(crate) mod pool;
+pub(crate) mod random;
 pub(crate) mod ranged;
 pub(crate) mod record;
 pub(crate) mod task;

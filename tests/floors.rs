@@ -29,8 +29,12 @@ const ROOMS: &[(&str, u32, &[&str])] = &[
     ("build_toc", 10, &[]),
     ("peek", 10, &[]),
     ("carve", 11, &[]),
-    ("client", 12, &[]),
-    ("internals", 12, &[]),
+    ("tree", 11, &[]),
+    ("open", 12, &[]),
+    ("scan", 12, &[]),
+    ("client", 13, &[]),
+    ("blocking", 14, &[]),
+    ("internals", 13, &[]),
 ];
 
 /// Declared in `main.rs`; they know the library as `layerslayer::`.

@@ -136,6 +136,8 @@ impl Image {
 fn spooled(sink: ContentSink) -> Result<Box<SpoolSink>, Error> {
     match sink {
         ContentSink::Spool(spool) => Ok(spool),
-        ContentSink::Stream(_) => Err(Error::new(Kind::Other, "content was not put into a temporary file")),
+        ContentSink::Discard | ContentSink::Stream(_) => {
+            Err(Error::new(Kind::Other, "content was not put into a temporary file"))
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::{image::rootfs::Options, read::verification::Verification};
 #[derive(Clone, Copy, Debug)]
 pub struct CarveOptions {
     pub(super) layer: Option<usize>,
-    pub(super) min_verification: Verification,
+    pub(crate) min_verification: Verification,
 }
 
 impl Default for CarveOptions {

@@ -141,7 +141,7 @@ impl Visitor for PathSearch {
                 found = self.resolve_target(index, Some(this)).or(found);
             }
         }
-        if entry.kind != EntryKind::File {
+        if entry.kind != EntryKind::File || matches!(self.sink, ContentSink::Discard) {
             return Ok(self.action());
         }
         let mut wanted = found.is_some();

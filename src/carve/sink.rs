@@ -24,6 +24,8 @@ const PIECES: usize = 16;
 
 /// Takes the content of one entry after the other.
 pub(super) enum ContentSink {
+    /// Content is not wanted: only what is at a path.
+    Discard,
     /// The content of many files, in a temporary file.
     Spool(Box<SpoolSink>),
     /// The content of one file, streamed to its consumer.
@@ -34,6 +36,7 @@ impl ContentSink {
     /// Content of this record begins; `found` is what it answers, where the consumer does not know that yet.
     pub(super) fn begin(&mut self, content: Content, found: Option<FoundFile>) {
         match self {
+            Self::Discard => {}
             Self::Spool(spool) => spool.begin(content),
             Self::Stream(stream) => stream.begin(Started { content, found }),
         }
@@ -42,6 +45,7 @@ impl ContentSink {
     /// The next piece.
     pub(super) fn piece(&mut self, piece: Piece<'_>) -> Result<(), Error> {
         match self {
+            Self::Discard => Ok(()),
             Self::Spool(sink) => sink.spool.append(piece).map_err(spool_error),
             Self::Stream(stream) => stream.piece(piece),
         }
@@ -50,6 +54,7 @@ impl ContentSink {
     /// The content is complete.
     pub(super) fn end(&mut self) {
         match self {
+            Self::Discard => {}
             Self::Spool(spool) => spool.end(),
             Self::Stream(stream) => stream.open = false,
         }
@@ -58,7 +63,7 @@ impl ContentSink {
     /// Hands on what was collected.
     pub(super) async fn flush(&mut self) -> Result<(), Error> {
         match self {
-            Self::Spool(_) => Ok(()),
+            Self::Discard | Self::Spool(_) => Ok(()),
             Self::Stream(stream) => stream.flush().await,
         }
     }
@@ -92,6 +97,7 @@ pub(super) struct StreamReader {
 /// Makes the sinks of a search. A search that restarts needs a new one.
 #[derive(Clone)]
 pub(super) enum Sinks {
+    Discard,
     Spool,
     Stream(StreamSender),
 }
@@ -100,6 +106,7 @@ impl Sinks {
     /// A new sink; `None` once content has reached the consumer: it cannot be taken back.
     pub(super) fn make(&self) -> Result<Option<ContentSink>, Error> {
         Ok(match self {
+            Self::Discard => Some(ContentSink::Discard),
             Self::Spool => Some(ContentSink::Spool(SpoolSink::new()?)),
             Self::Stream(sender) => {
                 let is_fresh = lock(&sender.start).is_some();

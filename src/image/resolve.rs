@@ -310,8 +310,9 @@ fn finish(
     layers: Vec<Layer>,
     session: Option<Arc<Session>>,
 ) -> Image {
-    let ImageRequest { reference, parallel_layers, .. } = request;
-    let inner = Inner { reference, digest, index_platform, configuration, layers, parallel_layers, session };
+    let ImageRequest { reference, parallel_layers, pool, .. } = request;
+    let inner =
+        Inner { reference, digest, index_platform, configuration, layers, parallel_layers, pool, session };
     Image { inner: Arc::new(inner) }
 }
 

@@ -141,7 +141,11 @@ impl TocCell {
     pub(crate) fn store(&self, new: TocState) {
         let mut state = lock(&self.state);
         let is_more = match (&*state, &new) {
-            (TocState::Complete(_, old), TocState::Complete(_, new)) => new > old,
+            (TocState::Complete(old, level), TocState::Complete(new, new_level)) => {
+                let tells_more =
+                    matches!(old.content, ContentMap::Nothing) && !matches!(new.content, ContentMap::Nothing);
+                new_level > level || new_level == level && tells_more
+            }
             (TocState::Complete(..), _) => false,
             _ => true,
         };

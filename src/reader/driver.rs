@@ -139,6 +139,17 @@ pub(crate) async fn index(layer: &Layer, prefetcher: &Prefetcher) -> Result<(), 
     run(layer, request, |tree| Some(Listing(tree))).await.map(drop)
 }
 
+/// Reads the whole layer and records how to read its content in any order.
+///
+/// # Errors
+///
+/// Those of [`run`].
+pub(crate) async fn record(layer: &Layer) -> Result<(), Error> {
+    let prefetcher = Prefetcher::none();
+    let request = PassRequest { fetch: Fetch::Full, record: true, resume: true, prefetcher: &prefetcher };
+    run(layer, request, |tree| Some(Listing(tree))).await.map(drop)
+}
+
 /// Prefetches layers that will be given to [`index`] in this order, up to `passes` at a time.
 pub(crate) fn prefetch(layers: &[Layer], min_verification: Verification, passes: usize) -> Prefetcher {
     Prefetcher::passes(layers.iter().cloned(), min_verification, passes, background_pass)

@@ -193,7 +193,7 @@ fn where_ztoc_and_content_disagree_the_whole_layer_is_read() {
 #[test]
 fn an_answer_of_not_found_by_an_unsigned_ztoc_is_marked_unverified() {
     let registry = Registry::new(Referrers::Listed, |ztoc| ztoc);
-    registry.carve_trusting("/nowhere").failed(3).said("verify");
+    registry.carve_trusting("/nowhere").failed(3).said("not verified");
 }
 
 #[test]
