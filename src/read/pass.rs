@@ -339,4 +339,38 @@ mod tests {
             assert_eq!(demand.outrun().now_or_never().is_some(), limit == Limit::Decoder);
         }
     }
+
+    /// Waits in its consumer until all passes have come that far.
+    struct Meeting(Arc<tokio::sync::Barrier>, bool);
+
+    impl Visitor for Meeting {
+        fn entry(&mut self, _: Entry) -> Result<VisitAction, Error> {
+            Ok(VisitAction::Entries)
+        }
+
+        async fn flush(&mut self) -> Result<(), Error> {
+            if !std::mem::replace(&mut self.1, true) {
+                self.0.wait().await;
+            }
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn passes_that_wait_for_their_consumers_hold_no_thread_of_the_pool() {
+        for threads in 1..=4 {
+            let (pool, passes) = (WorkerPool::with_threads(threads), 5 * threads);
+            let barrier = Arc::new(tokio::sync::Barrier::new(passes));
+            let scans = (0..passes).map(|_| {
+                let archive = Archive::new(NEAR_BYTES, Limit::Link);
+                archive.decoded.send_replace(u64::MAX / 2);
+                let job = PassJob { pool: Arc::clone(&pool), record: true, ..job(archive) };
+                scan(job, Meeting(Arc::clone(&barrier), false))
+            });
+            let ended = tokio::time::timeout(std::time::Duration::from_secs(60), future::join_all(scans));
+            for scanned in ended.await.expect("the passes wait for each other") {
+                assert!(scanned.is_ok_and(|scanned| scanned.end == PassEnd::Complete));
+            }
+        }
+    }
 }

@@ -25,6 +25,7 @@ mod equality;
 mod examples;
 mod killing;
 mod layer_prefetch;
+mod library;
 mod login;
 mod publisher_tocs;
 mod pushed_tocs;
