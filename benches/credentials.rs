@@ -1,8 +1,8 @@
-//! What a credential costs: from each local store, a token in memory beside it, and a whole login at a registry next door.
+//! The cost of a credential from each local store and from memory, and of a whole login at a local registry.
 //!
-//! Runs in a home of its own, in a session with a keyring of its own where `dbus-run-session` and `gnome-keyring-daemon` are
-//! installed: no store of whoever runs it is touched. `cargo bench --bench credentials --features internals`.
-#![expect(clippy::print_stderr, reason = "what is left out is said")]
+//! Runs in a temporary home directory, with a keyring of its own if `dbus-run-session` and `gnome-keyring-daemon` are installed: it
+//! never touches the user's stores. `cargo bench --bench credentials --features internals`.
+#![expect(clippy::print_stderr, reason = "skipped stores are reported")]
 
 use std::{
     env,
@@ -17,10 +17,10 @@ use std::{
 use criterion::Criterion;
 use layerslayer::{Credential, CredentialSources, RegistryKey, StoreKind};
 
-/// Set in the home of its own.
+/// Set inside the temporary home directory.
 const INSIDE: &str = "LAYERSLAYER_BENCH_HOME";
 
-/// Begins a keyring before the bench and ends it after.
+/// Starts a keyring before the bench and stops it afterwards.
 const SESSION: &str = r#"printf x | gnome-keyring-daemon --unlock --components=secrets >/dev/null 2>&1
 for try in $(seq 1000); do
     keyring=$(dbus-send --print-reply=literal --dest=org.freedesktop.DBus / \
@@ -46,7 +46,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// Runs itself again, where it may do what it likes.
+/// Runs this program again in a temporary home directory.
 fn run_in_a_home() {
     let home = tempfile::tempdir().expect("a home");
     let this = env::current_exe().expect("this program");
@@ -69,7 +69,7 @@ fn run_in_a_home() {
     assert!(status.success(), "{status}");
 }
 
-/// A token that a session holds, as each request asks for it; and a credential that a client holds.
+/// A token held by a session, as each request needs it; and a credential held by a client.
 fn tokens(criterion: &mut Criterion) {
     let credential = Credential::basic("alice", String::from("wonder:land").into());
     criterion
@@ -83,7 +83,7 @@ fn tokens(criterion: &mut Criterion) {
     }
 }
 
-/// A credential from each store: opened before, and from nothing.
+/// A credential from each store: already open, and not yet open.
 fn stores(criterion: &mut Criterion) {
     let registry: RegistryKey = "registry.example:5000".parse().expect("a registry");
     let sources = || CredentialSources::new().ask_passphrase(|_| Ok(Some(String::from(PASSPHRASE).into())));
@@ -91,13 +91,13 @@ fn stores(criterion: &mut Criterion) {
     for kind in [StoreKind::Plaintext, StoreKind::File, StoreKind::DockerConfig, StoreKind::Keyring] {
         let store = sources().store(kind).expect("a store");
         if let Err(error) = store.store(&registry, &credential) {
-            eprintln!("{kind}: left out: {error}");
+            eprintln!("{kind}: skipped: {error}");
             continue;
         }
-        criterion.bench_function(&format!("{kind}, opened before"), |bencher| {
+        criterion.bench_function(&format!("{kind}, already open"), |bencher| {
             bencher.iter(|| black_box(store.retrieve(&registry, credential.kind()).expect("it is there")));
         });
-        criterion.bench_function(&format!("{kind}, from nothing"), |bencher| {
+        criterion.bench_function(&format!("{kind}, not yet open"), |bencher| {
             bencher.iter(|| {
                 let store = sources().store(kind).expect("a store");
                 black_box(store.retrieve(&registry, credential.kind()).expect("it is there"))
@@ -107,7 +107,7 @@ fn stores(criterion: &mut Criterion) {
     }
 }
 
-/// The whole program, at a registry that takes no time.
+/// The whole program, with a registry that answers at once.
 fn logins(criterion: &mut Criterion) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let host = listener.local_addr().expect("its address").to_string();
@@ -135,7 +135,7 @@ fn log_in(host: &str, store: &str) {
     assert!(child.wait().expect("it ends").success());
 }
 
-/// Asks for a password, and takes any.
+/// Requires a password, and accepts any.
 fn answer(client: &TcpStream) {
     let mut reader = BufReader::new(client);
     loop {

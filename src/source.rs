@@ -1,4 +1,4 @@
-//! Ranges of a blob, wherever it lies.
+//! Ranges of a blob, wherever it is.
 
 use std::{fmt, ops::Range};
 
@@ -11,13 +11,13 @@ use futures_util::{
 
 use crate::{offset::Compressed, registry};
 
+pub(crate) mod adaptive;
 pub(crate) mod file;
-pub(crate) mod growing;
 pub(crate) mod local;
 pub(crate) mod registry_blob;
-pub(crate) mod told;
+pub(crate) mod traced;
 
-/// The bytes of one range, in order, in pieces of the transport's choosing.
+/// The bytes of one range, in order, in chunks of the transport's choosing.
 pub(crate) type ByteStream = BoxStream<'static, Result<Bytes, Error>>;
 
 /// A blob of known size that can be read by range.
@@ -25,35 +25,34 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
     /// The blob's size in bytes, compressed.
     fn size(&self) -> u64;
 
-    /// Opens the bytes of `range`, which lies within `0..size`. The stream yields exactly that many bytes or an error; dropping
-    /// it ends the transfer.
+    /// Opens `range`, which is within `0..size`. The stream yields exactly that many bytes or an error; dropping it ends the
+    /// transfer.
     fn open(&self, range: Range<Compressed>) -> BoxFuture<'_, Result<ByteStream, Error>>;
 
-    /// Whether reading range by range keeps bytes from being sent that nobody will read: not from a file, which is read as far as
-    /// it is wanted, nor from a server that was seen to ignore ranges.
+    /// Whether reading range by range saves bytes: false for a file, which is only read as far as needed, and for a server that
+    /// was seen to ignore ranges.
     fn wants_ranges(&self) -> bool {
         false
     }
 
-    /// Whether each range costs all bytes before it too: from a server that was seen to ignore ranges.
+    /// Whether each range also costs all bytes before it, as from a server that was seen to ignore ranges.
     fn ignores_ranges(&self) -> bool {
         false
     }
 
-    /// Gets ready for so many further ranges to be asked for at once, as far as that takes time. It fails in silence, and may be
-    /// dropped.
+    /// Opens connections for this many further ranges. Failures are ignored, and it may be dropped.
     fn prepare(&self, ranges: usize) -> BoxFuture<'static, ()> {
         let _ = ranges;
         future::ready(()).boxed()
     }
 
-    /// Bytes that may still be asked for.
+    /// Bytes that may still be requested.
     fn allowance(&self) -> u64 {
         u64::MAX
     }
 }
 
-/// Why bytes of a blob could not be had.
+/// Why bytes of a blob could not be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// A local file failed.
@@ -61,10 +60,10 @@ pub(crate) enum Error {
     Io {
         /// The file.
         path: String,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A local image lacks a blob, or holds another one under its name.
+    /// A local image lacks a blob, or has a different one under its name.
     #[error("{name} {problem}")]
     Local {
         /// The blob's file.

@@ -1,4 +1,4 @@
-//! Where in a layer's blob a file lies, found without the program that is measured.
+//! Finds the offset of a file in a layer's blob, independently of the program under test.
 
 use std::{
     cell::Cell,
@@ -10,10 +10,10 @@ use std::{
 
 use flate2::bufread::MultiGzDecoder;
 
-/// Compressed bytes that the decoder is given at a time: how exact an offset is.
+/// Compressed bytes passed to the decoder at a time: the precision of offsets.
 const STEP: usize = 1 << 10;
 
-/// Files of these sizes are asked for, in bytes.
+/// Sizes of the files to extract, in bytes.
 const SMALL: std::ops::RangeInclusive<u64> = 1 << 10..=64 << 10;
 
 /// A regular file of a layer.
@@ -21,13 +21,13 @@ const SMALL: std::ops::RangeInclusive<u64> = 1 << 10..=64 << 10;
 pub(crate) struct Deep {
     /// Without a leading slash.
     pub(crate) path: String,
-    /// Compressed bytes from the layer's start to the end of the file's content, [`STEP`] more at most.
+    /// Compressed bytes from the start of the layer to the end of the file's content, at most [`STEP`] too many.
     pub(crate) end: u64,
-    /// What it holds.
+    /// Its content.
     pub(crate) content: Vec<u8>,
 }
 
-/// The file of this path.
+/// The file at this path.
 pub(crate) fn file(blob: &Path, path: &str) -> Deep {
     find(blob, |name, _, _| name == path).unwrap_or_else(|| panic!("no {path} in {}", blob.display()))
 }
@@ -54,7 +54,7 @@ fn find(blob: &Path, wanted: impl Fn(&str, u64, u64) -> bool) -> Option<Deep> {
     None
 }
 
-/// Hands out small pieces and counts what was taken.
+/// Returns small chunks and counts the bytes consumed.
 struct Counting<R> {
     inner: R,
     taken: Rc<Cell<u64>>,

@@ -1,5 +1,5 @@
-//! A registry over TLS that keeps its blobs elsewhere: everything is relayed to a registry on this machine, but a blob is answered
-//! with a redirect to a second host, which serves it, over TLS too.
+//! A TLS registry with its blobs on another host: requests are relayed to a registry on this machine, except that a blob request is
+//! answered with a redirect to a second TLS host, which serves it.
 
 use std::{
     io::{self, BufReader, Write as _},
@@ -27,7 +27,7 @@ pub(crate) struct Front {
     listeners: [Listener; 2],
 }
 
-/// What a host does with a request for a blob.
+/// How a host answers a request for a blob.
 enum Blobs {
     /// `https://HOST:PORT` of the storage.
     RedirectTo(String),
@@ -35,16 +35,16 @@ enum Blobs {
 }
 
 impl Front {
-    /// Starts both before `registry`. `through` gives for a server's address the port at which clients reach it: the registry as
-    /// 127.0.0.1, the storage as `localhost` (go-containerregistry refuses redirects to another host that is a private address).
-    /// Returns the registry's port too.
+    /// Starts both hosts in front of `registry`. `through` returns the port at which clients reach a server: the registry as
+    /// 127.0.0.1, the storage as `localhost` (go-containerregistry refuses redirects to another private address). Also returns the
+    /// port of the registry.
     pub(crate) fn start(registry: SocketAddr, through: impl Fn(SocketAddr) -> u16) -> (Self, u16) {
         let configuration = Arc::new(configuration());
         let requests = Arc::<AtomicU64>::default();
         let host = |blobs: Blobs| {
             let (configuration, requests) = (Arc::clone(&configuration), Arc::clone(&requests));
             Listener::start(move |client| {
-                // Either side may go away at any time.
+                // Either side may disconnect at any time.
                 let _ = serve(client, &configuration, registry, &blobs, &requests);
             })
         };
@@ -56,13 +56,13 @@ impl Front {
         (Self { requests, listeners: [front, storage] }, port)
     }
 
-    /// Where the storage listens, the link left out.
+    /// The address of the storage, without the link.
     pub(crate) fn storage(&self) -> SocketAddr {
         let [_, storage] = &self.listeners;
         storage.host().parse().expect("an address")
     }
 
-    /// Requests since the last call, to both hosts.
+    /// Requests to both hosts since the last call.
     pub(crate) fn take_requests(&self) -> u64 {
         self.requests.swap(0, Ordering::SeqCst)
     }
@@ -105,7 +105,7 @@ fn serve(
     Ok(())
 }
 
-/// Hands a request without a body on, and its answer back.
+/// Relays a request without a body, and its response.
 fn relay(
     request: &Head,
     client: &mut BufReader<StreamOwned<ServerConnection, TcpStream>>,

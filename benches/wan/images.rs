@@ -1,4 +1,4 @@
-//! The images: Debian packages, put together by `mmdebstrap` and `umoci`, pushed by `skopeo`. Built once into `target/wan`.
+//! The images: Debian packages, assembled by `mmdebstrap` and `umoci`, pushed by `skopeo`. Built once, in `target/wan`.
 
 use std::{
     fs,
@@ -10,43 +10,43 @@ use serde_json::{Value, json};
 
 use super::{noise::Noise, registry::Registry, tools};
 
-/// The release that packages come from; its point releases change sizes a little.
+/// The Debian release of the packages; its point releases change sizes slightly.
 const SUITE: &str = "bookworm";
 
-/// What goes into the layers of *ml* above the base, oldest first.
+/// The packages in the layers of *ml* above the base, oldest first.
 const LAYERS: [&str; 3] = ["nginx", "python3-numpy,python3-pandas", "python3-scipy"];
 
-/// Images beside *debian*: the base and the first, or all, of the layers above; and the smaller one with tables of contents.
+/// Images other than *debian*: the base with the first, or all, of the layers above it; and the smaller one with embedded TOCs.
 pub(crate) const TWO: &str = "two";
 const ML: &str = "ml";
 pub(crate) const CHUNKED: &str = "two-zstd-chunked";
 pub(crate) const ESTARGZ: &str = "two-estargz";
 
-/// *debian* under small layers.
+/// *debian* below small layers.
 pub(crate) const SMALL: &str = "small";
 
-/// What the layers of *small* above the base hold, oldest first, in KB that do not compress.
+/// Incompressible content of the layers of *small* above the base, oldest first, in KB.
 const SMALL_LAYERS: [usize; 8] = [24, 4, 100, 8, 64, 16, 48, 32];
 
-/// The name in a layout of an image.
+/// The annotation with the name of an image in a layout.
 const NAME: &str = "org.opencontainers.image.ref.name";
 
-/// Says in a manifest that a layer is eStargz, and proves its table.
+/// The annotation that marks a layer as eStargz and has the digest of its TOC.
 const TOC_DIGEST: &str = "containerd.io/snapshot/stargz/toc.digest";
 
-/// Length of an eStargz layer's last part, which says where its table begins.
+/// Length of the footer of an eStargz layer, which has the offset of the TOC.
 const ESTARGZ_FOOTER: usize = 51;
 
-/// Changes with how images are made, so that old ones are not taken for new ones.
+/// Changes whenever the images are built differently, so that old ones are not reused.
 const FOLDER: &str = "images-3";
 
-/// Image layouts, and a registry's storage that holds the images.
+/// Image layouts, and a registry storage with the images.
 #[derive(Debug)]
 pub(crate) struct Images {
     folder: PathBuf,
 }
 
-/// A layer as the manifest describes it.
+/// A layer, as described by the manifest.
 #[derive(Clone, Debug)]
 pub(crate) struct Layer {
     /// `sha256:…`.
@@ -55,12 +55,12 @@ pub(crate) struct Layer {
     pub(crate) size: u64,
     /// The blob.
     pub(crate) file: PathBuf,
-    /// Bytes of the table of contents that the blob brings, as the manifest says.
-    pub(crate) table: Option<u64>,
+    /// Size of the TOC embedded in the blob, in bytes, according to the manifest.
+    pub(crate) toc: Option<u64>,
 }
 
 impl Images {
-    /// Builds what is not there yet, below `target`; `estargz` is the program that makes such layers, where it could be built.
+    /// Builds missing images below `target`; `estargz` is the program that makes eStargz layers, if it could be built.
     pub(crate) fn prepare(target: &Path, estargz: Option<&Path>) -> Self {
         let images = Self { folder: target.join(FOLDER) };
         if !images.folder.exists() {
@@ -68,7 +68,7 @@ impl Images {
             let _ = fs::remove_dir_all(&building);
             fs::create_dir_all(&building).expect("a folder");
             build(&building);
-            // What was cut short never gets the name that is looked for.
+            // An interrupted build never gets the final name.
             fs::rename(&building, &images.folder).expect("a folder");
         }
         if let Some(program) = estargz.filter(|_| !images.has_estargz()) {
@@ -86,12 +86,12 @@ impl Images {
         images
     }
 
-    /// Whether there is an image of eStargz layers.
+    /// Whether an image of eStargz layers exists.
     pub(crate) fn has_estargz(&self) -> bool {
         self.layout(ESTARGZ).exists()
     }
 
-    /// The storage of a registry with the images.
+    /// The registry storage with the images.
     pub(crate) fn storage(&self) -> PathBuf {
         self.folder.join("registry")
     }
@@ -103,16 +103,16 @@ impl Images {
             let digest = layer["digest"].as_str().expect("a digest").to_owned();
             let file = blob(&layout, &digest);
             let chunked = layer["annotations"]["io.containers.zstd-chunked.manifest-position"].as_str();
-            let table = match chunked {
+            let toc = match chunked {
                 Some(position) => position.split(':').nth(1).and_then(|length| length.parse().ok()),
-                None => layer["annotations"].get(TOC_DIGEST).map(|_| estargz_table(&file)),
+                None => layer["annotations"].get(TOC_DIGEST).map(|_| estargz_toc(&file)),
             };
-            Layer { size: layer["size"].as_u64().expect("a size"), file, table, digest }
+            Layer { size: layer["size"].as_u64().expect("a size"), file, toc, digest }
         };
         self.manifest(name)["layers"].as_array().expect("layers").iter().map(layer).collect()
     }
 
-    /// Where the blobs of an image lie.
+    /// The layout with the blobs of an image.
     fn layout(&self, name: &str) -> PathBuf {
         self.folder.join(match name {
             ESTARGZ => "estargz",
@@ -134,7 +134,7 @@ impl Images {
         json_of(&blob(&layout, manifest))
     }
 
-    /// Puts small layers above *debian*, and the image into the registry.
+    /// Adds small layers to *debian* and pushes the image to the registry.
     fn build_small(&self, layout: &Path) {
         eprintln!("building {SMALL}");
         fs::create_dir_all(layout).expect("a folder");
@@ -158,7 +158,7 @@ impl Images {
         push(&Registry::start(&self.storage()), layout, SMALL);
     }
 
-    /// Makes *two* again of eStargz layers, and puts it into the registry.
+    /// Rebuilds *two* with eStargz layers and pushes it to the registry.
     fn build_estargz(&self, program: &Path, layout: &Path) {
         fs::create_dir_all(layout.join("blobs/sha256")).expect("a folder");
         let store = |content: &[u8], media_type: &str| -> Value {
@@ -206,11 +206,11 @@ fn json_of(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).expect("a blob")).expect("JSON")
 }
 
-/// Compressed bytes of the table of an eStargz layer: from where its footer says to the footer.
-fn estargz_table(file: &Path) -> u64 {
+/// Compressed size of the TOC of an eStargz layer: from the offset in its footer to the footer.
+fn estargz_toc(file: &Path) -> u64 {
     let content = fs::read(file).expect("a blob");
     let (blob, footer) = content.split_at(content.len() - ESTARGZ_FOOTER);
-    // Ten bytes of a gzip header, two of a length, four of the field's head; then a number in hexadecimal.
+    // Ten bytes of gzip header, two of a length, four of a subfield header; then a hexadecimal number.
     let offset = std::str::from_utf8(&footer[16..32]).expect("text");
     blob.len() as u64 - u64::from_str_radix(offset, 16).expect("an offset")
 }
@@ -232,7 +232,7 @@ fn build(folder: &Path) {
     }
     umoci(&["gc", "--layout", tools::text(&layout)]);
 
-    // Compressed layers would be taken as they are.
+    // Layers that are already compressed would be copied as they are.
     let plain = format!("dir:{}", folder.join("plain").display());
     copy(&["--dest-decompress", &format!("oci:{}", tag(TWO)), &plain]);
     let format = "--dest-compress-format=zstd:chunked";
@@ -271,7 +271,7 @@ fn add_layer(folder: &Path, image: &str, variant: &str, packages: Option<&str>) 
     fs::remove_file(&archive).expect("to remove the archive");
 }
 
-/// Leaves two zero blocks at the end of a tar: of more, skopeo 1.9 keeps only two in zstd:chunked, and the DiffID would be wrong.
+/// Leaves two zero blocks at the end of a tar: skopeo 1.9 drops any further ones in zstd:chunked, and the DiffID would be wrong.
 fn cut_padding(archive: &Path) {
     let file = fs::File::options().read(true).write(true).open(archive).expect("the archive");
     let mut end = 0;

@@ -1,11 +1,12 @@
-//! A link of settable round trip and bandwidth, between clients on this machine and servers on this machine.
+//! A simulated link with a configurable round trip and bandwidth, between clients and servers on this machine.
 //!
-//! Every connection is relayed by four threads: a reader and a writer each way. A reader takes what its side sends, puts it on
-//! the lane of its direction, which says when it arrives, and queues it for the writer, which sleeps until then. What is modelled:
-//! - connecting takes one round trip: the kernel connects at once, so the client's first bytes wait for it;
+//! Four threads relay each connection: a reader and a writer per direction. A reader receives what its side sends, puts it on the
+//! lane of its direction, which determines the time of arrival, and queues it for the writer, which sleeps until then. Modelled:
+//! - connecting takes one round trip: the kernel connects at once, so the client's first bytes are delayed instead;
 //! - each way takes half a round trip, and the downlink's bandwidth is shared, in turns, by all connections of the link;
-//! - at most [`WINDOW`] is on its way in each direction: sent, and its acknowledgement not back yet;
-//! - a client that hangs up is noticed by the server half a round trip later; until then the server's bytes use the link.
+//! - a connection may have a limit of its own below that bandwidth, as many content delivery networks impose;
+//! - at most [`WINDOW`] is in flight in each direction: sent and not yet acknowledged;
+//! - the server learns of a client that hangs up half a round trip later; until then the server's bytes use the link.
 //!
 //! Not modelled: slow start, loss, a limit of the uplink.
 
@@ -21,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Bytes on their way in one direction of a link, at most; also those of one connection that wait for a client that does not read.
+/// Most bytes in flight in one direction of a link, and most bytes of one connection that wait for a client that does not read.
 const WINDOW: usize = 1 << 20;
 
 /// Bytes of one turn on the link.
@@ -30,21 +31,21 @@ const PARCEL: usize = 16 << 10;
 /// How long [`Link::settled`] waits for connections to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a link is like.
+/// The characteristics of a link.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
-    /// There and back.
+    /// Round trip time.
     pub(crate) round_trip: Duration,
     /// Bytes a second towards the clients.
     pub(crate) downlink: f64,
 }
 
-/// What went over one connection.
+/// The traffic of one connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Traffic {
     /// Bytes that the client sent.
     pub(crate) up: u64,
-    /// Bytes that the server sent before it learned that the client had gone.
+    /// Bytes that the server sent before it learned that the client had hung up.
     pub(crate) down: u64,
     /// Of these, bytes that reached the client's side before it hung up.
     pub(crate) arrived: u64,
@@ -52,7 +53,7 @@ pub(crate) struct Traffic {
     pub(crate) requests: u64,
 }
 
-/// A link, which any number of servers may be behind. Its ports stay open as long as the process runs.
+/// A link to any number of servers. Its ports stay open until the process ends.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     shape: Shape,
@@ -86,8 +87,8 @@ impl Link {
         port
     }
 
-    /// Waits until every connection has ended at both sides, then gives their traffic in the order in which they were made, and
-    /// forgets them.
+    /// Waits until every connection has ended on both sides, then returns their traffic in the order of connecting, and forgets
+    /// them.
     pub(crate) fn settled(&self) -> Vec<Traffic> {
         let start = Instant::now();
         loop {
@@ -119,18 +120,18 @@ impl Link {
     }
 }
 
-/// The counters of one connection, and how it ends.
+/// The counters of one connection and the state of its end.
 #[derive(Debug, Default)]
 struct Connection {
     up: AtomicU64,
-    /// When which number of bytes leave the server.
+    /// When each number of bytes leaves the server.
     down: Mutex<Vec<(Instant, u64)>>,
     arrived: AtomicU64,
     requests: AtomicU64,
-    /// The client has hung up; what still arrives does not reach it.
+    /// The client has hung up: bytes that arrive later do not reach it.
     client_gone: AtomicBool,
-    /// The server knows, since then.
-    server_told: Mutex<Option<Instant>>,
+    /// When the server learned that the client hung up.
+    server_notified: Mutex<Option<Instant>>,
     threads: AtomicU64,
 }
 
@@ -144,9 +145,10 @@ impl Connection {
     }
 
     fn traffic(&self) -> Traffic {
-        let told = *lock(&self.server_told);
-        let sent =
-            |(leaves, bytes): &(Instant, u64)| told.is_none_or(|told| *leaves <= told).then_some(*bytes);
+        let notified = *lock(&self.server_notified);
+        let sent = |(leaves, bytes): &(Instant, u64)| {
+            notified.is_none_or(|notified| *leaves <= notified).then_some(*bytes)
+        };
         Traffic {
             up: self.up.load(Ordering::SeqCst),
             down: lock(&self.down).iter().filter_map(sent).sum(),
@@ -164,7 +166,7 @@ impl Connection {
             self.requests.fetch_add(ends.count(bytes), Ordering::SeqCst);
             queue.push(lane.send(read, established), bytes.to_vec());
         }
-        // Clients of HTTP close both directions at once.
+        // HTTP clients close both directions at once.
         self.client_gone.store(true, Ordering::SeqCst);
         queue.push(lane.send(0, established), Vec::new());
     }
@@ -175,18 +177,18 @@ impl Connection {
             if parcel.is_empty() {
                 break;
             }
-            // A server that is gone shows at the side that reads it.
+            // The thread that reads from the server notices its end.
             let _ = server.write_all(&parcel);
             queue.done(parcel.len());
         }
-        *lock(&self.server_told) = Some(Instant::now());
+        *lock(&self.server_notified) = Some(Instant::now());
         let _ = server.shutdown(Shutdown::Both);
     }
 
     fn read_server(&self, mut server: TcpStream, lane: &Lane, queue: &Queue) {
         let mut buffer = vec![0; PARCEL];
         while let Ok(read @ 1..) = server.read(&mut buffer) {
-            if lock(&self.server_told).is_some() {
+            if lock(&self.server_notified).is_some() {
                 break;
             }
             let arrival = lane.send(read, Instant::now());
@@ -211,7 +213,7 @@ impl Connection {
     }
 }
 
-/// Counts empty lines: the ends of heads, which are the ends of requests where these have no body.
+/// Counts empty lines. They end the heads of requests, and with them requests without a body.
 #[derive(Debug, Default)]
 struct Ends {
     matched: usize,
@@ -246,12 +248,12 @@ struct Lane {
 
 #[derive(Debug)]
 struct LaneState {
-    /// Who asked first sends first: without tickets, one connection could keep the lane to itself.
+    /// First come, first served: without tickets one connection could monopolise the lane.
     next_ticket: u64,
     serving: u64,
-    /// When the last byte so far will have left.
+    /// When the last byte accepted so far has left.
     free: Instant,
-    /// When which number of bytes will have been acknowledged.
+    /// When each number of bytes is acknowledged.
     unacknowledged: VecDeque<(Instant, usize)>,
     in_flight: usize,
 }
@@ -268,7 +270,7 @@ impl Lane {
         Self { delay, rate, state: Mutex::new(state), turn: Condvar::new() }
     }
 
-    /// Sends so many bytes, as soon as the window has room but not before `earliest`, and says when they arrive.
+    /// Sends this many bytes once the window has room, not before `earliest`, and returns their time of arrival.
     fn send(&self, bytes: usize, earliest: Instant) -> Instant {
         let mut state = lock(&self.state);
         let ticket = state.next_ticket;
@@ -303,7 +305,7 @@ impl Lane {
     }
 }
 
-/// What one connection has on its way in one direction.
+/// The bytes of one connection that are in flight in one direction.
 #[derive(Debug, Default)]
 struct Queue {
     state: Mutex<QueueState>,
@@ -317,7 +319,7 @@ struct QueueState {
 }
 
 impl Queue {
-    /// Waits for room; an empty parcel says that nothing comes after it.
+    /// Waits for room; an empty parcel marks the end.
     fn push(&self, arrival: Instant, parcel: Vec<u8>) {
         let mut state = lock(&self.state);
         while state.bytes >= WINDOW {

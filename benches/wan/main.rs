@@ -1,9 +1,9 @@
-//! Our program beside its peers, through a link of settable round trip and bandwidth: bytes, requests and seconds.
+//! Compares this program with its peers through a simulated link: bytes, requests and seconds.
 //!
 //! `make wan`, or `cargo bench --bench wan -- [--rounds N] [--rtt MILLISECONDS] [--mbit N] [--only TASK,…] [--write]`.
-//! `--serve` measures nothing: it says where the registries are, and waits until it is interrupted.
-//! What it builds (images, a registry's storage, peers) lies in `target/wan` and is built once. `--write` puts the tables into
-//! BENCHMARKS.md after every task, and leaves those of other tasks there.
+//! `--serve` measures nothing: it prints the addresses of the registries and waits until it is interrupted.
+//! Images, the storage of the registry and the peers are built once, in `target/wan`. `--write` updates the tables of the tasks
+//! that ran in BENCHMARKS.md, after every task.
 #![expect(clippy::print_stderr, clippy::print_stdout, reason = "the measurements are the output")]
 #![allow(
     clippy::indexing_slicing,
@@ -51,10 +51,10 @@ const TASKS: [(&str, Task); 10] = [
     ("chunked", tasks::cold::cold_chunked),
     ("list", tasks::whole::list_everything),
     ("far", tasks::whole::list_through_the_link),
-    ("tables", tasks::whole::tables),
+    ("tocs", tasks::whole::tocs),
 ];
 
-/// What was asked for on the command line.
+/// The command line.
 struct Options {
     rounds: usize,
     round_trip: u64,
@@ -101,7 +101,7 @@ fn main() {
             measured.push_str(now);
             parts.push_str(&table::part(name, Some(now.clone()), &before));
             if options.write {
-                // What was measured so far is there even if a later task fails.
+                // The results are saved even if a later task fails.
                 table::write(&file, &section(&world, &(parts.clone() + &others(name, &before))));
             }
         } else {
@@ -111,7 +111,7 @@ fn main() {
     println!("{}\n{measured}", table::summary(&measured));
 }
 
-/// The parts of the tasks after this one, as they stand in the file.
+/// The parts of the tasks after this one, as they are in the file.
 fn others(name: &str, before: &str) -> String {
     let later = TASKS.iter().skip_while(|(other, _)| *other != name).skip(1);
     later.map(|(name, _)| table::part(name, None, before)).collect()
@@ -157,7 +157,7 @@ fn options() -> Options {
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} needs a value"));
         match argument.as_str() {
-            // What cargo adds.
+            // Cargo adds it.
             "--bench" => {}
             "--mbit" => options.mbit = value().parse().expect("a number of Mbit/s"),
             "--only" => options.only.extend(value().split(',').map(str::to_owned)),

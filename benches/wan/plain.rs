@@ -1,4 +1,4 @@
-//! The link's own time: one connection, one request, so many bytes.
+//! The time of the link itself: one connection, one request, a given number of bytes.
 
 use std::{
     io::{self, BufReader, Read, Write},
@@ -14,8 +14,8 @@ use rustls::{
 
 use super::{certificate, http::Head, programs::Transport};
 
-/// Seconds from connecting to the last of the first `bytes` bytes of a blob of an image, from the loopback ports of a link: one
-/// connection to each, as all but the last redirect to the next.
+/// The time from connecting to the last of the first `bytes` bytes of a blob, through the loopback ports of a link: one connection to
+/// each, as all but the last redirect to the next.
 pub(crate) fn get(ports: &[u16], image: &str, digest: &str, bytes: u64, transport: Transport) -> Duration {
     let configuration = (transport == Transport::Https).then(configuration);
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! The program and its peers, and how each is told to do a task.
+//! The program, its peers, and the command of each for a task.
 
 use std::{
     env, fs,
@@ -8,10 +8,10 @@ use std::{
 
 use super::tools;
 
-/// Seconds after which a peer's run is cut off: where it asks for a block at a time, it would take hours.
+/// Seconds after which a peer's run is cut off: one that requests single blocks would take hours.
 pub(crate) const PATIENCE: u32 = 60;
 
-/// Where `go install` finds each peer.
+/// The Go package of each peer.
 const PEERS: [(&str, &str); 3] = [
     ("crane", "github.com/google/go-containerregistry/cmd/crane@latest"),
     ("oci-extract", "github.com/amartani/oci-extract@latest"),
@@ -21,17 +21,17 @@ const PEERS: [(&str, &str); 3] = [
 /// The program that makes eStargz layers.
 pub(crate) const ESTARGZ: &str = "estargz";
 
-/// How a registry is spoken to.
+/// How programs reach a registry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Transport {
-    /// One host, plain.
+    /// Plain HTTP, one host.
     Http,
-    /// TLS, and blobs by redirect from a second host.
+    /// TLS, with blobs redirected to a second host.
     Https,
 }
 
 impl Transport {
-    /// As the tables call it.
+    /// Its name in the tables.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Http => "http",
@@ -50,18 +50,18 @@ pub(crate) struct Host {
     pub(crate) authority: PathBuf,
 }
 
-/// What is there to be measured.
+/// The programs to measure.
 #[derive(Debug)]
 pub(crate) struct Programs {
     peers: PathBuf,
-    /// Settings and caches of the peers; ours too, unless a task says otherwise.
+    /// Settings and caches of the peers, and of our program unless a task has its own.
     home: tempfile::TempDir,
-    /// Peers that are not there, and why.
+    /// Missing peers, and why they are missing.
     pub(crate) missing: Vec<String>,
 }
 
 impl Programs {
-    /// Installs the peers below `target`, as far as that is possible here.
+    /// Installs the peers below `target`, where possible.
     pub(crate) fn prepare(target: &Path) -> Self {
         let peers = target.join("bin");
         fs::create_dir_all(&peers).expect("a folder");
@@ -71,12 +71,12 @@ impl Programs {
         Self { peers, home: tools::temporary_folder(), missing }
     }
 
-    /// The path of a peer that is there.
+    /// The path of a peer, if it was installed.
     pub(crate) fn peer(&self, name: &str) -> Option<PathBuf> {
         Some(self.peers.join(name)).filter(|path| path.exists())
     }
 
-    /// Our program, which keeps nothing on disk unless `cache` says where.
+    /// Our program, without a cache unless `cache` is given.
     pub(crate) fn ours(&self, host: &Host, cache: Option<&Path>, arguments: &[&str]) -> Command {
         let mut command = self.command(Path::new(env!("CARGO_BIN_EXE_layerslayer")), host);
         command.args(arguments).arg("--quiet");
@@ -91,7 +91,7 @@ impl Programs {
         command
     }
 
-    /// `program` prints the file at `path`, as each of them does it best; `None` if it is not there.
+    /// The best command of `program` to print the file at `path`; `None` if it is not installed.
     pub(crate) fn file(&self, program: &str, host: &Host, image: &str, path: &str) -> Option<Command> {
         let reference = format!("{}/{image}:latest", host.name);
         if program == "layerslayer" {
@@ -104,7 +104,7 @@ impl Programs {
         };
         match program {
             "oci-extract" => {
-                // Next to the expected output, it says on standard output what it did.
+                // It also reports its progress on standard output.
                 let out = self.home.path().join("out");
                 let script = r#""$1" extract "$2" "$3" -o "$4" >&2 && cat "$4""#;
                 command = self.shell(host, script);
@@ -126,7 +126,7 @@ impl Programs {
         Some(self.crane_to_tar(&crane, host, &format!("{}/{image}:latest", host.name), &["-t"]))
     }
 
-    /// A shell that runs `script` with the arguments that the caller adds.
+    /// A shell that runs `script`; the caller adds its arguments.
     pub(crate) fn shell(&self, host: &Host, script: &str) -> Command {
         let mut command = self.command(Path::new("/bin/sh"), host);
         command.args(["-c", script, "sh"]);
@@ -154,7 +154,7 @@ impl Programs {
     }
 }
 
-/// Builds the program that makes eStargz layers; says why it is not there.
+/// Builds the program that makes eStargz layers; returns why that failed.
 fn build_estargz(folder: &Path) -> Option<String> {
     if folder.join(ESTARGZ).exists() {
         return None;
@@ -168,7 +168,7 @@ fn build_estargz(folder: &Path) -> Option<String> {
         .map(|_| "the eStargz image (`go build` in benches/wan/estargz failed)".to_owned())
 }
 
-/// Says why a peer is not there.
+/// Installs a peer; returns why that failed.
 fn install(folder: &Path, name: &str, package: &str) -> Option<String> {
     if folder.join(name).exists() {
         return None;
@@ -180,6 +180,6 @@ fn install(folder: &Path, name: &str, package: &str) -> Option<String> {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             Some(format!("{name} (`go install {package}`: {})", said.lines().last().unwrap_or("failed")))
         }
-        Err(error) => Some(format!("{name} (no Go here: {error})")),
+        Err(error) => Some(format!("{name} (no Go: {error})")),
     }
 }

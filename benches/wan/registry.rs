@@ -1,4 +1,4 @@
-//! Debian's `docker-registry` on a free loopback port, with a storage that outlives it.
+//! Debian's `docker-registry` on a free loopback port, with a persistent storage.
 
 use std::{
     fs,
@@ -13,10 +13,10 @@ use std::{
 
 use super::tools;
 
-/// A registry that has not said in this time that it listens is broken.
+/// How long the registry may take to start.
 const START: Duration = Duration::from_secs(60);
 
-/// A running registry; dropping it stops it.
+/// A running registry; stopped on drop.
 #[derive(Debug)]
 pub(crate) struct Registry {
     process: Child,
@@ -24,7 +24,7 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// Starts one on what lies in `folder`.
+    /// Starts one with the storage in `folder`.
     pub(crate) fn start(folder: &Path) -> Self {
         fs::create_dir_all(folder).expect("a folder");
         let configuration = folder.join("config.yml");
@@ -44,7 +44,7 @@ impl Registry {
         let log = BufReader::new(process.stderr.take().expect("a pipe"));
         let (listening, port) = mpsc::channel();
         thread::spawn(move || {
-            // Read to the end: a registry whose log nobody takes would stop.
+            // Keep reading: the registry blocks once the pipe is full.
             for line in log.lines().map_while(Result::ok) {
                 if let Some(port) = listening_port(&line) {
                     let _ = listening.send(port);
@@ -55,7 +55,7 @@ impl Registry {
         Self { process, port }
     }
 
-    /// Where it listens.
+    /// Its address.
     pub(crate) fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }

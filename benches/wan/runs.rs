@@ -1,4 +1,4 @@
-//! Runs of a program and what they cost, summed up.
+//! Runs of a program, and the cost of each.
 
 use std::{
     process::{Command, Stdio},
@@ -10,22 +10,22 @@ use super::link::Traffic;
 /// One run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Run {
-    /// Seconds from its start to its end.
+    /// Wall time in seconds.
     pub(crate) seconds: f64,
-    /// Bytes that servers sent, heads and TLS included, until they knew of a hung-up client.
+    /// Bytes that servers sent, including heads and TLS, until they learned of a client that hung up.
     pub(crate) bytes: u64,
-    /// Of these, bytes that reached the program's side of the link before it hung up.
+    /// Of these, bytes that reached the program before it hung up.
     pub(crate) arrived: u64,
     /// Requests.
     pub(crate) requests: u64,
-    /// Peak resident memory of the run's first process, in KiB, where it was asked for.
+    /// Peak resident memory of the first process, in KiB, if it was measured.
     pub(crate) resident: u64,
-    /// It ended well, with what was expected on standard output.
+    /// Whether it succeeded with the expected output.
     pub(crate) right: bool,
 }
 
 impl Run {
-    /// Adds what the link saw; its count of requests is for what it can read.
+    /// Adds the traffic of the link. It counts requests of unencrypted connections only.
     pub(crate) fn with_traffic(mut self, traffic: &[Traffic]) -> Self {
         self.bytes = traffic.iter().map(|connection| connection.down).sum();
         self.arrived = traffic.iter().map(|connection| connection.arrived).sum();
@@ -34,7 +34,7 @@ impl Run {
     }
 }
 
-/// Runs a command to its end. `expected` judges what it printed.
+/// Runs a command to its end. `expected` checks its output.
 pub(crate) fn time(command: &mut Command, expected: impl FnOnce(&[u8]) -> bool) -> Run {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let start = Instant::now();
@@ -47,7 +47,7 @@ pub(crate) fn time(command: &mut Command, expected: impl FnOnce(&[u8]) -> bool) 
     Run { seconds, right, ..Run::default() }
 }
 
-/// A run that is no program's.
+/// A run without a program.
 pub(crate) fn of(duration: Duration) -> Run {
     Run { seconds: duration.as_secs_f64(), right: true, ..Run::default() }
 }
@@ -92,7 +92,7 @@ impl Runs {
         self.spread(|run| run.resident as f64 / 1024.0)
     }
 
-    /// Whether every run gave what was expected.
+    /// Whether every run gave the expected output.
     pub(crate) fn right(&self) -> bool {
         self.runs.iter().all(|run| run.right)
     }

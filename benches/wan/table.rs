@@ -1,7 +1,7 @@
 //! The tables, and the section of BENCHMARKS.md between its markers.
 //!
-//! Each task has a part of its own between markers, so that a run of some tasks leaves the others' figures as they are. The
-//! summary is made of what the parts say has to be reached.
+//! Each task has a part between markers of its own, so that running some tasks leaves the figures of the others unchanged. The
+//! summary lists the targets in all parts.
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -10,14 +10,14 @@ use super::{programs::PATIENCE, runs::Runs};
 const BEGIN: &str = "<!-- wan: written by `make wan` -->";
 const END: &str = "<!-- wan: end -->";
 
-/// What stands before a heading and before what has to be reached.
+/// Prefixes of headings and of targets.
 const HEADING: &str = "### ";
-const REACH: &str = "To reach";
+const REACH: &str = "Targets";
 
-/// Over what, where it is not the link.
+/// The transport of tasks that do not use the link.
 pub(crate) const NO_LINK: &str = "http, no link";
 
-/// Columns of a table; those that are empty in all rows are left out.
+/// Columns of a table; empty columns are omitted.
 const COLUMNS: [&str; 7] = [
     "over",
     "program",
@@ -28,14 +28,14 @@ const COLUMNS: [&str; 7] = [
     "peak resident: min / median / max",
 ];
 
-/// What a row has to reach.
+/// A target of a row.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    /// What is compared.
+    /// The figure that is compared.
     figure: Figure,
-    /// The largest value that reaches it.
+    /// The largest value that meets it.
     most: f64,
-    /// Where that value comes from.
+    /// How that value was derived.
     origin: Option<&'static str>,
 }
 
@@ -69,12 +69,12 @@ impl Target {
         Self { figure: Figure::Resident, most, origin: None }
     }
 
-    /// Says where the value comes from, which other runs of the task have given.
+    /// States how the value was derived, if it depends on other runs of the task.
     pub(crate) fn as_of(self, origin: &'static str) -> Self {
         Self { origin: Some(origin), ..self }
     }
 
-    /// What has to be reached, what was measured, and whether it is enough.
+    /// The target, the measured value, and whether it meets the target.
     fn judge(&self, runs: &Runs) -> String {
         let ([.., bytes_sent], [.., requests]) = (runs.bytes(), runs.requests());
         let ([.., resident], [_, seconds, _]) = (runs.resident(), runs.seconds());
@@ -87,29 +87,29 @@ impl Target {
             Figure::Seconds => (format!("{:.2} s", self.most), seconds, format!("{seconds:.2} s")),
         };
         let origin = self.origin.map_or_else(String::new, |origin| format!(" ({origin})"));
-        // A target that could not be measured is not reached.
+        // A value that could not be measured does not meet the target.
         format!("≤ {text}{origin}: {figure} {}", mark(value <= self.most))
     }
 }
 
-/// What one task has given.
+/// The results of one task.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     blocks: Vec<Block>,
 }
 
-/// A question of the task.
+/// The results of one comparison.
 #[derive(Debug)]
 struct Block {
     title: String,
-    /// Over what, and what has to be reached.
+    /// Transports and their targets.
     reach: Vec<(String, String)>,
     rows: Vec<[String; COLUMNS.len()]>,
     notes: Vec<String>,
 }
 
 impl Table {
-    /// Adds what a program did at a task; `targets` are empty for peers.
+    /// Adds the runs of a program; `targets` are empty for peers.
     pub(crate) fn add(&mut self, task: &str, over: &str, program: &str, runs: &Runs, targets: &[Target]) {
         let [fewest, _, most] = runs.requests();
         let requests = match (fewest, most) {
@@ -147,12 +147,12 @@ impl Table {
         }
     }
 
-    /// Adds a task that cannot be measured, and why.
+    /// Adds a task that could not be measured, and why.
     pub(crate) fn missing(&mut self, task: &str, why: &str) {
         self.reach(task, "", format!("not measured: {why}"));
     }
 
-    /// Adds what has to be reached by a figure that is no run's.
+    /// Adds a target for a figure that is not of a single run.
     pub(crate) fn figure(&mut self, task: &str, reach: &str, figure: &str, reached: bool) {
         self.reach(task, "", format!("{reach}: {figure} {}", mark(reached)));
     }
@@ -185,7 +185,7 @@ impl Table {
         &mut self.blocks[index]
     }
 
-    /// In Markdown; `rounds` and `link` say how it was measured.
+    /// Markdown; `rounds` and `link` describe the measurement.
     pub(crate) fn markdown(&self, rounds: &str, link: &str) -> String {
         let mut text = String::new();
         for block in &self.blocks {
@@ -233,7 +233,7 @@ fn mark(reached: bool) -> &'static str {
     if reached { "✓" } else { "✗" }
 }
 
-/// Smallest and largest, if they differ when rounded.
+/// The smallest and largest value, if they differ when rounded.
 fn range([fewest, _, most]: [f64; 3]) -> String {
     match (bytes(fewest), bytes(most)) {
         _ if most == 0.0 => String::new(),
@@ -242,7 +242,7 @@ fn range([fewest, _, most]: [f64; 3]) -> String {
     }
 }
 
-/// Decimal units, as the targets have them.
+/// In decimal units, like the targets.
 fn bytes(bytes: f64) -> String {
     match bytes {
         ..1e6 => format!("{:.0} KB", (bytes / 1e3).ceil()),
@@ -251,7 +251,7 @@ fn bytes(bytes: f64) -> String {
     }
 }
 
-/// A part of the section: what was measured now, or stands in the file from an earlier run.
+/// A part of the section: the new measurement, or the one in the file.
 pub(crate) fn part(name: &str, now: Option<String>, before: &str) -> String {
     let (begin, end) = (format!("<!-- wan: {name} -->\n"), format!("<!-- wan: end of {name} -->\n"));
     let kept = || Some(before.split_once(&begin)?.1.split_once(&end)?.0.to_owned());
@@ -261,9 +261,9 @@ pub(crate) fn part(name: &str, now: Option<String>, before: &str) -> String {
     }
 }
 
-/// What has to be reached, of all parts.
+/// The targets in all parts.
 pub(crate) fn summary(parts: &str) -> String {
-    let mut text = String::from("| task | over | to reach: measured |\n|---|---|---|\n");
+    let mut text = String::from("| task | over | target: measured |\n|---|---|---|\n");
     let mut title = "";
     for line in parts.lines() {
         if let Some(heading) = line.strip_prefix(HEADING) {
@@ -276,14 +276,14 @@ pub(crate) fn summary(parts: &str) -> String {
     text
 }
 
-/// The section as it stands in the file at `path`; empty if there is none yet.
+/// The section in the file at `path`; empty if it does not exist yet.
 pub(crate) fn read(path: &Path) -> String {
     let text = fs::read_to_string(path).expect("BENCHMARKS.md");
     let section = text.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END));
     section.map_or_else(String::new, |(section, _)| section.to_owned())
 }
 
-/// Puts `section` between the markers of the file at `path`, at its end if there are none yet.
+/// Writes `section` between the markers of the file at `path`, or at its end if it has no markers yet.
 pub(crate) fn write(path: &Path, section: &str) {
     let text = fs::read_to_string(path).expect("BENCHMARKS.md");
     let (before, after) = match text.split_once(BEGIN) {

@@ -1,4 +1,4 @@
-//! The rows of the table: what is asked, of whom, and what has to be reached.
+//! The tasks: what is compared, between which programs, and the targets.
 
 use super::{
     depth::Deep,
@@ -18,7 +18,7 @@ const LINK: &str = "the link itself";
 /// Both transports.
 const TRANSPORTS: [Transport; 2] = [Transport::Http, Transport::Https];
 
-/// Each program that prints `file` of `image`.
+/// A candidate for each program that prints `file` of `image`.
 fn files<'a>(
     world: &'a World,
     transport: Transport,

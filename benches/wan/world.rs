@@ -1,4 +1,4 @@
-//! Everything a task runs in: images, registry, link, programs.
+//! The environment of a task: images, registry, link and programs.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -16,7 +16,7 @@ use super::{
 /// One program at one task.
 pub(crate) type Candidate<'a> = (String, Box<dyn FnMut() -> Run + 'a>);
 
-/// Servers on one side of a link, programs on the other.
+/// Servers on one side of the links, programs on the other.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) programs: Programs,
@@ -33,7 +33,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Prepares what is not there yet below `target`, and starts the servers.
+    /// Builds what is missing below `target`, and starts the servers.
     pub(crate) fn start(target: &Path, shape: Shape, rounds: usize) -> Self {
         fs::create_dir_all(target).expect("a folder");
         let programs = Programs::prepare(target);
@@ -62,12 +62,12 @@ impl World {
         Host { transport: Transport::Http, name, authority: certificate::authority() }
     }
 
-    /// Runs a command behind the link; it has to print `expected`.
+    /// Runs a command behind the link; it must print `expected`.
     pub(crate) fn run(&self, transport: Transport, command: Command, expected: &[u8]) -> Run {
         self.judged(transport, command, |printed| printed == expected)
     }
 
-    /// The same; `is_right` judges what it printed.
+    /// The same; `is_right` checks its output.
     pub(crate) fn judged(
         &self,
         transport: Transport,
@@ -77,7 +77,7 @@ impl World {
         self.traced(transport, || runs::time(&mut command, is_right))
     }
 
-    /// The link's own time for the first bytes of a blob.
+    /// The time of the link itself for the first bytes of a blob.
     pub(crate) fn plain_get(&self, transport: Transport, image: &str, digest: &str, bytes: u64) -> Run {
         self.traced(transport, || {
             let ports = match transport {
@@ -88,13 +88,13 @@ impl World {
         })
     }
 
-    /// Every candidate in turn, in every round, so that what else runs on the machine meets all of them.
+    /// Runs every candidate in turn in every round, so that other load on the machine affects all of them.
     pub(crate) fn compare(&self, mut candidates: Vec<Candidate<'_>>) -> Vec<(String, Runs)> {
         let mut results: Vec<(String, Runs)> =
             candidates.iter().map(|(name, _)| (name.clone(), Runs::default())).collect();
         for _ in 0..self.rounds {
             for ((_, run), (_, runs)) in candidates.iter_mut().zip(&mut results) {
-                // What was cut off once would be cut off again.
+                // A program that was cut off once would be cut off again.
                 if runs.runs.iter().all(|run| run.seconds < f64::from(PATIENCE)) {
                     runs.runs.push(run());
                 }
@@ -103,7 +103,7 @@ impl World {
         results
     }
 
-    /// So many bytes a round trip later than the link could bring them: what a target allows.
+    /// The time of this many round trips.
     pub(crate) fn round_trips(&self, count: u32) -> Duration {
         self.shape.round_trip * count
     }

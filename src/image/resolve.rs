@@ -27,7 +27,7 @@ use crate::{
     },
     referrers::{Referrers, soci::SociIndex},
     registry::session::Session,
-    source::{Source, local::Local, registry_blob::RegistryBlob, told::Told},
+    source::{Source, local::Local, registry_blob::RegistryBlob, traced::TracedSource},
 };
 
 #[cfg(test)]
@@ -123,7 +123,7 @@ pub(crate) async fn docker_archive(request: ImageRequest, path: &Path) -> Result
         soci: None,
         referrers: None,
         toc: Arc::new(TocCell::new(request.cache.clone())),
-        source: Arc::new(Told::new(layer.blob, layer.diff_id, Arc::clone(&request.progress))),
+        source: Arc::new(TracedSource::new(layer.blob, layer.diff_id, Arc::clone(&request.progress))),
         progress: Arc::clone(&request.progress),
         pool: Arc::clone(&request.pool),
     });
@@ -353,7 +353,7 @@ impl ImageStore {
         match self {
             Self::Layout(local) => {
                 let blob = oci_layout::blob(local, digest, size);
-                Arc::new(Told::new(blob, digest.clone(), Arc::clone(progress)))
+                Arc::new(TracedSource::new(blob, digest.clone(), Arc::clone(progress)))
             }
             Self::Registry(documents) => {
                 let blob = RegistryBlob::new(Arc::clone(documents.session()), digest.clone(), size);

@@ -10,7 +10,7 @@ use crate::{
         discover::{discover_cached, embedded},
         driver,
     },
-    source::growing,
+    source::adaptive,
 };
 
 use super::PeekOptions;
@@ -99,7 +99,7 @@ pub(crate) fn planned(
     };
     let (first, requests) = match whole {
         true => (from..size, u64::from(size > from)),
-        false => growing::forecast(from, size),
+        false => adaptive::forecast(from, size),
     };
     // Content of a plain tar that is not wanted is skipped.
     let is_plain = layer.media_type.layer_encoding() == Some("tar");

@@ -17,7 +17,7 @@ use crate::{
     error::{Error, Kind},
     oci::digest::Digest,
     offset::{Compressed, Position, Uncompressed},
-    source::{Source, growing::Demand},
+    source::{Source, adaptive::ReadProgress},
     tar::{self, Decoder},
     toc::spans::{Resume, Spans},
 };
@@ -127,7 +127,7 @@ impl<V: Visitor> Decode<V> {
     pub(super) async fn run(
         mut self,
         mut inputs: mpsc::Receiver<PassInput>,
-        demand: &Demand,
+        read_progress: &ReadProgress,
     ) -> Result<Scanned<V>, Error> {
         while let Some(input) = inputs.recv().await {
             let (at, mut piece) = match input {
@@ -151,9 +151,9 @@ impl<V: Visitor> Decode<V> {
                     return Ok(self.stop().await);
                 }
             }
-            demand.advance(length);
+            read_progress.advance(length);
             if let Some(target) = self.skip()? {
-                demand.hop(target);
+                read_progress.skip_to(target);
             }
         }
         Err(Error::new(Kind::Other, "the reader was dropped"))

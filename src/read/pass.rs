@@ -28,7 +28,7 @@ use crate::{
     progress::Progress,
     source::{
         Source,
-        growing::{Demand, Growing},
+        adaptive::{AdaptiveReader, ReadProgress},
     },
     toc::spans::Spans,
 };
@@ -65,7 +65,7 @@ pub(crate) struct PassJob {
     /// Whether spans are recorded.
     pub(crate) record: bool,
     /// How far the pass has come.
-    pub(crate) demand: Arc<Demand>,
+    pub(crate) read_progress: Arc<ReadProgress>,
     /// What an earlier pass left that stopped: the visitor gets the entries that come after.
     pub(crate) resume: Option<Spans>,
 }
@@ -74,7 +74,7 @@ impl PassJob {
     /// This much of the blob's one stream has come: reports if the rest will not keep the link busy for long.
     fn near(&self, at: Compressed) {
         if self.source.size().saturating_sub(at.0) <= NEAR_BYTES {
-            self.demand.set_all_requested();
+            self.read_progress.set_all_requested();
         }
     }
 }
@@ -106,9 +106,9 @@ pub(crate) async fn scan<V: Visitor>(mut job: PassJob, visitor: V) -> Result<Sca
         resume.as_ref().and_then(|spans| spans.spans.last()).map_or(Compressed(0), |span| span.at.compressed);
     let (source, pool) = (Arc::clone(&job.source), Arc::clone(&job.pool));
     let start = DecodeStart { source, pool, expected, record: job.record, resume };
-    let demand = Arc::clone(&job.demand);
+    let read_progress = Arc::clone(&job.read_progress);
     let decode = Decode::new(start, visitor)?;
-    let mut decoding = job.pool.spawn(async move { decode.run(received, &demand).await })?;
+    let mut decoding = job.pool.spawn(async move { decode.run(received, &read_progress).await })?;
     job.progress.layer_started(job.layer, &job.name, job.source.size());
     let _finished = Finished(&job);
     let scanned = tokio::select! {
@@ -148,10 +148,12 @@ async fn pump(
 ) -> Result<(), Error> {
     let source = Arc::clone(&job.source);
     let mut stream = match job.fetch {
-        Fetch::Adaptive => Growing::new(source, from, Arc::clone(&job.demand)).located().boxed(),
+        Fetch::Adaptive => {
+            AdaptiveReader::new(source, from, Arc::clone(&job.read_progress)).located().boxed()
+        }
         Fetch::Full => {
             let end = Compressed(source.size());
-            let begun = job.demand.begun_whole(&source).filter(|_| from == Compressed(0));
+            let begun = job.read_progress.prefetched_whole(&source).filter(|_| from == Compressed(0));
             let opening = async move {
                 match begun {
                     Some(begun) => Ok(begun),
@@ -179,7 +181,7 @@ async fn pump(
                     }
                     waited = if pieces.capacity() == 0 { waited + length } else { 0 };
                     if waited >= DECODER_BOUND_BYTES {
-                        job.demand.set_outrun();
+                        job.read_progress.set_decoder_bound();
                     }
                     PassInput::Piece(at, piece)
                 }
@@ -323,7 +325,7 @@ mod tests {
             pool: WorkerPool::with_threads(2),
             fetch: Fetch::Full,
             record: false,
-            demand: Arc::default(),
+            read_progress: Arc::default(),
             resume: None,
         }
     }
@@ -333,10 +335,10 @@ mod tests {
         for limit in [Limit::Decoder, Limit::Link] {
             let archive = Archive::new(NEAR_BYTES + 3 * DECODER_BOUND_BYTES, limit);
             let job = job(Arc::clone(&archive));
-            let demand = Arc::clone(&job.demand);
-            let (scanned, ()) = future::join(scan(job, Slow(archive)), demand.all_requested()).await;
+            let read_progress = Arc::clone(&job.read_progress);
+            let (scanned, ()) = future::join(scan(job, Slow(archive)), read_progress.all_requested()).await;
             assert!(scanned.is_ok_and(|scanned| scanned.end == PassEnd::Complete));
-            assert_eq!(demand.outrun().now_or_never().is_some(), limit == Limit::Decoder);
+            assert_eq!(read_progress.decoder_bound().now_or_never().is_some(), limit == Limit::Decoder);
         }
     }
 

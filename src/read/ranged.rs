@@ -20,7 +20,7 @@ use crate::{
     progress::Progress,
     source::{
         Source,
-        growing::{Demand, Growing},
+        adaptive::{AdaptiveReader, ReadProgress},
     },
     tar::entry::EntryKind,
     toc::{ContentMap, LayerToc, chunks::Chunk},
@@ -151,16 +151,16 @@ impl Work {
 /// Those of the source, the codecs and the visitor; corrupt if the bytes do not match the TOC.
 pub(crate) async fn extract<V: Visitor>(job: Extraction, records: Vec<u32>, visitor: V) -> Result<V, Error> {
     let (pieces, received) = mpsc::channel(PIECES);
-    let demand = Arc::new(Demand::default());
+    let read_progress = Arc::new(ReadProgress::default());
     let (ranges, work) = (job.ranges(&records), job.work(&records));
-    let feed = Feed::new(received, Arc::clone(&demand), job.open_end());
+    let feed = Feed::new(received, Arc::clone(&read_progress), job.open_end());
     let verifies = job.level > Verification::None;
     let extractor = Extractor::new(Arc::clone(&job.toc), feed, verifies, visitor, Arc::clone(&job.pool));
     let mut extracting = job.pool.spawn(extractor.run(work))?;
     let pumped = tokio::select! {
         biased;
         result = &mut extracting => return result,
-        pumped = pump(&job, ranges, demand, pieces) => pumped,
+        pumped = pump(&job, ranges, read_progress, pieces) => pumped,
     };
     match (extracting.await, pumped) {
         (Err(_), Err(error)) => Err(error.into()),
@@ -171,7 +171,7 @@ pub(crate) async fn extract<V: Visitor>(job: Extraction, records: Vec<u32>, visi
 async fn pump(
     job: &Extraction,
     ranges: Vec<Range<Compressed>>,
-    demand: Arc<Demand>,
+    read_progress: Arc<ReadProgress>,
     pieces: mpsc::Sender<RangeInput>,
 ) -> Result<(), crate::source::Error> {
     let total = ranges.iter().map(|range| range.end.0 - range.start.0).sum();
@@ -181,7 +181,8 @@ async fn pump(
         match range {
             range if range.is_empty() => Ok(stream::empty().boxed()),
             range if Some(range.end) == open_end => {
-                Ok(Growing::new(Arc::clone(&job.source), range.start, Arc::clone(&demand)).boxed())
+                Ok(AdaptiveReader::new(Arc::clone(&job.source), range.start, Arc::clone(&read_progress))
+                    .boxed())
             }
             range => job.source.open(range).await,
         }

@@ -23,7 +23,7 @@ use crate::{
         verification::Verification,
         visit::{VisitAction, Visitor},
     },
-    source::growing::Demand,
+    source::adaptive::ReadProgress,
     tar::entry::Entry,
     toc::{ContentMap, entries::EntryTree, spans::Spans},
 };
@@ -72,7 +72,7 @@ pub(crate) async fn run<V: Visitor>(
         };
         let mut job = job(layer, request.fetch);
         (job.record, job.resume) = (request.record, resume);
-        prefetcher.read_now(layer.index, &job.demand).await;
+        prefetcher.read_now(layer.index, &job.read_progress).await;
         match scan(job, visitor).await {
             Ok(Scanned { mut visitor, end, method, spans }) => {
                 if let Some(tree) = visitor.take_tree() {
@@ -159,12 +159,12 @@ pub(crate) fn prefetch(layers: &[Layer], min_verification: Verification, passes:
 fn background_pass(layer: &Layer, slot: Option<PrefetchSlot>) -> BackgroundPass {
     let mut job = job(layer, Fetch::Full);
     job.record = store::is_recorded(layer);
-    let (progress, layer) = (Arc::clone(&job.demand), layer.clone());
+    let (progress, layer) = (Arc::clone(&job.read_progress), layer.clone());
     let pass = async move {
         if let Some(slot) = slot
             && let Some(prefetched) = slot.opened().await
         {
-            job.demand.set_begun(prefetched);
+            job.read_progress.set_prefetched(prefetched);
         }
         let Scanned { visitor, end, spans, .. } = scan(job, Listing(EntryTree::new())).await?;
         Ok(PassToc::write(&layer, visitor.0, end, spans))
@@ -252,7 +252,7 @@ fn job(layer: &Layer, fetch: Fetch) -> PassJob {
         pool: Arc::clone(&layer.pool),
         fetch,
         record: false,
-        demand: Arc::new(Demand::default()),
+        read_progress: Arc::new(ReadProgress::default()),
         resume: None,
     }
 }

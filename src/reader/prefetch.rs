@@ -26,7 +26,7 @@ use crate::{
     error::Error,
     layer::Layer,
     read::{config::ConfigFuture, pass::Fetch, task::Task, verification::Verification},
-    source::growing::{Begun, Demand},
+    source::adaptive::{Prefetched, ReadProgress},
 };
 
 /// Layers that are requested at a time: with the current one, a connection each.
@@ -40,18 +40,18 @@ pub(crate) type StartPass = fn(&Layer, Option<PrefetchSlot>) -> BackgroundPass;
 
 /// A response that was requested before its pass begins. Its body waits in the transport.
 pub(crate) struct PrefetchSlot {
-    opening: Task<Begun>,
+    opening: Task<Prefetched>,
     is_small: bool,
 }
 
 impl PrefetchSlot {
-    fn new(prefetched: Begun) -> Self {
+    fn new(prefetched: Prefetched) -> Self {
         let is_small = prefetched.is_whole_within(SMALL_BYTES);
         Self { opening: Task::spawn(async { Ok(prefetched.opened().await) }), is_small }
     }
 
     /// The response, once its header has arrived.
-    pub(crate) async fn opened(self) -> Option<Begun> {
+    pub(crate) async fn opened(self) -> Option<Prefetched> {
         self.opening.await.ok()
     }
 }
@@ -59,14 +59,14 @@ impl PrefetchSlot {
 /// A pass that was started before its turn.
 pub(crate) struct BackgroundPass {
     /// How far it has come.
-    pub(crate) progress: Arc<Demand>,
+    pub(crate) progress: Arc<ReadProgress>,
     /// The pass.
     pub(crate) pass: BoxFuture<'static, Result<PassToc, Error>>,
 }
 
 /// A [`BackgroundPass`] under way.
 pub(crate) struct RunningPass {
-    pub(crate) progress: Arc<Demand>,
+    pub(crate) progress: Arc<ReadProgress>,
     pub(crate) task: Task<PassToc>,
 }
 
@@ -89,7 +89,7 @@ struct Queue {
     passes: usize,
     stages: Mutex<Vec<LayerStage>>,
     /// The progress of the current pass.
-    current: watch::Sender<Option<Arc<Demand>>>,
+    current: watch::Sender<Option<Arc<ReadProgress>>>,
     /// Something has ended that others may have waited for.
     changed: Arc<Notify>,
 }
@@ -168,7 +168,7 @@ impl Prefetcher {
     }
 
     /// Says that this layer is read now, and those before it no more; what was requested of it, once its header has arrived.
-    pub(crate) async fn read_now(&self, layer: usize, progress: &Arc<Demand>) {
+    pub(crate) async fn read_now(&self, layer: usize, progress: &Arc<ReadProgress>) {
         let queue = &self.0.queue;
         let slot = queue.advance(layer);
         queue.current.send_replace(Some(Arc::clone(progress)));
@@ -177,7 +177,7 @@ impl Prefetcher {
             Some(slot) => slot.opened().await,
             None => None,
         } {
-            progress.set_begun(prefetched);
+            progress.set_prefetched(prefetched);
         }
     }
 
@@ -244,14 +244,14 @@ impl Queue {
     }
 
     /// Begins one layer after the other while the current one is read.
-    async fn begin_all(&self, progress: Option<Arc<Demand>>) -> Infallible {
+    async fn begin_all(&self, progress: Option<Arc<ReadProgress>>) -> Infallible {
         let Some(progress) = progress else { return std::future::pending().await };
         loop {
             let last = self.last_progress().unwrap_or_else(|| Arc::clone(&progress));
             let is_requested = tokio::select! {
                 biased;
                 () = last.all_requested() => true,
-                () = last.outrun(), if self.passes > 1 => false,
+                () = last.decoder_bound(), if self.passes > 1 => false,
             };
             let has_begun = match (self.has_core(), is_requested && self.has_room()) {
                 (true, _) => self.begin_pass().await,
@@ -271,7 +271,7 @@ impl Queue {
     }
 
     /// How far the last of the background passes has come.
-    fn last_progress(&self) -> Option<Arc<Demand>> {
+    fn last_progress(&self) -> Option<Arc<ReadProgress>> {
         self.lock().iter().rev().find_map(|stage| match stage {
             LayerStage::Passing(pass) => Some(Arc::clone(&pass.progress)),
             _ => None,
@@ -340,8 +340,8 @@ impl Queue {
         let begin = |layer: &Layer, _| {
             let source = Arc::clone(&layer.source);
             let prefetched = match self.fetch {
-                Fetch::Adaptive => Begun::first(source),
-                Fetch::Full => Begun::whole(source),
+                Fetch::Adaptive => Prefetched::first(source),
+                Fetch::Full => Prefetched::whole(source),
             };
             Some(LayerStage::Requested(PrefetchSlot::new(prefetched?)))
         };

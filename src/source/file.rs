@@ -1,4 +1,4 @@
-//! A blob that is a local file, or a stretch of one.
+//! A blob that is a local file or a range of one.
 
 use std::{fs::File, io, ops::Range, path::Path, sync::Arc};
 
@@ -15,7 +15,7 @@ use crate::offset::Compressed;
 /// Bytes read at a time.
 const CHUNK_BYTES: u64 = 256 << 10;
 
-/// A stretch of an open file.
+/// A range of an open file.
 #[derive(Clone, Debug)]
 pub(crate) struct FileBlob {
     file: Arc<File>,
@@ -25,7 +25,7 @@ pub(crate) struct FileBlob {
 }
 
 impl FileBlob {
-    /// All of the file at `path`.
+    /// The whole file at `path`.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
@@ -36,13 +36,13 @@ impl FileBlob {
         Ok(Self { file: Arc::new(file), name: path.display().to_string().into(), start: 0, size })
     }
 
-    /// An open file under a name for messages.
+    /// An open file, with a name for messages.
     pub(crate) fn new(file: File, name: &str) -> io::Result<Self> {
         let size = file.metadata()?.len();
         Ok(Self { file: Arc::new(file), name: name.into(), start: 0, size })
     }
 
-    /// A stretch of this one; `None` where it does not lie within.
+    /// A range of this one; `None` if it is not within it.
     pub(crate) fn slice(&self, range: Range<u64>) -> Option<Self> {
         let size = range.end.checked_sub(range.start)?;
         if range.end > self.size {
@@ -64,10 +64,10 @@ impl FileBlob {
         read_exact_at(&self.file, buffer, self.start + offset)
     }
 
-    /// The whole content on the calling thread, at most `cap` bytes of it.
+    /// The whole content, of at most `cap` bytes, read on the calling thread.
     pub(crate) fn read_all(&self, cap: u64) -> io::Result<Vec<u8>> {
         if self.size > cap {
-            let message = format!("{} bytes, more than the {cap} that are accepted", self.size);
+            let message = format!("{} bytes, more than the limit of {cap}", self.size);
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
         let mut content = vec![0; usize::try_from(self.size).map_err(io::Error::other)?];

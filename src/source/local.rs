@@ -23,13 +23,13 @@ use crate::{
 /// Bytes unpacked at a time from a compressed archive.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// Bytes read at a time while hopping from header to header: most headers are one block.
+/// Bytes read at a time while skipping from header to header: most headers are one block.
 const HEADER_BYTES: usize = 512;
 
-/// Links followed inside an archive: old `docker save` links a layer to the same layer of another image.
+/// Links followed inside an archive: older versions of `docker save` link a layer to the same layer of another image.
 const ARCHIVE_LINKS: usize = 8;
 
-/// Where the files of a local image lie.
+/// Where the files of a local image are.
 #[derive(Debug)]
 pub(crate) enum Local {
     /// Members of a tar archive.
@@ -46,7 +46,7 @@ pub(crate) enum Local {
 /// A member of an archive.
 #[derive(Debug)]
 pub(crate) enum Member {
-    /// A file whose content lies there.
+    /// A file, and the range of its content in the archive.
     File(Range<u64>),
     /// A link to another member.
     Link(String),
@@ -74,7 +74,7 @@ impl Local {
         Ok(Self::Archive { archive, members })
     }
 
-    /// The file `name`, a relative path with `/`; `None` if there is none. Blocks.
+    /// The file `name`, a relative path with `/`; `None` if it does not exist. Blocks.
     pub(crate) fn open(&self, name: &str) -> Result<Option<FileBlob>, Error> {
         match self {
             Self::Archive { archive, members } => {
@@ -100,8 +100,7 @@ impl Local {
     }
 }
 
-/// A blob of a local image, opened when it is read: a layer that is not there (foreign layers often are not) only matters to
-/// whoever asks for it.
+/// A blob of a local image, opened when it is read: a missing layer (foreign layers often are) matters only when it is needed.
 #[derive(Debug)]
 pub(crate) struct LocalBlob {
     local: Arc<Local>,
@@ -110,17 +109,17 @@ pub(crate) struct LocalBlob {
 }
 
 impl LocalBlob {
-    /// The file `name`, which its descriptor says to be of this size.
+    /// The file `name`, of the size in its descriptor.
     pub(crate) fn new(local: Arc<Local>, name: String, size: u64) -> Self {
         Self { local, name, size }
     }
 
-    /// The file, of the size that was promised. Blocks.
+    /// The file, of the size in its descriptor. Blocks.
     pub(crate) fn file(&self) -> Result<FileBlob, Error> {
         let wrong = |problem| Error::Local { name: self.name.clone(), problem };
         let file = self.local.open(&self.name)?.ok_or_else(|| wrong("is missing".to_owned()))?;
         if file.size() != self.size {
-            return Err(wrong(format!("has {} bytes, not the {} of its descriptor", file.size(), self.size)));
+            return Err(wrong(format!("has {} bytes, but its descriptor says {}", file.size(), self.size)));
         }
         Ok(file)
     }
@@ -147,7 +146,7 @@ fn io_error(path: &Path, source: io::Error) -> Error {
     Error::Io { path: path.display().to_string(), source }
 }
 
-/// The members of a tar archive, found by hopping from header to header.
+/// The members of a tar archive, found by skipping from header to header.
 fn members(archive: &FileBlob) -> io::Result<HashMap<String, Member>> {
     let invalid = |tar::Error { kind, offset }| {
         let problem = format!("{kind} at byte {} of the unpacked archive", offset.0);
@@ -193,13 +192,13 @@ fn members(archive: &FileBlob) -> io::Result<HashMap<String, Member>> {
     Ok(members)
 }
 
-/// `target` relative to `base`, without `.` and `..`, held inside the archive.
+/// `target` relative to `base`, without `.` and `..`, and never outside the archive.
 fn clean(base: &str, target: &str) -> String {
     let path = if target.starts_with('/') { target.to_owned() } else { format!("{base}/{target}") };
     String::from_utf8_lossy(&tar::normalise(path.as_bytes())).into_owned()
 }
 
-/// The content of a compressed file as a temporary one; `None` if the file is not compressed.
+/// Unpacks a compressed file to a temporary one; `None` if the file is not compressed.
 fn unpack(file: &mut File) -> io::Result<Option<File>> {
     let mut decompressor = Decompressor::new();
     let mut unpacked: Option<File> = None;

@@ -17,18 +17,18 @@ pub(crate) struct RegistryBlob {
     session: Arc<Session>,
     digest: Digest,
     size: u64,
-    /// Whether registries need not hold it.
+    /// Whether registries may lack it.
     is_foreign: bool,
 }
 
 impl RegistryBlob {
-    /// The blob of this digest, which its descriptor says to be of this size.
+    /// The blob with this digest, of the size in its descriptor.
     pub(crate) fn new(session: Arc<Session>, digest: Digest, size: u64) -> Self {
         Self { session, digest, size, is_foreign: false }
     }
 
-    /// The same of a foreign layer: one that the registry may lack without anything being wrong. The `urls` of its descriptor
-    /// are not asked: anybody may write anything there (CVE-2020-15157).
+    /// The same blob as a foreign layer, which a registry may legitimately lack. The `urls` of its descriptor are never fetched:
+    /// any publisher could direct requests anywhere (CVE-2020-15157).
     pub(crate) fn foreign(self) -> Self {
         Self { is_foreign: true, ..self }
     }
@@ -39,7 +39,7 @@ impl Source for RegistryBlob {
         self.size
     }
 
-    /// Opens the bytes of `range`; resolves once the registry has begun to answer.
+    /// Opens `range`; resolves when the response begins.
     fn open(&self, range: Range<Compressed>) -> BoxFuture<'_, Result<ByteStream, Error>> {
         let mut reader = self.session.open_blob(self.digest.clone(), range.start.0..range.end.0, self.size);
         Box::pin(async move {

@@ -1,4 +1,4 @@
-//! Files of images that nobody has seen before.
+//! Files of images without a cache.
 
 use super::{
     super::{
@@ -13,7 +13,7 @@ use super::{
     LINK, TRANSPORTS, add, files, median_of,
 };
 
-/// Depths at which files of the newest layer are asked for, in compressed bytes.
+/// Depths of the files of the newest layer, in compressed bytes.
 const DEPTHS: [u64; 4] = [1_000_000, 25_000_000, 73_000_000, 100_000_000];
 
 /// What a file read may cost beside 1.25 times its offset, in bytes.
@@ -59,7 +59,7 @@ pub(crate) fn cold_depths(world: &World, table: &mut Table) {
     }
 }
 
-/// `/etc/passwd` of the base, under layers that have to be read to know that they do not hold it.
+/// `/etc/passwd` of the base, below layers that must be read to know that they do not contain it.
 pub(crate) fn cold_base(world: &World, table: &mut Table) {
     let layers = world.images.layers("ml");
     let (base, newer) = layers.split_first().expect("layers");
@@ -68,7 +68,7 @@ pub(crate) fn cold_base(world: &World, table: &mut Table) {
     for transport in TRANSPORTS {
         let task = format!("Cold file of the base under {:.1} MB of newer layers", above as f64 / 1e6);
         let mut candidates = files(world, transport, "ml", &passwd, &["regctl", "oci-extract"]);
-        // One connection for all: the layers one after the other, as each is needed whole.
+        // One connection, one layer after another, as each is needed completely.
         let plain = || every_layer(world, transport, newer, base, passwd.end);
         candidates.push((LINK.to_owned(), Box::new(plain)));
         let results = world.compare(candidates);
@@ -83,7 +83,7 @@ pub(crate) fn cold_base(world: &World, table: &mut Table) {
     }
 }
 
-/// `/etc/passwd` of the base, under small layers.
+/// `/etc/passwd` of the base, below small layers.
 pub(crate) fn cold_small(world: &World, table: &mut Table) {
     let layers = world.images.layers(images::SMALL);
     let (base, newer) = layers.split_first().expect("layers");
@@ -98,38 +98,38 @@ pub(crate) fn cold_small(world: &World, table: &mut Table) {
     }
 }
 
-/// A file of the base layer of two that are eStargz.
+/// A file of the base of two eStargz layers.
 pub(crate) fn cold_estargz(world: &World, table: &mut Table) {
     if world.images.has_estargz() {
-        cold_tables(world, table, "eStargz", images::ESTARGZ);
+        cold_embedded(world, table, "eStargz", images::ESTARGZ);
     } else {
         table.missing("Cold `/etc/passwd`, base of two eStargz layers", "no Go to make the image");
     }
 }
 
-/// A file of the base layer of two that are zstd:chunked.
+/// A file of the base of two zstd:chunked layers.
 pub(crate) fn cold_chunked(world: &World, table: &mut Table) {
-    cold_tables(world, table, "zstd:chunked", images::CHUNKED);
+    cold_embedded(world, table, "zstd:chunked", images::CHUNKED);
 }
 
-/// A file of the base layer of two, whose blobs bring tables of contents that the manifest vouches for.
-fn cold_tables(world: &World, table: &mut Table, format: &str, image: &str) {
+/// A file of the base of two layers with embedded TOCs whose digests are in the manifest.
+fn cold_embedded(world: &World, table: &mut Table, format: &str, image: &str) {
     let layers = world.images.layers(images::TWO);
     let passwd = depth::file(&layers[0].file, "etc/passwd");
     let layers = world.images.layers(image);
-    let tables: u64 = layers.iter().map(|layer| layer.table.expect("a table of contents")).sum();
-    let task = format!("Cold `/etc/passwd`, base of two {format} layers, TOCs of {} KB", tables / 1000);
+    let tocs: u64 = layers.iter().map(|layer| layer.toc.expect("a TOC")).sum();
+    let task = format!("Cold `/etc/passwd`, base of two {format} layers, TOCs of {} KB", tocs / 1000);
     for transport in TRANSPORTS {
         let results = world.compare(files(world, transport, image, &passwd, &["oci-extract", "regctl"]));
         let targets =
-            [Target::requests(7.0), Target::bytes(tables as f64 + 100e3).as_of("the TOCs and 100 KB")];
+            [Target::requests(7.0), Target::bytes(tocs as f64 + 100e3).as_of("the TOCs and 100 KB")];
         add(table, &task, transport, &results, &targets);
     }
     let verified = verification(world, image, "/etc/passwd");
     table.figure(&task, "verified `chunk`", &format!("`{verified}`"), verified == "chunk");
 }
 
-/// What a report says of the weakest proof of a file's content.
+/// The verification level of a file's content, from a report.
 fn verification(world: &World, image: &str, path: &str) -> String {
     let folder = tools::temporary_folder();
     let report = folder.path().join("report.json");
@@ -139,20 +139,20 @@ fn verification(world: &World, image: &str, path: &str) -> String {
     tools::run(&mut world.programs.ours(&host, None, &arguments));
     let report = std::fs::read(&report).expect("a report");
     let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
-    report["verified"].as_str().unwrap_or("nothing").to_owned()
+    report["verified"].as_str().unwrap_or("missing").to_owned()
 }
 
-/// The newer layers whole, then the base up to `end`, without a pause.
+/// The newer layers completely, then the base up to `end`, without pauses.
 fn every_layer(world: &World, transport: Transport, newer: &[Layer], base: &Layer, end: u64) -> Run {
     let parts = newer.iter().rev().map(|layer| (layer, layer.size)).chain([(base, end)]);
     let mut sum = Run { right: true, ..Run::default() };
     for (index, (layer, bytes)) in parts.enumerate() {
         let run = world.plain_get(transport, "ml", &layer.digest, bytes);
-        // Only the first of them connects and waits; the others' requests would be on their way already.
+        // Only the first one connects and waits; the other requests would already be in flight.
         let waiting = match (index, transport) {
             (0, _) => 0,
             (_, Transport::Http) => 2,
-            // Twice TCP, TLS and a request.
+            // Twice: TCP, TLS and a request.
             (_, Transport::Https) => 6,
         };
         let waiting = world.round_trips(waiting).as_secs_f64();

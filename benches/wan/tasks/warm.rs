@@ -1,4 +1,4 @@
-//! Files of layers that were read before.
+//! Files of layers that are in the cache.
 
 use std::path::Path;
 
@@ -13,17 +13,17 @@ use super::{
     OURS, TRANSPORTS, add,
 };
 
-/// Where the deep file of the newest layer starts at the earliest, in compressed bytes.
+/// Lowest offset of the deep file of the newest layer, in compressed bytes.
 const DEEP: u64 = 100_000_000;
 
-/// Small files at both ends, after every layer was listed, and after the file itself was read once.
+/// Small files of the base and the newest layer, after listing every layer, and after reading the file itself once.
 pub(crate) fn warm(world: &World, table: &mut Table) {
     let layers = world.images.layers("ml");
     let (base, newest) = (layers.first().expect("layers"), layers.last().expect("layers"));
     let files = [("base", depth::file(&base.file, "etc/passwd"))]
         .into_iter()
         .chain(depth::small_file_from(&newest.file, DEEP).map(|file| ("newest layer", file)));
-    // The link plays no part in filling the cache, nor does the host's name: tables are kept by digest.
+    // Neither the link nor the host's name matters for filling the cache: TOCs are stored by digest.
     let direct = world.direct();
     for (place, file) in files {
         let path = format!("/{}", file.path);
@@ -45,7 +45,7 @@ pub(crate) fn warm(world: &World, table: &mut Table) {
             };
             tools::run(&mut run(None, cache.path(), &fill));
             for transport in TRANSPORTS {
-                // The tag is the host's: this finds out its digest.
+                // Tags are cached by host: this resolves the tag.
                 tools::run(&mut run(Some(transport), cache.path(), &["peek"]));
                 let warm = || {
                     let command = run(Some(transport), cache.path(), &["carve", &path]);

@@ -1,4 +1,4 @@
-//! Whole images, and what tables cost.
+//! Whole images, and the cost of TOCs.
 
 use std::{
     path::Path,
@@ -22,20 +22,20 @@ const CRANE: &str = "crane export \\| tar t";
 const IGZIP: &str = "curl \\| igzip -d, one by one";
 const IGZIP_TAR: &str = "curl \\| igzip -d \\| tar t, one by one";
 
-/// What marks a stored table of contents.
+/// The magic number of a stored TOC.
 const MAGIC: &[u8] = b"LayerToc";
 
-/// Length of a stored table's last part: three lengths and a digest.
+/// Length of the footer of a stored TOC: three lengths and a digest.
 const FOOTER: usize = 3 * 8 + 32;
 
-/// Everything that is in the image, as fast as this machine can.
+/// Lists a whole image at the speed of this machine.
 pub(crate) fn list_everything(world: &World, table: &mut Table) {
     let host = world.direct();
     let layers = world.images.layers("ml");
     let all: u64 = layers.iter().map(|layer| layer.size).sum();
     let reference = format!("{}/ml:latest", host.name);
     let peek = ["peek", &reference, "--all"];
-    let built = built_tables(world, &host, &reference);
+    let built = built_tocs(world, &host, &reference);
     let ours = format!("{OURS}, TOCs built");
 
     let mut candidates: Vec<Candidate<'_>> = Vec::new();
@@ -54,7 +54,7 @@ pub(crate) fn list_everything(world: &World, table: &mut Table) {
             candidates.push((name.to_owned(), Box::new(run)));
         }
     } else {
-        eprintln!("no igzip here (Debian's package isal): left out");
+        eprintln!("igzip (Debian package isal) is missing: skipped");
     }
     let results = world.compare(candidates);
 
@@ -70,7 +70,7 @@ pub(crate) fn list_everything(world: &World, table: &mut Table) {
     table.note(&task, "Peak resident memory is that of the largest process of each.".to_owned());
 }
 
-/// Everything that is in an image that nobody has seen before.
+/// Lists a whole image through the link, without a cache.
 pub(crate) fn list_through_the_link(world: &World, table: &mut Table) {
     for image in ["ml", images::SMALL] {
         let layers = world.images.layers(image);
@@ -100,11 +100,11 @@ pub(crate) fn list_through_the_link(world: &World, table: &mut Table) {
     }
 }
 
-/// The size of all tables, and what a pass costs that makes them.
-pub(crate) fn tables(world: &World, table: &mut Table) {
+/// The size of all TOCs, and the cost of a pass that makes them.
+pub(crate) fn tocs(world: &World, table: &mut Table) {
     let host = world.direct();
     let reference = format!("{}/ml:latest", host.name);
-    let cache = built_tables(world, &host, &reference);
+    let cache = built_tocs(world, &host, &reference);
     let all: u64 = world.images.layers("ml").iter().map(|layer| layer.size).sum();
     sizes(cache.path(), all, table);
 
@@ -125,17 +125,17 @@ pub(crate) fn tables(world: &World, table: &mut Table) {
     let results = world.compare(candidates);
     let median = |name: &str| median_of(&results, &format!("{OURS} {name}"));
     let ratio = median(with_name) / median(without_name);
-    let reach = "≤ 1.20 times one that builds none (medians)";
+    let reach = "≤ 1.20 times a pass that builds none (medians)";
     table.figure(&pass, reach, &format!("{ratio:.2}"), ratio <= 1.2);
     for (name, runs) in &results {
         table.add(&pass, NO_LINK, name, runs, &[]);
     }
 }
 
-/// What the tables of `all` bytes of layers take.
+/// The size of the TOCs of `all` bytes of layers.
 fn sizes(cache: &Path, all: u64, table: &mut Table) {
     let mut stored = Vec::new();
-    stored_tables(cache, &mut stored);
+    stored_tocs(cache, &mut stored);
     let [mut whole, mut entries, mut spans, mut leaves] = [0_u64; 4];
     for toc in &stored {
         let footer = &toc[toc.len() - FOOTER..];
@@ -144,7 +144,7 @@ fn sizes(cache: &Path, all: u64, table: &mut Table) {
         whole += toc.len() as u64;
         entries += entries_now;
         spans += spans_now + windows_now;
-        // A header of less than 128 bytes is in it too.
+        // Includes a header of less than 128 bytes.
         leaves += (toc.len() - FOOTER) as u64 - entries_now - spans_now - windows_now;
     }
     let percent = |bytes: u64| 100.0 * bytes as f64 / all as f64;
@@ -159,7 +159,7 @@ fn sizes(cache: &Path, all: u64, table: &mut Table) {
     table.note(
         &task,
         format!(
-            "Spans alone (checkpoints, windows, places where a read may end): {:.3} %; digests of the compressed bytes: {:.3} %; entries: \
+            "Spans alone (checkpoints, windows, offsets where a read may end): {:.3} %; digests of the compressed bytes: {:.3} %; entries: \
              {:.3} %.",
             percent(spans),
             percent(leaves),
@@ -168,28 +168,28 @@ fn sizes(cache: &Path, all: u64, table: &mut Table) {
     );
 }
 
-/// A cache with the tables of an image.
-fn built_tables(world: &World, host: &Host, reference: &str) -> tempfile::TempDir {
+/// A cache with the TOCs of an image.
+fn built_tocs(world: &World, host: &Host, reference: &str) -> tempfile::TempDir {
     let cache = tools::temporary_folder();
     tools::run(&mut world.programs.ours(host, Some(cache.path()), &["toc", "build", reference]));
     cache
 }
 
-fn stored_tables(folder: &Path, tables: &mut Vec<Vec<u8>>) {
+fn stored_tocs(folder: &Path, tocs: &mut Vec<Vec<u8>>) {
     for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
         let kind = entry.file_type().expect("a kind");
         if kind.is_dir() {
-            stored_tables(&entry.path(), tables);
+            stored_tocs(&entry.path(), tocs);
         } else if kind.is_file() {
             let content = std::fs::read(entry.path()).expect("a file");
             if content.starts_with(MAGIC) {
-                tables.push(content);
+                tocs.push(content);
             }
         }
     }
 }
 
-/// Curl and igzip, a blob after the other.
+/// Curl and igzip, one blob after another.
 fn igzip(world: &World, host: &Host, layers: &[Layer], then: &str) -> Command {
     let script = format!(r#"for url; do curl -sSf "$url" | igzip -d -c {then} || exit 1; done"#);
     let mut command = world.programs.shell(host, &script);
@@ -199,7 +199,7 @@ fn igzip(world: &World, host: &Host, layers: &[Layer], then: &str) -> Command {
     command
 }
 
-/// Runs a command whose output nobody reads, under GNU time.
+/// Runs a command under GNU time, and discards its output.
 fn resident(command: Command) -> Run {
     let folder = tools::temporary_folder();
     let report = folder.path().join("resident");

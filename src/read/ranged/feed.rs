@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use crate::{
     error::{Error, Kind},
     offset::Compressed,
-    source::growing::Demand,
+    source::adaptive::ReadProgress,
 };
 
 /// What is sent to the extractor: the pieces of a range, then its end.
@@ -27,7 +27,7 @@ pub(super) struct Feed {
     /// Whether the range has no more pieces.
     ended: bool,
     /// Learns how far a range has been taken that ends at `open_end`.
-    demand: Arc<Demand>,
+    read_progress: Arc<ReadProgress>,
     open_end: Option<Compressed>,
     is_open_ended: bool,
 }
@@ -36,11 +36,11 @@ impl Feed {
     /// A feed of `pieces`; nothing is read before the first range has begun.
     pub(super) fn new(
         pieces: mpsc::Receiver<RangeInput>,
-        demand: Arc<Demand>,
+        read_progress: Arc<ReadProgress>,
         open_end: Option<Compressed>,
     ) -> Self {
         let (piece, at) = (Bytes::new(), Compressed(0));
-        Self { pieces, piece, at, ended: true, demand, open_end, is_open_ended: false }
+        Self { pieces, piece, at, ended: true, read_progress, open_end, is_open_ended: false }
     }
 
     /// Continues with the next range.
@@ -78,7 +78,7 @@ impl Feed {
         let taken = self.piece.split_to(bytes.min(self.piece.len()));
         self.at.0 += taken.len() as u64;
         if self.is_open_ended {
-            self.demand.advance(taken.len() as u64);
+            self.read_progress.advance(taken.len() as u64);
         }
         taken
     }

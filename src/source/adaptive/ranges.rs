@@ -1,46 +1,46 @@
-//! Which range of a blob is asked for next.
+//! Which range of a blob is requested next.
 
 use std::ops::Range;
 
 /// The first range, in bytes.
 const FIRST_BYTES: u64 = 128 << 10;
 
-/// How far requests may be ahead of what was decoded, in bytes; a quarter of what was decoded comes on top.
+/// How far requests may be ahead of what was decoded, in bytes, in addition to a quarter of what was decoded.
 const AHEAD_BYTES: u64 = 752 << 10;
 
-/// Most that requests are ahead, in bytes.
+/// Most that requests may be ahead, in bytes.
 const MOST_AHEAD_BYTES: u64 = 64 << 20;
 
-/// Shortest range that is worth a request of its own, in bytes.
+/// Shortest range worth a request of its own, in bytes.
 const SHORTEST_BYTES: u64 = 160 << 10;
 
-/// Up to here ranges are short, in bytes ahead: the first ones cannot fill the link, and what follows them must not be late.
+/// Below this many bytes ahead, ranges are short: the first ones cannot fill the link, and the next must not be late.
 const MANY_BYTES: u64 = 1 << 20;
 
-/// From here on two ranges fill any link there is, in bytes ahead, and mostly one does.
+/// From this many bytes ahead on, two ranges fill any link, and usually one does.
 const FEWER_BYTES: u64 = 2 << 20;
 
-/// Where a reader is, in bytes.
+/// What a reader has requested, received and decoded, in bytes.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
-    /// Where it began in the blob.
+pub(super) struct ReadState {
+    /// Where it started in the blob.
     pub(super) start: u64,
-    /// Bytes from there on that have been decoded.
+    /// Bytes decoded since then.
     pub(super) decoded: u64,
-    /// Up to where the blob has come.
-    pub(super) given: u64,
-    /// Up to where it was asked for.
+    /// End of the received bytes.
+    pub(super) delivered: u64,
+    /// End of the last requested range.
     pub(super) requested: u64,
-    /// Whether to count as decoded what was asked for: its end is on its way, and what follows would come too late otherwise.
-    pub(super) is_flowing: bool,
+    /// Whether to count requested bytes as decoded: the last range is arriving, and the next one would be late otherwise.
+    pub(super) is_arriving: bool,
     /// Size of the blob.
     pub(super) size: u64,
 }
 
-/// The next range to ask for, if one may be: `lead` bytes before the end of the one before, where these are so large that two of them
-/// would only share the link.
-pub(super) fn next(place: Place, lead: u64) -> Option<Range<u64>> {
-    let Place { start, decoded, given, requested, is_flowing, size } = place;
+/// The next range to request, if any. Where ranges are so large that two would only share the link, it is requested `lead` bytes
+/// before the end of the previous one.
+pub(super) fn next(state: ReadState, lead: u64) -> Option<Range<u64>> {
+    let ReadState { start, decoded, delivered, requested, is_arriving, size } = state;
     if requested >= size {
         return None;
     }
@@ -48,50 +48,50 @@ pub(super) fn next(place: Place, lead: u64) -> Option<Range<u64>> {
     if requested == start {
         return Some(start..start + first);
     }
-    // Less than the first range was asked for where no more may be fetched.
+    // The first range is shorter under a transfer limit.
     if decoded < first.min(requested - start) {
         return None;
     }
-    let counted = match is_flowing && ahead(decoded) < FEWER_BYTES {
+    let counted = match is_arriving && ahead(decoded) < FEWER_BYTES {
         true => requested - start,
         false => decoded,
     };
     let ahead = ahead(counted);
     let end = start.saturating_add(counted).saturating_add(ahead).min(size);
-    // Parts of what may be ahead, so that the link stays full while one of them is awaited; few, since each may need a connection.
+    // What may be ahead is split into parts so that the link stays full while one is awaited; few, as each may need a connection.
     let parts = match ahead {
         ..MANY_BYTES => 6,
         MANY_BYTES..FEWER_BYTES => 3,
         _ => 2,
     };
-    if ahead >= FEWER_BYTES && requested.saturating_sub(given) > lead {
+    if ahead >= FEWER_BYTES && requested.saturating_sub(delivered) > lead {
         return None;
     }
     let worth = SHORTEST_BYTES.max(ahead / parts);
     (end.saturating_sub(requested) >= worth || end == size && end > requested).then_some(requested..end)
 }
 
-/// How far requests may be ahead of a reader that has decoded so many bytes.
+/// How far requests may be ahead of a reader that has decoded this many bytes.
 fn ahead(decoded: u64) -> u64 {
     (decoded / 4 + AHEAD_BYTES).min(MOST_AHEAD_BYTES)
 }
 
-/// The first range from `start` on, and how many ranges it takes at most to the end of a blob of `size` bytes.
+/// The first range from `start` on, and the largest number of ranges up to the end of a blob of `size` bytes.
 pub(crate) fn forecast(start: u64, size: u64) -> (Range<u64>, u64) {
-    let place = |decoded, requested| Place {
+    let state = |decoded, requested| ReadState {
         start,
         decoded,
-        given: start + decoded,
+        delivered: start + decoded,
         requested,
-        is_flowing: false,
+        is_arriving: false,
         size,
     };
-    let first = next(place(0, start), u64::MAX).unwrap_or(start..start);
+    let first = next(state(0, start), u64::MAX).unwrap_or(start..start);
     let (mut requested, mut ranges) = (first.end, u64::from(!first.is_empty()));
-    // From here on ranges no longer grow; before, a reader that comes by the byte asks most often.
+    // From here on ranges no longer grow; up to here, a reader that advances in small steps makes the most requests.
     let steady = 4 * MOST_AHEAD_BYTES;
     for decoded in (0..steady).step_by(16 << 10) {
-        while let Some(range) = next(place(decoded, requested), u64::MAX) {
+        while let Some(range) = next(state(decoded, requested), u64::MAX) {
             requested = range.end;
             ranges += 1;
         }
@@ -102,15 +102,15 @@ pub(crate) fn forecast(start: u64, size: u64) -> (Range<u64>, u64) {
     (first, ranges + (size - requested).div_ceil(MOST_AHEAD_BYTES / 2))
 }
 
-/// All the rest of a blob, where there are no ranges: the server sends whole blobs whatever it is asked for.
-pub(super) fn rest(place: Place) -> Option<Range<u64>> {
-    let Place { start, decoded, requested, size, .. } = place;
+/// The remainder of a blob, for a server that ignores ranges and sends the whole blob anyway.
+pub(super) fn remainder(state: ReadState) -> Option<Range<u64>> {
+    let ReadState { start, decoded, requested, size, .. } = state;
     let first = FIRST_BYTES.min(size - start).min(requested - start);
     (requested < size && decoded >= first).then_some(requested..size)
 }
 
-/// As much of a range as may be asked for: what lies there may be all that is needed. Where nothing may be, asking gives the error.
-pub(super) fn allowed(range: Range<u64>, allowance: u64) -> Range<u64> {
+/// As much of a range as the transfer limit allows: it may be enough. Where nothing is left, requesting the range gives the error.
+pub(super) fn clip(range: Range<u64>, allowance: u64) -> Range<u64> {
     match allowance {
         0 => range,
         _ => range.start..range.end.min(range.start.saturating_add(allowance)),
@@ -123,9 +123,12 @@ mod tests {
 
     const SIZE: u64 = 300 << 20;
 
-    /// The next range of a reader that has decoded all that has come, and may ask as early as it likes.
+    /// The next range of a reader that has decoded all it received and may request as early as possible.
     fn early(start: u64, decoded: u64, requested: u64, size: u64) -> Option<Range<u64>> {
-        next(Place { start, decoded, given: start + decoded, requested, is_flowing: false, size }, u64::MAX)
+        next(
+            ReadState { start, decoded, delivered: start + decoded, requested, is_arriving: false, size },
+            u64::MAX,
+        )
     }
 
     #[test]
@@ -137,55 +140,56 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stops_anywhere_has_asked_for_a_quarter_and_752_kib_too_much_at_most() {
+    fn a_reader_that_stops_anywhere_has_requested_at_most_a_quarter_and_752_kib_too_much() {
         for (lead, is_far) in [(0, false), (1 << 20, false), (u64::MAX, false), (u64::MAX, true)] {
             let (mut requested, mut last, mut requests) = (0, 0, 0);
             for decoded in (0..=SIZE).step_by(16 << 10) {
-                let place = |last, requested| {
-                    let is_flowing = is_far && decoded > last;
-                    Place { start: 0, decoded, given: decoded, requested, is_flowing, size: SIZE }
+                let state = |last, requested| {
+                    let is_arriving = is_far && decoded > last;
+                    ReadState { start: 0, decoded, delivered: decoded, requested, is_arriving, size: SIZE }
                 };
-                while let Some(range) = next(place(last, requested), lead) {
+                while let Some(range) = next(state(last, requested), lead) {
                     assert_eq!(range.start, requested);
                     (last, requested) = (range.start, range.end);
                     requests += 1;
                 }
                 let allowed = |decoded: u64| decoded + decoded / 4 + AHEAD_BYTES;
-                // What is asked for early counts from the end of the range that flows.
+                // The end of the arriving range counts as decoded.
                 let allowed = if is_far { allowed(allowed(decoded)) } else { allowed(decoded) };
                 assert!(requested <= allowed, "{decoded} {requested}");
                 assert!(requested >= decoded || requested == SIZE, "the reader never starves");
-                assert!(requested > decoded || requested == SIZE || lead == 0, "nor waits");
+                assert!(requested > decoded || requested == SIZE || lead == 0, "the reader never waits");
             }
             assert_eq!(requested, SIZE);
             assert!(requests < 80, "{requests}");
         }
     }
 
-    /// Reads a blob through a link that brings `rate` bytes a millisecond, `latency` milliseconds after they were asked for, and decodes
-    /// at once; for each step what was decoded, and what the server has sent if the reader hangs up then.
+    /// Reads a blob through a link with a throughput of `rate` bytes a millisecond and this latency in milliseconds, and decodes at
+    /// once. Returns for each step the decoded bytes, and the bytes that the server has sent if the reader hangs up then.
     fn through_a_link(latency: u64, rate: u64) -> Vec<(u64, u64)> {
         let (mut requested, mut last, mut decoded) = (0, 0, 0);
-        // Up to where was asked for when, and what was sent when.
-        let (mut asked, mut sent) = (Vec::new(), vec![0]);
+        // The requested end at each time, and the bytes sent at each time.
+        let (mut requests, mut sent) = (Vec::new(), vec![0]);
         let mut steps = Vec::new();
         for now in 0.. {
-            let place = |last, requested| Place {
+            let state = |last, requested| ReadState {
                 start: 0,
                 decoded,
-                given: decoded,
+                delivered: decoded,
                 requested,
-                is_flowing: decoded > last,
+                is_arriving: decoded > last,
                 size: SIZE,
             };
-            while let Some(range) = next(place(last, requested), 2 * latency * rate) {
+            while let Some(range) = next(state(last, requested), 2 * latency * rate) {
                 (last, requested) = (range.start, range.end);
-                asked.push((now, requested));
+                requests.push((now, requested));
             }
-            // Both are half a latency away from the reader: what is asked for now is sent while what was sent before is on its way.
-            let known = asked.iter().filter(|(when, _)| when + latency / 2 <= now).map(|(_, end)| *end).max();
-            let so_far = *sent.last().unwrap();
-            sent.push((so_far + rate).min(known.unwrap_or(0)));
+            // The server is half a latency away in either direction.
+            let known =
+                requests.iter().filter(|(when, _)| when + latency / 2 <= now).map(|(_, end)| *end).max();
+            let total = *sent.last().unwrap();
+            sent.push((total + rate).min(known.unwrap_or(0)));
             steps.push((now, decoded));
             decoded = sent.get((now + 1).saturating_sub(latency / 2) as usize).copied().unwrap_or(0);
             if decoded >= 40 << 20 {
@@ -198,11 +202,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_as_soon_as_the_range_before_flows_is_taken_back_in_time() {
+    fn a_range_requested_early_is_cancelled_in_time() {
         for latency in [20, 40, 100, 300] {
             for rate in [100, 1_000, 5_000, 25_000, 50_000] {
                 for (decoded, sent) in through_a_link(latency, rate) {
-                    // Those of one step may be on either side.
+                    // The bytes of one step may count on either side.
                     let most = decoded + decoded / 4 + (768 << 10) + rate;
                     assert!(sent <= most, "{latency} ms, {rate} bytes a ms: {sent} at {decoded}");
                 }
@@ -211,53 +215,56 @@ mod tests {
     }
 
     #[test]
-    fn at_a_link_the_range_behind_the_second_one_comes_a_few_milliseconds_after_it() {
+    fn the_third_range_arrives_a_few_milliseconds_after_the_second() {
         let steps = through_a_link(40, 25_000);
-        let reached = |place| steps.iter().position(|(decoded, _)| *decoded >= place).unwrap();
-        // Asking, the first range and asking again; the third one comes a latency after the second one has begun to.
+        let reached = |offset| steps.iter().position(|(decoded, _)| *decoded >= offset).unwrap();
+        // A latency, the first range and a latency; the third range arrives a latency after the start of the second.
         let ideal = 40 + 5 + 40 + ((1_400_000 - FIRST_BYTES) / 25_000) as usize;
         assert!((ideal..ideal + 12).contains(&reached(1_400_000)), "{} {ideal}", reached(1_400_000));
     }
 
     #[test]
-    fn large_ranges_follow_one_another_and_do_not_share_the_link_for_longer_than_it_takes_to_ask() {
+    fn large_ranges_share_the_link_for_no_longer_than_the_lead() {
         let (decoded, requested) = (40 << 20, 44 << 20);
-        let at = |given| {
-            next(Place { start: 0, decoded, given, requested, is_flowing: false, size: SIZE }, 2 << 20)
+        let at = |delivered| {
+            next(
+                ReadState { start: 0, decoded, delivered, requested, is_arriving: false, size: SIZE },
+                2 << 20,
+            )
         };
         assert_eq!(at(requested - (2 << 20) - 1), None);
         let range = at(requested - (2 << 20)).unwrap();
         assert_eq!(range, requested..decoded + decoded / 4 + AHEAD_BYTES);
-        // The short ones at the start are under way side by side.
-        let small = Place {
+        // The short ranges at the start are in flight in parallel.
+        let small = ReadState {
             start: 0,
             decoded: 1 << 20,
-            given: 1 << 20,
+            delivered: 1 << 20,
             requested: 9 << 17,
-            is_flowing: false,
+            is_arriving: false,
             size: SIZE,
         };
         assert!(next(small, 0).is_some());
     }
 
     #[test]
-    fn a_forecast_counts_ranges_as_they_are_asked_for() {
+    fn a_forecast_counts_ranges_as_they_are_requested() {
         assert_eq!(forecast(0, 0), (0..0, 0));
         assert_eq!(forecast(7, 1_000), (7..1_000, 1));
         assert_eq!(forecast(0, FIRST_BYTES + 1), (0..FIRST_BYTES, 2));
         let (_, ranges) = forecast(0, SIZE);
         assert!((20..80).contains(&ranges), "{ranges}");
-        // What a lying manifest says costs no time.
+        // An absurd size in a manifest costs no time.
         assert!(forecast(0, u64::MAX).1 > 1 << 30);
     }
 
     #[test]
-    fn a_range_is_cut_to_what_may_be_asked_for() {
-        assert_eq!(allowed(10..100, u64::MAX), 10..100);
-        assert_eq!(allowed(10..100, 30), 10..40);
-        assert_eq!(allowed(10..100, 0), 10..100, "asking for it gives the error");
+    fn a_range_is_clipped_to_the_transfer_limit() {
+        assert_eq!(clip(10..100, u64::MAX), 10..100);
+        assert_eq!(clip(10..100, 30), 10..40);
+        assert_eq!(clip(10..100, 0), 10..100, "requesting it gives the error");
         assert_eq!(early(0, 9, 10, SIZE), None);
-        assert!(early(0, 10, 10, SIZE).is_some(), "a first range that was cut is no end");
+        assert!(early(0, 10, 10, SIZE).is_some(), "a clipped first range is not the end");
     }
 
     #[test]
@@ -269,13 +276,20 @@ mod tests {
     }
 
     #[test]
-    fn where_ranges_are_ignored_all_the_rest_is_asked_for_at_once() {
-        let rest = |start, decoded, requested| {
-            rest(Place { start, decoded, given: start + decoded, requested, is_flowing: false, size: SIZE })
+    fn a_server_that_ignores_ranges_is_asked_for_the_remainder_at_once() {
+        let next = |start, decoded, requested| {
+            remainder(ReadState {
+                start,
+                decoded,
+                delivered: start + decoded,
+                requested,
+                is_arriving: false,
+                size: SIZE,
+            })
         };
-        assert_eq!(rest(0, FIRST_BYTES, FIRST_BYTES), Some(FIRST_BYTES..SIZE));
-        assert_eq!(rest(0, 0, FIRST_BYTES), None);
-        assert_eq!(rest(9, 0, 9), Some(9..SIZE));
-        assert_eq!(rest(0, SIZE, SIZE), None);
+        assert_eq!(next(0, FIRST_BYTES, FIRST_BYTES), Some(FIRST_BYTES..SIZE));
+        assert_eq!(next(0, 0, FIRST_BYTES), None);
+        assert_eq!(next(9, 0, 9), Some(9..SIZE));
+        assert_eq!(next(0, SIZE, SIZE), None);
     }
 }

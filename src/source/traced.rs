@@ -1,4 +1,4 @@
-//! A local blob whose reads are told of, as requests to a registry are.
+//! A local blob that reports its reads as progress, as a registry reports its requests.
 
 use std::{fmt, ops::Range, sync::Arc};
 
@@ -11,21 +11,21 @@ use crate::{
     source::{ByteStream, Error, Source},
 };
 
-/// A blob, under this name.
-pub(crate) struct Told<S> {
+/// A blob, reported under a name.
+pub(crate) struct TracedSource<S> {
     source: S,
     name: Digest,
     progress: Arc<dyn Progress>,
 }
 
-impl<S> Told<S> {
-    /// Tells `progress` of every read of `source`.
+impl<S> TracedSource<S> {
+    /// Reports every read of `source` to `progress`.
     pub(crate) fn new(source: S, name: Digest, progress: Arc<dyn Progress>) -> Self {
         Self { source, name, progress }
     }
 }
 
-impl<S: Source> Source for Told<S> {
+impl<S: Source> Source for TracedSource<S> {
     fn size(&self) -> u64 {
         self.source.size()
     }
@@ -42,8 +42,8 @@ impl<S: Source> Source for Told<S> {
     }
 }
 
-impl<S: fmt::Debug> fmt::Debug for Told<S> {
+impl<S: fmt::Debug> fmt::Debug for TracedSource<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Told").field("source", &self.source).finish_non_exhaustive()
+        f.debug_struct("TracedSource").field("source", &self.source).finish_non_exhaustive()
     }
 }
