@@ -156,3 +156,9 @@ pub(crate) const HELPER_WAIT: Duration = Duration::from_secs(10);
 
 /// Most output read of a credential helper, in bytes.
 pub(crate) const HELPER_BYTES: u64 = 1 << 20;
+
+/// Most ranges of one blob that are received in parallel.
+pub(crate) const PARALLEL_RANGES: usize = 4;
+
+/// Most bytes of one blob that are buffered while ranges are received in parallel.
+pub(crate) const READ_AHEAD_BYTES: u64 = 16 << 20;

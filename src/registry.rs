@@ -17,12 +17,14 @@ mod retry;
 pub(crate) mod scripted;
 pub(crate) mod session;
 mod token;
+mod transfers;
 
 pub(crate) use authorization::NO_TOKEN_SERVER;
 pub(crate) use error::{Error, Kind};
 pub(crate) use habits::Habits;
 pub(crate) use http::{Http, HttpBuilder};
 pub(crate) use session::Session;
+pub(crate) use transfers::{RangeTransfer, Transfers};
 
 /// A repository of a registry. Both parts are well-formed: they come from a parsed reference.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]

@@ -1,6 +1,6 @@
 //! Ranges of a blob, wherever it is.
 
-use std::{fmt, ops::Range};
+use std::{fmt, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{
@@ -9,7 +9,10 @@ use futures_util::{
     stream::BoxStream,
 };
 
-use crate::{offset::Compressed, registry};
+use crate::{
+    offset::Compressed,
+    registry::{self, Transfers},
+};
 
 pub(crate) mod adaptive;
 pub(crate) mod file;
@@ -38,6 +41,11 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
     /// Whether each range also costs all bytes before it, as from a server that was seen to ignore ranges.
     fn ignores_ranges(&self) -> bool {
         false
+    }
+
+    /// The transfers that share the host with this blob; `None` if parallel ones cannot be faster.
+    fn transfers(&self) -> Option<&Arc<Transfers>> {
+        None
     }
 
     /// Opens connections for this many further ranges. Failures are ignored, and it may be dropped.

@@ -5,7 +5,7 @@
 //! - connecting takes one round trip: the kernel connects at once, so the client's first bytes are delayed instead;
 //! - each way takes half a round trip, and the downlink's bandwidth is shared, in turns, by all connections of the link;
 //! - a connection may have a limit of its own below that bandwidth, as many content delivery networks impose;
-//! - at most [`WINDOW`] is in flight in each direction: sent and not yet acknowledged;
+//! - at most [`WINDOW`], or what fits into the link if that is more, is in flight in each direction: sent and not acknowledged;
 //! - the server learns of a client that hangs up half a round trip later; until then the server's bytes use the link.
 //!
 //! Not modelled: slow start, loss, a limit of the uplink.
@@ -28,6 +28,9 @@ const WINDOW: usize = 1 << 20;
 /// Bytes of one turn on the link.
 const PARCEL: usize = 16 << 10;
 
+/// How late a thread may wake without slowing its connection down.
+const LATE: Duration = Duration::from_millis(5);
+
 /// How long [`Link::settled`] waits for connections to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -38,6 +41,8 @@ pub(crate) struct Shape {
     pub(crate) round_trip: Duration,
     /// Bytes a second towards the clients.
     pub(crate) downlink: f64,
+    /// Bytes a second of one connection towards its client, if it has a limit of its own.
+    pub(crate) each: Option<f64>,
 }
 
 /// The traffic of one connection.
@@ -66,10 +71,12 @@ impl Link {
     /// A link without servers.
     pub(crate) fn new(shape: Shape) -> Self {
         let half = shape.round_trip / 2;
+        // A window below what fits into the link would be its bandwidth.
+        let fits = (shape.downlink * shape.round_trip.as_secs_f64()) as usize;
         Self {
             shape,
-            up: Arc::new(Lane::new(half, None)),
-            down: Arc::new(Lane::new(half, Some(shape.downlink))),
+            up: Arc::new(Lane::new(half, None, WINDOW)),
+            down: Arc::new(Lane::new(half, Some(shape.downlink), WINDOW.max(fits))),
             connections: Arc::default(),
         }
     }
@@ -115,7 +122,8 @@ impl Link {
         let (up_again, down_again) = (Arc::clone(&up), Arc::clone(&down));
         connection.spawn(move |traffic| traffic.read_client(client_again, &up_lane, &up, established));
         connection.spawn(move |traffic| traffic.write_server(&server_again, &up_again));
-        connection.spawn(move |traffic| traffic.read_server(server, &down_lane, &down));
+        let each = self.shape.each;
+        connection.spawn(move |traffic| traffic.read_server(server, each, &down_lane, &down));
         connection.spawn(move |traffic| traffic.write_client(&client, &down_again));
     }
 }
@@ -185,9 +193,15 @@ impl Connection {
         let _ = server.shutdown(Shutdown::Both);
     }
 
-    fn read_server(&self, mut server: TcpStream, lane: &Lane, queue: &Queue) {
+    fn read_server(&self, mut server: TcpStream, each: Option<f64>, lane: &Lane, queue: &Queue) {
         let mut buffer = vec![0; PARCEL];
+        let mut free = Instant::now();
         while let Ok(read @ 1..) = server.read(&mut buffer) {
+            if let Some(rate) = each {
+                let now = Instant::now();
+                free = free.max(now - LATE) + Duration::from_secs_f64(read as f64 / rate);
+                thread::sleep(free.saturating_duration_since(now));
+            }
             if lock(&self.server_notified).is_some() {
                 break;
             }
@@ -242,6 +256,7 @@ impl Ends {
 struct Lane {
     delay: Duration,
     rate: Option<f64>,
+    window: usize,
     state: Mutex<LaneState>,
     turn: Condvar,
 }
@@ -259,7 +274,7 @@ struct LaneState {
 }
 
 impl Lane {
-    fn new(delay: Duration, rate: Option<f64>) -> Self {
+    fn new(delay: Duration, rate: Option<f64>, window: usize) -> Self {
         let state = LaneState {
             next_ticket: 0,
             serving: 0,
@@ -267,7 +282,7 @@ impl Lane {
             unacknowledged: VecDeque::new(),
             in_flight: 0,
         };
-        Self { delay, rate, state: Mutex::new(state), turn: Condvar::new() }
+        Self { delay, rate, window, state: Mutex::new(state), turn: Condvar::new() }
     }
 
     /// Sends this many bytes once the window has room, not before `earliest`, and returns their time of arrival.
@@ -285,7 +300,7 @@ impl Lane {
                 state.unacknowledged.pop_front();
             }
             match state.unacknowledged.front() {
-                Some(&(at, _)) if state.in_flight + bytes > WINDOW => {
+                Some(&(at, _)) if state.in_flight + bytes > self.window => {
                     state = self.turn.wait_timeout(state, at - now).unwrap_or_else(PoisonError::into_inner).0;
                 }
                 _ => break,

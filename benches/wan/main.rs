@@ -41,7 +41,7 @@ use self::{link::Shape, programs::Transport, table::Table, world::World};
 
 type Task = fn(&World, &mut Table);
 
-const TASKS: [(&str, Task); 10] = [
+const TASKS: [(&str, Task); 11] = [
     ("passwd", tasks::cold::cold_passwd),
     ("depths", tasks::cold::cold_depths),
     ("base", tasks::cold::cold_base),
@@ -51,6 +51,7 @@ const TASKS: [(&str, Task); 10] = [
     ("chunked", tasks::cold::cold_chunked),
     ("list", tasks::whole::list_everything),
     ("far", tasks::whole::list_through_the_link),
+    ("capped", tasks::capped::capped),
     ("tocs", tasks::whole::tocs),
 ];
 
@@ -66,8 +67,11 @@ struct Options {
 
 fn main() {
     let options = options();
-    let shape =
-        Shape { round_trip: Duration::from_millis(options.round_trip), downlink: options.mbit * 1e6 / 8.0 };
+    let shape = Shape {
+        round_trip: Duration::from_millis(options.round_trip),
+        downlink: options.mbit * 1e6 / 8.0,
+        each: None,
+    };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder").join("wan");
     let file = root.join("BENCHMARKS.md");

@@ -96,6 +96,8 @@ impl Target {
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     blocks: Vec<Block>,
+    /// The link, if it is not that of the other tasks.
+    link: Option<String>,
 }
 
 /// The results of one comparison.
@@ -157,6 +159,11 @@ impl Table {
         self.reach(task, "", format!("{reach}: {figure} {}", mark(reached)));
     }
 
+    /// States that the task uses another link.
+    pub(crate) fn through(&mut self, link: String) {
+        self.link = Some(link);
+    }
+
     /// Adds a sentence.
     pub(crate) fn note(&mut self, task: &str, note: String) {
         eprintln!("{task} | {note}");
@@ -187,6 +194,7 @@ impl Table {
 
     /// Markdown; `rounds` and `link` describe the measurement.
     pub(crate) fn markdown(&self, rounds: &str, link: &str) -> String {
+        let link = self.link.as_deref().unwrap_or(link);
         let mut text = String::new();
         for block in &self.blocks {
             let _ = writeln!(text, "{HEADING}{}", block.title);

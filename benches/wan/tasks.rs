@@ -8,6 +8,7 @@ use super::{
     world::{Candidate, World},
 };
 
+pub(crate) mod capped;
 pub(crate) mod cold;
 pub(crate) mod warm;
 pub(crate) mod whole;

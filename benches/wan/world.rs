@@ -1,6 +1,11 @@
 //! The environment of a task: images, registry, link and programs.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use super::{
     certificate,
@@ -24,6 +29,8 @@ pub(crate) struct World {
     pub(crate) shape: Shape,
     /// Rounds of every task.
     pub(crate) rounds: usize,
+    /// Where all of this was built.
+    pub(crate) target: PathBuf,
     link: Link,
     front: Front,
     registry: Registry,
@@ -43,7 +50,20 @@ impl World {
         let (front, https_port) = Front::start(registry.address(), |server| link.port_to(server));
         let http_port = link.port_to(registry.address());
         let storage_port = link.port_to(front.storage());
-        Self { programs, images, shape, rounds, link, front, registry, http_port, https_port, storage_port }
+        let target = target.to_owned();
+        Self {
+            programs,
+            images,
+            shape,
+            rounds,
+            target,
+            link,
+            front,
+            registry,
+            http_port,
+            https_port,
+            storage_port,
+        }
     }
 
     /// The registry behind the link.

@@ -98,7 +98,7 @@ pub(crate) fn planned(
         _ => 0,
     };
     let (first, requests) = match whole {
-        true => (from..size, u64::from(size > from)),
+        true => adaptive::forecast_full(from, size, adaptive::pays(&*layer.source)),
         false => adaptive::forecast(from, size),
     };
     // Content of a plain tar that is not wanted is skipped.

@@ -8,10 +8,9 @@
 //!
 //! All channels are bounded. Dropping the future ends the transfer and aborts all stages.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
-use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use futures_util::TryStreamExt as _;
 use tokio::sync::mpsc;
 
 use super::{
@@ -147,22 +146,11 @@ async fn pump(
     mut is_known: bool,
 ) -> Result<(), Error> {
     let source = Arc::clone(&job.source);
-    let mut stream = match job.fetch {
-        Fetch::Adaptive => {
-            AdaptiveReader::new(source, from, Arc::clone(&job.read_progress)).located().boxed()
-        }
-        Fetch::Full => {
-            let end = Compressed(source.size());
-            let begun = job.read_progress.prefetched_whole(&source).filter(|_| from == Compressed(0));
-            let opening = async move {
-                match begun {
-                    Some(begun) => Ok(begun),
-                    None => source.open(from..end).await,
-                }
-            };
-            located(from, stream::once(opening).try_flatten()).boxed()
-        }
+    let reader = match job.fetch {
+        Fetch::Adaptive => AdaptiveReader::new(source, from, Arc::clone(&job.read_progress)),
+        Fetch::Full => AdaptiveReader::full(source, from, Arc::clone(&job.read_progress)),
     };
+    let mut stream = pin!(reader.located());
     job.progress.layer_advanced(job.layer, from.0);
     if job.fetch == Fetch::Full {
         job.near(from);
@@ -205,18 +193,6 @@ async fn pump(
     Ok(())
 }
 
-/// A stream's pieces with their offsets.
-fn located(
-    mut at: Compressed,
-    stream: impl Stream<Item = Result<Bytes, crate::source::Error>> + Send,
-) -> impl Stream<Item = Result<(Compressed, Bytes), crate::source::Error>> + Send {
-    stream.map_ok(move |piece| {
-        let start = at;
-        at.0 += piece.len() as u64;
-        (start, piece)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
@@ -224,7 +200,12 @@ mod tests {
         sync::{Condvar, Mutex},
     };
 
-    use futures_util::future::{self, BoxFuture, FutureExt as _};
+    use bytes::Bytes;
+    use futures_util::{
+        StreamExt as _,
+        future::{self, BoxFuture, FutureExt as _},
+        stream,
+    };
     use tokio::sync::watch;
 
     use super::*;

@@ -182,6 +182,7 @@ async fn pump(
             range if range.is_empty() => Ok(stream::empty().boxed()),
             range if Some(range.end) == open_end => {
                 Ok(AdaptiveReader::new(Arc::clone(&job.source), range.start, Arc::clone(&read_progress))
+                    .into_stream()
                     .boxed())
             }
             range => job.source.open(range).await,

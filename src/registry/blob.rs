@@ -15,6 +15,7 @@ use crate::{
         response::ContentRange,
         retry::Retry,
         session::Session,
+        transfers::BlobRequest,
     },
 };
 
@@ -47,6 +48,8 @@ struct Transfer {
     /// Where it ends in the blob: a whole blob behind the wanted bytes, a part perhaps before their end.
     end: u64,
     delivered: u64,
+    /// Counts it among the parallel requests.
+    _request: BlobRequest,
 }
 
 impl BlobReader {
@@ -92,10 +95,11 @@ impl BlobReader {
         let task = self.session.blob_task(&self.digest);
         let wanted = self.session.counters.check(self.wanted.end - self.wanted.start);
         wanted.map_err(|failure| failure.into_error(&task.doing))?;
+        let request = self.session.transfers.request();
         let mut answer = self.session.get(&task, range, &mut self.retry).await?;
         self.transfer = match answer.status.as_u16() {
-            200 => Some(self.accept_whole(answer)?),
-            206 => Some(self.accept_part(answer)?),
+            200 => Some(self.accept_whole(answer, request)?),
+            206 => Some(self.accept_part(answer, request)?),
             416 => return Err(self.out_of_range(&answer)),
             _ => return Err(self.session.unexpected(&task, &mut answer, Kind::BlobUnknown).await),
         };
@@ -159,15 +163,19 @@ impl BlobReader {
     /// Gets ready to go on where the answer broke off.
     async fn resume(&mut self, problem: &str) -> Result<(), Error> {
         let transfer = self.transfer.take();
-        let delivered = transfer.map_or(0, |transfer| transfer.delivered);
-        if delivered >= STRIDE_BYTES || self.retry.pause(None).await {
+        if transfer.as_ref().is_some_and(|transfer| transfer.delivered >= STRIDE_BYTES) {
+            return Ok(());
+        }
+        self.session.transfers.note_refusal();
+        drop(transfer);
+        if self.retry.pause(None).await {
             return Ok(());
         }
         let problem = format!("{problem}, at byte {} of {}, again and again", self.wanted.start, self.size);
         Err(Error::unavailable(self.doing(), problem).advise("try again later"))
     }
 
-    fn accept_whole(&mut self, answer: Answer) -> Result<Transfer, Error> {
+    fn accept_whole(&mut self, answer: Answer, request: BlobRequest) -> Result<Transfer, Error> {
         if let Some(length) = answer.length.filter(|length| *length != self.size) {
             return Err(self.wrong_size(length));
         }
@@ -186,11 +194,11 @@ impl BlobReader {
             return Err(Error::other(self.doing(), problem));
         }
         self.skip_budget -= again;
-        Ok(Transfer { answer, skip, end: self.size, delivered: 0 })
+        Ok(Transfer { answer, skip, end: self.size, delivered: 0, _request: request })
     }
 
     /// A server may send less than it was asked for (RFC 9110, section 15.3.7): the rest is asked for then.
-    fn accept_part(&self, answer: Answer) -> Result<Transfer, Error> {
+    fn accept_part(&self, answer: Answer, request: BlobRequest) -> Result<Transfer, Error> {
         let wrong = |problem: String| Err(Error::corrupt(self.doing(), problem));
         let Some(came) = ContentRange::of(&answer.headers) else {
             return wrong("the server answers a range without saying which (no valid Content-Range)".into());
@@ -209,7 +217,7 @@ impl BlobReader {
         if let Some(announced) = answer.length.filter(|announced| *announced > length) {
             return wrong(format!("the server answers with {length} bytes, and announces {announced}"));
         }
-        Ok(Transfer { answer, skip: 0, end, delivered: 0 })
+        Ok(Transfer { answer, skip: 0, end, delivered: 0, _request: request })
     }
 
     fn out_of_range(&self, answer: &Answer) -> Error {

@@ -31,6 +31,7 @@ use crate::{
         redirect::Links,
         response,
         retry::Retry,
+        transfers::Transfers,
     },
 };
 
@@ -63,6 +64,7 @@ pub(crate) struct Session {
     /// Whether a request has been accepted, or what it takes for that is at hand.
     is_admitted: watch::Sender<bool>,
     ranges_ignored: AtomicBool,
+    pub(crate) transfers: Arc<Transfers>,
     is_closed: AtomicBool,
     /// Tokens are to allow storing, too.
     pushes: bool,
@@ -198,6 +200,7 @@ impl Session {
             habits: Habits::default(),
             is_admitted: watch::Sender::new(false),
             ranges_ignored: AtomicBool::new(false),
+            transfers: Arc::default(),
             is_closed: AtomicBool::new(false),
             pushes: false,
         }

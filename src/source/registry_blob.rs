@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, future::BoxFuture};
 use crate::{
     oci::digest::Digest,
     offset::Compressed,
-    registry::Session,
+    registry::{Session, Transfers},
     source::{ByteStream, Error, Source},
 };
 
@@ -55,6 +55,10 @@ impl Source for RegistryBlob {
 
     fn ignores_ranges(&self) -> bool {
         self.session.ignores_ranges()
+    }
+
+    fn transfers(&self) -> Option<&Arc<Transfers>> {
+        Some(&self.session.transfers)
     }
 
     fn prepare(&self, ranges: usize) -> BoxFuture<'static, ()> {

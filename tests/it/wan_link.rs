@@ -25,7 +25,7 @@ const HEAD: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
 const REQUEST: &str = "GET / HTTP/1.1\r\n\r\n";
 
 fn link() -> Link {
-    Link::new(Shape { round_trip: ROUND_TRIP, downlink: DOWNLINK })
+    Link::new(Shape { round_trip: ROUND_TRIP, downlink: DOWNLINK, each: None })
 }
 
 /// A server that answers the only request of each connection with this many bytes.
@@ -86,6 +86,20 @@ fn connections_share_the_downlink() {
         assert_eq!(reader.join().unwrap(), HEAD.len() + 1_000_000);
     }
     assert!(start.elapsed() >= ROUND_TRIP * 2 + Duration::from_secs_f64(2e6 / DOWNLINK));
+}
+
+#[test]
+fn a_connection_may_have_a_limit_below_the_bandwidth_of_the_link() {
+    let each = DOWNLINK / 5.0;
+    let link = Link::new(Shape { round_trip: ROUND_TRIP, downlink: DOWNLINK, each: Some(each) });
+    let server = server(400_000);
+    let port = link.port_to(server.host().parse().unwrap());
+    let start = Instant::now();
+    let readers: Vec<_> = (0..2).map(|_| thread::spawn(move || take_all(ask(port)))).collect();
+    for reader in readers {
+        assert_eq!(reader.join().unwrap(), HEAD.len() + 400_000);
+    }
+    assert!(start.elapsed() >= ROUND_TRIP * 2 + Duration::from_secs_f64(390_000.0 / each));
 }
 
 #[test]

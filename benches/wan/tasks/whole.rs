@@ -18,7 +18,7 @@ use super::{
     OURS, TRANSPORTS, add, median_of,
 };
 
-const CRANE: &str = "crane export \\| tar t";
+pub(super) const CRANE: &str = "crane export \\| tar t";
 const IGZIP: &str = "curl \\| igzip -d, one by one";
 const IGZIP_TAR: &str = "curl \\| igzip -d \\| tar t, one by one";
 

@@ -70,13 +70,22 @@ impl Session {
             let (error, wait) = match self.attempt(task, range).await {
                 Ok(answer) if task.is_a_shortcut() && answer.status.is_server_error() => return Ok(answer),
                 Ok(mut answer) if response::is_passing(answer.status) => {
+                    if matches!(
+                        answer.status,
+                        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+                    ) {
+                        self.transfers.note_refusal();
+                    }
                     let wait = asked_wait(&task.doing, &answer)?;
                     let problem = self.problem(&mut answer).await;
                     (Error::unavailable(&task.doing, problem).advise("try again later"), wait)
                 }
                 Ok(answer) => return Ok(answer),
                 Err(Trouble::Final(error)) => return Err(error),
-                Err(Trouble::Passing(error)) => (error, None),
+                Err(Trouble::Passing(error)) => {
+                    self.transfers.note_refusal();
+                    (error, None)
+                }
             };
             if !retry.pause(wait).await {
                 return Err(error);

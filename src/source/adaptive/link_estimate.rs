@@ -1,7 +1,9 @@
 //! Throughput and latency of one reader's transfers. They determine how early the next range is requested: early enough to follow
 //! the previous one without a gap, and no earlier, so that the two do not share the link for long.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// Period over which throughput is measured.
 const WINDOW: Duration = Duration::from_millis(50);
@@ -11,6 +13,12 @@ const LEAST_BYTES: u64 = 512 << 10;
 
 /// From this latency on a response takes longer than a short range.
 const FAR: Duration = Duration::from_millis(15);
+
+/// Period over which waiting is observed; older observations count half as much.
+const WAITING_PERIOD: Duration = Duration::from_secs(1);
+
+/// Reading a chunk waits for the link for at least one part in this many where the link is the bottleneck.
+const WAITING_SHARE: u32 = 5;
 
 /// How many times the lowest latency a response may take.
 const MARGIN: u128 = 2;
@@ -23,11 +31,17 @@ pub(super) struct LinkEstimate {
     rate: Option<u64>,
     /// Bytes received since the period began.
     counted: (u64, Instant),
+    /// Time spent waiting for bytes.
+    waited: Duration,
+    /// Time in which it was.
+    observed: Duration,
+    last: Instant,
 }
 
 impl LinkEstimate {
     pub(super) fn new(now: Instant) -> Self {
-        Self { latency: None, rate: None, counted: (0, now) }
+        let (waited, observed) = (Duration::ZERO, Duration::ZERO);
+        Self { latency: None, rate: None, counted: (0, now), waited, observed, last: now }
     }
 
     /// Records the latency of a response.
@@ -45,6 +59,21 @@ impl LinkEstimate {
             self.rate = Some(u64::try_from(rate).unwrap_or(u64::MAX));
             self.counted = (0, now);
         }
+    }
+
+    /// Records time spent waiting for bytes, up to `now`; `None` while no bytes could arrive.
+    pub(super) fn waited(&mut self, time: Option<Duration>, now: Instant) {
+        let observed = now.saturating_duration_since(std::mem::replace(&mut self.last, now));
+        let Some(time) = time else { return };
+        (self.waited, self.observed) = (self.waited + time, self.observed + observed);
+        if self.observed >= WAITING_PERIOD {
+            (self.waited, self.observed) = (self.waited / 2, self.observed / 2);
+        }
+    }
+
+    /// Whether the link and not the decoder is the bottleneck, as far as is known.
+    pub(super) fn is_bottleneck(&self) -> bool {
+        self.observed < WINDOW || self.waited * WAITING_SHARE >= self.observed
     }
 
     /// Whether the latency is so long that even short ranges must be requested before the previous one has arrived.
@@ -90,6 +119,25 @@ mod tests {
         link.responded(MS);
         link.received(1, now + WINDOW);
         assert_eq!(link.lead(), LEAST_BYTES);
+    }
+
+    #[test]
+    fn the_link_is_the_bottleneck_while_reading_waits_for_it() {
+        let mut now = Instant::now();
+        let mut link = LinkEstimate::new(now);
+        assert!(link.is_bottleneck(), "nothing is known");
+        for _ in 0..100 {
+            now += 10 * MS;
+            link.waited(Some(9 * MS), now);
+        }
+        assert!(link.is_bottleneck());
+        for _ in 0..300 {
+            now += 10 * MS;
+            link.waited(Some(MS), now);
+            now += 50 * MS;
+            link.waited(None, now);
+        }
+        assert!(!link.is_bottleneck());
     }
 
     #[test]

@@ -1,21 +1,14 @@
 //! How far a reader has come, shared between the reader and the task that requests its bytes.
 
-use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    task::{Poll, Waker, ready},
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use futures_util::{StreamExt as _, stream, task::AtomicWaker};
 use tokio::sync::Notify;
 
-use super::{Part, Prefetched};
-use crate::{
-    offset::Compressed,
-    source::{ByteStream, Source},
-};
+use super::Prefetched;
+use crate::offset::Compressed;
 
 /// How far a reader has decoded what it received: further ranges are requested as this advances.
 pub(crate) struct ReadProgress {
@@ -23,7 +16,7 @@ pub(crate) struct ReadProgress {
     decoded: AtomicU64,
     /// Where to continue after a skip, or [`NO_SKIP`].
     skip: AtomicU64,
-    waker: AtomicWaker,
+    changed: Notify,
     /// The last byte of the blob has been requested.
     all_requested: Flag,
     /// Bytes arrive faster than they are decoded.
@@ -62,7 +55,7 @@ impl Default for ReadProgress {
         Self {
             decoded: AtomicU64::new(0),
             skip: AtomicU64::new(NO_SKIP),
-            waker: AtomicWaker::new(),
+            changed: Notify::new(),
             all_requested: Flag::default(),
             decoder_bound: Flag::default(),
             prefetched: Mutex::default(),
@@ -71,35 +64,6 @@ impl Default for ReadProgress {
 }
 
 impl ReadProgress {
-    /// The stream of the whole blob, if its first range or all of it was prefetched. The remainder is requested at once, unless the
-    /// server ignores ranges and would send the whole blob again.
-    pub(crate) fn prefetched_whole(&self, source: &Arc<dyn Source>) -> Option<ByteStream> {
-        let prefetched = self.take_prefetched()?;
-        if prefetched.is_whole() {
-            return Some(prefetched.part.stream());
-        }
-        if source.ignores_ranges() {
-            return None;
-        }
-        let (mut stream, rest) = (prefetched.part.stream(), prefetched.end..prefetched.size);
-        let mut rest = Some(Part::opening(Arc::clone(source), rest));
-        let pieces = stream::poll_fn(move |context| {
-            loop {
-                if let Some(rest) = &mut rest {
-                    let _ = rest.poll_open(context);
-                }
-                match ready!(stream.poll_next_unpin(context)) {
-                    None => match rest.take() {
-                        Some(rest) => stream = rest.stream(),
-                        None => return Poll::Ready(None),
-                    },
-                    piece => return Poll::Ready(piece),
-                }
-            }
-        });
-        Some(pieces.boxed())
-    }
-
     /// Bytes decoded since the start or the last skip.
     pub(super) fn decoded(&self) -> u64 {
         self.decoded.load(Ordering::Relaxed)
@@ -111,9 +75,9 @@ impl ReadProgress {
         (offset != NO_SKIP).then_some(Compressed(offset))
     }
 
-    /// Wakes this task when the reader advances.
-    pub(super) fn register(&self, waker: &Waker) {
-        self.waker.register(waker);
+    /// Waits until the reader advances, also if it has since the last call.
+    pub(super) async fn advanced(&self) {
+        self.changed.notified().await;
     }
 
     /// Sets what was requested before the reader started.
@@ -129,14 +93,14 @@ impl ReadProgress {
     /// Records that `bytes` more were decoded and that the reader wants more.
     pub(crate) fn advance(&self, bytes: u64) {
         self.decoded.fetch_add(bytes, Ordering::Relaxed);
-        self.waker.wake();
+        self.changed.notify_one();
     }
 
     /// Records that the reader continues at `offset` and needs nothing before it.
     pub(crate) fn skip_to(&self, offset: Compressed) {
         self.decoded.store(0, Ordering::Relaxed);
         self.skip.store(offset.0, Ordering::Release);
-        self.waker.wake();
+        self.changed.notify_one();
     }
 
     /// Waits until the last byte of the blob has been requested.
