@@ -12,6 +12,7 @@ use crate::{
         Image,
         resolve::{self, ImageRequest},
     },
+    limits::Limits,
     oci::{
         platform::Platform,
         reference::{ImageReference, Reference},
@@ -54,6 +55,7 @@ pub struct Client {
     cache: Option<Cache>,
     parallel_layers: usize,
     pool: Arc<WorkerPool>,
+    limits: Limits,
 }
 
 impl Client {
@@ -75,6 +77,7 @@ impl Client {
             progress: Arc::new(Silent),
             cache: None,
             parallel_layers: parallel_layers(),
+            limits: Limits::default(),
         }
     }
 
@@ -137,6 +140,7 @@ impl Client {
             cache: self.cache.clone(),
             parallel_layers: self.parallel_layers,
             pool: Arc::clone(&self.pool),
+            limits: self.limits,
         }
     }
 
@@ -218,6 +222,7 @@ pub struct ClientBuilder {
     progress: Arc<dyn Progress>,
     cache: Option<Cache>,
     parallel_layers: usize,
+    limits: Limits,
 }
 
 impl ClientBuilder {
@@ -281,6 +286,21 @@ impl ClientBuilder {
     #[must_use]
     pub fn credential_sources(mut self, sources: CredentialSources) -> Self {
         self.sources = sources;
+        self
+    }
+
+    /// Changes limits on what images may take.
+    ///
+    /// ```
+    /// use layerslayer::{Client, Limits};
+    ///
+    /// let client = Client::builder().limits(Limits::default().with_unpacked_archive_bytes(1 << 30)).build()?;
+    /// # let _ = client;
+    /// # Ok::<(), layerslayer::Error>(())
+    /// ```
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -353,7 +373,7 @@ impl ClientBuilder {
     /// assert!(client.is_err());
     /// ```
     pub fn build(self) -> Result<Client, Error> {
-        let Self { http, ca_files, credentials, sources, progress, cache, parallel_layers } = self;
+        let Self { http, ca_files, credentials, sources, progress, cache, parallel_layers, limits } = self;
         let http = http.ca_files(ca_files).build()?;
         let cache = cache.map(|cache| cache.with_progress(Arc::clone(&progress)));
         #[cfg(feature = "object-store")]
@@ -364,7 +384,7 @@ impl ClientBuilder {
             }
         };
         let (sources, pool) = (Arc::new(sources), WorkerPool::new());
-        Ok(Client { http, credentials, sources, progress, cache, parallel_layers, pool })
+        Ok(Client { http, credentials, sources, progress, cache, parallel_layers, pool, limits })
     }
 }
 

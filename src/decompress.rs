@@ -40,6 +40,20 @@ pub(crate) enum Encoding {
     Zstd,
 }
 
+impl Encoding {
+    /// The most bytes that this many compressed bytes can unpack to: deflate copies at most 258 bytes by two bits, a zstd block has
+    /// at least four bytes and at most 128 KiB of content.
+    pub(crate) fn max_unpacked(self, compressed: u64) -> u64 {
+        const DEFLATE_RATIO: u64 = 258 * 8 / 2;
+        const ZSTD_RATIO: u64 = (128 << 10) / 4;
+        match self {
+            Self::Gzip => compressed.saturating_mul(DEFLATE_RATIO),
+            Self::Plain => compressed,
+            Self::Zstd => compressed.saturating_mul(ZSTD_RATIO),
+        }
+    }
+}
+
 impl fmt::Display for Encoding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -373,6 +387,17 @@ pub(crate) enum Error {
     Unsupported {
         /// Name of the compression.
         compression: &'static str,
+    },
+    /// A frame needs a larger window than this program supports.
+    #[error(
+        "the zstd frame at {at} needs a window of {window} bytes, more than the supported {} bytes",
+        1_u64 << limits::ZSTD_WINDOW_LOG
+    )]
+    Window {
+        /// Start of the frame.
+        at: Compressed,
+        /// The window that it needs, in bytes.
+        window: u64,
     },
 }
 

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use crate::{
     error::Error,
+    limits::Limits,
     oci::{digest::Digest, media_type::MediaType},
     progress::Progress,
     read::{config::ConfigFuture, pool::WorkerPool},
@@ -46,6 +47,7 @@ pub struct Layer {
     pub(crate) source: Arc<dyn Source>,
     pub(crate) progress: Arc<dyn Progress>,
     pub(crate) pool: Arc<WorkerPool>,
+    pub(crate) limits: Limits,
 }
 
 impl Layer {

@@ -67,6 +67,7 @@ pub use client::{Client, ClientBuilder, DeviceSignIn, Login, PushedArtifact, Tra
 pub use error::Error;
 pub use image::Image;
 pub use layer::Layer;
+pub use limits::Limits;
 pub use oci::{
     digest::{Algorithm, Digest, DigestError},
     manifest::{
@@ -85,7 +86,7 @@ pub use peek::{Entries, LayersInTurn, PeekOptions, PlannedRead, Rootfs, RootfsEn
 pub use progress::{Progress, Request, RequestMethod, RequestTarget, Silent};
 pub use read::{method::ReadMethod, verification::Verification};
 pub use scan::{Found, Scan, ScanAction, ScanCache, ScanContent, ScanOptions};
-pub use tar::entry::{Entry, EntryKind, Timestamp};
+pub use tar::entry::{Entry, EntryKind, Timestamp, Xattrs};
 pub use tree::{Change, Tree, TreeEntry};
 
 /// Compiles the programs in the guide as doctests.

@@ -2,6 +2,60 @@
 
 use std::time::Duration;
 
+/// The limits that callers can change with [`ClientBuilder::limits`](crate::ClientBuilder::limits). All others are fixed.
+///
+/// ```
+/// use layerslayer::{Client, Limits};
+///
+/// let limits = Limits::default().with_unpacked_archive_bytes(1 << 30);
+/// let client = Client::builder().limits(limits).build()?;
+/// # let _ = client;
+/// # Ok::<(), layerslayer::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Most memory for the entries of one layer, in bytes: 64 and its name for each, with link targets, owners and extended
+    /// attributes. 224 MiB by default, enough for three million files. A layer that needs more fails.
+    pub layer_entries_bytes: u64,
+    /// Largest unpacked size of a compressed image archive, in bytes: it is unpacked into a temporary file. 64 GiB by default.
+    pub unpacked_archive_bytes: u64,
+}
+
+impl Limits {
+    /// Sets [`Self::layer_entries_bytes`].
+    ///
+    /// ```
+    /// use layerslayer::Limits;
+    ///
+    /// assert_eq!(Limits::default().with_layer_entries_bytes(1 << 20).layer_entries_bytes, 1 << 20);
+    /// ```
+    #[must_use]
+    pub fn with_layer_entries_bytes(mut self, bytes: u64) -> Self {
+        self.layer_entries_bytes = bytes;
+        self
+    }
+
+    /// Sets [`Self::unpacked_archive_bytes`].
+    ///
+    /// ```
+    /// use layerslayer::Limits;
+    ///
+    /// assert_eq!(Limits::default().with_unpacked_archive_bytes(1 << 20).unpacked_archive_bytes, 1 << 20);
+    /// ```
+    #[must_use]
+    pub fn with_unpacked_archive_bytes(mut self, bytes: u64) -> Self {
+        self.unpacked_archive_bytes = bytes;
+        self
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { layer_entries_bytes: LAYER_ENTRIES_BYTES, unpacked_archive_bytes: 64 << 30 }
+    }
+}
+
 /// Largest manifest or image index, in bytes (recommended by the distribution specification).
 pub(crate) const MANIFEST_BYTES: u64 = 4 << 20;
 
@@ -20,8 +74,16 @@ pub(crate) const INDEX_DEPTH: usize = 4;
 /// Most layers of one image.
 pub(crate) const LAYERS: usize = 1_024;
 
-/// Longest entry path or link target in a tar archive, in bytes.
-pub(crate) const PATH_BYTES: u64 = 32 << 10;
+/// Longest entry path or link target in a layer, in bytes. Linux allows 4,095 in one call, but a layer with a longer one can still
+/// be read; this leaves room for relative targets with many `..` and for deep trees.
+pub(crate) const PATH_BYTES: u64 = 16 << 10;
+
+/// Longest name of an owner or group, in bytes (Linux: `LOGIN_NAME_MAX`).
+pub(crate) const OWNER_NAME_BYTES: usize = 256;
+
+/// Longest value of an extended attribute, and longest list of the names of an entry's attributes with a NUL after each, in bytes
+/// (Linux: `XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
+pub(crate) const XATTR_BYTES: usize = 64 << 10;
 
 /// Most components walked for one path, including those of symbolic links in it. Linux walks at most 2,048 in a path of the
 /// maximum length (`PATH_MAX`, 4,096 bytes).
@@ -39,11 +101,23 @@ pub(crate) const SPARSE_SEGMENTS: usize = 1 << 20;
 /// Symbolic links followed in one path resolution (Linux: `MAXSYMLINKS`).
 pub(crate) const SYMLINKS: usize = 40;
 
-/// Most entries of one layer.
-pub(crate) const ENTRIES: usize = 16 << 20;
+/// The default of [`Limits::layer_entries_bytes`], and the most of a stored TOC.
+pub(crate) const LAYER_ENTRIES_BYTES: u64 = 224 << 20;
 
-/// Most bytes of names (paths and link targets) kept of one layer.
-pub(crate) const NAME_BYTES: u64 = 2 << 30;
+/// The same for a layer listed by its publisher's TOC, whose chunks take memory too.
+pub(crate) const PUBLISHED_ENTRIES_BYTES: u64 = 96 << 20;
+
+/// Memory counted for each entry in addition to its name, in bytes.
+pub(crate) const ENTRY_BYTES: u64 = 64;
+
+/// Components of symbolic links' targets that may be walked while the entries of a layer are added: this many in any layer...
+pub(crate) const LINK_STEPS: u64 = 1 << 20;
+
+/// ...and this many more for each tar block read, so that the time is linear in the size of the layer.
+pub(crate) const LINK_STEPS_PER_BLOCK: u64 = 32;
+
+/// Most bytes of extended attributes in a stored TOC, which repeats shared ones.
+pub(crate) const STORED_XATTRS_BYTES: u64 = 64 << 20;
 
 /// Largest zstd window, as a power of two: 128 MiB, the limit of RFC 8878's long mode.
 pub(crate) const ZSTD_WINDOW_LOG: u32 = 27;
@@ -100,14 +174,20 @@ pub(crate) const HELPERS: usize = 8;
 /// Most members of an image archive (`oci-archive:`, `docker-archive:`).
 pub(crate) const ARCHIVE_MEMBERS: usize = 1 << 16;
 
-/// Largest unpacked size of a compressed image archive, in bytes.
-pub(crate) const UNPACKED_ARCHIVE_BYTES: u64 = 64 << 30;
-
-/// Largest publisher's TOC in a blob, in bytes, packed and unpacked.
+/// Largest publisher's TOC in a blob, in bytes, unpacked.
 pub(crate) const TOC_BYTES: u64 = 256 << 20;
 
+/// Largest publisher's TOC as it is stored in a blob, in bytes: it is kept until its digest is verified.
+pub(crate) const PACKED_TOC_BYTES: u64 = 64 << 20;
+
+/// Largest publisher's TOC, in bytes, that is unpacked into memory to be parsed; larger ones are parsed while they are unpacked.
+pub(crate) const TOC_IN_MEMORY_BYTES: usize = 16 << 20;
+
+/// Largest SOCI zTOC, in bytes: enough for a layer of 12 GB.
+pub(crate) const ZTOC_BYTES: u64 = 96 << 20;
+
 /// Most chunks of content in a publisher's TOC.
-pub(crate) const TOC_CHUNKS: usize = 2 << 20;
+pub(crate) const TOC_CHUNKS: usize = 1 << 19;
 
 /// Most pages of an image's referrers. Together they have at most [`MANIFEST_BYTES`].
 pub(crate) const REFERRERS_PAGES: usize = 16;

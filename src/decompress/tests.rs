@@ -236,6 +236,22 @@ fn an_invalid_block_does_not_lose_output_of_the_blocks_before_it() {
     }
 }
 
+#[test]
+fn no_blob_unpacks_to_more_than_its_encoding_allows() {
+    let zeros = vec![0; 64 << 20];
+    for (encoding, blob) in [
+        (Encoding::Gzip, gzip(&zeros)),
+        (Encoding::Zstd, ::zstd::encode_all(&zeros[..], 19).unwrap()),
+        (Encoding::Plain, zeros.clone()),
+    ] {
+        let most = encoding.max_unpacked(blob.len() as u64);
+        assert!(most >= zeros.len() as u64, "{encoding}: {most}");
+        assert!(most <= 8 * zeros.len() as u64, "{encoding}: {most} is no useful bound");
+        assert_eq!(encoding.max_unpacked(0), 0);
+    }
+    assert_eq!(Encoding::Zstd.max_unpacked(u64::MAX), u64::MAX);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -97,6 +97,9 @@ impl Decoder {
                 (State::Header { start }, _) => match header::parse(&self.header) {
                     Header::Needs(_) if input.is_empty() => return Ok(Run::default()),
                     Header::Needs(length) => self.hold(input, length),
+                    Header::Window(window) if window > 1 << limits::ZSTD_WINDOW_LOG => {
+                        return Err(Error::Window { at: start, window });
+                    }
                     Header::Window(window) if window > limits::ZSTD_SMALL_WINDOW_BYTES => {
                         self.permit = Some(self.wait(start, window)?);
                         self.state = State::InFrame;

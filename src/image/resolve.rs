@@ -13,7 +13,7 @@ use crate::{
     cache::Cache,
     error::{Error, Kind},
     layer::{Layer, toc_state::TocCell},
-    limits,
+    limits::{self, Limits},
     oci::{
         digest::Digest,
         manifest::{Descriptor, ImageConfig, ImageManifest, Manifest, ManifestError},
@@ -64,6 +64,8 @@ pub(crate) struct ImageRequest {
     pub(crate) parallel_layers: usize,
     /// Where passes do their work.
     pub(crate) pool: Arc<WorkerPool>,
+    /// Limits that the caller may have changed.
+    pub(crate) limits: Limits,
 }
 
 /// Resolves an image in a registry. If the tag has been seen before, `followups` blobs will be read at once.
@@ -93,7 +95,7 @@ pub(crate) async fn last_seen(
 
 /// Resolves an image in an OCI image layout.
 pub(crate) async fn layout(request: ImageRequest, path: &Path, archive: bool) -> Result<Image, Error> {
-    let (local, wanted) = (open_local(path, archive).await?, request.clone());
+    let (local, wanted) = (open_local(path, archive, request.limits).await?, request.clone());
     let local = Arc::new(local);
     let root = {
         let local = Arc::clone(&local);
@@ -104,7 +106,7 @@ pub(crate) async fn layout(request: ImageRequest, path: &Path, archive: bool) ->
 
 /// Resolves an image in a `docker save` archive.
 pub(crate) async fn docker_archive(request: ImageRequest, path: &Path) -> Result<Image, Error> {
-    let local = open_local(path, true).await?;
+    let local = open_local(path, true, request.limits).await?;
     let wanted = request.reference.clone();
     let saved = blocking(move || docker_archive::open(&local, &wanted)).await?;
     let platform = saved.config.platform().cloned();
@@ -126,15 +128,16 @@ pub(crate) async fn docker_archive(request: ImageRequest, path: &Path) -> Result
         source: Arc::new(TracedSource::new(layer.blob, layer.diff_id, Arc::clone(&request.progress))),
         progress: Arc::clone(&request.progress),
         pool: Arc::clone(&request.pool),
+        limits: request.limits,
     });
     let layers = layers.collect();
     Ok(finish(request, (saved.digest, None), configuration, layers, None))
 }
 
-async fn open_local(path: &Path, archive: bool) -> Result<Local, Error> {
+async fn open_local(path: &Path, archive: bool, limits: Limits) -> Result<Local, Error> {
     let path = path.to_owned();
     blocking(move || {
-        let opened = if archive { Local::archive(&path) } else { Local::directory(&path) };
+        let opened = if archive { Local::archive(&path, limits) } else { Local::directory(&path) };
         Ok(opened?)
     })
     .await
@@ -257,6 +260,7 @@ async fn image(
             source: store.blob(descriptor, &request.progress),
             progress: Arc::clone(&request.progress),
             pool: Arc::clone(&request.pool),
+            limits: request.limits,
         });
     }
     Ok(finish(request, (digest, index_platform), configuration, layers, session))

@@ -324,7 +324,9 @@ fn lost(error: impl std::error::Error + Send + Sync + 'static) -> Error {
 impl From<decompress::Error> for Error {
     fn from(error: decompress::Error) -> Self {
         let kind = match error {
-            decompress::Error::Busy { .. } | decompress::Error::Unsupported { .. } => Kind::Other,
+            decompress::Error::Busy { .. }
+            | decompress::Error::Unsupported { .. }
+            | decompress::Error::Window { .. } => Kind::Other,
             decompress::Error::Corrupt { .. } | decompress::Error::Truncated { .. } => Kind::Corrupt,
         };
         Self::caused(kind, "decompressing the layer", error)

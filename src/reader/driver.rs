@@ -66,6 +66,7 @@ pub(crate) async fn run<V: Visitor>(
         let partial = if request.resume { load_partial(layer) } else { None };
         let resumed = partial.is_some();
         let (tree, resume) = partial.map_or_else(|| (EntryTree::new(), None), |(tree, s)| (tree, Some(s)));
+        let tree = tree.capped(layer.limits.layer_entries_bytes);
         let Some(visitor) = start(tree) else {
             let refused = || Error::new(Kind::Other, "the pass cannot be restarted");
             return Err(failure.unwrap_or_else(|| layer.error(refused())));
@@ -160,13 +161,14 @@ fn background_pass(layer: &Layer, slot: Option<PrefetchSlot>) -> BackgroundPass 
     let mut job = job(layer, Fetch::Full);
     job.record = store::is_recorded(layer);
     let (progress, layer) = (Arc::clone(&job.read_progress), layer.clone());
+    let tree = EntryTree::limited(layer.limits.layer_entries_bytes);
     let pass = async move {
         if let Some(slot) = slot
             && let Some(prefetched) = slot.opened().await
         {
             job.read_progress.set_prefetched(prefetched);
         }
-        let Scanned { visitor, end, spans, .. } = scan(job, Listing(EntryTree::new())).await?;
+        let Scanned { visitor, end, spans, .. } = scan(job, Listing(tree)).await?;
         Ok(PassToc::write(&layer, visitor.0, end, spans))
     };
     BackgroundPass { progress, pass: pass.boxed() }

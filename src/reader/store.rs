@@ -69,13 +69,8 @@ pub(crate) fn is_recorded(layer: &Layer) -> bool {
 
 /// Reports what was odd about the layer.
 pub(crate) fn report_warnings(layer: &Layer, entries: &EntryTree) {
-    let (warnings, index, image) = (entries.warnings(), layer.index, &layer.image);
-    for warning in warnings.first() {
-        layer.progress.warning(&format!("layer {index} of {image}: {warning}"));
-    }
-    let more = warnings.count().saturating_sub(warnings.first().len() as u64);
-    if more > 0 {
-        layer.progress.warning(&format!("layer {index} of {image}: {more} more like these"));
+    if let Some(warning) = entries.warning() {
+        layer.progress.warning(&format!("layer {} of {}: {warning}", layer.index, layer.image));
     }
 }
 

@@ -143,11 +143,11 @@ impl SociIndex {
     }
 
     async fn ztoc(&self, ztoc: &Descriptor) -> Result<Bytes, Error> {
-        let cached = self.cached(ztoc.digest(), limits::TOC_BYTES).await;
+        let cached = self.cached(ztoc.digest(), limits::ZTOC_BYTES).await;
         if let Some(bytes) = cached.filter(|bytes| bytes.len() as u64 == ztoc.size()) {
             return Ok(bytes);
         }
-        let bytes = self.session.blob(ztoc.digest(), ztoc.size(), limits::TOC_BYTES).await?;
+        let bytes = self.session.blob(ztoc.digest(), ztoc.size(), limits::ZTOC_BYTES).await?;
         self.store(ztoc.digest(), &bytes);
         Ok(bytes)
     }

@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use super::{ByteStream, Error, Source, file::FileBlob};
 use crate::{
     decompress::{Decompressor, Encoding},
-    limits,
+    limits::{self, Limits},
     offset::Compressed,
     tar::{self, Event, entry::EntryKind},
 };
@@ -63,10 +63,10 @@ impl Local {
     }
 
     /// The archive at `path`; a compressed one is unpacked once into an unlinked temporary file. Blocks.
-    pub(crate) fn archive(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn archive(path: &Path, limits: Limits) -> Result<Self, Error> {
         let error = |error| io_error(path, error);
         let mut file = File::open(path).map_err(error)?;
-        if let Some(unpacked) = unpack(&mut file).map_err(error)? {
+        if let Some(unpacked) = unpack(&mut file, limits.unpacked_archive_bytes).map_err(error)? {
             file = unpacked;
         }
         let archive = FileBlob::new(file, &path.display().to_string()).map_err(error)?;
@@ -199,7 +199,7 @@ fn clean(base: &str, target: &str) -> String {
 }
 
 /// Unpacks a compressed file to a temporary one; `None` if the file is not compressed.
-fn unpack(file: &mut File) -> io::Result<Option<File>> {
+fn unpack(file: &mut File, limit: u64) -> io::Result<Option<File>> {
     let mut decompressor = Decompressor::new();
     let mut unpacked: Option<File> = None;
     let (mut input, mut output) = (vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]);
@@ -220,11 +220,9 @@ fn unpack(file: &mut File) -> io::Result<Option<File>> {
                 break;
             }
             total += produced as u64;
-            if total > limits::UNPACKED_ARCHIVE_BYTES {
-                return Err(io::Error::new(
-                    io::ErrorKind::FileTooLarge,
-                    "the archive unpacks to too many bytes",
-                ));
+            if total > limit {
+                let message = format!("the archive unpacks to more than {limit} bytes");
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
             }
             let target = match &mut unpacked {
                 Some(target) => target,

@@ -31,7 +31,7 @@ use crate::{
         error::{Error, ErrorKind},
         header::{self, BLOCK, Block, Header, SparseBlock},
         overrides::{Layout, Member, Overrides},
-        pax::Records,
+        pax::{Records, check_xattrs},
         sparse::{Extent, Extents, Map, MapReader},
     },
 };
@@ -368,12 +368,12 @@ impl Decoder {
         self.state = State::Padding(length.next_multiple_of(BLOCK as u64) - length);
 
         let records = |content: &[u8]| {
-            Records::parse(content)
-                .map_err(|at| Error::new(start.saturating_add(at as u64), ErrorKind::PaxRecord))
+            Records::parse(content).map_err(|(at, kind)| Error::new(start.saturating_add(at as u64), kind))
         };
         match kind {
             ExtensionKind::Global => {
                 self.global.merge(records(&content)?);
+                check_xattrs(&self.global.xattrs).map_err(|kind| Error::new(start, kind))?;
                 // A header with only a comment, as `git archive` writes it, changes no entry.
                 self.has_global |= self.global.bytes() > 0;
                 if self.global.bytes() > limits::PAX_GLOBAL_BYTES {

@@ -1,6 +1,11 @@
 //! One entry of a tar archive as plain data.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, btree_map},
+    fmt, hash,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
 
 use crate::offset::Uncompressed;
 
@@ -87,7 +92,7 @@ pub struct Entry {
     /// Major and minor number of a device.
     pub device: Option<(u32, u32)>,
     /// Extended attributes (PAX `SCHILY.xattr.*` and `LIBARCHIVE.xattr.*`).
-    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub xattrs: Xattrs,
     /// Offset of the entry's first header block, extension headers included.
     pub header_offset: Uncompressed,
     /// Offset of the entry's stored content.
@@ -120,10 +125,100 @@ impl Entry {
             mtime: Timestamp::default(),
             link: Vec::new(),
             device: None,
-            xattrs: BTreeMap::new(),
+            xattrs: Xattrs::default(),
             header_offset: Uncompressed(0),
             data_offset: Uncompressed(0),
             stored_size: 0,
         }
+    }
+}
+
+/// Extended attributes: values by name. Clones share them, so that an archive that gives the same attributes to all of its
+/// entries costs their size once.
+///
+/// ```
+/// use layerslayer::{Entry, EntryKind, Xattrs};
+///
+/// let mut ping = Entry::new("bin/ping", EntryKind::File);
+/// ping.xattrs.insert(b"user.note".to_vec(), b"text".to_vec());
+/// assert_eq!(ping.xattrs.get(&b"user.note"[..]).unwrap(), b"text");
+/// assert_eq!(ping.xattrs, Xattrs::from_iter([(b"user.note".to_vec(), b"text".to_vec())]));
+/// ```
+#[derive(Clone, Default)]
+pub struct Xattrs(Option<Arc<BTreeMap<Vec<u8>, Vec<u8>>>>);
+
+impl Xattrs {
+    /// Whether both are clones of the same attributes.
+    pub(crate) fn is_shared_with(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
+    /// Bytes of the list of names, with a NUL after each, as Linux counts them.
+    pub(crate) fn list_bytes(&self) -> usize {
+        self.keys().map(|name| name.len() + 1).sum()
+    }
+
+    /// These attributes, with those of `other` in addition and instead of others of the same name.
+    pub(crate) fn overlaid(self, other: Self) -> Self {
+        if self.is_empty() || other.is_empty() {
+            return if self.is_empty() { other } else { self };
+        }
+        let mut all = self;
+        all.extend(other.iter().map(|(name, value)| (name.clone(), value.clone())));
+        all
+    }
+}
+
+impl Deref for Xattrs {
+    type Target = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    fn deref(&self) -> &Self::Target {
+        const EMPTY: &BTreeMap<Vec<u8>, Vec<u8>> = &BTreeMap::new();
+        self.0.as_deref().unwrap_or(EMPTY)
+    }
+}
+
+impl DerefMut for Xattrs {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        Arc::make_mut(self.0.get_or_insert_default())
+    }
+}
+
+impl FromIterator<(Vec<u8>, Vec<u8>)> for Xattrs {
+    fn from_iter<I: IntoIterator<Item = (Vec<u8>, Vec<u8>)>>(attributes: I) -> Self {
+        Self(Some(Arc::new(BTreeMap::from_iter(attributes))))
+    }
+}
+
+impl<'a> IntoIterator for &'a Xattrs {
+    type Item = (&'a Vec<u8>, &'a Vec<u8>);
+    type IntoIter = btree_map::Iter<'a, Vec<u8>, Vec<u8>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl PartialEq for Xattrs {
+    fn eq(&self, other: &Self) -> bool {
+        self.is_shared_with(other) || **self == **other
+    }
+}
+
+impl Eq for Xattrs {}
+
+impl hash::Hash for Xattrs {
+    fn hash<H: hash::Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
+
+impl fmt::Debug for Xattrs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
     }
 }

@@ -40,6 +40,8 @@ pub(crate) enum ErrorKind {
     NotTar,
     #[error("malformed {field} in a header")]
     Number { field: &'static str },
+    #[error("owner name longer than {} bytes", crate::limits::OWNER_NAME_BYTES)]
+    OwnerTooLong,
     #[error("path or link target longer than {} bytes", crate::limits::PATH_BYTES)]
     PathTooLong,
     #[error("malformed record in an extended header")]
@@ -52,4 +54,8 @@ pub(crate) enum ErrorKind {
     SparseTooLong,
     #[error("truncated archive")]
     Truncated,
+    #[error("names of extended attributes longer than {} bytes in total", crate::limits::XATTR_BYTES)]
+    XattrListTooLong,
+    #[error("extended attribute longer than {} bytes", crate::limits::XATTR_BYTES)]
+    XattrTooLong,
 }

@@ -9,7 +9,7 @@ use crate::{
         header::{Format, Header},
         number,
         path::normalise,
-        pax::Records,
+        pax::{Records, check_xattrs},
         sparse::Map,
     },
 };
@@ -136,8 +136,11 @@ impl Overrides {
             EntryKind::Block | EntryKind::Char => Some(header.device()?),
             _ => None,
         };
-        let mut attributes = global.xattrs.clone();
-        attributes.extend(xattrs);
+        let are_merged = !global.xattrs.is_empty() && !xattrs.is_empty();
+        let xattrs = global.xattrs.clone().overlaid(xattrs);
+        if are_merged {
+            check_xattrs(&xattrs).map_err(fault)?;
+        }
 
         let entry = Box::new(Entry {
             path: normalise(&path),
@@ -151,7 +154,7 @@ impl Overrides {
             mtime,
             link: if kind == EntryKind::Hardlink { normalise(&link) } else { link },
             device,
-            xattrs: attributes,
+            xattrs,
             header_offset: Uncompressed(self.start.unwrap_or(offset)),
             data_offset: Uncompressed::default(),
             stored_size: 0,

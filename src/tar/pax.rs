@@ -1,13 +1,16 @@
 //! Records of PAX extended headers (POSIX.1-2017 pax, "pax Extended Header").
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem};
 
 use base64::{
     Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 
-use crate::tar::number;
+use crate::{
+    limits,
+    tar::{entry::Xattrs, error::ErrorKind, number},
+};
 
 /// libarchive writes no padding, but its manual shows some.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -27,7 +30,7 @@ pub(super) struct Records {
     pub(super) gname: Option<Vec<u8>>,
     pub(super) mtime: Option<Vec<u8>>,
     /// Extended attributes. An empty value is an empty attribute, as GNU tar writes it and containerd reads it.
-    pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(super) xattrs: Xattrs,
     pub(super) sparse: Sparse,
 }
 
@@ -45,39 +48,43 @@ pub(super) struct Sparse {
 }
 
 impl Records {
-    /// Parses a whole extended header. The error is the offset of the malformed record in `content`.
-    pub(super) fn parse(content: &[u8]) -> Result<Self, usize> {
+    /// Parses a whole extended header. The error has the offset of the malformed record in `content`.
+    pub(super) fn parse(content: &[u8]) -> Result<Self, (usize, ErrorKind)> {
         let mut records = Self::default();
-        let mut libarchive = BTreeMap::new();
+        let (mut star, mut libarchive) = (XattrList::default(), XattrList::default());
         let mut pairs = Pairs::default();
         let mut rest = content;
         while !rest.is_empty() {
             let at = content.len() - rest.len();
-            let (key, value, following) = split_record(rest).ok_or(at)?;
+            let malformed = (at, ErrorKind::PaxRecord);
+            let fault = |kind| (at, kind);
+            let (key, value, following) = split_record(rest).ok_or(malformed)?;
             rest = following;
             let is_text = matches!(key, b"path" | b"linkpath" | b"uname" | b"gname" | b"GNU.sparse.name");
             if is_text && value.contains(&0) {
-                return Err(at);
+                return Err(malformed);
+            }
+            if matches!(key, b"uname" | b"gname") && value.len() > limits::OWNER_NAME_BYTES {
+                return Err(fault(ErrorKind::OwnerTooLong));
             }
             if let Some(slot) = records.slot(key) {
                 *slot = Some(value.to_vec());
             } else if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                records.xattrs.insert(name.to_vec(), value.to_vec());
+                star.add(name.to_vec(), value.to_vec()).map_err(fault)?;
             } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
                 // Only libarchive reads these, so one that cannot be decoded is not an error.
                 if let (Some(name), Ok(value)) = (percent_decoded(name), BASE64.decode(value)) {
-                    libarchive.insert(name, value);
+                    libarchive.add(name, value).map_err(fault)?;
                 }
             } else if matches!(key, b"GNU.sparse.offset" | b"GNU.sparse.numbytes") {
-                pairs.push(key, value).ok_or(at)?;
+                pairs.push(key, value).ok_or(malformed)?;
             }
         }
         if pairs.count > 0 {
             records.sparse.map = Some(pairs.joined);
         }
-        for (name, value) in libarchive {
-            records.xattrs.entry(name).or_insert(value);
-        }
+        records.xattrs = libarchive.finish().overlaid(star.finish());
+        check_xattrs(&records.xattrs).map_err(|kind| (0, kind))?;
         Ok(records)
     }
 
@@ -98,7 +105,7 @@ impl Records {
                 *slot = value;
             }
         }
-        self.xattrs.extend(xattrs);
+        self.xattrs = mem::take(&mut self.xattrs).overlaid(xattrs);
     }
 
     /// Total bytes of all values and attribute names.
@@ -138,6 +145,36 @@ impl Records {
             _ => return None,
         })
     }
+}
+
+/// The attributes of one header, held to Linux's limits while they are collected.
+#[derive(Default)]
+struct XattrList {
+    values: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Bytes of the list of names, a NUL after each.
+    listed: usize,
+}
+
+impl XattrList {
+    fn add(&mut self, name: Vec<u8>, value: Vec<u8>) -> Result<(), ErrorKind> {
+        if value.len() > limits::XATTR_BYTES {
+            return Err(ErrorKind::XattrTooLong);
+        }
+        let length = name.len() + 1;
+        if self.values.insert(name, value).is_none() {
+            self.listed += length;
+        }
+        if self.listed > limits::XATTR_BYTES { Err(ErrorKind::XattrListTooLong) } else { Ok(()) }
+    }
+
+    fn finish(self) -> Xattrs {
+        if self.values.is_empty() { Xattrs::default() } else { self.values.into_iter().collect() }
+    }
+}
+
+/// Holds the names of merged attributes to Linux's limit.
+pub(super) fn check_xattrs(xattrs: &Xattrs) -> Result<(), ErrorKind> {
+    if xattrs.list_bytes() > limits::XATTR_BYTES { Err(ErrorKind::XattrListTooLong) } else { Ok(()) }
 }
 
 /// The repeated records of sparse version 0.0, which must come as offset, length, offset, length, …
@@ -252,7 +289,7 @@ mod tests {
             let content = [&good[..], bad].concat();
             assert_eq!(
                 Records::parse(&content).err(),
-                Some(good.len()),
+                Some((good.len(), ErrorKind::PaxRecord)),
                 "{:?}",
                 bad.escape_ascii().to_string()
             );
@@ -280,6 +317,38 @@ mod tests {
             (b"user.padded", &[0]),
         ];
         let expected = expected.map(|(name, value)| (name.to_vec(), value.to_vec()));
-        assert_eq!(Records::parse(&content).unwrap().xattrs, BTreeMap::from(expected));
+        assert_eq!(*Records::parse(&content).unwrap().xattrs, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn attributes_are_held_to_the_limits_of_linux() {
+        let value = |length: usize| record("SCHILY.xattr.user.a", &vec![b'v'; length]);
+        assert!(Records::parse(&value(limits::XATTR_BYTES)).is_ok());
+        let content = [record("uid", b"1"), value(limits::XATTR_BYTES + 1)].concat();
+        let at = record("uid", b"1").len();
+        assert_eq!(Records::parse(&content).err(), Some((at, ErrorKind::XattrTooLong)));
+
+        // Names of 7 bytes and a NUL.
+        let list = |prefix: &str, count: usize| -> Vec<u8> {
+            (0..count).flat_map(|number| record(&format!("{prefix}.xattr.u{number:06}"), b"")).collect()
+        };
+        let most = limits::XATTR_BYTES / 8;
+        assert!(Records::parse(&list("SCHILY", most)).is_ok());
+        let too_long = |content: &[u8]| Records::parse(content).err().map(|(_, kind)| kind);
+        assert_eq!(too_long(&list("SCHILY", most + 1)), Some(ErrorKind::XattrListTooLong));
+        assert_eq!(too_long(&list("LIBARCHIVE", most + 1)), Some(ErrorKind::XattrListTooLong));
+        let repeated = [list("SCHILY", most), list("LIBARCHIVE", most)].concat();
+        assert!(Records::parse(&repeated).is_ok(), "a repeated name counts once");
+        let both = [list("SCHILY", most), record("LIBARCHIVE.xattr.user", b"")].concat();
+        assert_eq!(too_long(&both), Some(ErrorKind::XattrListTooLong));
+    }
+
+    #[test]
+    fn owner_names_are_held_to_the_limit_of_linux() {
+        for key in ["uname", "gname"] {
+            assert!(Records::parse(&record(key, &[b'n'; limits::OWNER_NAME_BYTES])).is_ok());
+            let refused = Records::parse(&record(key, &[b'n'; limits::OWNER_NAME_BYTES + 1]));
+            assert_eq!(refused.err(), Some((0, ErrorKind::OwnerTooLong)));
+        }
     }
 }

@@ -70,8 +70,6 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::{offset::Uncompressed, tar::entry::Timestamp};
 
@@ -88,7 +86,7 @@ mod tests {
             mtime: Timestamp::default(),
             link: b"link".to_vec(),
             device: Some((1, 3)),
-            xattrs: BTreeMap::new(),
+            xattrs: Default::default(),
             header_offset: Uncompressed(0),
             data_offset: Uncompressed(512),
             stored_size: 3,

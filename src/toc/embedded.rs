@@ -57,6 +57,12 @@ pub(crate) enum Error {
     /// It is not valid JSON of its format; the text has line and column.
     #[error("malformed TOC: {0}")]
     Json(serde_json::Error),
+    /// A part of it is too long to be an entry.
+    #[error("byte {at} of the TOC: an entry of more than {max} bytes", max = json::ENTRY_BYTES)]
+    LongEntry {
+        /// Offset in the JSON.
+        at: u64,
+    },
     /// Its size is not the announced one.
     #[error("the TOC has {found} bytes instead of {expected}")]
     Length {
@@ -107,6 +113,8 @@ pub(crate) enum Fault {
     Name,
     #[error("content that overlaps another file's content")]
     Overlap,
+    #[error("owner name longer than {} bytes", crate::limits::OWNER_NAME_BYTES)]
+    OwnerName,
     #[error("a sparse file, whose holes the TOC does not list")]
     Sparse,
     #[error("{0}")]
@@ -115,33 +123,37 @@ pub(crate) enum Fault {
     Time,
     #[error("more than {} chunks in total", crate::limits::TOC_CHUNKS)]
     TooManyChunks,
-    #[error("malformed extended attribute")]
+    #[error("malformed or oversized extended attribute")]
     Xattr,
 }
 
 /// Bytes unpacked at a time.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// Unpacks a compressed TOC and passes the pieces to `sink`.
-pub(super) fn unpack(
-    mut packed: &[u8],
+/// Unpacks a compressed TOC piece by piece.
+pub(super) struct Unpacker<'a> {
+    packed: &'a [u8],
     expected: Encoding,
-    mut sink: impl FnMut(&[u8]) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let mut decompressor = Decompressor::new();
-    let mut buffer = vec![0; BUFFER_BYTES];
-    loop {
-        let mut length = decompressor.decompress(&mut packed, &mut buffer).map_err(Error::Decompress)?;
+    decompressor: Decompressor,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Unpacker<'a> {
+    pub(super) fn new(packed: &'a [u8], expected: Encoding) -> Self {
+        Self { packed, expected, decompressor: Decompressor::new(), buffer: vec![0; BUFFER_BYTES] }
+    }
+
+    /// The next piece; empty at the end.
+    pub(super) fn next(&mut self) -> Result<&[u8], Error> {
+        let Self { packed, expected, decompressor, buffer } = self;
+        let mut length = decompressor.decompress(packed, buffer).map_err(Error::Decompress)?;
         if length == 0 {
-            length = decompressor.finish(&mut buffer).map_err(Error::Decompress)?;
+            length = decompressor.finish(buffer).map_err(Error::Decompress)?;
         }
-        if decompressor.encoding().is_some_and(|encoding| encoding != expected) {
-            return Err(Error::Encoding { expected });
+        if decompressor.encoding().is_some_and(|encoding| encoding != *expected) {
+            return Err(Error::Encoding { expected: *expected });
         }
-        if length == 0 {
-            return Ok(());
-        }
-        sink(buffer.get(..length).unwrap_or_default())?;
+        Ok(buffer.get(..length).unwrap_or_default())
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use self::{
     insert::LastDirectory,
     names::NameIndex,
-    record::{BLOCK, IMPLIED, NONE, OPAQUE, Owners, RARE, REPLACED, Rare, Record},
+    record::{BLOCK, IMPLIED, NONE, OPAQUE, Owners, RARE, REPLACED, Rare, Record, XattrSets},
     segmented_vec::SegmentedVec,
 };
 use crate::{
@@ -65,14 +65,16 @@ pub(crate) struct EntryTree {
     names: SegmentedVec<u8, TEXT_BYTES>,
     owners: Owners,
     rare: HashMap<u32, Box<Rare>>,
-    /// Bytes of `owners` and `rare`, which count against the cap on names.
+    xattrs: XattrSets,
+    /// Bytes of `owners`, `rare` and `xattrs`.
     extra_bytes: u64,
     index: Index,
     last_directory: LastDirectory,
     warnings: Warnings,
-    /// Caps on records, and on bytes of names, owners and rare fields.
-    max_records: usize,
+    /// Cap on the memory of all of it.
     max_bytes: u64,
+    /// Components of links' targets walked by insertions so far.
+    link_steps: u64,
 }
 
 /// From (parent, name, whiteout or not) to the record.
@@ -87,10 +89,11 @@ enum Index {
 impl EntryTree {
     /// The tree of a layer of which nothing has been read.
     pub(crate) fn new() -> Self {
-        Self::limited(limits::ENTRIES, limits::NAME_BYTES)
+        Self::limited(limits::LAYER_ENTRIES_BYTES)
     }
 
-    fn limited(max_records: usize, max_bytes: u64) -> Self {
+    /// The same with another cap on its memory, in bytes.
+    pub(crate) fn limited(max_bytes: u64) -> Self {
         let mut records = SegmentedVec::new();
         records.push(Record::implied(ROOT, (0, 0)));
         Self {
@@ -98,13 +101,20 @@ impl EntryTree {
             names: SegmentedVec::new(),
             owners: Owners::new(),
             rare: HashMap::new(),
+            xattrs: XattrSets::default(),
             extra_bytes: 0,
             index: Index::Hashed(NameIndex::new()),
             last_directory: LastDirectory::default(),
             warnings: Warnings::default(),
-            max_records,
             max_bytes,
+            link_steps: 0,
         }
+    }
+
+    /// The same tree with another cap on its memory, in bytes.
+    pub(crate) fn capped(mut self, max_bytes: u64) -> Self {
+        self.max_bytes = max_bytes;
+        self
     }
 
     /// Ends the layer: no entry follows. Sorts the names.

@@ -18,7 +18,7 @@ use crate::{
     toc::{
         LayerToc,
         chunks::Chunk,
-        embedded::{self, Error},
+        embedded::{self, Error, Unpacker},
     },
 };
 
@@ -90,16 +90,15 @@ pub(crate) fn toc(
     if end > blob_size {
         return Err(Error::Position);
     }
-    let (entry, json) = json(member)?;
-    embedded::verify(&json, expected)?;
+    let mut json = Json::new(member);
+    let entry = json.entry()?;
     // To a runtime without support for TOCs it is an ordinary file.
-    let own = Chunk {
-        compressed: toc_offset..Compressed(end),
-        skip: entry.data_offset.0,
-        size: json.len() as u64,
-        digest: expected.cloned(),
+    let own = |size| {
+        let compressed = toc_offset..Compressed(end);
+        let chunk = Chunk { compressed, skip: entry.data_offset.0, size, digest: expected.cloned() };
+        Some((entry, chunk))
     };
-    embedded::read(&json, Encoding::Gzip, toc_offset, Some((entry, own)))
+    embedded::read(&mut |out| json.next(out), expected, Encoding::Gzip, toc_offset, own)
 }
 
 /// The extra field of this length at the end of a member's header.
@@ -110,38 +109,87 @@ fn extra(header: &[u8], length: usize) -> Option<&[u8]> {
     header.ends_with(&MEMBER_START).then_some(extra)
 }
 
-/// The TOC's JSON and its entry: the first file of the archive in `member`.
-fn json(member: &[u8]) -> Result<(Entry, Vec<u8>), Error> {
-    let mut decoder = Decoder::new();
-    let (mut found, mut is_complete, mut unpacked) = (None, false, 0);
-    embedded::unpack(member, Encoding::Gzip, |mut piece| {
-        unpacked += piece.len() as u64;
-        if unpacked > limits::TOC_BYTES + ARCHIVE_BYTES {
+/// The TOC's JSON: the first file of the archive in a member.
+struct Json<'a> {
+    unpacker: Unpacker<'a>,
+    decoder: Decoder,
+    unpacked: u64,
+    /// The file's entry, until it is taken.
+    entry: Option<Entry>,
+    /// Content before the caller asked for it.
+    held: Vec<u8>,
+    state: JsonState,
+}
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum JsonState {
+    Before,
+    InFile,
+    After,
+    End,
+}
+
+impl<'a> Json<'a> {
+    fn new(member: &'a [u8]) -> Self {
+        Self {
+            unpacker: Unpacker::new(member, Encoding::Gzip),
+            decoder: Decoder::new(),
+            unpacked: 0,
+            entry: None,
+            held: Vec::new(),
+            state: JsonState::Before,
+        }
+    }
+
+    /// The entry of the file, once.
+    fn entry(&mut self) -> Result<Entry, Error> {
+        let mut held = Vec::new();
+        while self.state == JsonState::Before {
+            self.advance(&mut held)?;
+        }
+        self.held = held;
+        self.entry.take().ok_or(Error::TarMember)
+    }
+
+    /// Appends the next piece of content; returns false once the whole archive was read.
+    fn next(&mut self, out: &mut Vec<u8>) -> Result<bool, Error> {
+        if !self.held.is_empty() {
+            out.append(&mut self.held);
+            return Ok(true);
+        }
+        self.advance(out)?;
+        Ok(self.state != JsonState::End)
+    }
+
+    fn advance(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+        let Self { unpacker, decoder, unpacked, entry: found, state, .. } = self;
+        let mut piece = unpacker.next()?;
+        if piece.is_empty() {
+            decoder.finish().map_err(Error::Tar)?;
+            *state = JsonState::End;
+            return Ok(());
+        }
+        *unpacked += piece.len() as u64;
+        if *unpacked > limits::TOC_BYTES + ARCHIVE_BYTES {
             return Err(Error::TooLong);
         }
         while let Some(event) = decoder.decode(&mut piece).map_err(Error::Tar)? {
-            match event {
-                Event::Entry(entry) if found.is_none() => {
+            match (*state, event) {
+                (JsonState::Before, Event::Entry(entry)) => {
                     if entry.path != TOC_NAME || entry.kind != EntryKind::File {
                         return Err(Error::TarMember);
                     }
-                    found = Some((*entry, Vec::new()));
+                    (*found, *state) = (Some(*entry), JsonState::InFile);
                 }
-                Event::Data(data) if !is_complete => {
-                    if let Some((_, json)) = &mut found {
-                        json.extend_from_slice(data);
-                    }
-                }
+                (JsonState::InFile, Event::Data(data)) => out.extend_from_slice(data),
                 // No tool writes a sparse TOC.
-                Event::Hole(_) if !is_complete => return Err(Error::TarMember),
-                Event::EntryEnd => is_complete = true,
-                Event::Data(_) | Event::End | Event::Entry(_) | Event::Hole(_) => {}
+                (JsonState::InFile, Event::Hole(_)) => return Err(Error::TarMember),
+                (JsonState::InFile, Event::EntryEnd) => *state = JsonState::After,
+                _ => {}
             }
         }
         Ok(())
-    })?;
-    decoder.finish().map_err(Error::Tar)?;
-    found.ok_or(Error::TarMember)
+    }
 }
 
 #[cfg(test)]

@@ -121,9 +121,15 @@ pub(crate) enum Error {
         /// Its number, from 0.
         number: u64,
     },
-    /// It is larger than [`limits::TOC_BYTES`].
-    #[error("the zTOC has more than {max} bytes", max = limits::TOC_BYTES)]
+    /// It is larger than [`limits::ZTOC_BYTES`].
+    #[error("the zTOC has more than {max} bytes", max = limits::ZTOC_BYTES)]
     TooLong,
+    /// No blob of this size unpacks to that many bytes.
+    #[error("the zTOC claims an impossible unpacked size of {unpacked} bytes")]
+    UnpackedSize {
+        /// The size in the zTOC.
+        unpacked: u64,
+    },
     /// It has an unknown version.
     #[error("the zTOC has an unknown version")]
     Version,
@@ -161,7 +167,7 @@ pub(crate) fn index(bytes: &[u8]) -> Result<Index, Error> {
 
 /// Parses a zTOC of a blob of this size. Its bytes must be verified already.
 pub(crate) fn ztoc(bytes: &[u8], blob_size: u64) -> Result<LayerToc, Error> {
-    if bytes.len() as u64 > limits::TOC_BYTES {
+    if bytes.len() as u64 > limits::ZTOC_BYTES {
         return Err(Error::TooLong);
     }
     let buffer = Buffer::new(bytes);
@@ -177,6 +183,9 @@ pub(crate) fn ztoc(bytes: &[u8], blob_size: u64) -> Result<LayerToc, Error> {
         u64::try_from(root.i64(field::ztoc::UNCOMPRESSED_SIZE)?).map_err(|_| Error::Checkpoints)?;
     let end = Position { compressed: Compressed(blob_size), uncompressed: Uncompressed(unpacked) };
     let spans = spans(&root.table(field::ztoc::COMPRESSION)?, end)?;
+    if unpacked > spans.encoding().max_unpacked(blob_size) {
+        return Err(Error::UnpackedSize { unpacked });
+    }
     let entries = entries(&root.table(field::ztoc::TOC)?, unpacked)?;
     Ok(LayerToc { entries, content: ContentMap::Ztoc(spans) })
 }
@@ -255,7 +264,7 @@ fn spans(compression: &Table<'_, '_>, end: Position) -> Result<Ztoc, Error> {
 }
 
 fn entries(toc: &Table<'_, '_>, unpacked: u64) -> Result<EntryTree, Error> {
-    let mut tree = EntryTree::new();
+    let mut tree = EntryTree::limited(limits::PUBLISHED_ENTRIES_BYTES);
     let mut header = 0;
     for (stated, number) in toc.tables(field::toc::ENTRIES)?.zip(0..) {
         let stated = stated?;

@@ -20,7 +20,7 @@ use crate::{
     offset::Compressed,
     toc::{
         LayerToc,
-        embedded::{self, Error},
+        embedded::{self, Error, Unpacker},
         estargz,
     },
 };
@@ -117,21 +117,20 @@ pub(crate) fn toc(frame: &[u8], location: &Location, blob_size: u64) -> Result<L
         return Err(Error::Position);
     }
     embedded::verify(frame, location.digest.as_ref())?;
-    let mut json = Vec::new();
-    embedded::unpack(frame, Encoding::Zstd, |piece| {
-        json.extend_from_slice(piece);
-        if json.len() as u64 > location.unpacked {
-            return Err(Error::Length { expected: location.unpacked, found: json.len() as u64 });
+    let (mut unpacker, mut found) = (Unpacker::new(frame, Encoding::Zstd), 0);
+    let mut pieces = |out: &mut Vec<u8>| {
+        let piece = unpacker.next()?;
+        found += piece.len() as u64;
+        if found > location.unpacked || piece.is_empty() && found < location.unpacked {
+            return Err(Error::Length { expected: location.unpacked, found });
         }
-        Ok(())
-    })?;
-    if json.len() as u64 != location.unpacked {
-        return Err(Error::Length { expected: location.unpacked, found: json.len() as u64 });
-    }
-    embedded::verify(&json, location.unpacked_digest.as_ref())?;
+        out.extend_from_slice(piece);
+        Ok(!piece.is_empty())
+    };
     // Content ends before the header of the skippable frame.
-    let content_end = start.0.checked_sub(FRAME_HEADER_BYTES).ok_or(Error::Position)?;
-    embedded::read(&json, Encoding::Zstd, Compressed(content_end), None)
+    let content_end = Compressed(start.0.checked_sub(FRAME_HEADER_BYTES).ok_or(Error::Position)?);
+    let expected = location.unpacked_digest.as_ref();
+    embedded::read(&mut pieces, expected, Encoding::Zstd, content_end, |_| None)
 }
 
 impl Location {
@@ -139,7 +138,8 @@ impl Location {
     fn new([start, length, unpacked, kind]: [u64; 4]) -> Option<Self> {
         let end = start.checked_add(length)?;
         let is_sound = kind == TYPE && start >= FRAME_HEADER_BYTES && length > 0;
-        if !is_sound || length.max(unpacked) > limits::TOC_BYTES {
+        let is_small = length <= limits::PACKED_TOC_BYTES && unpacked <= limits::TOC_BYTES;
+        if !is_sound || !is_small || unpacked > Encoding::Zstd.max_unpacked(length) {
             return None;
         }
         Some(Self {
@@ -262,7 +262,8 @@ mod tests {
             "7:1319:6449:1",
             "20070:0:6449:1",
             "20070:1319:268435457:1",
-            "20070:268435457:6449:1",
+            "20070:67108865:6449:1",
+            "20070:9:6449000:1",
             "18446744073709551615:1319:6449:1",
             "20070::6449:1",
             " 20070:1319:6449:1",

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use layerslayer::{Digest, Verification};
+use layerslayer::{Client, Digest, Limits, Platform, Verification};
 use serde_json::json;
 
 use crate::support::{
@@ -63,6 +63,47 @@ fn an_archived_layout_is_read_plain_or_compressed() {
         }
         fails(&format!("oci-archive:{path}:other"), Failure::NoSuchImage, "latest");
     }
+}
+
+#[test]
+fn a_compressed_archive_unpacks_to_at_most_the_limit_of_the_caller() {
+    let folder = tools::temporary_folder();
+    let file = folder.path().join("image.tar");
+    transport::save_oci_archive(&Layout::of(&image("content")), "latest", &file);
+    let (size, compressed) = (fs::metadata(&file).unwrap().len(), gzip(&file));
+    let opened = |limit: u64| {
+        let limits = Limits::default().with_unpacked_archive_bytes(limit);
+        let client = Client::builder().limits(limits).build().unwrap();
+        let reference = format!("oci-archive:{compressed}").parse().unwrap();
+        block_on(async { client.image(&reference, &Platform::default()).await.map(|_| ()) })
+    };
+    opened(size).unwrap();
+    let message = chain(&opened(size - 1).unwrap_err());
+    assert!(message.contains(&format!("unpacks to more than {} bytes", size - 1)), "{message}");
+}
+
+#[test]
+fn a_layer_with_more_entries_than_the_limit_of_the_caller_fails() {
+    let folder = tools::temporary_folder();
+    let file = folder.path().join("image.tar");
+    let tar = (0..100).fold(Tar::new(), |tar, number| tar.file(&format!("file-{number}"), "x")).finish();
+    let image = Image::new().layer(Layer::new(&tar, Compression::Gzip));
+    transport::save_oci_archive(&Layout::of(&image), "latest", &file);
+    let listed = |limit: u64| {
+        let limits = Limits::default().with_layer_entries_bytes(limit);
+        let client = Client::builder().limits(limits).build().unwrap();
+        let reference = format!("oci-archive:{}", tools::text(&file)).parse().unwrap();
+        block_on(async {
+            let image = client.image(&reference, &Platform::default()).await?;
+            image.rootfs().await.map(|_| ())
+        })
+    };
+    listed(10_000).unwrap();
+    let message = chain(&listed(5_000).unwrap_err());
+    assert!(
+        message.contains("the entries of the layer take more than 5000 bytes of memory: \"file-"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -105,12 +105,22 @@ fn consecutive_large_frames_decode_however_they_are_split() {
 }
 
 #[test]
-fn a_window_above_the_cap_is_an_error() {
+fn a_window_above_the_limit_is_reported_as_such() {
     let window = permit(Duration::ZERO);
-    // 256 MiB, by its descriptor alone.
-    let blob = [0x28, 0xb5, 0x2f, 0xfd, 0, 0x90, 0, 0];
-    let error = unpack(&mut Decoder::with(window).unwrap(), &blob).unwrap_err();
-    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    let refused = |blob: &[u8]| unpack(&mut Decoder::with(window).unwrap(), blob).unwrap_err();
+    // 256 MiB by the window descriptor, and 1 GiB as the content of a single segment.
+    for (blob, needed) in [
+        (&[0x28, 0xb5, 0x2f, 0xfd, 0, 0x90, 0, 0][..], 256 << 20),
+        (&[0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0, 0, 0, 0x40, 0][..], 1 << 30),
+    ] {
+        let error = refused(blob);
+        assert!(matches!(error, Error::Window { at: Compressed(0), window } if window == needed), "{error}");
+    }
+    let message = refused(&[0x28, 0xb5, 0x2f, 0xfd, 0, 0x90, 0, 0]).to_string();
+    assert!(
+        message.ends_with("needs a window of 268435456 bytes, more than the supported 134217728 bytes"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -119,6 +119,7 @@ async fn resolve(
             cache: None,
             parallel_layers: 1,
             pool: WorkerPool::with_threads(1),
+            limits: Default::default(),
         },
         &registry,
         session,

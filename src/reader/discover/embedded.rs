@@ -122,7 +122,7 @@ fn level(is_chained: bool) -> Verification {
 
 async fn read(source: &dyn Source, range: Range<Compressed>) -> Result<Bytes, Error> {
     let length = range.end.0.saturating_sub(range.start.0);
-    if length > limits::TOC_BYTES {
+    if length > limits::PACKED_TOC_BYTES {
         return Err(Error::new(Kind::Corrupt, format!("its TOC is said to have {length} bytes")));
     }
     let mut bytes = BytesMut::new();

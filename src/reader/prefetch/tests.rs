@@ -128,6 +128,7 @@ fn layer(index: usize, blob: &Arc<Blob>) -> Layer {
         source: Arc::new(Arc::clone(blob)),
         progress: Arc::new(Silent),
         pool: WorkerPool::with_threads(2),
+        limits: Default::default(),
     }
 }
 

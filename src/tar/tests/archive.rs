@@ -363,6 +363,37 @@ fn global_records_apply_until_they_are_cancelled() {
 }
 
 #[test]
+fn attributes_of_a_global_header_are_shared_by_all_entries() {
+    let value = "v".repeat(60_000);
+    let own = extended(b'x', &[("SCHILY.xattr.user.b", "own")]);
+    let archive = [
+        extended(b'g', &[("SCHILY.xattr.user.a", &value)]),
+        file("a", b""),
+        file("b", b""),
+        own,
+        file("c", b""),
+    ];
+    let unpacked = decode(&archive.concat()).unwrap();
+    let [a, b, c] = [0, 1, 2].map(|index| &unpacked[index].0.xattrs);
+    assert!(a.is_shared_with(b) && a.len() == 1);
+    assert_eq!((c.len(), &c[&b"user.a"[..]]), (2, &a[&b"user.a"[..]]));
+}
+
+#[test]
+fn merged_attributes_are_held_to_the_limit_too() {
+    let list = |prefix: &str| -> Vec<(String, &str)> {
+        (0..1_500).map(|number| (format!("SCHILY.xattr.{prefix}{number:025}"), "")).collect()
+    };
+    let header = |type_flag, list: &[(String, &'static str)]| {
+        let records: Vec<_> = list.iter().map(|(key, value)| (key.as_str(), *value)).collect();
+        extended(type_flag, &records)
+    };
+    let global = header(b'g', &list("a"));
+    let archive = [global, file("a", b""), header(b'x', &list("b")), file("b", b"")].concat();
+    assert_eq!(fault(&archive).1, ErrorKind::XattrListTooLong);
+}
+
+#[test]
 fn global_records_may_have_any_key_and_yield_to_records_of_the_entry() {
     let records = [
         ("path", "global"),
@@ -409,9 +440,9 @@ fn global_records_are_capped_in_total() {
         Err(error(at, ErrorKind::GlobalTooLong))
     );
     let most = usize::try_from(limits::PAX_GLOBAL_BYTES).unwrap();
-    let user = |bytes| extended(b'g', &[("uname", &"u".repeat(bytes))]);
-    assert!(decode(&[user(most), file("a", b"")].concat()).is_ok());
-    assert_eq!(decode(&user(most + 1)), Err(error(512, ErrorKind::GlobalTooLong)));
+    let target = |bytes| extended(b'g', &[("linkpath", &"t".repeat(bytes))]);
+    assert!(decode(&[target(most), file("a", b"")].concat()).is_ok());
+    assert_eq!(decode(&target(most + 1)), Err(error(512, ErrorKind::GlobalTooLong)));
 }
 
 fn error(offset: u64, kind: ErrorKind) -> Error {

@@ -82,7 +82,7 @@ struct OpenFile {
 impl TocBuilder {
     pub(super) fn new() -> Self {
         Self {
-            tree: EntryTree::new(),
+            tree: EntryTree::limited(limits::PUBLISHED_ENTRIES_BYTES),
             pieces: Vec::new(),
             next: 0,
             open: None,
@@ -105,6 +105,7 @@ impl TocBuilder {
         if [&entry.path, &entry.link].into_iter().any(|text| is_ambiguous(text)) {
             return Err(fault(Fault::Name));
         }
+        check_sizes(&entry).map_err(fault)?;
         // A name is stated only where its owner occurs first.
         inherit(&mut self.unames, entry.uid, &mut entry.uname);
         inherit(&mut self.gnames, entry.gid, &mut entry.gname);
@@ -139,7 +140,7 @@ impl TocBuilder {
         own: Option<(Entry, Chunk)>,
     ) -> Result<LayerToc, Error> {
         self.close()?;
-        self.locate(end)?;
+        self.locate(encoding, end)?;
         self.check_overlaps()?;
         let own = own.map(|(entry, chunk)| self.own(entry, chunk)).transpose()?;
         let mut of: HashMap<Uncompressed, Vec<Chunk>> = HashMap::new();
@@ -212,7 +213,7 @@ impl TocBuilder {
     }
 
     /// Finds the end of each piece.
-    fn locate(&mut self, end: Compressed) -> Result<(), Error> {
+    fn locate(&mut self, encoding: Encoding, end: Compressed) -> Result<(), Error> {
         let mut starts: Vec<Compressed> = self.pieces.iter().map(|piece| piece.start).collect();
         starts.sort_unstable();
         starts.dedup();
@@ -228,6 +229,11 @@ impl TocBuilder {
             }
             if stated > next {
                 return Err(Error::Entry { number: piece.number, fault: Fault::Overlap });
+            }
+            // The members or frames of zeros are in the blob too.
+            let most = encoding.max_unpacked(stated.0 - piece.start.0);
+            if piece.chunk.skip.saturating_add(piece.chunk.size) > most {
+                return Err(outside);
             }
             piece.chunk.compressed = if piece.zeros { piece.start..piece.start } else { piece.start..stated };
         }
@@ -249,6 +255,7 @@ impl TocBuilder {
 
 /// Adds an entry with its paths as stated to a tree. Returns its kind, or nothing if it is not part of the layer.
 pub(crate) fn add_entry(tree: &mut EntryTree, mut entry: Entry) -> Result<Option<EntryKind>, Fault> {
+    check_sizes(&entry)?;
     let is_hardlink = entry.kind == EntryKind::Hardlink;
     let is_name = |text: &[u8]| text.split(|byte| *byte == b'/').all(|component| component != b"..");
     // In an archive a null byte ends a text.
@@ -279,6 +286,18 @@ pub(crate) fn add_entry(tree: &mut EntryTree, mut entry: Entry) -> Result<Option
         Some(Hardlink::Unresolved(_)) => Err(Fault::Hardlink),
         Some(Hardlink::Record(_)) | None => Ok(Some(entry.kind)),
     }
+}
+
+/// Holds owners' names and extended attributes to the limits of Linux, as in archives.
+fn check_sizes(entry: &Entry) -> Result<(), Fault> {
+    if entry.uname.len().max(entry.gname.len()) > limits::OWNER_NAME_BYTES {
+        return Err(Fault::OwnerName);
+    }
+    let is_long = |value: &Vec<u8>| value.len() > limits::XATTR_BYTES;
+    if entry.xattrs.list_bytes() > limits::XATTR_BYTES || entry.xattrs.values().any(is_long) {
+        return Err(Fault::Xattr);
+    }
+    Ok(())
 }
 
 /// Whether a text from JSON is ambiguous: see [`super`].

@@ -1,7 +1,12 @@
 //! The JSON of a publisher's TOC. Entries are added one by one while it is parsed (stargz-snapshotter, docs/estargz.md,
 //! "TOC"; containers/storage, pkg/chunked; both descend from CRFS).
 
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    fmt,
+    io::{self, BufReader},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{
@@ -15,7 +20,8 @@ use super::{
 };
 use crate::{
     decompress::Encoding,
-    oci::digest::Digest,
+    limits,
+    oci::digest::{Digest, Hasher},
     offset::Compressed,
     tar::entry::{Entry, EntryKind, Timestamp},
     toc::{LayerToc, chunks::Chunk},
@@ -27,24 +33,158 @@ const VERSION: u64 = 1;
 /// Go's zero time, which means no time: 0001-01-01T00:00:00Z, in seconds.
 const GO_ZERO_TIME: i64 = -62_135_596_800;
 
-/// Parses a TOC. Its content is compressed with `encoding` and ends at `end`. `own` is the TOC itself, if it is a file of
-/// the layer.
+/// Small in tests, so that they parse both ways.
+const IN_MEMORY_BYTES: usize = if cfg!(test) { 4 << 10 } else { limits::TOC_IN_MEMORY_BYTES };
+
+/// Longest entry, and longest text outside of entries, in bytes of JSON. Attributes of an entry take most.
+pub(super) const ENTRY_BYTES: u64 = 4 << 20;
+
+/// Appends the next piece of the JSON to a buffer; returns false once it is complete.
+pub(crate) type PieceSource<'a> = &'a mut dyn FnMut(&mut Vec<u8>) -> Result<bool, Error>;
+
+/// Parses a TOC whose JSON comes from `pieces` and has the digest `expected`. Its content is compressed with `encoding` and ends at
+/// `end`. `own` makes the file that the TOC itself is from the length of the JSON, if it is a file of the layer.
+///
+/// A small TOC is verified before it is parsed. A large one is parsed while it is unpacked, because its JSON takes more memory
+/// than the entries in it; nothing is returned before it is verified.
 pub(crate) fn read(
-    json: &[u8],
+    pieces: PieceSource<'_>,
+    expected: Option<&Digest>,
     encoding: Encoding,
     end: Compressed,
-    own: Option<(Entry, Chunk)>,
+    own: impl FnOnce(u64) -> Option<(Entry, Chunk)>,
 ) -> Result<LayerToc, Error> {
+    let mut head = Vec::new();
+    while head.len() <= IN_MEMORY_BYTES {
+        if !pieces(&mut head)? {
+            super::verify(&head, expected)?;
+            let builder = parse(serde_json::Deserializer::from_slice(&head))?;
+            return builder.finish(encoding, end, own(head.len() as u64));
+        }
+    }
+    let mut rest = Rest::new(head, pieces, expected);
+    let parsed = parse(serde_json::Deserializer::from_reader(BufReader::new(&mut rest)));
+    if let Some(fault) = rest.fault.take() {
+        return Err(fault);
+    }
+    let builder = parsed?;
+    rest.verify()?;
+    builder.finish(encoding, end, own(rest.at))
+}
+
+fn parse<'de, R: serde_json::de::Read<'de>>(
+    mut parser: serde_json::Deserializer<R>,
+) -> Result<TocBuilder, Error> {
     let mut builder = TocBuilder::new();
     let mut fault = None;
-    let mut parser = serde_json::Deserializer::from_slice(json);
     let document = Document { builder: &mut builder, fault: &mut fault };
     let parsed = parser.deserialize_map(document).and_then(|version| parser.end().map(|()| version));
     match (parsed, fault) {
         (_, Some(fault)) => Err(fault),
         (Err(error), None) => Err(Error::Json(error)),
-        (Ok(VERSION), None) => builder.finish(encoding, end, own),
+        (Ok(VERSION), None) => Ok(builder),
         (Ok(_), None) => Err(Error::Version),
+    }
+}
+
+/// The JSON of a large TOC as a reader, which hashes it and refuses entries that are too long before the parser collects them.
+struct Rest<'a> {
+    buffer: Vec<u8>,
+    /// Bytes of `buffer` that were read.
+    taken: usize,
+    pieces: PieceSource<'a>,
+    expected: Option<&'a Digest>,
+    hasher: Option<Hasher>,
+    /// Bytes that were read.
+    at: u64,
+    /// Where the current entry or text starts.
+    start: u64,
+    depth: u64,
+    is_text: bool,
+    is_escaped: bool,
+    fault: Option<Error>,
+}
+
+/// The depth of the list of entries in the document.
+const LIST_DEPTH: u64 = 2;
+
+impl<'a> Rest<'a> {
+    fn new(head: Vec<u8>, pieces: PieceSource<'a>, expected: Option<&'a Digest>) -> Self {
+        let hasher = expected.map(|digest| Hasher::new(digest.algorithm()));
+        Self {
+            buffer: head,
+            taken: 0,
+            pieces,
+            expected,
+            hasher,
+            at: 0,
+            start: 0,
+            depth: 0,
+            is_text: false,
+            is_escaped: false,
+            fault: None,
+        }
+    }
+
+    /// Follows the structure of the JSON, as far as that is well-formed; the parser refuses the rest.
+    fn scan(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        for byte in bytes {
+            self.at += 1;
+            if self.at - self.start > ENTRY_BYTES {
+                return Err(Error::LongEntry { at: self.start });
+            }
+            match (self.is_text, byte) {
+                (true, _) if self.is_escaped => self.is_escaped = false,
+                (true, b'\\') => self.is_escaped = true,
+                (_, b'"') => self.is_text = !self.is_text,
+                (true, _) => {}
+                (false, b'{' | b'[') => self.depth += 1,
+                (false, b'}' | b']') => self.depth = self.depth.saturating_sub(1),
+                (false, _) => {}
+            }
+            if !self.is_text && self.depth <= LIST_DEPTH && matches!(byte, b',' | b'{' | b'}' | b'[' | b']') {
+                self.start = self.at;
+            }
+        }
+        Ok(())
+    }
+
+    fn fill(&mut self, output: &mut [u8]) -> Result<usize, Error> {
+        if self.taken == self.buffer.len() {
+            (self.buffer, self.taken) = (Vec::new(), 0);
+            if !(self.pieces)(&mut self.buffer)? {
+                return Ok(0);
+            }
+        }
+        let rest = self.buffer.get(self.taken..).unwrap_or_default();
+        let length = rest.len().min(output.len());
+        let (output, _) = output.split_at_mut(length);
+        output.copy_from_slice(rest.get(..length).unwrap_or_default());
+        self.taken += length;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(output);
+        }
+        self.scan(output)?;
+        Ok(length)
+    }
+
+    /// Compares the digest of all bytes.
+    fn verify(&mut self) -> Result<(), Error> {
+        let (Some(expected), Some(hasher)) = (self.expected, self.hasher.take()) else { return Ok(()) };
+        let found = hasher.finish();
+        if found == *expected {
+            return Ok(());
+        }
+        Err(Error::Digest { expected: Box::new(expected.clone()), found: Box::new(found) })
+    }
+}
+
+impl io::Read for Rest<'_> {
+    fn read(&mut self, output: &mut [u8]) -> io::Result<usize> {
+        self.fill(output).map_err(|fault| {
+            self.fault = Some(fault);
+            io::ErrorKind::InvalidData.into()
+        })
     }
 }
 

@@ -158,7 +158,19 @@ pub(crate) fn assert_agrees(toc: &LayerToc, blob: &[u8], alike: impl Fn(&mut Ent
 const END: Compressed = Compressed(1_000);
 
 fn parse(entries: &str) -> Result<LayerToc, Error> {
-    read(format!(r#"{{"version":1,"entries":[{entries}]}}"#).as_bytes(), Encoding::Gzip, END, None)
+    read_json(format!(r#"{{"version":1,"entries":[{entries}]}}"#).as_bytes(), None, END)
+}
+
+/// Parses JSON that comes in two pieces.
+fn read_json(json: &[u8], expected: Option<&Digest>, end: Compressed) -> Result<LayerToc, Error> {
+    let (first, second) = json.split_at(json.len() * 2 / 3);
+    let mut pieces = [first, second].into_iter();
+    let mut source = |out: &mut Vec<u8>| {
+        let piece = pieces.next();
+        out.extend_from_slice(piece.unwrap_or_default());
+        Ok(piece.is_some())
+    };
+    read(&mut source, expected, Encoding::Gzip, end, |_| None)
 }
 
 fn fault(entries: &str) -> Fault {
@@ -337,11 +349,74 @@ fn invalid_fields_are_rejected() {
         b"{\"version\":1,\"entries\":[{\"name\":\"a\",\"type\":\"reg\",\"size\":-1}]}",
         b"{\"version\":1,\"entries\":[{\"name\":\"\xff\",\"type\":\"dir\"}]}",
     ] {
-        let refused = read(json, Encoding::Gzip, END, None);
+        let refused = read_json(json, None, END);
         assert!(matches!(refused, Err(Error::Json(_))), "{:?}: {refused:?}", json.escape_ascii().to_string());
     }
-    let next = read(b"{\"version\":2,\"entries\":[]}", Encoding::Gzip, END, None);
+    let next = read_json(b"{\"version\":2,\"entries\":[]}", None, END);
     assert!(matches!(next, Err(Error::Version)));
+}
+
+#[test]
+fn sizes_that_the_blob_cannot_hold_are_rejected() {
+    // 990 bytes of gzip unpack to about a million at most.
+    for (size, is_possible) in [(1_000_000_u64, true), (1_100_000, false), (1 << 62, false)] {
+        for kind in ["", r#","chunkType":"zeros""#] {
+            let entry = format!(r#"{{"type":"reg","name":"a","size":{size},"offset":10{kind}}}"#);
+            assert_eq!(parse(&entry).is_ok(), is_possible, "{entry}");
+        }
+    }
+    let first = r#"{"type":"reg","name":"a","size":4611686018427387905,"offset":10,"chunkSize":1}"#;
+    let zeros = r#"{"type":"chunk","name":"a","offset":20,"chunkOffset":1,"chunkType":"zeros"}"#;
+    assert_eq!(fault(&format!("{first},{zeros}")), Fault::ContentOutside);
+}
+
+#[test]
+fn owner_names_and_attributes_are_held_to_the_limits_of_linux() {
+    let name = |length: usize| format!(r#"{{"type":"reg","name":"a","userName":"{}"}}"#, "n".repeat(length));
+    assert_eq!(fault(&name(257)), Fault::OwnerName);
+    parse(&name(256)).unwrap();
+    let names: Vec<String> = (0..9_000).map(|number| format!(r#""u{number:06}":"""#)).collect();
+    let listed =
+        |count: usize| format!(r#"{{"type":"reg","name":"a","xattrs":{{{}}}}}"#, names[..count].join(","));
+    assert_eq!(fault(&listed(8_193)), Fault::Xattr);
+    parse(&listed(8_192)).unwrap();
+}
+
+#[test]
+fn large_documents_are_parsed_while_they_are_unpacked() {
+    let entries: Vec<String> =
+        (0..2_000).map(|number| format!(r#"{{"type":"dir","name":"d{number}\"]{{"}}"#)).collect();
+    let json = format!(r#"{{"version":1,"unknown":[{{"a":[[]]}}],"entries":[{}]}}"#, entries.join(", "));
+    assert!(json.len() > 60_000);
+    let digest = Digest::sha256(json.as_bytes());
+    let toc = read_json(json.as_bytes(), Some(&digest), END).unwrap();
+    assert_eq!(toc.entries.entry_count(), 2_000);
+
+    let other = Digest::sha256(b"other");
+    assert!(matches!(read_json(json.as_bytes(), Some(&other), END), Err(Error::Digest { .. })));
+    let cut = read_json(&json.as_bytes()[..json.len() - 1], Some(&digest), END);
+    assert!(matches!(cut, Err(Error::Json(_))));
+    let twice = json.replace("d7\\", "d8\\");
+    let refused = read_json(twice.as_bytes(), None, END);
+    assert!(matches!(refused, Err(Error::Entry { number: 8, fault: Fault::Duplicate })), "{refused:?}");
+}
+
+#[test]
+fn an_entry_that_is_too_long_is_rejected_before_it_is_collected() {
+    let long = "n".repeat(5 << 20);
+    let document = |key: &str, entry: &str| {
+        let json = format!(r#"{{"version":1,{key}"entries":[{{"type":"dir","name":"d"}},{entry}]}}"#);
+        read_json(json.as_bytes(), None, END)
+    };
+    let refused = |key: &str, entry: &str| match document(key, entry) {
+        Err(Error::LongEntry { at }) => at,
+        other => panic!("{other:?}"),
+    };
+    let fine = r#"{"type":"dir","name":"e"}"#;
+    assert_eq!(refused("", &format!(r#"{{"type":"dir","name":"{long}"}}"#)), 50);
+    assert_eq!(refused("", &format!(r#"{{"unknown":[{}0]}}"#, "0,".repeat(3 << 20))), 50);
+    assert_eq!(refused(&format!(r#""{long}":0,"#), fine), 13);
+    document(&format!(r#""{}":0,"#, &long[..4 << 20 >> 1]), fine).unwrap();
 }
 
 #[test]
@@ -379,7 +454,7 @@ fn absent_fields_have_defaults() {
 proptest! {
     #[test]
     fn arbitrary_text_never_panics(json in any::<Vec<u8>>()) {
-        prop_assert!(read(&json, Encoding::Gzip, END, None).is_err());
+        prop_assert!(read_json(&json, None, END).is_err());
     }
 
     #[test]
@@ -390,7 +465,7 @@ proptest! {
             r#"{{"type":"reg","name":"{number}","offset":{offset},"endOffset":{end},"innerOffset":{inner},"size":{size}}}"#
         )).collect();
         let json = format!(r#"{{"version":1,"entries":[{}]}}"#, entries.join(","));
-        let Ok(toc) = read(json.as_bytes(), Encoding::Gzip, Compressed(50), None) else { return Ok(()) };
+        let Ok(toc) = read_json(json.as_bytes(), None, Compressed(50)) else { return Ok(()) };
         let mut claimed: Vec<_> = chunks(&toc).of.values().flatten().collect();
         claimed.sort_by_key(|chunk| (chunk.compressed.start, chunk.skip));
         for chunk in &claimed {

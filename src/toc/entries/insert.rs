@@ -20,23 +20,43 @@ use crate::{
     tar::entry::{Entry, EntryKind},
 };
 
-/// Why an entry cannot be added.
+/// Why an entry cannot be added, and which one.
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
-pub(crate) enum Error {
-    /// An entry after the end of the layer.
-    #[error("an entry after the end of the layer, at {0}")]
-    Complete(Uncompressed),
-    /// Names, links, owners and extended attributes exceed [`limits::NAME_BYTES`].
-    #[error("the layer's names take more than {max} bytes, at {0}", max = limits::NAME_BYTES)]
-    NameBytes(Uncompressed),
-    /// A path or link target longer than [`limits::PATH_BYTES`], or of more components than
-    /// [`limits::PATH_COMPONENTS`].
-    #[error("a path is too long or too deep, at {0}")]
-    Path(Uncompressed),
-    /// More entries than [`limits::ENTRIES`].
-    #[error("the layer has more than {max} entries, at {0}", max = limits::ENTRIES)]
-    TooMany(Uncompressed),
+#[error("{kind}: \"{path}\", at {at}")]
+pub(crate) struct Error {
+    /// Offset of the entry's header.
+    pub(crate) at: Uncompressed,
+    /// What is wrong.
+    pub(crate) kind: ErrorKind,
+    /// The start of the entry's path, escaped.
+    pub(crate) path: Box<str>,
 }
+
+/// What is wrong with an entry.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum ErrorKind {
+    /// An entry after the end of the layer.
+    #[error("an entry after the end of the layer")]
+    Complete,
+    /// Resolving symbolic links exceeds [`limits::LINK_STEPS`] and [`limits::LINK_STEPS_PER_BLOCK`].
+    #[error("the symbolic links in the layer's paths take too many steps to resolve")]
+    LinkSteps,
+    /// A path or link target longer than [`limits::PATH_BYTES`].
+    #[error("a path or link target of more than {max} bytes", max = limits::PATH_BYTES)]
+    PathTooLong,
+    /// A path with more components than [`limits::PATH_COMPONENTS`], including those of links.
+    #[error("a path of more than {max} components", max = limits::PATH_COMPONENTS)]
+    TooDeep,
+    /// All entries together exceed the cap on memory.
+    #[error("the entries of the layer take more than {max} bytes of memory")]
+    TooLarge {
+        /// The cap in bytes.
+        max: u64,
+    },
+}
+
+/// Longest path shown in an error, in bytes.
+const SHOWN_PATH_BYTES: usize = 256;
 
 /// The result of inserting an entry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -49,23 +69,25 @@ pub(crate) struct Inserted {
     pub(crate) replaced: bool,
 }
 
-/// The directory of the last entry, if no link led there. Most entries are in the same directory as the one before, and an
-/// entry never replaces its own directory.
+/// The directory of the last entry. Most entries are in the same directory as the one before. It is forgotten when an entry is
+/// replaced, because a link or directory on the way may be the replaced one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LastDirectory {
     path: Vec<u8>,
     directory: Option<u32>,
+    /// Whether a symbolic link was followed.
+    followed: bool,
 }
 
 impl LastDirectory {
-    fn directory(&self, path: &[u8]) -> Option<u32> {
-        self.directory.filter(|_| self.path == path)
+    fn directory(&self, path: &[u8]) -> Option<(u32, bool)> {
+        self.directory.filter(|_| self.path == path).map(|directory| (directory, self.followed))
     }
 
-    fn set(&mut self, path: &[u8], directory: u32) {
+    fn set(&mut self, path: &[u8], directory: u32, followed: bool) {
         self.path.clear();
         self.path.extend_from_slice(path);
-        self.directory = Some(directory);
+        (self.directory, self.followed) = (Some(directory), followed);
     }
 }
 
@@ -77,6 +99,8 @@ pub(super) struct ResolvedParent<'a> {
     pub(super) missing: Vec<Cow<'a, [u8]>>,
     /// Whether a symbolic link was followed.
     followed: bool,
+    /// Components of the targets of links that were walked.
+    steps: u64,
 }
 
 /// A path's parent and last component.
@@ -94,18 +118,25 @@ impl EntryTree {
     /// # Errors
     /// If a cap would be exceeded. The layer cannot be listed then.
     pub(crate) fn insert(&mut self, entry: &Entry) -> Result<Inserted, Error> {
+        self.try_insert(entry).map_err(|kind| {
+            let shown = entry.path.get(..SHOWN_PATH_BYTES).unwrap_or(&entry.path);
+            Error { at: entry.header_offset, kind, path: shown.escape_ascii().to_string().into() }
+        })
+    }
+
+    fn try_insert(&mut self, entry: &Entry) -> Result<Inserted, ErrorKind> {
         let at = entry.header_offset;
         if self.is_complete() {
-            return Err(Error::Complete(at));
+            return Err(ErrorKind::Complete);
         }
         if entry.path.len().max(entry.link.len()) as u64 > limits::PATH_BYTES {
-            return Err(Error::Path(at));
+            return Err(ErrorKind::PathTooLong);
         }
         if entry.path.is_empty() || entry.kind == EntryKind::Opaque {
             return self.insert_directory_itself(entry);
         }
         // Before the path itself is replaced: a link to its own path means the earlier entry.
-        let target = self.hardlink_target(entry);
+        let target = self.hardlink_target(entry, at)?;
         let (parent, name) = split(&entry.path);
         let (directory, moved) = self.ensure_directory(parent, at)?;
         let before = self.find(directory, name, entry.kind == EntryKind::Whiteout);
@@ -117,7 +148,7 @@ impl EntryTree {
         let stays = before.filter(|record| self.kind(*record) == entry.kind && !is_fresh(entry.kind));
         let record = match stays {
             Some(record) => record,
-            None => self.push_record(directory, name, entry.kind, before, at)?,
+            None => self.push_record(directory, name, entry.kind, before)?,
         };
         self.fill_record(record, entry, target)?;
         Ok(Inserted { record, moved, replaced })
@@ -125,7 +156,7 @@ impl EntryTree {
 
     /// Follows a path of directories as far as this layer has it.
     pub(super) fn resolve_parent<'a>(&self, path: &'a [u8]) -> Result<ResolvedParent<'a>, TooDeep> {
-        let mut resolved = ResolvedParent { directory: ROOT, missing: Vec::new(), followed: false };
+        let mut resolved = ResolvedParent { directory: ROOT, missing: Vec::new(), followed: false, steps: 0 };
         let mut rest: Vec<Cow<'a, [u8]>> = components(path).map(Cow::Borrowed).collect();
         rest.reverse();
         // How many of `rest` are the path's own components, the last one taken, and the directory it was looked up in.
@@ -175,6 +206,7 @@ impl EntryTree {
             }
             links += 1;
             resolved.followed = true;
+            resolved.steps += 1 + target.len() as u64 / 2;
             if target.starts_with(b"/") {
                 resolved.directory = ROOT;
             }
@@ -196,46 +228,71 @@ impl EntryTree {
         (self.kind(target) == EntryKind::Symlink).then(|| self.link(target))
     }
 
-    fn hardlink_target(&self, entry: &Entry) -> u32 {
+    fn hardlink_target(&mut self, entry: &Entry, at: Uncompressed) -> Result<u32, ErrorKind> {
         if entry.kind != EntryKind::Hardlink {
-            return NONE;
+            return Ok(NONE);
         }
-        match self.lookup(&entry.link) {
+        let (parent, name) = split(&entry.link);
+        // A path that is too deep leads nowhere.
+        let Ok(resolved) = self.resolve_parent(parent) else {
+            self.count_link_steps(limits::PATH_COMPONENTS as u64, at)?;
+            return Ok(NONE);
+        };
+        let found = match name {
+            _ if !resolved.missing.is_empty() => None,
+            [] => Some(resolved.directory),
+            name => self.child(resolved.directory, name),
+        };
+        self.count_link_steps(resolved.steps, at)?;
+        Ok(match found {
             Some(record) if self.kind(record) == EntryKind::Directory => NONE,
             Some(record) if self.record(record).target != NONE => self.record(record).target,
             Some(record) => record,
             None => NONE,
+        })
+    }
+
+    /// Counts steps against the budget of a layer that has been read up to `at`.
+    fn count_link_steps(&mut self, steps: u64, at: Uncompressed) -> Result<(), ErrorKind> {
+        self.link_steps = self.link_steps.saturating_add(steps);
+        let earned = (at.0 / BLOCK).saturating_mul(limits::LINK_STEPS_PER_BLOCK);
+        if self.link_steps > limits::LINK_STEPS.saturating_add(earned) {
+            return Err(ErrorKind::LinkSteps);
         }
+        Ok(())
     }
 
     /// The directory that a path leads to. Missing components are created.
-    fn ensure_directory(&mut self, path: &[u8], at: Uncompressed) -> Result<(u32, bool), Error> {
-        if let Some(directory) = self.last_directory.directory(path) {
-            return Ok((directory, false));
+    fn ensure_directory(&mut self, path: &[u8], at: Uncompressed) -> Result<(u32, bool), ErrorKind> {
+        if let Some((directory, followed)) = self.last_directory.directory(path) {
+            if followed {
+                self.warnings.add(WarningKind::FollowedLink, path);
+            }
+            return Ok((directory, followed));
         }
-        let ResolvedParent { mut directory, missing, followed } =
-            self.resolve_parent(path).map_err(|TooDeep| Error::Path(at))?;
+        let ResolvedParent { mut directory, missing, followed, steps } =
+            self.resolve_parent(path).map_err(|TooDeep| ErrorKind::TooDeep)?;
         for name in missing {
             let before = self.child(directory, &name);
             if before.is_some() {
                 self.warnings.add(WarningKind::ReplacedByDirectory, path);
             }
-            directory = self.push_record(directory, &name, EntryKind::Directory, before, at)?;
+            directory = self.push_record(directory, &name, EntryKind::Directory, before)?;
         }
         if followed {
-            self.last_directory = LastDirectory::default();
             self.warnings.add(WarningKind::FollowedLink, path);
-            if self.path(directory).len() as u64 > limits::PATH_BYTES {
-                return Err(Error::Path(at));
+            let resolved = self.path(directory).len() as u64;
+            if resolved > limits::PATH_BYTES {
+                return Err(ErrorKind::PathTooLong);
             }
-        } else {
-            self.last_directory.set(path, directory);
+            self.count_link_steps(steps + resolved / 2, at)?;
         }
+        self.last_directory.set(path, directory, followed);
         Ok((directory, followed))
     }
 
     /// Adds an entry for the root, or an opaque marker, which describes its directory.
-    fn insert_directory_itself(&mut self, entry: &Entry) -> Result<Inserted, Error> {
+    fn insert_directory_itself(&mut self, entry: &Entry) -> Result<Inserted, ErrorKind> {
         let (record, moved) = self.ensure_directory(&entry.path, entry.header_offset)?;
         let replaced = entry.kind != EntryKind::Opaque && !self.is_implied(record);
         match entry.kind {
@@ -247,13 +304,10 @@ impl EntryTree {
     }
 
     /// Adds an opaque marker as a record without a name below its directory, outside the index.
-    fn mark_opaque(&mut self, directory: u32, marker: &Entry) -> Result<(), Error> {
-        let at = marker.header_offset;
-        if self.records.len() >= self.max_records {
-            return Err(Error::TooMany(at));
-        }
+    fn mark_opaque(&mut self, directory: u32, marker: &Entry) -> Result<(), ErrorKind> {
+        self.check_budget(limits::ENTRY_BYTES)?;
         let number = self.records.len() as u32;
-        let text = self.push_text(&[], at)?;
+        let text = self.push_text(&[])?;
         self.records.push(Record { kind: EntryKind::Opaque, ..Record::implied(directory, text) });
         if let Some(directory) = self.records.get_mut(directory as usize) {
             directory.flags |= OPAQUE;
@@ -268,43 +322,43 @@ impl EntryTree {
         name: &[u8],
         kind: EntryKind,
         before: Option<u32>,
-        at: Uncompressed,
-    ) -> Result<u32, Error> {
-        if self.records.len() >= self.max_records {
-            return Err(Error::TooMany(at));
-        }
+    ) -> Result<u32, ErrorKind> {
+        self.check_budget(limits::ENTRY_BYTES)?;
         let whiteout = kind == EntryKind::Whiteout;
         let text = match before {
             Some(record) => (self.record(record).name_start, self.record(record).name_length),
-            None => self.push_text(name, at)?,
+            None => self.push_text(name)?,
         };
         let number = self.records.len() as u32;
         self.records.push(Record { kind, ..Record::implied(parent, text) });
         if let Some(before) = before.and_then(|before| self.records.get_mut(before as usize)) {
             before.flags |= REPLACED;
+            self.last_directory = LastDirectory::default();
         }
         let Self { records, names, index: Index::Hashed(index), .. } = self else {
-            return Err(Error::Complete(at));
+            return Err(ErrorKind::Complete);
         };
         index.insert((parent, name, whiteout), number, before, |other| key_of(records, names, other));
         Ok(number)
     }
 
     /// Writes the entry's metadata into its record.
-    fn fill_record(&mut self, number: u32, entry: &Entry, target: u32) -> Result<(), Error> {
-        let at = entry.header_offset;
+    fn fill_record(&mut self, number: u32, entry: &Entry, target: u32) -> Result<(), ErrorKind> {
         let size_or_link = match entry.kind {
             EntryKind::Hardlink | EntryKind::Symlink => {
-                let (start, length) = self.push_text(&entry.link, at)?;
+                let (start, length) = self.push_text(&entry.link)?;
                 u64::from(start) | u64::from(length) << 32
             }
             _ => entry.size,
         };
         let (owner, owner_bytes) = self.owners.intern(entry);
-        let rare = Rare::of(entry);
+        let mut rare = Rare::of(entry);
         let mut flags = if rare.is_some() { RARE } else { 0 };
-        self.extra_bytes += owner_bytes + rare.as_ref().map_or(0, |rare| rare.bytes());
-        self.check_bytes(0, at)?;
+        self.extra_bytes += owner_bytes;
+        if let Some(rare) = &mut rare {
+            self.extra_bytes += rare.bytes() + self.xattrs.intern(&mut rare.xattrs);
+        }
+        self.check_budget(0)?;
         match rare {
             Some(rare) => self.rare.insert(number, rare),
             None => self.rare.remove(&number),
@@ -314,7 +368,7 @@ impl EntryTree {
         *record = Record {
             seconds: entry.mtime.seconds,
             size_or_link,
-            header_offset: at.0,
+            header_offset: entry.header_offset.0,
             nanoseconds: entry.mtime.nanoseconds,
             owner,
             // If it does not fit, `Rare` has the offset.
@@ -329,18 +383,25 @@ impl EntryTree {
     }
 
     /// Copies a name or link target into the arena.
-    fn push_text(&mut self, text: &[u8], at: Uncompressed) -> Result<(u32, u16), Error> {
-        self.check_bytes(text.len(), at)?;
+    pub(super) fn push_text(&mut self, text: &[u8]) -> Result<(u32, u16), ErrorKind> {
+        self.check_budget(text.len() as u64)?;
         let start = self.names.push_slice(text).and_then(|start| u32::try_from(start).ok());
         let (Some(start), Ok(length)) = (start, u16::try_from(text.len())) else {
-            return Err(Error::NameBytes(at));
+            return Err(ErrorKind::TooLarge { max: self.max_bytes });
         };
         Ok((start, length))
     }
 
-    fn check_bytes(&self, more: usize, at: Uncompressed) -> Result<(), Error> {
-        let bytes = self.extra_bytes + (self.names.len() + more) as u64;
-        if bytes > self.max_bytes { Err(Error::NameBytes(at)) } else { Ok(()) }
+    /// Whether `more` bytes fit in the budget.
+    pub(super) fn check_budget(&self, more: u64) -> Result<(), ErrorKind> {
+        let max = self.max_bytes;
+        if self.kept_bytes().saturating_add(more) > max { Err(ErrorKind::TooLarge { max }) } else { Ok(()) }
+    }
+
+    /// The memory of all entries, in bytes.
+    pub(super) fn kept_bytes(&self) -> u64 {
+        let fixed = (self.records.len() as u64).saturating_mul(limits::ENTRY_BYTES);
+        fixed.saturating_add(self.names.len() as u64).saturating_add(self.extra_bytes)
     }
 }
 

@@ -1,13 +1,10 @@
 //! One entry in memory: a record of fixed size, with rare and repeated fields stored separately.
 
-use std::{
-    collections::BTreeMap,
-    hash::{BuildHasher, RandomState},
-};
+use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-use crate::tar::entry::{Entry, EntryKind, Timestamp};
+use crate::tar::entry::{Entry, EntryKind, Timestamp, Xattrs};
 
 /// No record.
 pub(super) const NONE: u32 = u32::MAX;
@@ -88,6 +85,12 @@ impl Record {
     }
 }
 
+/// Memory of a place in a hash table and of an allocation, in bytes.
+const PLACE_BYTES: usize = 48;
+
+/// Memory of an extended attribute in addition to its name and value, in bytes: its part of a tree node, and two allocations.
+const XATTR_BYTES: usize = 128;
+
 /// Fields that few entries have.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Rare {
@@ -96,7 +99,7 @@ pub(super) struct Rare {
     pub(super) device: Option<(u32, u32)>,
     /// If it differs from the size, as in sparse files.
     pub(super) stored_size: Option<u64>,
-    pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(super) xattrs: Xattrs,
 }
 
 impl Rare {
@@ -110,10 +113,9 @@ impl Rare {
         (rare != Self::default()).then(|| Box::new(rare))
     }
 
-    /// Bytes that count against the cap on names.
+    /// Bytes that count against the budget, without attributes.
     pub(super) fn bytes(&self) -> u64 {
-        let xattrs: usize = self.xattrs.iter().map(|(name, value)| 64 + name.len() + value.len()).sum();
-        (size_of::<Self>() + xattrs) as u64
+        (size_of::<Self>() + PLACE_BYTES) as u64
     }
 }
 
@@ -130,6 +132,13 @@ pub(super) struct Owner {
     pub(super) gid: u64,
     pub(super) uname: Box<[u8]>,
     pub(super) gname: Box<[u8]>,
+}
+
+impl Owner {
+    /// Bytes that count against the budget.
+    pub(super) fn bytes(&self) -> u64 {
+        (size_of::<Self>() + PLACE_BYTES + self.uname.len() + self.gname.len()) as u64
+    }
 }
 
 /// The owners of a layer, each stored once. Number 0 is root without a name.
@@ -182,9 +191,9 @@ impl Owners {
             self.last = number;
             return (number, 0);
         }
-        let bytes = size_of::<Owner>() + 16 + owner.uname.len() + owner.gname.len();
+        let bytes = owner.bytes();
         self.last = self.add(owner);
-        (self.last, bytes as u64)
+        (self.last, bytes)
     }
 
     /// Adds a new owner; returns its number.
@@ -198,5 +207,33 @@ impl Owners {
         });
         self.list.push(owner);
         number
+    }
+}
+
+/// The sets of extended attributes of a layer, each stored once.
+#[derive(Clone, Debug, Default)]
+pub(super) struct XattrSets {
+    sets: HashTable<Xattrs>,
+    hasher: RandomState,
+    /// The set of the last entry with attributes: a global header gives all entries the same.
+    last: Xattrs,
+}
+
+impl XattrSets {
+    /// Makes equal sets share their memory. Returns how many bytes a new set takes.
+    pub(super) fn intern(&mut self, xattrs: &mut Xattrs) -> u64 {
+        if xattrs.is_empty() || xattrs.is_shared_with(&self.last) {
+            return 0;
+        }
+        let hash = self.hasher.hash_one(&*xattrs);
+        if let Some(known) = self.sets.find(hash, |known| known == xattrs) {
+            xattrs.clone_from(known);
+            self.last.clone_from(known);
+            return 0;
+        }
+        self.sets.insert_unique(hash, xattrs.clone(), |known| self.hasher.hash_one(known));
+        self.last.clone_from(xattrs);
+        let values: usize = xattrs.iter().map(|(name, value)| XATTR_BYTES + name.len() + value.len()).sum();
+        (PLACE_BYTES + values) as u64
     }
 }

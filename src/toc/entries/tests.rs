@@ -1,9 +1,12 @@
+use super::insert::ErrorKind;
 use super::{
     sample::{dir, entry, file, hard, incomplete, layer, opaque, soft, whiteout},
     warnings::WarningKind,
     *,
 };
+use crate::tar::entry::Xattrs;
 
+mod cost;
 mod order;
 
 /// The layer's paths in listing order, with a suffix for their kind.
@@ -58,7 +61,7 @@ fn an_entry_is_returned_as_it_was_inserted() {
         mtime: Timestamp { seconds: i64::MIN, nanoseconds: 0 },
         header_offset: Uncompressed(1 << 40),
         data_offset: Uncompressed((1 << 40) + (1 << 33)),
-        xattrs: [(b"user.x".to_vec(), vec![0, 255])].into(),
+        xattrs: Xattrs::from_iter([(b"user.x".to_vec(), vec![0, 255])]),
         ..file("sparse")
     };
     let device = Entry { device: Some((1, 3)), ..entry("dev/null", EntryKind::Char, "") };
@@ -113,7 +116,7 @@ fn a_second_directory_entry_keeps_the_entries_below() {
 fn a_file_that_replaces_a_directory_drops_the_entries_below() {
     let tree = layer([file("d/e/x"), whiteout("d/w"), file("d"), file("d/y")]);
     assert_eq!(listing(&tree), ["d/?", "d/y"]);
-    assert_eq!(tree.warnings().first()[0].to_string(), r#""d" occurs twice, the last entry counts"#);
+    assert_eq!(tree.warnings().first()[0].to_string(), r#""d" occurs twice; the last entry wins"#);
     assert_eq!(tree.warnings().first()[1].kind, WarningKind::ReplacedByDirectory);
 }
 
@@ -219,30 +222,107 @@ fn paths_that_are_too_long_or_too_deep_are_rejected_with_their_offset() {
     let refused = |path: Vec<u8>, link: Vec<u8>| {
         EntryTree::new().insert(&Entry { header_offset: at, ..soft(path, link) }).unwrap_err()
     };
-    assert_eq!(refused(vec![b'n'; limits::PATH_BYTES as usize + 1], Vec::new()), Error::Path(at));
-    assert_eq!(refused(Vec::new(), vec![b'n'; limits::PATH_BYTES as usize + 1]), Error::Path(at));
-    assert_eq!(refused(b"d/".repeat(limits::PATH_COMPONENTS + 1), Vec::new()), Error::Path(at));
-    assert!(Error::Path(at).to_string().ends_with("at byte 3584 of the unpacked layer"));
+    let long = vec![b'n'; limits::PATH_BYTES as usize + 1];
+    assert_eq!(refused(long.clone(), Vec::new()).kind, ErrorKind::PathTooLong);
+    assert_eq!(refused(b"l".to_vec(), long).kind, ErrorKind::PathTooLong);
+    let deep = refused(b"d/".repeat(limits::PATH_COMPONENTS + 1), Vec::new());
+    assert_eq!((deep.kind, deep.at), (ErrorKind::TooDeep, at));
+    let message = deep.to_string();
+    assert!(message.starts_with("a path of more than 4096 components: \"d/d/"), "{message}");
+    assert!(message.ends_with("\", at byte 3584 of the unpacked layer") && message.len() < 400, "{message}");
     let mut tree = EntryTree::new();
     assert!(tree.insert(&file(vec![b'n'; limits::PATH_BYTES as usize])).is_ok());
     assert!(tree.insert(&file(b"d/".repeat(limits::PATH_COMPONENTS))).is_ok());
 }
 
 #[test]
-fn entries_and_names_beyond_the_caps_are_rejected() {
-    let mut tree = EntryTree::limited(4, 1 << 20);
+fn entries_beyond_the_budget_are_rejected_with_the_limit_and_their_path() {
+    // The root, `d`, `a`, `b` and their names.
+    let max = 4 * limits::ENTRY_BYTES + 3;
+    let mut tree = EntryTree::limited(max);
     tree.insert(&file("d/a")).unwrap();
     tree.insert(&file("d/b")).unwrap();
-    assert_eq!(tree.insert(&file("d/a")), Err(Error::TooMany(Uncompressed(0))), "replaced entries count");
+    let refused = tree.insert(&file("d/a")).unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::TooLarge { max }, "replaced entries count");
+    let message = refused.to_string();
+    assert!(
+        message.starts_with("the entries of the layer take more than 259 bytes of memory: \"d/a\""),
+        "{message}"
+    );
     assert!(tree.insert(&dir("d")).is_ok(), "this one needs no new record");
-    let refused = |entry: &Entry| EntryTree::limited(99, 100).insert(entry);
+
     let long = "n".repeat(101);
-    let no = Err(Error::NameBytes(Uncompressed(0)));
-    assert_eq!(refused(&file(&long)), no);
-    assert_eq!(refused(&soft("l", &long)), no);
-    assert_eq!(refused(&Entry { uname: long.clone().into(), ..file("x") }), no);
-    assert_eq!(refused(&Entry { xattrs: [(b"x".to_vec(), long.into())].into(), ..file("x") }), no);
-    assert!(refused(&file("x")).is_ok());
+    let max = 2 * limits::ENTRY_BYTES + 100;
+    let refused = |entry: &Entry| {
+        let result = EntryTree::limited(max).insert(entry);
+        result.is_err_and(|error| error.kind == ErrorKind::TooLarge { max })
+    };
+    assert!(refused(&file(&long)));
+    assert!(refused(&soft("l", &long)));
+    assert!(refused(&Entry { uname: long.clone().into(), ..file("x") }));
+    assert!(refused(&Entry { xattrs: xattrs("x", &long), ..file("x") }));
+    assert!(!refused(&file("x")));
+}
+
+fn xattrs(name: &str, value: &str) -> Xattrs {
+    Xattrs::from_iter([(name.into(), value.into())])
+}
+
+#[test]
+fn equal_extended_attributes_are_kept_once() {
+    let value = "v".repeat(60_000);
+    let shared = xattrs("user.a", &value);
+    let mut tree = EntryTree::limited(200_000);
+    for number in 0..500 {
+        // Half of them are clones, as of a global header, and half are equal by chance.
+        let xattrs = if number % 2 == 0 { shared.clone() } else { xattrs("user.a", &value) };
+        tree.insert(&Entry { xattrs, ..file(format!("f{number}")) }).unwrap();
+    }
+    let stored = [0, 1, 499].map(|number| tree.entry(tree.lookup(format!("f{number}").as_bytes()).unwrap()));
+    assert!(stored.iter().all(|entry| entry.xattrs.is_shared_with(&stored[0].xattrs)));
+    assert_eq!(stored[2].xattrs, shared);
+}
+
+#[test]
+fn links_that_take_too_many_steps_are_rejected() {
+    let target = "d/".repeat(4_000);
+    // Two directories in turn, so that neither is the last one.
+    let entry = |number: u64| Entry {
+        header_offset: Uncompressed(number * 512),
+        ..file(format!("{}/{number}", if number % 2 == 0 { "a" } else { "b" }))
+    };
+    let mut tree = incomplete([soft("a", &target), soft("b", &target)]);
+    let refused = (4..30_000).find_map(|number| tree.insert(&entry(number)).err()).unwrap();
+    assert_eq!(refused.kind, ErrorKind::LinkSteps);
+    assert!(refused.at.0 < 1_000 * 512, "{refused}");
+
+    let mut tree = incomplete([soft("a", &target)]);
+    for number in (4..30_000).map(|number| number * 2) {
+        assert!(tree.insert(&entry(number)).unwrap().moved);
+    }
+    let mut hard = incomplete([soft("a", &target), file("a/x")]);
+    let link = |number: u64| Entry {
+        header_offset: Uncompressed(number * 512),
+        ..super::sample::hard(format!("h{number}"), "a/x")
+    };
+    let refused = (4..30_000).find_map(|number| hard.insert(&link(number)).err()).unwrap();
+    assert_eq!(refused.kind, ErrorKind::LinkSteps);
+}
+
+#[test]
+fn ordinary_links_never_use_up_the_steps() {
+    let mut tree = incomplete([dir("usr/lib"), soft("lib", "usr/lib"), soft("usr/lib64", "../lib")]);
+    for number in 0..100_000_u64 {
+        let path = format!("{}/{number}", ["lib", "usr/lib64", "etc"][number as usize % 3]);
+        tree.insert(&Entry { header_offset: Uncompressed(4096 + number * 512), ..file(path) }).unwrap();
+    }
+}
+
+#[test]
+fn a_replaced_link_is_not_followed_any_more() {
+    // `l` leads through `d/m`, which an entry below `l` replaces.
+    let tree = layer([soft("d/m", "."), soft("l", "d/m"), file("l/a"), file("l/m"), file("l/b")]);
+    assert_eq!(listing(&tree), ["d/?", "d/a", "d/m/?", "d/m/b", "l@"]);
 }
 
 #[test]
@@ -258,13 +338,13 @@ fn at_most_forty_links_are_followed() {
 fn links_do_not_grow_paths_beyond_the_cap() {
     let mut tree = incomplete([soft("a", "d/".repeat(3_000)), file("a/x"), soft("a/b", "e/".repeat(3_000))]);
     assert!(tree.insert(&file("a/y")).unwrap().moved);
-    assert!(tree.insert(&file("a/b/x")).is_err_and(|error| matches!(error, Error::Path(_))));
+    assert_eq!(tree.insert(&file("a/b/x")).unwrap_err().kind, ErrorKind::TooDeep);
 }
 
 #[test]
 fn a_complete_layer_accepts_no_entries() {
     let mut tree = layer([file("x")]);
-    assert_eq!(tree.insert(&file("y")), Err(Error::Complete(Uncompressed(0))));
+    assert_eq!(tree.insert(&file("y")).unwrap_err().kind, ErrorKind::Complete);
     assert!(tree.is_complete());
 }
 
@@ -274,6 +354,32 @@ fn warnings_are_counted_and_the_first_ones_kept_and_escaped() {
     assert_eq!(tree.warnings().count(), 99);
     assert_eq!(tree.warnings().first().len(), 16);
     assert!(tree.warnings().first()[0].to_string().starts_with(r#""\x1b[" occurs"#));
+}
+
+#[test]
+fn repeated_directories_are_no_warning() {
+    let repeated = layer((0..20).flat_map(|number| {
+        let directory = format!("d{number}");
+        [dir(&directory), file(format!("{directory}/x")), dir(&directory)]
+    }));
+    assert_eq!((repeated.warnings().count(), repeated.warning()), (20, None));
+    assert_eq!(layer([whiteout("x"), whiteout("x")]).warning(), None);
+}
+
+#[test]
+fn a_layer_has_one_warning_with_a_count() {
+    let warning = |entries: &[Entry]| layer(entries.iter().cloned()).warning().unwrap();
+    let twice = r#""x" occurs twice; the last entry wins"#;
+    assert_eq!(warning(&[dir("d"), dir("d"), file("x"), file("x")]), twice);
+    let many: Vec<Entry> = (0..5).map(|_| file("x")).collect();
+    assert_eq!(warning(&many), format!("{twice} (and 3 more like this)"));
+    let many: Vec<Entry> = (0..100).map(|_| file("x")).collect();
+    assert_eq!(warning(&many), format!("{twice} (and at least 98 more like this)"));
+    let hidden: Vec<Entry> =
+        (0..40).map(|number| dir(format!("d{}", number / 2))).chain([file("x"), file("x")]).collect();
+    assert_eq!(warning(&hidden), "later entries of the same path replace others (1)");
+    let followed = [soft("bin", "usr/bin"), file("bin/a")];
+    assert!(warning(&followed).contains("leads through a symbolic link"));
 }
 
 #[test]

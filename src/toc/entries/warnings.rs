@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use super::{EntryTree, ROOT, record::REPLACED};
+use crate::tar::entry::EntryKind;
+
 /// Most warnings of a layer that are kept; the rest are only counted.
 const KEPT: usize = 16;
 
@@ -78,6 +81,35 @@ impl Warnings {
         if self.first.len() < KEPT {
             let shown = path.get(..SHOWN_PATH_BYTES).unwrap_or(path);
             self.first.push(Warning { kind, path: shown.to_vec() });
+        }
+    }
+}
+
+impl EntryTree {
+    /// One line about the oddities on which an answer may depend. A directory that occurs twice is none of them: every runtime
+    /// keeps its entries and takes the last description.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let (count, first) = (self.warnings.count(), self.warnings.first());
+        if count == 0 {
+            return None;
+        }
+        let records = ROOT..self.records.len() as u32;
+        let replaced = records.filter(|record| self.record(*record).has(REPLACED)).count();
+        let is_directory =
+            |path: &[u8]| self.lookup(path).is_some_and(|record| self.kind(record) == EntryKind::Directory);
+        let is_harmless = |warning: &&Warning| {
+            warning.kind == WarningKind::Duplicate && (replaced == 0 || is_directory(&warning.path))
+        };
+        let mut odd = first.iter().filter(|warning| !is_harmless(warning));
+        let Some(shown) = odd.next() else {
+            return (replaced > 0)
+                .then(|| format!("later entries of the same path replace others ({replaced})"));
+        };
+        let (known, are_all_kept) = (odd.count(), count == first.len() as u64);
+        match if are_all_kept { known } else { known.max(replaced.saturating_sub(1)) } {
+            0 => Some(shown.to_string()),
+            more if are_all_kept => Some(format!("{shown} (and {more} more like this)")),
+            more => Some(format!("{shown} (and at least {more} more like this)")),
         }
     }
 }

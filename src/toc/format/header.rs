@@ -65,6 +65,9 @@ impl Header {
             return Err("more or fewer bytes than the header says");
         }
         if let ContentMap::Spans(spans) = &toc.content {
+            if self.unpacked > spans.encoding.max_unpacked(spans.end.compressed.0) {
+                return Err("more unpacked bytes than the blob can have");
+            }
             // A partial TOC may list content that was not read.
             if spans.resume.is_none() && toc.entries.content_end() > spans.end.uncompressed {
                 return Err("content beyond the end of the layer");

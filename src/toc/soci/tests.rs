@@ -245,6 +245,8 @@ fn a_ztoc_of_another_blob_or_version_is_rejected() {
     assert!(matches!(refused, Err(Error::BlobSize { found: -1, .. })));
     let refused = ztoc(&with(None, field::ztoc::UNCOMPRESSED_SIZE, -1), size);
     assert!(matches!(refused, Err(Error::Checkpoints)));
+    let refused = ztoc(&with(None, field::ztoc::UNCOMPRESSED_SIZE, 1 << 62), size);
+    assert!(matches!(refused, Err(Error::UnpackedSize { .. })));
     let mut bytes = fixture("soci-ztoc");
     let at = bytes.windows(3).position(|text| text == b"0.9").unwrap();
     bytes[at] = b'1';

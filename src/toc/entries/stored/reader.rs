@@ -1,6 +1,6 @@
 //! Reads a stored tree of entries. Nothing in it is trusted.
 
-use std::{collections::BTreeMap, io};
+use std::io;
 
 use super::{
     super::{
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     limits,
-    tar::entry::{EntryKind, Timestamp},
+    tar::entry::{EntryKind, Timestamp, Xattrs},
     toc::format::{
         Error,
         columns::{Column, Section},
@@ -48,12 +48,13 @@ impl EntryTree {
                 names: SegmentedVec::new(),
                 owners,
                 rare: Default::default(),
+                xattrs: Default::default(),
                 extra_bytes: summary.extra_bytes,
                 index: Index::Sorted(Box::default()),
                 last_directory: LastDirectory::default(),
                 warnings: Warnings::default(),
-                max_records: limits::ENTRIES,
-                max_bytes: limits::NAME_BYTES,
+                max_bytes: limits::LAYER_ENTRIES_BYTES,
+                link_steps: 0,
             },
             path_lengths: Vec::new(),
             expected: 0,
@@ -155,7 +156,7 @@ impl Loader {
     fn row(&mut self, times: &mut Times, columns: &mut [Column; RECORDS]) -> Result<(), Error> {
         let number = self.tree.records.len() as u32;
         let [classes, ..] = columns;
-        if number as usize >= limits::ENTRIES {
+        if self.tree.check_budget(limits::ENTRY_BYTES).is_err() {
             return Err(classes.corrupt("too many records"));
         }
         let class = classes.byte()?;
@@ -319,7 +320,9 @@ impl Loader {
             }
         }
         if record.has(RARE) {
-            let data = load_rare(rare)?;
+            let mut data = load_rare(rare)?;
+            // The summary has the bytes of all sets.
+            self.tree.xattrs.intern(&mut data.xattrs);
             self.tree.rare.insert(number, Box::new(data));
         }
         Ok(())
@@ -344,11 +347,7 @@ fn back(number: u32, column: &mut Column) -> Result<u32, Error> {
 
 /// Copies a name or link target into the arena; `None` if there are too many.
 fn push_text(tree: &mut EntryTree, text: &[u8]) -> Option<(u32, u16)> {
-    if tree.extra_bytes.saturating_add((tree.names.len() + text.len()) as u64) > tree.max_bytes {
-        return None;
-    }
-    let start = tree.names.push_slice(text)?;
-    Some((u32::try_from(start).ok()?, u16::try_from(text.len()).ok()?))
+    tree.push_text(text).ok()
 }
 
 fn load_summary(section: &mut Section<impl io::Read>) -> Result<Summary, Error> {
@@ -357,8 +356,8 @@ fn load_summary(section: &mut Section<impl io::Read>) -> Result<Summary, Error> 
     };
     let summary = Summary {
         complete: column.number_to(1)? == 1,
-        records: column.number_to(limits::ENTRIES as u64)?,
-        extra_bytes: column.number_to(limits::NAME_BYTES)?,
+        records: column.number_to(limits::LAYER_ENTRIES_BYTES / limits::ENTRY_BYTES)?,
+        extra_bytes: column.number_to(limits::LAYER_ENTRIES_BYTES)?,
         warnings: column.number()?,
     };
     column.end()?;
@@ -370,15 +369,18 @@ fn load_summary(section: &mut Section<impl io::Read>) -> Result<Summary, Error> 
 
 fn load_owners(section: &mut Section<impl io::Read>) -> Result<Owners, Error> {
     let mut owners = Owners::new();
+    let mut left = limits::LAYER_ENTRIES_BYTES;
     while let Some((rows, [mut column])) = section.group::<OWNERS>()? {
         for _ in 0..rows {
-            if owners.all().len() >= limits::ENTRIES {
-                return Err(column.corrupt("too many owners"));
-            }
             let (uid, gid) = (column.number()?, column.number()?);
-            let uname = column.bytes(limits::PAX_BYTES)?.into();
-            let gname = column.bytes(limits::PAX_BYTES)?.into();
-            owners.add(Owner { uid, gid, uname, gname });
+            let uname = column.bytes(limits::OWNER_NAME_BYTES as u64)?.into();
+            let gname = column.bytes(limits::OWNER_NAME_BYTES as u64)?.into();
+            let owner = Owner { uid, gid, uname, gname };
+            let Some(rest) = left.checked_sub(owner.bytes()) else {
+                return Err(column.corrupt("too many owners"));
+            };
+            left = rest;
+            owners.add(owner);
         }
         column.end()?;
     }
@@ -406,11 +408,11 @@ fn load_rare(column: &mut Column) -> Result<Rare, Error> {
     Ok(rare)
 }
 
-fn load_xattrs(column: &mut Column) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Error> {
-    let mut xattrs = BTreeMap::new();
+fn load_xattrs(column: &mut Column) -> Result<Xattrs, Error> {
+    let mut xattrs = Xattrs::default();
     for _ in 0..column.number()? {
-        let name = column.bytes(limits::PAX_BYTES)?.to_vec();
-        let value = column.bytes(limits::PAX_BYTES)?.to_vec();
+        let name = column.bytes(limits::XATTR_BYTES as u64)?.to_vec();
+        let value = column.bytes(limits::XATTR_BYTES as u64)?.to_vec();
         xattrs.insert(name, value);
     }
     Ok(xattrs)

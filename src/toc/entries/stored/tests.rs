@@ -6,7 +6,10 @@ use super::super::{
     sample::{dir, entry, file, hard, incomplete, layer, opaque, soft, whiteout},
     *,
 };
-use crate::toc::format::{Error, columns::Section};
+use crate::{
+    tar::entry::Xattrs,
+    toc::format::{Error, columns::Section},
+};
 
 mod forged;
 
@@ -87,7 +90,8 @@ prop_compose! {
     ) -> Entry {
         let size = if entry.kind == EntryKind::File { size } else { 0 };
         Entry {
-            mode, uid, gid, xattrs, size,
+            mode, uid, gid, size,
+            xattrs: xattrs.into_iter().collect(),
             uname: uname.into(),
             mtime: Timestamp { seconds, nanoseconds },
             stored_size: stored_size.unwrap_or(size),
@@ -259,4 +263,23 @@ fn opaque_markers_keep_their_metadata() {
         assert_eq!((kept.mode, kept.uid, kept.mtime), (marker.mode, marker.uid, marker.mtime));
         assert_eq!(tree.children(tree.lookup(b"d").unwrap()).len(), 2, "a marker is not a child");
     }
+}
+
+fn with_attributes(count: usize, value: usize) -> EntryTree {
+    let shared = Xattrs::from_iter([(b"user.a".to_vec(), vec![b'v'; value])]);
+    layer((0..count).map(|number| Entry { xattrs: shared.clone(), ..file(format!("f{number}")) }))
+}
+
+#[test]
+fn equal_attributes_are_shared_again_when_they_are_loaded() {
+    let loaded = load(&store(&with_attributes(3, 60_000))).unwrap();
+    let [one, other] = [b"f0", b"f2"].map(|path| loaded.entry(loaded.lookup(path).unwrap()).xattrs);
+    assert!(one.is_shared_with(&other) && one.len() == 1);
+}
+
+#[test]
+fn attributes_that_take_much_more_space_stored_than_in_memory_are_not_stored() {
+    let tree = with_attributes(1_200, 60_000);
+    let error = tree.store(&mut std::io::sink()).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{error}");
 }

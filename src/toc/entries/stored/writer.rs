@@ -11,6 +11,7 @@ use super::{
     *,
 };
 use crate::{
+    limits,
     tar::entry::{EntryKind, Timestamp},
     toc::format::columns::{Rows, bytes, number, signed},
 };
@@ -63,13 +64,23 @@ impl EntryTree {
         let before = self.names_taken();
         let mut rows: Rows<RECORDS> = Rows::new();
         let mut times = Times::default();
-        let mut expected = 0;
+        let (mut expected, mut xattrs) = (0, 0);
         for record in ROOT..self.records.len() as u32 {
             if rows.is_empty() {
                 times = Times::default();
             }
             let predecessor = before.get(&record).copied();
             self.store_name(record, predecessor, rows.columns());
+            if let Some(rare) = self.rare(record) {
+                xattrs +=
+                    rare.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() as u64;
+            }
+            if xattrs > limits::STORED_XATTRS_BYTES {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "too many extended attributes to store",
+                ));
+            }
             if self.has_entry(record) {
                 self.store_entry(record, expected, &mut times, rows.columns());
                 expected = self.end_of(record);

@@ -159,7 +159,8 @@ fn a_directory_with_a_late_entry_is_listed_where_the_entry_is() {
 
 #[test]
 fn an_opaque_marker_counts_as_a_record() {
-    let mut tree = EntryTree::limited(2, 1 << 20);
+    let max = 2 * limits::ENTRY_BYTES;
+    let mut tree = EntryTree::limited(max);
     tree.insert(&opaque("")).unwrap();
-    assert_eq!(tree.insert(&opaque("")), Err(Error::TooMany(Uncompressed(0))));
+    assert_eq!(tree.insert(&opaque("")).unwrap_err().kind, ErrorKind::TooLarge { max });
 }

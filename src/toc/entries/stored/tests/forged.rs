@@ -158,7 +158,7 @@ fn invalid_metadata_is_rejected() {
     let mut forged = lists;
     forged.records[KINDS][2] = 0x20;
     forged.records[RARE] = vec![0x10];
-    assert_eq!(forged.said(), "unknown data");
+    assert_eq!(forged.said(), "unknown rare fields");
 }
 
 #[test]
@@ -228,12 +228,12 @@ fn invalid_summaries_are_rejected() {
         assert_eq!(said, error);
     }
     let mut facts = vec![1, 5];
-    number(&mut facts, limits::NAME_BYTES + 1);
+    number(&mut facts, limits::LAYER_ENTRIES_BYTES + 1);
     facts.push(0);
     assert_eq!(Lists { facts, ..lists.clone() }.said(), "a number that is too large");
-    // Owners take so many bytes that no name fits.
+    // Owners take so many bytes that no record fits.
     let mut facts = vec![1, 5];
-    number(&mut facts, limits::NAME_BYTES);
+    number(&mut facts, limits::LAYER_ENTRIES_BYTES);
     facts.push(0);
-    assert_eq!(Lists { facts, ..lists }.said(), "too many bytes of names");
+    assert_eq!(Lists { facts, ..lists }.said(), "too many records");
 }
