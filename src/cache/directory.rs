@@ -3,6 +3,7 @@
 //! ```text
 //! toc/sha256/HEX     TOC of a layer               blob/sha256/HEX    manifest or configuration, unchanged
 //! tag/HEX            last digest of a tag         registry/HEX       properties of a registry
+//! contradicted/sha256/HEX                         layer whose tar contradicts its publisher's TOC
 //! usage              total size                   tmp/HEX            file being written, locked by its writer
 //! ```
 //!
@@ -10,9 +11,7 @@
 //! is the time of last use.
 
 use std::{
-    fs,
     io::{self, BufWriter, Read as _, Write},
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -22,13 +21,22 @@ use bytes::Bytes;
 use super::{
     Removed,
     error::CacheError,
-    root::{Root, TEMPORARY},
+    root::{Root, StoredFile, TEMPORARY},
     store::{Key, Store, StoredItem},
     usage,
 };
 
 /// All folders with entries.
-const FOLDERS: [&str; 6] = ["blob/sha256", "blob/sha512", "registry", "tag", "toc/sha256", "toc/sha512"];
+const FOLDERS: [&str; 8] = [
+    "blob/sha256",
+    "blob/sha512",
+    "contradicted/sha256",
+    "contradicted/sha512",
+    "registry",
+    "tag",
+    "toc/sha256",
+    "toc/sha512",
+];
 /// The log of size changes.
 const USAGE: &str = "usage";
 /// A full cache is shrunk by this fraction more than necessary, so that eviction is rare.
@@ -79,7 +87,7 @@ impl Directory {
 
     /// Lists all entries. If they use more than `limit`, evicts down to `target`. Restarts the log of size changes.
     fn evict(&self, root: &Root, limit: u64, target: u64) -> io::Result<Removed> {
-        let mut items = self.items()?;
+        let mut items = self.items(root)?;
         items.sort_by(|one, other| (one.used, &one.key).cmp(&(other.used, &other.key)));
         let mut total = items.iter().map(|item| usage::stored(item.size)).fold(0, u64::saturating_add);
         let mut removed = Removed::default();
@@ -102,7 +110,7 @@ impl Directory {
     }
 
     fn sweep(&self, root: &Root) -> io::Result<()> {
-        for (name, _) in self.files(TEMPORARY)? {
+        for StoredFile { name, .. } in root.files(TEMPORARY)? {
             // A file that cannot be removed must not prevent removing the others.
             let _ = root.sweep(&format!("{TEMPORARY}/{name}"));
         }
@@ -160,42 +168,17 @@ impl Directory {
         Ok(Some(bytes.into()))
     }
 
-    fn items(&self) -> io::Result<Vec<StoredItem>> {
+    fn items(&self, root: &Root) -> io::Result<Vec<StoredItem>> {
         let mut items = Vec::new();
         for folder in FOLDERS {
-            for (name, metadata) in self.files(folder)? {
+            for StoredFile { name, size, modified } in root.files(folder)? {
                 // Unknown names are neither counted nor removed.
                 if let Some(key) = Key::of_path(&format!("{folder}/{name}")) {
-                    items.push(StoredItem { key, size: metadata.len(), used: metadata.modified()? });
+                    items.push(StoredItem { key, size, used: modified });
                 }
             }
         }
         Ok(items)
-    }
-
-    /// The files in one folder that belong to this user.
-    fn files(&self, folder: &str) -> io::Result<Vec<(String, fs::Metadata)>> {
-        let entries = match fs::read_dir(self.path.join(folder)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
-        };
-        let own = rustix::process::geteuid().as_raw();
-        let mut files = Vec::new();
-        for entry in entries {
-            let entry = entry?;
-            let metadata = match entry.metadata() {
-                // Another process has removed or renamed it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                metadata => metadata?,
-            };
-            if let Ok(name) = entry.file_name().into_string()
-                && metadata.is_file()
-                && metadata.uid() == own
-            {
-                files.push((name, metadata));
-            }
-        }
-        Ok(files)
     }
 
     fn failed(&self, operation: &str, error: io::Error) -> CacheError {
@@ -230,8 +213,8 @@ impl Store for Directory {
     }
 
     fn list(&self) -> Result<Vec<StoredItem>, CacheError> {
-        Root::open(&self.path)?;
-        self.items().map_err(|error| self.failed("listing", error))
+        let root = Root::open(&self.path)?;
+        self.items(&root).map_err(|error| self.failed("listing", error))
     }
 }
 

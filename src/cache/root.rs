@@ -11,11 +11,11 @@ use std::{
         unix::fs::{DirBuilderExt as _, MetadataExt as _},
     },
     path::Path,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use rustix::{
-    fs::{self, AtFlags, Mode, OFlags},
+    fs::{self, AtFlags, FileType, Mode, OFlags},
     io::Errno,
 };
 
@@ -39,6 +39,14 @@ const OTHERS_WRITE: u32 = 0o022;
 #[derive(Debug)]
 pub(super) struct Root {
     fd: OwnedFd,
+}
+
+/// A file of the cache.
+pub(super) struct StoredFile {
+    pub(super) name: String,
+    /// Size in bytes.
+    pub(super) size: u64,
+    pub(super) modified: SystemTime,
 }
 
 /// A file that is being written. It is removed on drop.
@@ -83,7 +91,9 @@ impl Root {
     fn open_file(&self, path: &str, access: OFlags) -> io::Result<Option<File>> {
         // Opening a pipe must not block.
         let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match fs::openat(&self.fd, path, flags, Mode::empty()) {
+        let opened =
+            self.folder(path).and_then(|(folder, name)| fs::openat(folder, name, flags, Mode::empty()));
+        let file = match opened {
             Ok(fd) => File::from(fd),
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -95,13 +105,62 @@ impl Root {
         Ok(Some(file))
     }
 
+    /// Opens the folder that contains `path`, without following symbolic links: another program may have put them there, and what
+    /// is behind them is not part of the cache. Also returns the name in that folder.
+    fn folder<'a>(&self, path: &'a str) -> rustix::io::Result<(OwnedFd, &'a str)> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut folder = fs::openat(&self.fd, ".", flags, Mode::empty())?;
+        let mut rest = path;
+        while let Some((name, below)) = rest.split_once('/') {
+            folder = fs::openat(&folder, name, flags, Mode::empty())?;
+            rest = below;
+        }
+        Ok((folder, rest))
+    }
+
+    /// The regular files in a folder that belong to this user; empty if there is no such folder.
+    pub(super) fn files(&self, folder: &str) -> io::Result<Vec<StoredFile>> {
+        let folder = match self.folder(&format!("{folder}/")) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Vec::new()),
+            folder => folder?.0,
+        };
+        let own = rustix::process::geteuid().as_raw();
+        let mut files = Vec::new();
+        for entry in fs::Dir::read_from(&folder)? {
+            let entry = entry?;
+            let stat = match fs::statat(&folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+                // Another process has removed or renamed it.
+                Err(Errno::NOENT) => continue,
+                stat => stat?,
+            };
+            let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            if let Ok(name) = entry.file_name().to_str()
+                && is_file
+                && stat.st_uid == own
+            {
+                let (seconds, nanoseconds) =
+                    (u64::try_from(stat.st_mtime), u32::try_from(stat.st_mtime_nsec));
+                let age = Duration::new(seconds.unwrap_or_default(), nanoseconds.unwrap_or_default());
+                let size = u64::try_from(stat.st_size).unwrap_or_default();
+                files.push(StoredFile {
+                    name: name.to_owned(),
+                    size,
+                    modified: SystemTime::UNIX_EPOCH + age,
+                });
+            }
+        }
+        Ok(files)
+    }
+
     /// Creates a temporary file. It stays locked until it is persisted or dropped.
     pub(super) fn temporary(&self) -> io::Result<Temporary<'_>> {
         for _ in 0..ATTEMPTS {
             // The hasher is seeded randomly per thread and changes with each call.
             let name = format!("{TEMPORARY}/{:016x}", RandomState::new().build_hasher().finish());
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let file = match fs::openat(&self.fd, &name, flags, FILE_MODE) {
+            let opened =
+                self.folder(&name).and_then(|(folder, name)| fs::openat(folder, name, flags, FILE_MODE));
+            let file = match opened {
                 Ok(fd) => File::from(fd),
                 Err(Errno::EXIST) => continue,
                 Err(Errno::NOENT) => {
@@ -126,7 +185,9 @@ impl Root {
 
     /// Removes a file, if it exists.
     pub(super) fn remove(&self, path: &str) -> io::Result<()> {
-        match fs::unlinkat(&self.fd, path, AtFlags::empty()) {
+        let removed =
+            self.folder(path).and_then(|(folder, name)| fs::unlinkat(folder, name, AtFlags::empty()));
+        match removed {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -148,7 +209,8 @@ impl Root {
     fn create_directories(&self, path: &str) -> io::Result<()> {
         let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
         for end in ends {
-            match fs::mkdirat(&self.fd, path.get(..end).unwrap_or(path), DIRECTORY_MODE) {
+            let (folder, name) = self.folder(path.get(..end).unwrap_or(path))?;
+            match fs::mkdirat(folder, name, DIRECTORY_MODE) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -172,7 +234,11 @@ impl Temporary<'_> {
     pub(super) fn persist(mut self, path: &str) -> io::Result<()> {
         self.file.sync_all()?;
         let parent = path.rsplit_once('/').map_or(".", |(parent, _)| parent);
-        let rename = || fs::renameat(&self.root.fd, &self.name, &self.root.fd, path);
+        let rename = || {
+            let (from, temporary) = self.root.folder(&self.name)?;
+            let (to, name) = self.root.folder(path)?;
+            fs::renameat(from, temporary, to, name)
+        };
         match rename() {
             Err(Errno::NOENT) => {
                 self.root.create_directories(parent)?;

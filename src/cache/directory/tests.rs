@@ -1,7 +1,7 @@
 //! Caches in directories: modes, sizes, eviction order, killed writers.
 
 use std::{
-    fs::{File, Permissions},
+    fs::{self, File, Permissions},
     os::unix::fs::{PermissionsExt as _, symlink},
     time::Duration,
 };
@@ -229,6 +229,41 @@ fn a_directory_that_is_removed_under_an_open_cache_is_recreated() {
     assert_eq!(read(&cache, &toc(1)), None);
     assert!(put(&cache, &toc(1), b"again"));
     assert_eq!(read(&cache, &toc(1)).unwrap(), "again");
+}
+
+#[test]
+fn symbolic_links_in_the_cache_are_never_followed() {
+    for link in ["toc", "toc/sha256", "tmp"] {
+        let (folder, cache) = cache(ROOM);
+        put(&cache, &toc(1), b"entry");
+        let (link, elsewhere) = (cache.path.join(link), folder.path().join("elsewhere"));
+        // The link leads to a folder that looks like the cache's own.
+        fs::rename(&link, &elsewhere).unwrap();
+        symlink(&elsewhere, &link).unwrap();
+        let inside = |name: &Path| {
+            let mut files = vec![name.to_owned()];
+            let mut index = 0;
+            while let Some(path) = files.get(index).cloned() {
+                if path.is_dir() {
+                    files.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+                }
+                index += 1;
+            }
+            files.sort();
+            files
+        };
+        fs::write(elsewhere.join("half"), b"of another program").unwrap();
+        let before = inside(&elsewhere);
+        // Without a folder for temporary files, the size cannot be logged.
+        assert_eq!(cache.shrink(0).is_err(), link.ends_with("tmp"), "{}", link.display());
+        assert_eq!(inside(&elsewhere), before, "{}", link.display());
+        let is_read = cache.read(&toc(1), ROOM).is_ok_and(|found| found.is_some());
+        assert!(!is_read, "{}", link.display());
+        assert!(cache.write(&toc(2), &mut |out| out.write_all(b"new")).is_err(), "{}", link.display());
+        assert!(cache.remove(&toc(1)).is_err() || link.ends_with("tmp"));
+        assert_eq!(inside(&elsewhere), before, "{}", link.display());
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
 }
 
 #[test]
