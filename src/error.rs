@@ -272,6 +272,11 @@ impl From<source::Error> for Error {
             }
             source::Error::Local { .. } => Self::new(Kind::Corrupt, error.to_string()),
             source::Error::Registry(error) => error.into(),
+            source::Error::Spool { name, directory, source } => {
+                let message = format!("copying {name} to a temporary file in {directory}");
+                Self::caused(Kind::Other, message, source)
+            }
+            source::Error::Unusable { .. } => Self::new(Kind::Other, error.to_string()),
         }
     }
 }

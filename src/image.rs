@@ -7,16 +7,21 @@ use futures_util::future::try_join;
 use crate::{
     error::{Error, Kind},
     layer::Layer,
-    oci::{digest::Digest, manifest::ImageConfig, platform::Platform, reference::ImageReference},
+    oci::{
+        digest::Digest, manifest::ImageConfig, media_type::MediaType, platform::Platform,
+        reference::ImageReference,
+    },
     read::{config::ConfigFuture, pool::WorkerPool},
     registry::session::Session,
 };
 
+mod detect;
 mod docker_archive;
 mod documents;
 mod oci_layout;
 pub(crate) mod resolve;
 pub(crate) mod rootfs;
+mod select;
 
 /// One image, for one platform. Cheap to clone.
 ///
@@ -41,6 +46,8 @@ pub(crate) struct Inner {
     pub(crate) digest: Digest,
     /// The platform that the image index states, if there is an index.
     pub(crate) index_platform: Option<Platform>,
+    /// The type of artifact, if this is not a container image.
+    pub(crate) artifact: Option<MediaType>,
     pub(crate) configuration: ConfigFuture,
     pub(crate) layers: Vec<Layer>,
     /// Most layers that are decoded at the same time.
@@ -84,7 +91,8 @@ impl Image {
         &self.inner.digest
     }
 
-    /// The platform that the image is for: from the image index, otherwise from the configuration.
+    /// The platform that the image is for: from the image index, otherwise from the configuration. `None` if neither states
+    /// one, as for artifacts.
     ///
     /// # Errors
     ///
@@ -95,12 +103,29 @@ impl Image {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let client = layerslayer::Client::builder().build()?;
     /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
-    /// assert_eq!(image.platform().await?.to_string(), "linux/amd64");
+    /// let platform = image.platform().await?;
+    /// assert_eq!(platform.map(ToString::to_string).as_deref(), Some("linux/amd64"));
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn platform(&self) -> Result<&Platform, Error> {
+    pub async fn platform(&self) -> Result<Option<&Platform>, Error> {
         Ok(self.inner.configuration.read().await?.platform())
+    }
+
+    /// The type of artifact if this is not a container image but a Helm chart, a signature, a WebAssembly module or the like.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// assert_eq!(image.artifact_type(), None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn artifact_type(&self) -> Option<&MediaType> {
+        self.inner.artifact.as_ref()
     }
 
     /// The configuration. It is fetched when it or a layer is first needed.

@@ -18,7 +18,7 @@ pub struct Limits {
     /// Most memory for the entries of one layer, in bytes: 64 and its name for each, with link targets, owners and extended
     /// attributes. 224 MiB by default, enough for three million files. A layer that needs more fails.
     pub layer_entries_bytes: u64,
-    /// Largest unpacked size of a compressed image archive, in bytes: it is unpacked into a temporary file. 64 GiB by default.
+    /// Largest unpacked size of a compressed image archive, in bytes: it is unpacked into a temporary file. 16 GiB by default.
     pub unpacked_archive_bytes: u64,
 }
 
@@ -52,7 +52,7 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { layer_entries_bytes: LAYER_ENTRIES_BYTES, unpacked_archive_bytes: 64 << 30 }
+        Self { layer_entries_bytes: LAYER_ENTRIES_BYTES, unpacked_archive_bytes: 16 << 30 }
     }
 }
 
@@ -171,8 +171,14 @@ pub(crate) const REGISTRIES_CONF_FILES: usize = 1_000;
 /// Most credential helpers of `registries.conf` that run for one registry: each may take [`HELPER_WAIT`].
 pub(crate) const HELPERS: usize = 8;
 
+/// Most index entries without a platform whose configurations are read to find the platform.
+pub(crate) const UNSTATED_PLATFORMS: usize = 16;
+
 /// Most members of an image archive (`oci-archive:`, `docker-archive:`).
 pub(crate) const ARCHIVE_MEMBERS: usize = 1 << 16;
+
+/// Most bytes of member names and link targets kept of an image archive.
+pub(crate) const ARCHIVE_NAME_BYTES: u64 = 64 << 20;
 
 /// Largest publisher's TOC in a blob, in bytes, unpacked.
 pub(crate) const TOC_BYTES: u64 = 256 << 20;

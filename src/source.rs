@@ -15,9 +15,11 @@ use crate::{
 };
 
 pub(crate) mod adaptive;
+pub(crate) mod archive;
 pub(crate) mod file;
 pub(crate) mod local;
 pub(crate) mod registry_blob;
+mod spool;
 pub(crate) mod traced;
 
 /// The bytes of one range, in order, in chunks of the transport's choosing.
@@ -75,6 +77,24 @@ pub(crate) enum Error {
     #[error("{name} {problem}")]
     Local {
         /// The blob's file.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A temporary copy of an archive could not be written.
+    #[error("copying {name} to a temporary file in {directory}")]
+    Spool {
+        /// The archive.
+        name: String,
+        /// The directory for temporary files.
+        directory: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// A file cannot be used as an image archive, although it is not damaged.
+    #[error("{name}: {problem}")]
+    Unusable {
+        /// The file.
         name: String,
         /// What is wrong with it.
         problem: String,

@@ -15,6 +15,6 @@ pub(crate) mod whiteout;
 
 pub(crate) use self::{
     decoder::{Decoder, Event},
-    error::Error,
+    error::{Error, ErrorKind},
     path::normalise,
 };

@@ -259,6 +259,9 @@ pub(crate) struct Common {
     /// Limit network transfer to BYTES, a number with an optional suffix K, M or G
     #[arg(long, value_name = "BYTES", value_parser = size)]
     pub(crate) max_bytes: Option<u64>,
+    /// Limit the temporary copy of a compressed or piped image archive to this many bytes [default: 16G]
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    pub(crate) max_unpacked: Option<u64>,
     /// Read up to N layers in parallel when all layers are read [default: depends on the number of cores]
     #[arg(long, value_name = "N", value_parser = value_parser!(u8).range(1..=MOST_PARALLEL_LAYERS))]
     pub(crate) parallel_layers: Option<u8>,

@@ -3,7 +3,7 @@
 use std::io;
 
 use layerslayer::{
-    Cache, CacheOptions, CarveOptions, Client, Credential, Error, File, Image, ImageReference, Platform,
+    Cache, CacheOptions, CarveOptions, Client, Credential, Error, File, Image, ImageReference, Limits, Platform,
 };
 
 use super::{
@@ -75,9 +75,17 @@ pub(crate) async fn carve(
 
 /// Builds the client and parses the reference and the platform.
 fn target(image: &str, common: &Common, console: &Console) -> Result<Target, Failure> {
-    let reference: ImageReference = image
-        .parse()
-        .map_err(|error| Failure::usage(format!("malformed image reference {image:?}: {}", chain(&error))))?;
+    let reference = ImageReference::detect(image).map_err(|error| {
+        let shown = ImageReference::redact(image);
+        Failure::usage(format!("malformed image reference {shown:?}: {}", chain(&error)))
+    })?;
+    if ImageReference::is_registry_url(image) {
+        console.warning(&format!(
+            "{image} is read as {reference} in a registry; layouts are written oci:DIRECTORY"
+        ));
+    } else if image.parse::<ImageReference>().ok().as_ref() != Some(&reference) {
+        console.warning(&format!("{image} is read as {reference}"));
+    }
     let platform = match &common.platform {
         Some(text) => text
             .parse()
@@ -94,6 +102,9 @@ fn target(image: &str, common: &Common, console: &Console) -> Result<Target, Fai
     }
     if let Some(bytes) = common.max_bytes {
         builder = builder.max_bytes(bytes);
+    }
+    if let Some(bytes) = common.max_unpacked {
+        builder = builder.limits(Limits::default().with_unpacked_archive_bytes(bytes));
     }
     if let Some(layers) = common.parallel_layers {
         builder = builder.parallel_layers(layers.into());
@@ -122,7 +133,7 @@ pub(crate) async fn facts(
     let facts = ImageFacts::of(image).await;
     report.read_by(client);
     let facts = facts?;
-    report.platform(&facts.platform);
+    report.platform(facts.platform.as_deref());
     Ok(facts)
 }
 

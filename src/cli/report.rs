@@ -2,7 +2,7 @@
 
 use std::{io::Write as _, path::Path, time::Duration};
 
-use layerslayer::{Client, Image, Layer, Outcome, ReadMethod, Verification};
+use layerslayer::{Client, Image, ImageReference, Layer, Outcome, ReadMethod, Verification};
 use serde::Serialize;
 
 use super::{
@@ -68,7 +68,9 @@ impl Report {
             1 => paths.pop(),
             _ => None,
         };
-        let (command, reference) = (command.name(), command.image().to_owned());
+        // A malformed reference can contain a password.
+        let reference = ImageReference::redact(command.image()).into_owned();
+        let command = command.name();
         Self { schema: SCHEMA, command, reference, path, paths, ..Self::default() }
     }
 
@@ -85,9 +87,9 @@ impl Report {
         self.bytes_of_layers = Some(bytes_of_layers);
     }
 
-    /// Records the platform of the image.
-    pub(crate) fn platform(&mut self, platform: &str) {
-        self.platform = Some(platform.to_owned());
+    /// Records the platform of the image, if it states one.
+    pub(crate) fn platform(&mut self, platform: Option<&str>) {
+        self.platform = platform.map(ToOwned::to_owned);
     }
 
     /// Records the file that was found.
@@ -190,7 +192,7 @@ mod tests {
     fn keys_have_a_fixed_order() {
         let mut report = report(&["layerslayer", "carve", "image", "/etc/passwd"]);
         report.image("r".into(), "d".into(), 10);
-        report.platform("p");
+        report.platform(Some("p"));
         report.file(b"etc/passwd", (1, "sha256:1".to_owned()), 5);
         report.verified(Verification::None, ReadMethod::Scan);
         report.is_final = Some(false);

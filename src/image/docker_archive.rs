@@ -46,7 +46,11 @@ pub(super) fn open(local: &Local, reference: &ImageReference) -> Result<SavedIma
         return Err(Error::new(Kind::Usage, format!("{reference} is not a docker archive")));
     };
     let Some(manifest) = member(local, "manifest.json", reference)? else {
-        let message = format!("{reference} is not a docker archive: it has no manifest.json");
+        let hint = match local.open("index.json")? {
+            Some(_) => " (it is an OCI image layout in an archive, which is written oci-archive:FILE)",
+            None => "",
+        };
+        let message = format!("{reference} is not a docker archive: it has no manifest.json{hint}");
         return Err(Error::new(Kind::NoSuchImage, message));
     };
     let manifest = read(&manifest, limits::MANIFEST_BYTES, reference)?;

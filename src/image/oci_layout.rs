@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::resolve::{self, ImageRequest, RootManifest};
+use super::{
+    resolve::{ImageRequest, RootManifest},
+    select::{Selected, select},
+};
 use crate::{
     error::{Error, Kind},
     limits,
@@ -31,9 +34,15 @@ pub(super) fn root(local: &Arc<Local>, request: &ImageRequest) -> Result<RootMan
     else {
         return Err(Error::new(Kind::Usage, format!("{reference} is not an OCI image layout")));
     };
-    let index = local.open("index.json")?.ok_or_else(|| {
-        Error::new(Kind::NoSuchImage, format!("{reference} is not an OCI image layout: it has no index.json"))
-    })?;
+    let Some(index) = local.open("index.json")? else {
+        let hint = match (local.open("manifest.json")?, &**local) {
+            (Some(_), Local::Archive(_)) => " (it is a docker archive, which is written docker-archive:FILE)",
+            (Some(_), Local::Directory(_)) => " (it has skopeo's dir: format, which is not supported)",
+            (None, _) => "",
+        };
+        let message = format!("{reference} is not an OCI image layout: it has no index.json{hint}");
+        return Err(Error::new(Kind::NoSuchImage, message));
+    };
     let bytes = read(&index, limits::MANIFEST_BYTES)?;
     let index = match Manifest::parse(&bytes, None) {
         Ok(Manifest::Index(index)) => index,
@@ -86,7 +95,10 @@ fn choose<'a>(
         [first, ..]
             if fitting.iter().all(|other| names(other) == names(first)) && fitting.iter().all(is_alone) =>
         {
-            return resolve::select(request, fitting.iter().copied());
+            match select(request, fitting.iter().copied())? {
+                Selected::Entry(descriptor) => Some(descriptor),
+                Selected::Unstated(_) => None,
+            }
         }
         [first, ..] if image.is_some() => Some(first),
         _ => None,

@@ -8,7 +8,12 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Image, Inner, docker_archive, documents::Documents, oci_layout};
+use super::{
+    Image, Inner, docker_archive,
+    documents::Documents,
+    oci_layout,
+    select::{Selected, probe, select},
+};
 use crate::{
     cache::Cache,
     error::{Error, Kind},
@@ -17,6 +22,7 @@ use crate::{
     oci::{
         digest::Digest,
         manifest::{Descriptor, ImageConfig, ImageManifest, Manifest, ManifestError},
+        media_type::MediaType,
         platform::Platform,
         reference::{ImageReference, Reference},
     },
@@ -95,7 +101,7 @@ pub(crate) async fn last_seen(
 
 /// Resolves an image in an OCI image layout.
 pub(crate) async fn layout(request: ImageRequest, path: &Path, archive: bool) -> Result<Image, Error> {
-    let (local, wanted) = (open_local(path, archive, request.limits).await?, request.clone());
+    let (local, wanted) = (open_local(path, archive, request.limits.unpacked_archive_bytes).await?, request.clone());
     let local = Arc::new(local);
     let root = {
         let local = Arc::clone(&local);
@@ -106,12 +112,11 @@ pub(crate) async fn layout(request: ImageRequest, path: &Path, archive: bool) ->
 
 /// Resolves an image in a `docker save` archive.
 pub(crate) async fn docker_archive(request: ImageRequest, path: &Path) -> Result<Image, Error> {
-    let local = open_local(path, true, request.limits).await?;
+    let local = open_local(path, true, request.limits.unpacked_archive_bytes).await?;
     let wanted = request.reference.clone();
     let saved = blocking(move || docker_archive::open(&local, &wanted)).await?;
     let platform = saved.config.platform().cloned();
     check_platform(&request, platform.as_ref())?;
-    let platform = platform.unwrap_or_else(|| request.platform.clone());
     let configuration = ConfigFuture::ready(Configuration::new(saved.config, platform, saved.layers.len()));
     let image: Arc<str> = request.reference.to_string().into();
     let layers = saved.layers.into_iter().enumerate().map(|(index, layer)| Layer {
@@ -131,13 +136,13 @@ pub(crate) async fn docker_archive(request: ImageRequest, path: &Path) -> Result
         limits: request.limits,
     });
     let layers = layers.collect();
-    Ok(finish(request, (saved.digest, None), configuration, layers, None))
+    Ok(finish(request, (saved.digest, None, None), configuration, layers, None))
 }
 
-async fn open_local(path: &Path, archive: bool, limits: Limits) -> Result<Local, Error> {
+async fn open_local(path: &Path, archive: bool, max_unpacked: u64) -> Result<Local, Error> {
     let path = path.to_owned();
     blocking(move || {
-        let opened = if archive { Local::archive(&path, limits) } else { Local::directory(&path) };
+        let opened = if archive { Local::archive(&path, max_unpacked) } else { Local::directory(&path) };
         Ok(opened?)
     })
     .await
@@ -169,42 +174,23 @@ async fn descend(request: ImageRequest, store: ImageStore, root: RootManifest) -
             }
             Manifest::Index(index) => index,
         };
-        let descriptor = select(&request, index.manifests())?;
-        bytes = store.manifest(descriptor, &request).await?;
+        let descriptor = match select(&request, index.manifests())? {
+            Selected::Entry(descriptor) => {
+                bytes = store.manifest(descriptor, &request).await?;
+                descriptor
+            }
+            Selected::Unstated(candidates) => {
+                let (descriptor, document) = probe(&request, &store, index.manifests(), candidates).await?;
+                bytes = document;
+                descriptor
+            }
+        };
         content_type = Some(descriptor.media_type().to_string());
         digest = descriptor.digest().clone();
         index_platform = descriptor.platform().cloned().or(index_platform);
     }
     let message = format!("{}: more than {} nested image indexes", request.reference, limits::INDEX_DEPTH);
     Err(Error::new(Kind::Other, message))
-}
-
-/// Selects the manifest of an index for the platform.
-pub(super) fn select<'a>(
-    request: &ImageRequest,
-    manifests: impl IntoIterator<Item = &'a Descriptor> + Clone,
-) -> Result<&'a Descriptor, Error> {
-    let images = || manifests.clone().into_iter().filter(|descriptor| !descriptor.is_attestation());
-    let with_platform = images().filter_map(|descriptor| Some((descriptor.platform()?, descriptor)));
-    if let Some(descriptor) = request.platform.select(with_platform) {
-        return Ok(descriptor);
-    }
-    // Layouts and nested indexes often state no platform for their only entry; its configuration does.
-    let mut unstated = images().filter(|descriptor| descriptor.platform().is_none());
-    if let (Some(descriptor), None) = (unstated.next(), unstated.next()) {
-        return Ok(descriptor);
-    }
-    let mut only = images();
-    if let (Some(descriptor), None, false) = (only.next(), only.next(), request.platform.is_required()) {
-        return Ok(descriptor);
-    }
-    let mut there: Vec<String> =
-        images().filter_map(|descriptor| descriptor.platform().map(ToString::to_string)).collect();
-    there.sort();
-    there.dedup();
-    let there = if there.is_empty() { "no platform at all".to_owned() } else { there.join(", ") };
-    let message = format!("{} has no image for {}; it has {there}", request.reference, request.platform);
-    Err(Error::new(Kind::NoSuchImage, message))
 }
 
 async fn image(
@@ -263,7 +249,8 @@ async fn image(
             limits: request.limits,
         });
     }
-    Ok(finish(request, (digest, index_platform), configuration, layers, session))
+    let artifact = manifest.artifact().cloned();
+    Ok(finish(request, (digest, index_platform, artifact), configuration, layers, session))
 }
 
 /// Reads and checks the configuration of an image with `layers` layers.
@@ -303,26 +290,41 @@ async fn configuration(
             request.reference
         ));
     }
-    let platform = platform.unwrap_or_else(|| request.platform.clone());
     Ok(Configuration::new(config, platform, layers))
 }
 
 fn finish(
     request: ImageRequest,
-    (digest, index_platform): (Digest, Option<Platform>),
+    (digest, index_platform, artifact): (Digest, Option<Platform>, Option<MediaType>),
     configuration: ConfigFuture,
     layers: Vec<Layer>,
     session: Option<Arc<Session>>,
 ) -> Image {
     let ImageRequest { reference, parallel_layers, pool, .. } = request;
-    let inner =
-        Inner { reference, digest, index_platform, configuration, layers, parallel_layers, pool, session };
+    let inner = Inner {
+        reference,
+        digest,
+        index_platform,
+        artifact,
+        configuration,
+        layers,
+        parallel_layers,
+        pool,
+        session,
+    };
     Image { inner: Arc::new(inner) }
 }
 
 /// Reports an image for another platform: an error if the platform was required, a warning if it was only preferred.
 fn check_platform(request: &ImageRequest, found: Option<&Platform>) -> Result<(), Error> {
-    let Some(found) = found else { return Ok(()) };
+    let Some(found) = found else {
+        if !request.platform.is_required() {
+            return Ok(());
+        }
+        let message =
+            format!("{} states no platform, and {} is required", request.reference, request.platform);
+        return Err(Error::new(Kind::NoSuchImage, message));
+    };
     if request.platform.matches(found) {
         return Ok(());
     }
@@ -336,7 +338,11 @@ fn check_platform(request: &ImageRequest, found: Option<&Platform>) -> Result<()
 
 impl ImageStore {
     /// An index entry, checked against its descriptor. A registry serves it as a manifest, whatever its media type.
-    async fn manifest(&self, descriptor: &Descriptor, request: &ImageRequest) -> Result<Bytes, Error> {
+    pub(super) async fn manifest(
+        &self,
+        descriptor: &Descriptor,
+        request: &ImageRequest,
+    ) -> Result<Bytes, Error> {
         match self {
             Self::Layout(local) => document(local, descriptor, limits::MANIFEST_BYTES, request).await,
             Self::Registry(documents) => documents.manifest(descriptor.digest()).await,
@@ -344,7 +350,11 @@ impl ImageStore {
     }
 
     /// A configuration, checked against its descriptor.
-    async fn config(&self, descriptor: &Descriptor, request: &ImageRequest) -> Result<Bytes, Error> {
+    pub(super) async fn config(
+        &self,
+        descriptor: &Descriptor,
+        request: &ImageRequest,
+    ) -> Result<Bytes, Error> {
         let (digest, size) = (descriptor.digest(), descriptor.size());
         match self {
             Self::Layout(local) => document(local, descriptor, limits::CONFIG_BYTES, request).await,

@@ -48,8 +48,8 @@ impl Manifest {
     /// Parses the bytes of a manifest. `content_type` is the type that the registry or the parent descriptor
     /// announced.
     ///
-    /// A document without its own `mediaType` has the type `content_type`. Without that as well, its fields
-    /// decide. The bytes are not hashed here.
+    /// A document without its own `mediaType` has the type `content_type`, unless its fields show that it is the
+    /// other kind. Without either, its fields decide. The bytes are not hashed here.
     ///
     /// # Errors
     /// Fails if the document is not a manifest, has schema 1, is too large, contradicts `content_type`, could
@@ -137,7 +137,34 @@ impl ImageManifest {
         self.artifact_type.as_ref()
     }
 
+    /// The artifact type if this is not a container image: the stated one, otherwise the type of the configuration or
+    /// of the first layer.
+    ///
+    /// ```
+    /// use layerslayer::{Descriptor, Digest, ImageManifest, MediaType};
+    ///
+    /// let helm: MediaType = "application/vnd.cncf.helm.config.v1+json".parse()?;
+    /// let config = Descriptor::new(helm.clone(), Digest::sha256(b"{}"), 2);
+    /// let manifest = ImageManifest::new(MediaType::OCI_MANIFEST, config, Vec::new());
+    /// assert_eq!(manifest.artifact(), Some(&helm));
+    /// # Ok::<(), layerslayer::MediaTypeError>(())
+    /// ```
+    #[must_use]
+    pub fn artifact(&self) -> Option<&MediaType> {
+        if !self.is_artifact() {
+            return None;
+        }
+        let config = self.config.media_type();
+        let is_telling = !config.is_image_config() && *config != MediaType::EMPTY && !config.is_generic();
+        let first_layer = || self.layers.first().map(Descriptor::media_type);
+        let inferred = if is_telling { Some(config) } else { first_layer().or(Some(config)) };
+        self.artifact_type.as_ref().or(inferred)
+    }
+
     /// Whether this is not a container image. The "layers" of an artifact can have any format.
+    ///
+    /// The type of the configuration decides. Signatures and attestations of cosign have an image's configuration, so an
+    /// image whose layers all have types of other formats is an artifact as well.
     #[must_use]
     pub fn is_artifact(&self) -> bool {
         let config = self.config.media_type();
@@ -145,7 +172,9 @@ impl ImageManifest {
         // https://github.com/docker/distribution/issues/1621
         let defaulted =
             matches!(config.as_str(), "application/json" | "application/octet-stream" | "text/html");
-        !config.is_image_config() && !defaulted
+        let holds_other_formats =
+            !self.layers.is_empty() && self.layers.iter().all(|layer| layer.media_type().is_other_format());
+        (!config.is_image_config() && !defaulted) || holds_other_formats
     }
 
     fn from_wire(wire: WireManifest, media_type: MediaType) -> Result<Self, ManifestError> {
@@ -252,7 +281,7 @@ fn media_type(wire: &WireManifest, content_type: Option<&str>) -> Result<MediaTy
     {
         return Err(ManifestError::ContentType { header: header.clone(), body: body.clone() });
     }
-    let stated = body.or(header);
+    let stated = body.or_else(|| header.map(|header| correct_kind(header, wire)));
     let schema1 = stated.as_ref().is_some_and(MediaType::is_docker_schema1);
     match wire.schema_version.as_ref().map(Scalar::number) {
         Some(Some(1)) => return Err(ManifestError::Schema1),
@@ -268,6 +297,26 @@ fn media_type(wire: &WireManifest, content_type: Option<&str>) -> Result<MediaTy
         None if wire.layers.is_some() => Ok(MediaType::OCI_MANIFEST),
         None => Err(ManifestError::Unknown { media_type: None }),
     }
+}
+
+/// Registries announce indexes without `mediaType` as manifests, and the other way round. Only unambiguous fields
+/// overrule the header.
+fn correct_kind(header: MediaType, wire: &WireManifest) -> MediaType {
+    let has_manifests = wire.manifests.as_ref().is_some_and(Option::is_some);
+    let has_image = wire.config.as_ref().is_some_and(Option::is_some)
+        || wire.layers.as_ref().is_some_and(Option::is_some);
+    let pairs = [
+        (MediaType::OCI_MANIFEST, MediaType::OCI_INDEX),
+        (MediaType::DOCKER_MANIFEST, MediaType::DOCKER_MANIFEST_LIST),
+    ];
+    for (manifest, index) in pairs {
+        match (has_image, has_manifests) {
+            (false, true) if header == manifest => return index,
+            (true, false) if header == index => return manifest,
+            _ => {}
+        }
+    }
+    header
 }
 
 fn annotations(wire: Option<Pairs>) -> Result<BTreeMap<String, String>, ManifestError> {

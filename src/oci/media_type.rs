@@ -107,6 +107,13 @@ impl MediaType {
     /// ```
     pub const OCI_MANIFEST: Self = Self(Cow::Borrowed(OCI_IMAGE_MEDIA_TYPE));
 
+    /// Content of any type. Entries of manifests that state no media type have this one.
+    ///
+    /// ```
+    /// assert_eq!(layerslayer::MediaType::UNSPECIFIED.as_str(), "application/octet-stream");
+    /// ```
+    pub const UNSPECIFIED: Self = Self(Cow::Borrowed("application/octet-stream"));
+
     /// The type as a string: lower case, no parameters.
     ///
     /// ```
@@ -242,6 +249,13 @@ impl MediaType {
         )
     }
 
+    /// Whether the type names a format that is not a file system layer, such as a signature or a WebAssembly module.
+    /// Generic types and those of compressed or tar data can be layers.
+    pub(crate) fn is_other_format(&self) -> bool {
+        let can_be_tar = ["tar", "gzip", "zstd"].iter().any(|word| self.0.contains(word));
+        !self.is_layer() && !self.is_generic() && !can_be_tar
+    }
+
     /// The part after `….tar` in a layer type. Docker separates it by a dot and OCI by a plus; each also occurs
     /// with the other's types.
     fn layer_suffix(&self) -> Option<&str> {
@@ -366,6 +380,23 @@ mod tests {
         ] {
             assert!(!media_type(text).is_layer(), "{text}");
             assert_eq!(media_type(text).layer_encoding(), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn types_of_other_formats_are_recognised() {
+        for (text, expected) in [
+            ("application/vnd.dev.cosign.simplesigning.v1+json", true),
+            ("application/vnd.in-toto+json", true),
+            ("application/vnd.dsse.envelope.v1+json", true),
+            ("application/wasm", true),
+            ("application/vnd.oci.image.layer.v1.tar+gzip", false),
+            ("application/vnd.cncf.helm.chart.content.v1.tar+gzip", false),
+            ("application/x-gzip", false),
+            ("application/octet-stream", false),
+            ("text/plain", false),
+        ] {
+            assert_eq!(media_type(text).is_other_format(), expected, "{text}");
         }
     }
 

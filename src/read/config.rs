@@ -20,7 +20,7 @@ pub(crate) struct ConfigFuture(Shared<BoxFuture<'static, Result<Arc<Configuratio
 /// A configuration that has been read and checked.
 pub(crate) struct Configuration {
     config: ImageConfig,
-    platform: Platform,
+    platform: Option<Platform>,
     /// Whether there is a DiffID for each layer.
     has_diff_ids: bool,
 }
@@ -57,7 +57,8 @@ impl ConfigFuture {
 
 impl Configuration {
     /// The configuration of an image with `layers` layers for `platform`.
-    pub(crate) fn new(config: ImageConfig, platform: Platform, layers: usize) -> Self {
+    pub(crate) fn new(config: ImageConfig, platform: impl Into<Option<Platform>>, layers: usize) -> Self {
+        let platform = platform.into();
         let has_diff_ids = config.diff_ids().len() == layers;
         Self { config, platform, has_diff_ids }
     }
@@ -66,9 +67,9 @@ impl Configuration {
         &self.config
     }
 
-    /// The platform that the image is for.
-    pub(crate) fn platform(&self) -> &Platform {
-        &self.platform
+    /// The platform that the image is for, if it is stated.
+    pub(crate) fn platform(&self) -> Option<&Platform> {
+        self.platform.as_ref()
     }
 
     /// The DiffID of a layer, 0 = base; none where it is not clear which DiffID is whose.

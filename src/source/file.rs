@@ -1,6 +1,13 @@
 //! A blob that is a local file or a range of one.
 
-use std::{fs::File, io, ops::Range, path::Path, sync::Arc};
+use std::{
+    fs::{self, File},
+    io,
+    ops::Range,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use futures_util::{
@@ -8,6 +15,7 @@ use futures_util::{
     future::{self, BoxFuture},
     stream,
 };
+use rustix::fs::OFlags;
 
 use super::{ByteStream, Error, Source};
 use crate::offset::Compressed;
@@ -27,10 +35,17 @@ pub(crate) struct FileBlob {
 impl FileBlob {
     /// The whole file at `path`.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
+        let irregular = || io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+        // Checked before opening, which can have effects on devices, and after it, because the path may have changed.
+        if !fs::metadata(path)?.is_file() {
+            return Err(irregular());
+        }
+        // Opening a pipe must not block.
+        let flags = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
+        let file = File::options().read(true).custom_flags(flags).open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+            return Err(irregular());
         }
         let size = metadata.len();
         Ok(Self { file: Arc::new(file), name: path.display().to_string().into(), start: 0, size })

@@ -29,6 +29,7 @@ mod library;
 mod login;
 mod publisher_tocs;
 mod pushed_tocs;
+mod quirks;
 mod real_auth;
 mod real_canary;
 mod real_cost;

@@ -10,7 +10,11 @@ use serde::Serialize;
 pub(crate) struct ImageFacts {
     pub(crate) reference: String,
     pub(crate) digest: String,
-    pub(crate) platform: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) platform: Option<String>,
+    /// The type of artifact, if this is not a container image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) artifact_type: Option<String>,
 }
 
 impl ImageFacts {
@@ -19,7 +23,8 @@ impl ImageFacts {
         Ok(Self {
             reference: image.reference().to_string(),
             digest: image.digest().to_string(),
-            platform: image.platform().await?.to_string(),
+            platform: image.platform().await?.map(ToString::to_string),
+            artifact_type: image.artifact_type().map(ToString::to_string),
         })
     }
 }

@@ -28,9 +28,12 @@ pub(crate) fn summary(
     width: Option<usize>,
 ) -> io::Result<()> {
     let mut line = |text: &str| writeln!(out, "{}", cut(text, width));
+    let (reference, digest) = (Some(&image.reference), Some(&image.digest));
+    let (platform, artifact) = (image.platform.as_ref(), image.artifact_type.as_ref());
     for (name, value) in
-        [("image", &image.reference), ("digest", &image.digest), ("platform", &image.platform)]
+        [("image", reference), ("digest", digest), ("platform", platform), ("artifact", artifact)]
     {
+        let Some(value) = value else { continue };
         line(&format!("{name:<12}{}", sanitize::message(value)))?;
     }
     for (name, value) in settings(config) {
@@ -40,15 +43,20 @@ pub(crate) fn summary(
     if layers.is_empty() {
         return line("no layers");
     }
-    let encodings = layers.iter().map(|layer| layer.encoding().len()).fold("ENCODING".len(), usize::max);
-    line(&format!("LAYER  {:<12}  {:>9}  {:<encodings$}  CREATED BY", "DIGEST", "SIZE", "ENCODING"))?;
+    // The layers of an artifact can have any format, not only compressed tars.
+    let (title, format): (_, fn(&LayerFacts) -> &str) = match image.artifact_type {
+        Some(_) => ("MEDIA TYPE", |layer| &layer.media_type),
+        None => ("ENCODING", LayerFacts::encoding),
+    };
+    let formats = layers.iter().map(|layer| format(layer).len()).fold(title.len(), usize::max);
+    line(format!("LAYER  {:<12}  {:>9}  {title:<formats$}  CREATED BY", "DIGEST", "SIZE").trim_end())?;
     for layer in layers {
         let row = format!(
-            "{:>5}  {:<12}  {:>9}  {:<encodings$}  {}",
+            "{:>5}  {:<12}  {:>9}  {:<formats$}  {}",
             layer.index,
             digits(&layer.digest),
             size(layer.size),
-            sanitize::message(layer.encoding()),
+            sanitize::message(format(layer)),
             created_by(layer),
         );
         line(row.trim_end())?;

@@ -202,7 +202,7 @@ async fn the_platform_in_the_index_takes_precedence_over_the_configuration() {
         let index = documents.index(&[other, with(image, "platform", platform_of(stated))]);
         let server = documents.open(&index);
         let (image, warnings) = resolve(&server, ":1", stated).await;
-        assert_eq!(image.unwrap().platform().await.unwrap().to_string(), stated);
+        assert_eq!(image.unwrap().platform().await.unwrap().unwrap().to_string(), stated);
         assert_eq!(warnings.len(), usize::from(warns), "{warnings:?}");
     }
 }
@@ -213,7 +213,7 @@ async fn a_single_image_for_another_platform_is_accepted_with_a_warning_unless_a
     let image = documents.image(&config("plan9/mips"));
     let server = documents.open(&image);
     let (opened, warnings) = resolve(&server, ":1", "").await;
-    assert_eq!(opened.unwrap().platform().await.unwrap().to_string(), "plan9/mips");
+    assert_eq!(opened.unwrap().platform().await.unwrap().unwrap().to_string(), "plan9/mips");
     assert!(warnings[0].contains("is for plan9/mips, not for linux/"), "{warnings:?}");
     assert!(selected(&server, "linux/amd64").await.is_err());
     let mut documents = StoredDocuments::default();
@@ -272,6 +272,68 @@ async fn an_artifact_is_opened_without_reading_its_configuration() {
     let image = resolve(&server, ":1", "").await.0.unwrap();
     assert_eq!(image.layers().len(), 1);
     assert_eq!(server.requests().len(), 1);
+    assert_eq!(image.artifact_type().unwrap().as_str(), "application/spdx+json");
+    assert_eq!(image.platform().await.unwrap(), None);
+    // It is not an image for every platform.
+    let refused = selected(&server, "linux/amd64").await.unwrap_err();
+    assert!(refused.contains("states no platform, and linux/amd64 is required"), "{refused}");
+}
+
+#[tokio::test]
+async fn an_index_entry_without_a_platform_is_selected_only_by_its_configuration() {
+    let mut documents = StoredDocuments::default();
+    let arm = documents.image(&config("linux/arm64"));
+    let amd = documents.image(&with(config("linux/amd64"), "author", "unstated".into()));
+    let blank = documents.image(&json!({ "rootfs": { "type": "layers", "diff_ids": [] } }));
+    let chart = documents.put("blobs", "application/vnd.cncf.helm.config.v1+json", &json!({ "name": "c" }));
+    let chart = documents.manifest(&manifest(&chart, &[]));
+    let missing = with(amd.clone(), "digest", format!("sha256:{:064}", 0).into());
+    let stated = with(arm.clone(), "platform", platform_of("linux/arm64"));
+    let riscv = documents.image(&config("linux/riscv64"));
+    let nested = documents.index(&[with(riscv.clone(), "platform", platform_of("linux/riscv64"))]);
+    let index = documents.index(&[stated, chart, missing, blank, nested, amd.clone()]);
+    let server = documents.open(&index);
+    for (platform, expected) in [("linux/amd64", &amd), ("linux/arm64", &arm), ("linux/riscv64", &riscv)] {
+        assert_eq!(selected(&server, platform).await, digest(expected), "{platform}");
+    }
+    let refused = selected(&server, "linux/s390x").await.unwrap_err();
+    assert!(refused.ends_with("it has linux/arm64, 5 entries without a platform"), "{refused}");
+}
+
+#[tokio::test]
+async fn an_artifact_in_an_index_is_not_selected_in_place_of_an_image() {
+    let mut documents = StoredDocuments::default();
+    let other = with(documents.image(&config("plan9/mips")), "platform", platform_of("plan9/mips"));
+    let chart = documents.put("blobs", "application/vnd.cncf.helm.config.v1+json", &json!({ "name": "c" }));
+    let chart = documents.manifest(&manifest(&chart, &[]));
+    let index = documents.index(&[other, chart]);
+    let server = documents.open(&index);
+    for platform in ["", "linux/amd64"] {
+        let refused = selected(&server, platform).await.unwrap_err();
+        assert!(refused.ends_with("it has plan9/mips, an entry without a platform"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn an_image_that_states_no_platform_does_not_satisfy_a_required_one() {
+    let mut documents = StoredDocuments::default();
+    let image = documents.image(&json!({ "rootfs": { "type": "layers", "diff_ids": [] } }));
+    for top in [image.clone(), documents.index(&[image])] {
+        let server = StoredDocuments(documents.0.clone()).open(&top);
+        assert!(selected(&server, "").await.is_ok());
+        let refused = selected(&server, "linux/s390x").await.unwrap_err();
+        assert!(refused.contains("states no platform, and linux/s390x is required"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn an_index_announced_as_a_manifest_is_opened() {
+    let mut documents = StoredDocuments::default();
+    let image = with(documents.image(&config("linux/amd64")), "platform", platform_of("linux/amd64"));
+    let document = json!({ "schemaVersion": 2, "manifests": [image] });
+    let index = documents.put("manifests", "application/vnd.docker.distribution.manifest.v2+json", &document);
+    let server = documents.open(&index);
+    assert_eq!(selected(&server, "linux/amd64").await, digest(&image));
 }
 
 #[tokio::test]

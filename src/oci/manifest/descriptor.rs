@@ -155,17 +155,27 @@ impl Descriptor {
     /// The descriptor of an image's configuration. Old registries omitted its type
     /// (<https://github.com/docker/distribution/issues/1621>).
     pub(super) fn of_config(wire: WireDescriptor) -> Result<Self, ManifestError> {
-        let nameless = match &wire.media_type {
+        Self::with_default_type(wire, &MediaType::DOCKER_CONFIG, FieldPath::field("config"))
+    }
+
+    /// An item of a list. Some builders omit its type; the content decides what it is, as for any other type.
+    fn of_item(wire: WireDescriptor, place: FieldPath) -> Result<Self, ManifestError> {
+        Self::with_default_type(wire, &MediaType::UNSPECIFIED, place)
+    }
+
+    fn with_default_type(
+        wire: WireDescriptor,
+        default: &MediaType,
+        place: FieldPath,
+    ) -> Result<Self, ManifestError> {
+        let is_absent = match &wire.media_type {
             None => true,
             Some(Scalar::Text(text)) => text.is_empty(),
             Some(_) => false,
         };
-        let media_type = if nameless {
-            Some(Scalar::Text(MediaType::DOCKER_CONFIG.as_str().to_owned()))
-        } else {
-            wire.media_type
-        };
-        Self::from_wire(WireDescriptor { media_type, ..wire }, FieldPath::field("config"))
+        let default = || Scalar::Text(default.as_str().to_owned());
+        let media_type = if is_absent { Some(default()) } else { wire.media_type };
+        Self::from_wire(WireDescriptor { media_type, ..wire }, place)
     }
 
     pub(super) fn from_wire(wire: WireDescriptor, place: FieldPath) -> Result<Self, ManifestError> {
@@ -208,7 +218,7 @@ pub(super) fn descriptors<const LIMIT: usize>(
     }
     let place = FieldPath::field(field);
     let items = wire.items.into_iter().enumerate();
-    items.map(|(index, Object(wire))| Descriptor::from_wire(wire, place.item(index))).collect()
+    items.map(|(index, Object(wire))| Descriptor::of_item(wire, place.item(index))).collect()
 }
 
 pub(super) fn digest(value: Option<&Scalar>, place: FieldPath) -> Result<Digest, ManifestError> {

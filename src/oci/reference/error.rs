@@ -32,6 +32,11 @@ impl ReferenceError {
         Self { at: self.at.saturating_add(offset), ..self }
     }
 
+    /// Whether the text is a path without a transport.
+    pub(crate) fn is_path(&self) -> bool {
+        self.kind == ReferenceErrorKind::Path
+    }
+
     /// The kind of error.
     ///
     /// ```
@@ -91,6 +96,9 @@ pub enum ReferenceErrorKind {
     /// A missing part.
     #[error("{0} is missing")]
     Missing(Part),
+    /// A path without a transport.
+    #[error("a path needs a transport: oci:DIRECTORY, oci-archive:FILE or docker-archive:FILE")]
+    Path,
     /// The port is not a number from 1 to 65535.
     #[error("the port is not a number from 1 to 65535")]
     Port,
@@ -112,7 +120,10 @@ pub enum ReferenceErrorKind {
         limit: usize,
     },
     /// A transport of skopeo that is not supported.
-    #[error("{0} is not supported (registries, oci:, oci-archive: and docker-archive: are)")]
+    #[error(
+        "{0} is not supported (registries, oci:, oci-archive: and docker-archive: are){alternative}",
+        alternative = alternative(.0)
+    )]
     Transport(&'static str),
     /// A capital letter in a repository name.
     #[error("a repository name is lower case, {found:?} is not")]
@@ -127,6 +138,16 @@ fn advice(suggestion: Option<&str>) -> String {
         || ": write registry/repository:tag".to_owned(),
         |suggestion| format!(": write {suggestion}"),
     )
+}
+
+/// How to read an image of an unsupported transport.
+fn alternative(transport: &str) -> &'static str {
+    match transport {
+        "containers-storage:" => ": save the image with `podman save` and read the file with docker-archive:",
+        "docker-daemon:" => ": save the image with `docker save` and read the file with docker-archive:",
+        "dir:" => ": copy the image to a layout with `skopeo copy` and read it with oci:",
+        _ => "",
+    }
 }
 
 /// A part of a reference.

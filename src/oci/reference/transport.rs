@@ -1,6 +1,7 @@
 //! References to images in a registry, in a layout on disk or in an archive, with skopeo's transport prefixes.
 
 use std::{
+    borrow::Cow,
     fmt,
     path::{Path, PathBuf},
     str::FromStr,
@@ -10,16 +11,20 @@ use super::{Part, Reference, ReferenceError, ReferenceErrorKind as Kind, parse};
 use crate::oci::digest::Digest;
 
 const REGISTRY: &str = "docker://";
+/// How Helm and Flux write references to registries.
+const HELM: &str = "oci://";
 const LAYOUT: &str = "oci:";
 const OCI_ARCHIVE: &str = "oci-archive:";
 const DOCKER_ARCHIVE: &str = "docker-archive:";
+/// Transports of images on this machine.
+const LOCAL: [&str; 3] = [LAYOUT, OCI_ARCHIVE, DOCKER_ARCHIVE];
 /// Transports of skopeo that are not supported. None of them is a valid repository with a tag.
 const UNSUPPORTED: [&str; 4] = ["containers-storage:", "docker-daemon:", "dir:/", "dir:."];
 
 /// A reference to an image in a registry, layout or archive.
 ///
 /// A path ends at the first colon, as in skopeo. A repository on Docker Hub that is named `oci` is written
-/// `docker.io/library/oci` or `docker://oci`.
+/// `docker.io/library/oci` or `docker://oci`. `oci://HOST/…`, as Helm and Flux write it, is a reference to a registry.
 ///
 /// ```
 /// use layerslayer::{ImageReference, LayoutImage};
@@ -110,6 +115,9 @@ impl FromStr for ImageReference {
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         let after = |prefix: &str| text.strip_prefix(prefix).map(|rest| (rest, prefix.len()));
+        if let Some((rest, at)) = after(HELM).filter(|(rest, _)| !rest.starts_with('/')) {
+            return registry(rest, at);
+        }
         if let Some((rest, at)) = after(LAYOUT) {
             let (path, image) = layout(rest, at)?;
             return Ok(Self::OciLayout { path, image });
@@ -126,9 +134,66 @@ impl FromStr for ImageReference {
             let name = transport.trim_end_matches(['/', '.']);
             return Err(ReferenceError::new(Kind::Transport(name), 0));
         }
+        if is_path(text) {
+            return Err(ReferenceError::new(Kind::Path, 0));
+        }
         let (rest, at) = after(REGISTRY).unwrap_or((text, 0));
-        rest.parse().map(Self::Registry).map_err(|error: ReferenceError| error.shifted(at))
+        registry(rest, at)
     }
+}
+
+impl ImageReference {
+    /// Whether a reference is written with `oci://`, as for Helm and Flux, and means a registry although `oci:` is the prefix
+    /// of layouts.
+    ///
+    /// ```
+    /// use layerslayer::ImageReference;
+    ///
+    /// assert!(ImageReference::is_registry_url("oci://ghcr.io/stefanprodan/charts/podinfo"));
+    /// assert!(!ImageReference::is_registry_url("oci:///var/images/podinfo"));
+    /// ```
+    #[must_use]
+    pub fn is_registry_url(text: &str) -> bool {
+        text.strip_prefix(HELM).is_some_and(|rest| !rest.starts_with('/'))
+    }
+
+    /// The text of a reference without user name and password, for messages. A pasted URL can contain them, although a valid
+    /// reference cannot.
+    ///
+    /// ```
+    /// use layerslayer::ImageReference;
+    ///
+    /// assert_eq!(ImageReference::redact("https://me:secret@ghcr.io/x"), "https://***@ghcr.io/x");
+    /// assert_eq!(ImageReference::redact("nginx@sha256:0"), "nginx@sha256:0");
+    /// ```
+    #[must_use]
+    pub fn redact(text: &str) -> Cow<'_, str> {
+        let Some((before, after)) = text.rsplit_once('@') else { return Cow::Borrowed(text) };
+        if after.starts_with("sha256:") || after.starts_with("sha512:") {
+            return match Self::redact(before) {
+                Cow::Borrowed(_) => Cow::Borrowed(text),
+                Cow::Owned(before) => Cow::Owned(format!("{before}@{after}")),
+            };
+        }
+        match before.split_once("://") {
+            Some((scheme, _)) => Cow::Owned(format!("{scheme}://***@{after}")),
+            None if LOCAL.iter().any(|transport| text.starts_with(transport)) => Cow::Borrowed(text),
+            None if before.contains(':') => Cow::Owned(format!("***@{after}")),
+            None => Cow::Borrowed(text),
+        }
+    }
+}
+
+fn registry(text: &str, at: usize) -> Result<ImageReference, ReferenceError> {
+    text.parse().map(ImageReference::Registry).map_err(|error: ReferenceError| error.shifted(at))
+}
+
+/// Whether the text can only be a path: no repository begins or ends like this.
+fn is_path(text: &str) -> bool {
+    let prefixes = ["/", "./", "../", "~/"];
+    prefixes.iter().any(|prefix| text.starts_with(prefix))
+        || matches!(text, "." | "..")
+        || (text.ends_with('/') && !text.contains("://"))
 }
 
 impl fmt::Display for ImageReference {
@@ -314,6 +379,8 @@ mod tests {
             ("docker://nginx:alpine", "nginx:alpine"),
             ("docker://oci:1", "oci:1"),
             ("docker.io/oci:1", "oci:1"),
+            ("oci://ghcr.io/owner/chart:1", "ghcr.io/owner/chart:1"),
+            ("oci://localhost:5000/chart", "localhost:5000/chart"),
             ("ocilot:1", "ocilot:1"),
             ("dir:latest", "dir:latest"),
             ("localhost:5000/oci:1", "localhost:5000/oci:1"),
@@ -349,11 +416,60 @@ mod tests {
             ("docker://", Kind::Missing(Part::Repository), 9),
             ("dir:/var/images", Kind::Transport("dir:"), 0),
             ("dir:./images", Kind::Transport("dir:"), 0),
+            ("/var/images", Kind::Path, 0),
+            ("./images:1", Kind::Path, 0),
+            ("../images", Kind::Path, 0),
+            ("~/images", Kind::Path, 0),
+            ("images/", Kind::Path, 0),
+            ("..", Kind::Path, 0),
+            ("oci://ghcr.io/X", Kind::Uppercase { found: 'X' }, 14),
             ("docker-daemon:nginx:latest", Kind::Transport("docker-daemon:"), 0),
             ("containers-storage:nginx", Kind::Transport("containers-storage:"), 0),
         ] {
             let error = text.parse::<ImageReference>().unwrap_err();
             assert_eq!((error.kind(), error.at()), (&kind, at), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_layout_may_have_an_absolute_path_after_two_slashes() {
+        let expected = ImageReference::OciLayout { path: "///var/x".into(), image: tag("1") };
+        assert_eq!(parsed("oci:///var/x:1"), expected);
+    }
+
+    #[test]
+    fn an_unsupported_transport_is_named_with_an_alternative() {
+        for (text, words) in [
+            (
+                "docker-daemon:nginx:latest",
+                "docker-daemon: is not supported (registries, oci:, oci-archive: and docker-archive: are): save the image with `docker save`",
+            ),
+            ("containers-storage:nginx", "save the image with `podman save`"),
+            ("dir:/images", "copy the image to a layout with `skopeo copy`"),
+        ] {
+            let error = text.parse::<ImageReference>().unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn userinfo_is_redacted_from_messages() {
+        let pinned = format!("https://me:secret@ghcr.io/x@{DIGEST}");
+        for (text, expected) in [
+            ("https://me:secret@ghcr.io/x", "https://***@ghcr.io/x"),
+            ("oci://me:sec@ret@ghcr.io/x", "oci://***@ghcr.io/x"),
+            ("https://token@ghcr.io/x", "https://***@ghcr.io/x"),
+            ("docker://me:secret@ghcr.io:5000/x", "docker://***@ghcr.io:5000/x"),
+            ("me:secret@ghcr.io:5000/x", "***@ghcr.io:5000/x"),
+            (&pinned, &format!("https://***@ghcr.io/x@{DIGEST}")),
+            // These have no password.
+            ("nginx@latest", "nginx@latest"),
+            ("nginx:1@sha256:0", "nginx:1@sha256:0"),
+            ("docker-archive:a.tar@2", "docker-archive:a.tar@2"),
+            ("oci:user@host:1", "oci:user@host:1"),
+            ("nginx:alpine", "nginx:alpine"),
+        ] {
+            assert_eq!(ImageReference::redact(text), expected, "{text}");
         }
     }
 

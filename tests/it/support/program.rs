@@ -83,6 +83,12 @@ impl Program {
         self
     }
 
+    /// Writes this to its standard input.
+    pub(crate) fn input(mut self, input: Vec<u8>) -> Self {
+        self.input = input;
+        self
+    }
+
     /// Runs it to its end.
     pub(crate) fn run(self) -> Ran {
         self.run_until(u64::MAX)

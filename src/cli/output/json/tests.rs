@@ -19,7 +19,12 @@ fn entry_line(entry: &Entry) -> String {
 
 #[test]
 fn a_listing_has_its_lines_and_keys_in_order() {
-    let image = ImageFacts { reference: "r".into(), digest: "d".into(), platform: "linux/amd64".into() };
+    let image = ImageFacts {
+        reference: "r".into(),
+        digest: "d".into(),
+        platform: Some("linux/amd64".into()),
+        artifact_type: None,
+    };
     let config = ConfigFacts { user: Some("me".into()), cmd: vec!["sh".into()], ..ConfigFacts::default() };
     let layer = LayerFacts {
         index: 0,

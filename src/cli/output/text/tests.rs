@@ -134,8 +134,12 @@ fn the_merged_view_shows_the_layer_of_each_entry() {
 
 #[test]
 fn the_summary_has_the_configuration_and_one_row_per_layer() {
-    let image =
-        ImageFacts { reference: "nginx".into(), digest: "sha256:1".into(), platform: "linux/amd64".into() };
+    let image = ImageFacts {
+        reference: "nginx".into(),
+        digest: "sha256:1".into(),
+        platform: Some("linux/amd64".into()),
+        artifact_type: None,
+    };
     let config = ConfigFacts {
         entrypoint: vec!["/a b".into(), "c".into()],
         env: vec!["A=1".into(), "B=2\n".into()],
@@ -154,6 +158,29 @@ env         B=2\\n
 LAYER  DIGEST             SIZE  ENCODING  CREATED BY
     0  0123456789ab    29.7 MB  gzip      ADD file:1 in /\\x1b
 ";
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
+}
+
+#[test]
+fn the_summary_of_an_artifact_has_its_type_and_the_media_types_of_its_layers() {
+    const CHART: &str = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
+    let artifact_type = Some("application/vnd.cncf.helm.config.v1+json".to_owned());
+    let image =
+        ImageFacts { reference: "chart".into(), digest: "sha256:1".into(), platform: None, artifact_type };
+    let layer = LayerFacts { media_type: CHART.to_owned(), created_by: None, ..layer(0) };
+    let mut out = Vec::new();
+    summary(&mut out, &image, &ConfigFacts::default(), &[layer], None).unwrap();
+    let expected = format!(
+        "\
+image       chart
+digest      sha256:1
+artifact    application/vnd.cncf.helm.config.v1+json
+
+LAYER  DIGEST             SIZE  {:<51}  CREATED BY
+    0  0123456789ab    29.7 MB  {CHART}
+",
+        "MEDIA TYPE"
+    );
     assert_eq!(String::from_utf8(out).unwrap(), expected);
 }
 
