@@ -121,7 +121,11 @@ impl Root {
     /// The regular files in a folder that belong to this user; empty if there is no such folder.
     pub(super) fn files(&self, folder: &str) -> io::Result<Vec<StoredFile>> {
         let folder = match self.folder(&format!("{folder}/")) {
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Vec::new()),
+            Err(Errno::NOENT) => return Ok(Vec::new()),
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                let problem = format!("{folder} is a symbolic link or not a directory");
+                return Err(io::Error::new(io::ErrorKind::NotADirectory, problem));
+            }
             folder => folder?.0,
         };
         let own = rustix::process::geteuid().as_raw();
