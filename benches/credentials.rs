@@ -15,7 +15,7 @@ use std::{
 };
 
 use criterion::Criterion;
-use layerslayer::{Credential, CredentialSources, RegistryKey, StoreKind};
+use layerslayer::{Credential, Credentials, RegistryKey, StoreKind};
 
 /// Set inside the temporary home directory.
 const INSIDE: &str = "LAYERSLAYER_BENCH_HOME";
@@ -71,7 +71,7 @@ fn run_in_a_home() {
 
 /// A token held by a session, as each request needs it; and a credential held by a client.
 fn tokens(criterion: &mut Criterion) {
-    let credential = Credential::basic("alice", String::from("wonder:land").into());
+    let credential = Credential::basic("alice", "wonder:land");
     criterion
         .bench_function("credential in memory", |bencher| bencher.iter(|| black_box(credential.clone())));
     #[cfg(feature = "internals")]
@@ -86,8 +86,8 @@ fn tokens(criterion: &mut Criterion) {
 /// A credential from each store: already open, and not yet open.
 fn stores(criterion: &mut Criterion) {
     let registry: RegistryKey = "registry.example:5000".parse().expect("a registry");
-    let sources = || CredentialSources::new().ask_passphrase(|_| Ok(Some(String::from(PASSPHRASE).into())));
-    let credential = Credential::basic("alice", String::from("wonder:land").into());
+    let sources = || Credentials::from_environment().ask_passphrase(|_| Ok(Some(PASSPHRASE.to_owned())));
+    let credential = Credential::basic("alice", "wonder:land");
     for kind in [StoreKind::Plaintext, StoreKind::File, StoreKind::DockerConfig, StoreKind::Keyring] {
         let store = sources().store(kind).expect("a store");
         if let Err(error) = store.store(&registry, &credential) {

@@ -1,30 +1,33 @@
-//! Credentials: what they are, where they are kept and where else they are found.
+//! Credentials: their types, our own stores, and the other places on a machine that hold them.
 //!
 //! ```text
-//! environment ▸ DOCKER_AUTH_CONFIG ▸ own stores ▸ REGISTRY_AUTH_FILE, or containers' files ▸ docker's   (sources)
-//!                                    │            └ and helpers, as registries.conf has them in order   (registries_conf)
-//!                                    keyring ▸ encrypted file ▸ plain file                              (store)
+//! environment ▸ DOCKER_AUTH_CONFIG ▸ own stores ▸ REGISTRY_AUTH_FILE, or podman's files ▸ docker's   (credentials)
+//!                                    │            └ and helpers, in the order of registries.conf       (registries_conf)
+//!                                    keyring ▸ encrypted file ▸ plain file                             (store)
 //! ```
 
 pub(crate) mod auth_file;
 pub(crate) mod credential;
+pub(crate) mod credentials;
 mod error;
+mod go_json;
 pub(crate) mod helper;
+#[cfg(feature = "stores")]
+pub(crate) mod helper_server;
 pub(crate) mod key;
+pub(crate) mod locations;
 #[cfg(feature = "stores")]
 pub(crate) mod migrate;
 #[cfg(feature = "stores")]
 pub(crate) mod passphrase;
-pub(crate) mod places;
+pub(crate) mod provider;
 #[cfg(feature = "stores")]
 mod registries_conf;
-#[cfg(feature = "stores")]
-pub(crate) mod serve;
-pub(crate) mod sources;
 pub(crate) mod store;
 
 pub use credential::{Credential, CredentialKind};
+pub use credentials::{Candidate, Credentials};
 pub use error::CredentialError;
 pub use key::RegistryKey;
-pub use sources::{Candidate, CredentialSources};
+pub use provider::{CredentialProvider, CredentialQuery};
 pub use store::{CredentialStore, StoredEntry};

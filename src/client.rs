@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, sync::Arc, thread};
 use futures_util::future;
 
 use crate::{
-    auth::{Credential, CredentialSources, RegistryKey},
+    auth::{Credential, CredentialProvider, CredentialQuery, RegistryKey},
     cache::Cache,
     error::{Error, Kind},
     image::{
@@ -50,7 +50,7 @@ const PARALLEL_LAYERS: usize = 4;
 pub struct Client {
     http: Arc<Http>,
     credentials: Vec<(String, Credential)>,
-    sources: Arc<CredentialSources>,
+    provider: Option<Arc<dyn CredentialProvider>>,
     progress: Arc<dyn Progress>,
     cache: Option<Cache>,
     parallel_layers: usize,
@@ -59,8 +59,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Settings to begin with: https except for registries on this machine, credentials from wherever people keep them, nothing
-    /// kept on disk.
+    /// Settings to begin with: HTTPS except for registries on this machine, anonymous requests, nothing stored on disk.
     ///
     /// ```
     /// let client = layerslayer::Client::builder().build()?;
@@ -73,7 +72,7 @@ impl Client {
             http: Http::builder(),
             ca_files: Vec::new(),
             credentials: Vec::new(),
-            sources: CredentialSources::new(),
+            provider: None,
             progress: Arc::new(Silent),
             cache: None,
             parallel_layers: parallel_layers(),
@@ -164,19 +163,23 @@ impl Client {
         Ok((Repository { host, name }, credential))
     }
 
-    /// What the sources have for a repository. They block, so they are asked away from the workers.
+    /// The provider's credential for a repository. It may block, so it runs on a thread for blocking work.
     async fn stored(&self, registry: &str, repository: &str) -> Result<Option<Credential>, Error> {
+        let Some(provider) = self.provider.clone() else { return Ok(None) };
         let failed = |error: &dyn fmt::Display| {
             Error::new(Kind::Other, format!("looking for the credential of {registry}: {error}"))
         };
         let key: RegistryKey = registry.parse().map_err(|error| failed(&error))?;
-        let (sources, repository) = (Arc::clone(&self.sources), repository.to_owned());
-        let asked = tokio::task::spawn_blocking(move || sources.find(&key, Some(&repository))).await;
-        let found = asked.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
-        for warning in found.warnings {
-            self.progress.warning(&format!("{warning}; going on without it"));
+        let repository = repository.to_owned();
+        let search = move || {
+            let mut query = CredentialQuery::new(&key, &repository);
+            (provider.find(&mut query), query.take_warnings())
+        };
+        let (found, warnings) = tokio::task::spawn_blocking(search).await.map_err(|error| failed(&error))?;
+        for warning in warnings {
+            self.progress.warning(&format!("{warning}; continuing without it"));
         }
-        Ok(found.credential)
+        Ok(found.map_err(|error| failed(&error))?.map(Credential::stored))
     }
 }
 
@@ -210,7 +213,7 @@ pub struct Transferred {
 /// let password = std::env::var("REGISTRY_PASSWORD").unwrap_or_default();
 /// let client = Client::builder()
 ///     .ca_file("/etc/ssl/registry.pem")
-///     .credential("registry.example.com:5000", Credential::basic("me", password.into()))
+///     .credential("registry.example.com:5000", Credential::basic("me", password))
 ///     .build()?;
 /// # Ok::<(), layerslayer::Error>(())
 /// ```
@@ -218,7 +221,7 @@ pub struct ClientBuilder {
     http: HttpBuilder,
     ca_files: Vec<PathBuf>,
     credentials: Vec<(String, Credential)>,
-    sources: CredentialSources,
+    provider: Option<Arc<dyn CredentialProvider>>,
     progress: Arc<dyn Progress>,
     cache: Option<Cache>,
     parallel_layers: usize,
@@ -263,7 +266,7 @@ impl ClientBuilder {
     /// ```
     /// use layerslayer::{Client, Credential};
     ///
-    /// let credential = Credential::basic("me", String::from("secret").into());
+    /// let credential = Credential::basic("me", "secret");
     /// let client = Client::builder().credential("registry.example.com:5000", credential).build()?;
     /// # let _ = client;
     /// # Ok::<(), layerslayer::Error>(())
@@ -274,18 +277,19 @@ impl ClientBuilder {
         self
     }
 
-    /// Looks for stored credentials there, instead of in the [`CredentialSources::new`] of this process.
+    /// Gets credentials from `provider`, such as [`Credentials::from_environment`](crate::Credentials::from_environment) for those
+    /// that this machine's user has stored. By default requests are anonymous.
     ///
     /// ```
-    /// use layerslayer::{Client, CredentialSources};
+    /// use layerslayer::{Client, Credentials};
     ///
-    /// let client = Client::builder().credential_sources(CredentialSources::new()).build()?;
+    /// let client = Client::builder().credentials(Credentials::from_environment()).build()?;
     /// # let _ = client;
     /// # Ok::<(), layerslayer::Error>(())
     /// ```
     #[must_use]
-    pub fn credential_sources(mut self, sources: CredentialSources) -> Self {
-        self.sources = sources;
+    pub fn credentials(mut self, provider: impl CredentialProvider + 'static) -> Self {
+        self.provider = Some(Arc::new(provider));
         self
     }
 
@@ -373,7 +377,7 @@ impl ClientBuilder {
     /// assert!(client.is_err());
     /// ```
     pub fn build(self) -> Result<Client, Error> {
-        let Self { http, ca_files, credentials, sources, progress, cache, parallel_layers, limits } = self;
+        let Self { http, ca_files, credentials, provider, progress, cache, parallel_layers, limits } = self;
         let http = http.ca_files(ca_files).build()?;
         let cache = cache.map(|cache| cache.with_progress(Arc::clone(&progress)));
         #[cfg(feature = "object-store")]
@@ -383,8 +387,8 @@ impl ClientBuilder {
                 return Err(Error::caused(crate::error::Kind::Usage, "setting up shared tables", error));
             }
         };
-        let (sources, pool) = (Arc::new(sources), WorkerPool::new());
-        Ok(Client { http, credentials, sources, progress, cache, parallel_layers, pool, limits })
+        let pool = WorkerPool::new();
+        Ok(Client { http, credentials, provider, progress, cache, parallel_layers, pool, limits })
     }
 }
 

@@ -28,6 +28,7 @@ mod carve;
 mod client;
 mod decompress;
 mod error;
+mod files;
 mod image;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
@@ -50,14 +51,14 @@ mod toc;
 mod tree;
 
 pub use auth::{
-    Candidate, Credential, CredentialError, CredentialKind, CredentialSources, CredentialStore, RegistryKey,
-    StoredEntry,
+    Candidate, Credential, CredentialError, CredentialKind, CredentialProvider, CredentialQuery,
+    CredentialStore, Credentials, RegistryKey, StoredEntry,
 };
 #[cfg(feature = "stores")]
 pub use auth::{
+    helper_server::HelperRequest,
     migrate::{Migrated, MigrationOptions, MigrationOutcome, MigrationSource},
     passphrase::PassphrasePurpose,
-    serve::HelperRequest,
     store::choice::StoreKind,
 };
 pub use build_toc::BuiltToc;

@@ -10,6 +10,7 @@ use std::{
 /// Every room, its floor, and the rooms of its own floor that it may use besides all lower floors.
 const ROOMS: &[(&str, u32, &[&str])] = &[
     ("limits", 0, &[]),
+    ("files", 0, &[]),
     ("offset", 0, &[]),
     ("oci", 0, &["limits"]),
     ("progress", 0, &["oci"]),

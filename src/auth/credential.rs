@@ -1,55 +1,60 @@
-//! Who we say we are to a registry.
+//! A secret for one registry.
 
 use std::{fmt, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::error::CredentialError;
 
-/// A secret for one registry, and where it came from. Cannot be printed: `Debug` shows its origin alone.
+/// How messages name a credential without a source.
+const NO_SOURCE: &str = "the caller";
+
+/// A secret for one registry and where it came from. Its `Debug` output shows the source only, never the secret.
 ///
 /// ```
 /// use layerslayer::Credential;
 ///
-/// let credential = Credential::basic("me", String::from("secret").into());
+/// let credential = Credential::basic("me", "secret");
 /// assert!(!format!("{credential:?}").contains("secret"));
 /// ```
 #[derive(Clone)]
 pub struct Credential {
     pub(crate) secret: Secret,
-    origin: Origin,
+    source: Option<Arc<str>>,
+    /// Found by a provider rather than given for this use.
+    is_stored: bool,
     token_server: Option<String>,
     expires: Option<Timestamp>,
-    keeper: Option<Arc<dyn Keeper>>,
+    token_store: Option<Arc<dyn TokenStore>>,
 }
 
-/// Where an identity token is kept that a token server may replace at any time.
-pub(crate) trait Keeper: Send + Sync {
-    /// Waits until no other process renews it; then tells what is kept now. Blocks.
-    fn begin(&self) -> Result<Box<dyn Lease>, CredentialError>;
+/// The store of an identity token, which its token server may replace on each use.
+pub(crate) trait TokenStore: Send + Sync {
+    /// Waits until no other process refreshes the token, then reads it. Blocks.
+    fn lease(&self) -> Result<Box<dyn RefreshLease>, CredentialError>;
 }
 
-/// The right to use and to replace an identity token, until it is dropped.
-pub(crate) trait Lease: Send + Sync {
-    /// What is kept now; `None` if it has been removed.
+/// The exclusive right to use and replace an identity token, until dropped.
+pub(crate) trait RefreshLease: Send + Sync {
+    /// The stored token; `None` if it has been removed.
     fn credential(&self) -> Option<&Credential>;
 
-    /// Keeps this token from now on. Blocks.
+    /// Stores a new token. Blocks.
     fn replace(&self, token: &SecretString) -> Result<(), CredentialError>;
 
-    /// Removes it: it is good for nothing any more. Blocks.
+    /// Removes the token, which is no longer valid. Blocks.
     fn remove(&self) -> Result<(), CredentialError>;
 }
 
-/// What kind of secret a credential holds.
+/// The kind of secret that a credential holds.
 ///
 /// ```
 /// use layerslayer::{Credential, CredentialKind};
 ///
-/// let credential = Credential::basic("me", String::from("secret").into());
+/// let credential = Credential::basic("me", "secret");
 /// assert_eq!(credential.kind(), CredentialKind::Password);
 /// assert_eq!(credential.kind().to_string(), "password");
 /// ```
@@ -58,17 +63,17 @@ pub(crate) trait Lease: Send + Sync {
 pub enum CredentialKind {
     /// A refresh token for the registry's token server (docker's `identitytoken`).
     IdentityToken,
-    /// User name and password, or a personal access token in its place.
+    /// A user name with a password or personal access token.
     Password,
-    /// A ready token for the registry itself (docker's `registrytoken`).
+    /// A bearer token for the registry itself (docker's `registrytoken`).
     RegistryToken,
 }
 
 impl CredentialKind {
-    /// Every kind, in the order in which docker prefers them.
+    /// All kinds, in docker's order of preference.
     pub(crate) const ALL: [Self; 3] = [Self::RegistryToken, Self::IdentityToken, Self::Password];
 
-    /// The kind's name in files and in what people see.
+    /// The kind's name in files and output.
     ///
     /// ```
     /// assert_eq!(layerslayer::CredentialKind::IdentityToken.as_str(), "identity-token");
@@ -82,9 +87,8 @@ impl CredentialKind {
         }
     }
 
-    /// The kind of this name.
     #[cfg(feature = "stores")]
-    pub(crate) fn named(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 }
@@ -98,71 +102,76 @@ impl fmt::Display for CredentialKind {
 /// The secret, by how it is used.
 #[derive(Clone)]
 pub(crate) enum Secret {
-    /// User name and password: sent as Basic to the registry, or to its token server.
-    Basic {
-        /// User name.
-        username: String,
-        /// Password.
-        password: SecretString,
-    },
-    /// A refresh token, for the token server alone (docker's `identitytoken`).
-    Identity {
-        /// User name that was stored beside it; may be empty.
-        username: String,
-        /// The refresh token.
-        token: SecretString,
-    },
-    /// A ready token for the registry (docker's `registrytoken`).
-    Registry {
-        /// The bearer token.
-        token: SecretString,
-    },
-}
-
-#[derive(Clone)]
-enum Origin {
-    Explicit,
-    Stored(String),
+    /// Sent as Basic authentication to the registry or its token server.
+    Basic { username: String, password: SecretString },
+    /// A refresh token, sent to the token server only (docker's `identitytoken`). The user name may be empty.
+    Identity { username: String, token: SecretString },
+    /// A bearer token for the registry (docker's `registrytoken`).
+    Registry { token: SecretString },
 }
 
 impl Credential {
-    /// A user name and a password given for this very use: unlike one found in a file it is never left out of a request
-    /// because the registry refuses it.
+    /// A user name and password. A password given with [`ClientBuilder::credential`](crate::ClientBuilder::credential) is never
+    /// left out of a request, unlike one that a [`CredentialProvider`](crate::CredentialProvider) finds.
     ///
     /// ```
     /// use layerslayer::Credential;
     ///
-    /// let credential = Credential::basic("me", String::from("secret").into());
-    /// assert!(!format!("{credential:?}").contains("secret"));
+    /// let credential = Credential::basic("me", "secret");
+    /// assert_eq!(credential.username(), "me");
     /// ```
     #[must_use]
-    pub fn basic(username: impl Into<String>, password: SecretString) -> Self {
-        Self::new(Secret::Basic { username: username.into(), password })
+    pub fn basic(username: impl Into<String>, password: impl Into<String>) -> Self {
+        Self::new(Secret::Basic { username: username.into(), password: protect(password.into()) })
     }
 
-    /// A refresh token for the registry's token server, and the user name that goes with it, which may be empty.
+    /// A refresh token for the registry's token server, with its user name, which may be empty.
     ///
     /// ```
     /// use layerslayer::{Credential, CredentialKind};
     ///
-    /// let credential = Credential::identity_token("", String::from("refresh").into());
+    /// let credential = Credential::identity_token("", "refresh");
     /// assert_eq!(credential.kind(), CredentialKind::IdentityToken);
     /// ```
     #[must_use]
-    pub fn identity_token(username: impl Into<String>, token: SecretString) -> Self {
-        Self::new(Secret::Identity { username: username.into(), token })
+    pub fn identity_token(username: impl Into<String>, token: impl Into<String>) -> Self {
+        Self::new(Secret::Identity { username: username.into(), token: protect(token.into()) })
+    }
+
+    /// A bearer token for the registry itself.
+    ///
+    /// ```
+    /// use layerslayer::{Credential, CredentialKind};
+    ///
+    /// assert_eq!(Credential::registry_token("bearer").kind(), CredentialKind::RegistryToken);
+    /// ```
+    #[must_use]
+    pub fn registry_token(token: impl Into<String>) -> Self {
+        Self::new(Secret::Registry { token: protect(token.into()) })
     }
 
     pub(crate) fn new(secret: Secret) -> Self {
-        Self { secret, origin: Origin::Explicit, token_server: None, expires: None, keeper: None }
+        Self { secret, source: None, is_stored: false, token_server: None, expires: None, token_store: None }
     }
 
-    /// The same, to be shown to this token server alone: an address without its query.
+    /// Names where the credential came from, for messages: `the vault`, `config.json at PATH`.
+    ///
+    /// ```
+    /// let credential = layerslayer::Credential::basic("me", "secret").with_source("the vault");
+    /// assert_eq!(credential.source(), "the vault");
+    /// ```
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<String>) -> Self {
+        self.source = Some(source.into().into());
+        self
+    }
+
+    /// Restricts the credential to one token server, given as a URL without a query.
     ///
     /// ```
     /// use layerslayer::Credential;
     ///
-    /// let credential = Credential::basic("me", String::from("secret").into());
+    /// let credential = Credential::basic("me", "secret");
     /// let pinned = credential.pinned_to(Some("https://auth.example.com/token".into()));
     /// assert_eq!(pinned.token_server(), Some("https://auth.example.com/token"));
     /// ```
@@ -172,13 +181,12 @@ impl Credential {
         self
     }
 
-    /// The same, known to expire then.
+    /// Sets when the credential expires.
     ///
     /// ```
     /// use layerslayer::Credential;
     ///
-    /// let credential = Credential::basic("me", String::from("secret").into());
-    /// let credential = credential.expiring(Some(std::time::SystemTime::UNIX_EPOCH));
+    /// let credential = Credential::basic("me", "secret").expiring(Some(std::time::SystemTime::UNIX_EPOCH));
     /// assert_eq!(credential.expires(), Some(std::time::SystemTime::UNIX_EPOCH));
     /// ```
     #[must_use]
@@ -187,13 +195,10 @@ impl Credential {
         self
     }
 
-    /// The user name; empty where the secret alone says who it is.
+    /// The user name; may be empty.
     ///
     /// ```
-    /// use layerslayer::Credential;
-    ///
-    /// let credential = Credential::basic("me", String::from("secret").into());
-    /// assert_eq!(credential.username(), "me");
+    /// assert_eq!(layerslayer::Credential::basic("me", "secret").username(), "me");
     /// ```
     #[must_use]
     pub fn username(&self) -> &str {
@@ -203,30 +208,29 @@ impl Credential {
         }
     }
 
-    /// The password or token.
+    /// The password or token itself.
     ///
     /// ```
-    /// use layerslayer::Credential;
-    ///
-    /// let credential = Credential::basic("me", String::from("secret").into());
-    /// use secrecy::ExposeSecret as _;
-    /// assert_eq!(credential.secret().expose_secret(), "secret");
+    /// assert_eq!(layerslayer::Credential::basic("me", "secret").expose_secret(), "secret");
     /// ```
     #[must_use]
-    pub fn secret(&self) -> &SecretString {
+    pub fn expose_secret(&self) -> &str {
+        self.secret().expose_secret()
+    }
+
+    pub(crate) fn secret(&self) -> &SecretString {
         match &self.secret {
             Secret::Basic { password, .. } => password,
             Secret::Identity { token, .. } | Secret::Registry { token } => token,
         }
     }
 
-    /// What kind of secret it is.
+    /// The kind of secret.
     ///
     /// ```
-    /// use layerslayer::Credential;
+    /// use layerslayer::{Credential, CredentialKind};
     ///
-    /// let credential = Credential::basic("me", String::from("secret").into());
-    /// assert_eq!(credential.kind(), layerslayer::CredentialKind::Password);
+    /// assert_eq!(Credential::basic("me", "secret").kind(), CredentialKind::Password);
     /// ```
     #[must_use]
     pub fn kind(&self) -> CredentialKind {
@@ -237,62 +241,64 @@ impl Credential {
         }
     }
 
-    /// The only token server that may see it, if it was pinned to one.
+    /// The only token server that may receive the credential, if it is pinned.
     ///
     /// ```
-    /// use layerslayer::Credential;
-    ///
-    /// let credential = Credential::basic("me", String::from("secret").into());
-    /// assert_eq!(credential.token_server(), None);
+    /// assert_eq!(layerslayer::Credential::basic("me", "secret").token_server(), None);
     /// ```
     #[must_use]
     pub fn token_server(&self) -> Option<&str> {
         self.token_server.as_deref()
     }
 
-    /// When it expires, where that is known.
+    /// When the credential expires, if known.
     ///
     /// ```
-    /// use layerslayer::Credential;
-    ///
-    /// let credential = Credential::basic("me", String::from("secret").into());
-    /// assert_eq!(credential.expires(), None);
+    /// assert_eq!(layerslayer::Credential::basic("me", "secret").expires(), None);
     /// ```
     #[must_use]
     pub fn expires(&self) -> Option<std::time::SystemTime> {
         self.expires.map(Into::into)
     }
 
-    /// Whether both hold the same user name, secret and pin, wherever they come from.
+    /// Whether both have the same kind, user name, secret and token server, whatever their sources.
     ///
     /// ```
     /// use layerslayer::Credential;
     ///
-    /// let credential = Credential::basic("me", String::from("secret").into());
-    /// assert!(credential.is_same(&Credential::basic("me", String::from("secret").into())));
-    /// assert!(!credential.is_same(&Credential::basic("you", String::from("secret").into())));
+    /// let credential = Credential::basic("me", "secret");
+    /// assert!(credential.is_same(&Credential::basic("me", "secret")));
+    /// assert!(!credential.is_same(&Credential::basic("you", "secret")));
     /// ```
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        let secret = |credential: &Self| Zeroizing::new(credential.secret().expose_secret().to_owned());
         self.kind() == other.kind()
             && self.username() == other.username()
-            && secret(self) == secret(other)
+            && self.expose_secret() == other.expose_secret()
             && self.token_server == other.token_server
     }
 
-    /// A credential found in `place`, for example `config.json at PATH`.
-    pub(crate) fn stored(secret: Secret, place: String) -> Self {
-        Self::new(secret).found_in(place)
+    /// Where the credential came from, for messages: `config.json at PATH`, `the keyring`.
+    ///
+    /// ```
+    /// assert_eq!(layerslayer::Credential::basic("me", "secret").source(), "the caller");
+    /// ```
+    #[must_use]
+    pub fn source(&self) -> &str {
+        self.source.as_deref().unwrap_or(NO_SOURCE)
     }
 
-    /// The same, found in `place`.
-    pub(crate) fn found_in(mut self, place: impl Into<String>) -> Self {
-        self.origin = Origin::Stored(place.into());
+    /// Marks it as found by a provider: if a public image rejects it, the request is retried anonymously.
+    pub(crate) fn stored(mut self) -> Self {
+        self.is_stored = true;
         self
     }
 
-    /// A credential of this kind.
+    /// Whether it was found by a provider rather than given for this use.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.is_stored
+    }
+
     #[cfg(feature = "stores")]
     pub(crate) fn of_kind(kind: CredentialKind, username: String, text: SecretString) -> Self {
         Self::new(match kind {
@@ -302,53 +308,30 @@ impl Credential {
         })
     }
 
-    /// The same, kept by `keeper`.
+    /// Sets the store to update when the token server replaces the token.
     #[cfg(feature = "stores")]
-    pub(crate) fn kept_by(mut self, keeper: Arc<dyn Keeper>) -> Self {
-        self.keeper = Some(keeper);
+    pub(crate) fn with_token_store(mut self, store: Arc<dyn TokenStore>) -> Self {
+        self.token_store = Some(store);
         self
     }
 
-    /// Who keeps it, if it may be replaced.
-    pub(crate) fn keeper(&self) -> Option<&Arc<dyn Keeper>> {
-        self.keeper.as_ref()
+    pub(crate) fn token_store(&self) -> Option<&Arc<dyn TokenStore>> {
+        self.token_store.as_ref()
     }
 
-    /// When it expires, as stores write it.
+    /// The expiry, as stores write it.
     #[cfg(feature = "stores")]
     pub(crate) fn expiry(&self) -> Option<Timestamp> {
         self.expires
     }
 
-    /// The same with what a store has kept of its expiry.
     #[cfg(feature = "stores")]
     pub(crate) fn with_expiry(mut self, expires: Option<Timestamp>) -> Self {
         self.expires = expires;
         self
     }
 
-    /// Whether it was found rather than given: one that was found may be refused on a public image and left out.
-    pub(crate) fn is_stored(&self) -> bool {
-        matches!(self.origin, Origin::Stored(_))
-    }
-
-    /// Where it came from, for messages: `config.json at PATH`, `the keyring`.
-    ///
-    /// ```
-    /// use layerslayer::Credential;
-    ///
-    /// let credential = Credential::basic("me", String::from("secret").into());
-    /// assert_eq!(credential.origin(), "--username");
-    /// ```
-    #[must_use]
-    pub fn origin(&self) -> &str {
-        match &self.origin {
-            Origin::Explicit => "--username",
-            Origin::Stored(place) => place,
-        }
-    }
-
-    /// The secret texts in it, to keep them out of messages.
+    /// The secret texts in it, to redact from messages.
     pub(crate) fn texts(&self) -> Vec<SecretString> {
         let mut texts = vec![self.secret().clone()];
         if let Secret::Basic { username, password } = &self.secret {
@@ -360,13 +343,21 @@ impl Credential {
 
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credential").field("origin", &self.origin()).finish_non_exhaustive()
+        f.debug_struct("Credential").field("source", &self.source()).finish_non_exhaustive()
     }
+}
+
+/// Moves a text into a type that cannot be printed, and wipes it.
+pub(crate) fn protect(mut text: String) -> SecretString {
+    let secret = SecretString::from(text.as_str());
+    text.zeroize();
+    secret
 }
 
 /// The part of a Basic `Authorization` header after the scheme (RFC 7617).
 pub(crate) fn encoded(username: &str, password: &SecretString) -> SecretString {
-    STANDARD.encode(format!("{username}:{}", password.expose_secret())).into()
+    let pair = Zeroizing::new(format!("{username}:{}", password.expose_secret()));
+    STANDARD.encode(pair.as_bytes()).into()
 }
 
 #[cfg(test)]
@@ -374,16 +365,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_shows_where_a_credential_comes_from_and_no_secret() {
-        let secret = Secret::Identity { username: String::new(), token: String::from("hush").into() };
-        let shown = format!("{:?}", Credential::stored(secret, "config.json at /d".into()));
+    fn debug_shows_the_source_of_a_credential_and_no_secret() {
+        let credential = Credential::identity_token("", "hush").with_source("config.json at /d");
+        let shown = format!("{credential:?}");
         assert!(shown.contains("config.json at /d") && !shown.contains("hush"), "{shown}");
-        let shown = format!("{:?}", Credential::basic("me", String::from("hush").into()));
-        assert!(shown.contains("--username") && !shown.contains("hush"), "{shown}");
+        let shown = format!("{:?}", Credential::basic("me", "hush"));
+        assert!(shown.contains("the caller") && !shown.contains("hush"), "{shown}");
     }
 
     #[test]
-    fn user_and_password_are_encoded_as_rfc_7617_shows() {
+    fn user_and_password_are_encoded_as_in_rfc_7617() {
         let password = String::from("open sesame").into();
         assert_eq!(encoded("Aladdin", &password).expose_secret(), "QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
     }

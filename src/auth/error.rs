@@ -1,9 +1,9 @@
-//! What can go wrong with credentials that are kept somewhere.
+//! Errors about stored credentials.
 
 use std::fmt;
 
-/// Why credentials could not be read or stored. The message says where, and what mends it; it never holds a secret, and nothing
-/// of what a helper or a file said.
+/// Why a credential could not be read or stored. The message names the location and the remedy. It never contains a secret, nor
+/// any output of a helper or content of a file.
 ///
 /// ```
 /// let error = "no host!".parse::<layerslayer::RegistryKey>().unwrap_err();
@@ -15,21 +15,23 @@ pub struct CredentialError {
     message: Box<str>,
 }
 
-/// What the failure means to whoever asked.
+/// What the failure means to the caller.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
-    /// Whoever was asked for a passphrase gave none that counts.
-    Asked,
-    /// It cannot be opened for want of a passphrase, or with the one that was given.
+    /// The store needs a passphrase, or the given one is wrong.
     #[cfg(feature = "stores")]
     Locked,
-    /// Anything else: damaged, not to be read, not to be trusted.
+    /// Anything else: damaged, unreadable, not trustworthy.
     Other,
-    /// It cannot be written by its nature.
+    /// The prompt for a passphrase failed or was cancelled.
+    Prompt,
+    /// The location cannot be written by its nature.
     ReadOnly,
-    /// There is no such place on this machine, or it does not answer.
+    /// The location exists but does not answer in time.
+    TimedOut,
+    /// The location does not exist on this machine.
     Unavailable,
-    /// What was asked for, or set in the environment, makes no sense.
+    /// An argument or an environment variable is invalid.
     Usage,
 }
 
@@ -43,14 +45,27 @@ impl CredentialError {
         Self::new(Kind::Locked, message)
     }
 
-    /// The same, saying before it what that means.
+    /// Prefixes the message.
     #[cfg(feature = "stores")]
-    pub(crate) fn about(self, meaning: impl fmt::Display) -> Self {
-        Self::new(self.kind, format_args!("{meaning}: {}", self.message))
+    pub(crate) fn with_context(self, context: impl fmt::Display) -> Self {
+        Self::new(self.kind, format_args!("{context}: {}", self.message))
     }
 
-    pub(crate) fn other(message: impl fmt::Display) -> Self {
+    /// An error of a [`CredentialProvider`](crate::CredentialProvider) or a [`CredentialStore`](crate::CredentialStore).
+    ///
+    /// ```
+    /// let error = layerslayer::CredentialError::other("the vault is sealed");
+    /// assert_eq!(error.to_string(), "the vault is sealed");
+    /// ```
+    #[must_use]
+    pub fn other(message: impl fmt::Display) -> Self {
         Self::new(Kind::Other, message)
+    }
+
+    /// Appends the file that names the helper.
+    pub(crate) fn named_in(self, place: &str) -> Self {
+        let kind = if self.is_timeout() { Kind::TimedOut } else { Kind::Unavailable };
+        Self::new(kind, format_args!("{}, named in {place}", self.message))
     }
 
     pub(crate) fn unavailable(message: impl fmt::Display) -> Self {
@@ -61,7 +76,7 @@ impl CredentialError {
         Self::new(Kind::Usage, message)
     }
 
-    /// Why whoever was asked for a passphrase gave none.
+    /// The prompt for a passphrase failed or was cancelled.
     ///
     /// ```
     /// let error = layerslayer::CredentialError::from_prompt("interrupted");
@@ -69,16 +84,21 @@ impl CredentialError {
     /// ```
     #[must_use]
     pub fn from_prompt(problem: impl fmt::Display) -> Self {
-        Self::new(Kind::Asked, problem)
+        Self::new(Kind::Prompt, problem)
     }
 
-    /// Nobody could be asked for a passphrase, or it was wrong.
+    /// Whether no passphrase could be obtained, or it was wrong.
     #[cfg(feature = "stores")]
-    pub(crate) fn is_without_passphrase(&self) -> bool {
+    pub(crate) fn lacks_passphrase(&self) -> bool {
         self.kind == Kind::Locked
     }
 
-    /// A passphrase is missing or wrong.
+    /// Whether the location did not answer in time.
+    pub(crate) fn is_timeout(&self) -> bool {
+        self.kind == Kind::TimedOut
+    }
+
+    /// Whether a passphrase is missing or wrong.
     ///
     /// ```
     /// assert!(layerslayer::CredentialError::from_prompt("nothing was typed").is_locked());
@@ -89,10 +109,10 @@ impl CredentialError {
         if self.kind == Kind::Locked {
             return true;
         }
-        self.kind == Kind::Asked
+        self.kind == Kind::Prompt
     }
 
-    /// The place cannot be written to by its nature, such as the environment.
+    /// Whether the location cannot be written by its nature, such as the environment.
     ///
     /// ```
     /// assert!(!layerslayer::CredentialError::from_prompt("nothing was typed").is_read_only());
@@ -102,17 +122,17 @@ impl CredentialError {
         self.kind == Kind::ReadOnly
     }
 
-    /// There is no such place on this machine, or it does not answer.
+    /// Whether the location does not exist on this machine, or does not answer.
     ///
     /// ```
     /// assert!(!layerslayer::CredentialError::from_prompt("nothing was typed").is_unavailable());
     /// ```
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
-        self.kind == Kind::Unavailable
+        matches!(self.kind, Kind::TimedOut | Kind::Unavailable)
     }
 
-    /// What was asked for, or is set in the environment, makes no sense.
+    /// Whether an argument or an environment variable is invalid.
     ///
     /// ```
     /// assert!("no host!".parse::<layerslayer::RegistryKey>().unwrap_err().is_usage());
@@ -129,5 +149,5 @@ impl fmt::Display for CredentialError {
     }
 }
 
-// Causes are told in the message; none is exposed as a source.
+// The message includes the cause, so none is exposed as a source.
 impl std::error::Error for CredentialError {}

@@ -1,10 +1,11 @@
-//! Credential helpers: programs `docker-credential-NAME` that keep credentials for docker and others.
+//! Credential helpers: programs named `docker-credential-NAME` that store credentials for docker, podman and others.
 //! Protocol: docker/docker-credential-helpers, `client/` and `credentials/`.
 
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
     io::{Read as _, Write as _},
+    os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
@@ -12,32 +13,37 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::fs::{Access, access};
-#[cfg(any(feature = "stores", test))]
-use secrecy::ExposeSecret as _;
-use secrecy::SecretString;
+use rustix::{
+    fs::{Access, access},
+    process::{Pid, Signal, kill_process_group},
+};
+
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::{credential::Credential, error::CredentialError, store::environment::TOKEN_USER};
+use super::{
+    credential::Credential,
+    error::{CredentialError, Kind},
+    store::environment::TOKEN_USER,
+};
 use crate::limits;
 
-/// What a helper prints where it has nothing; it comes on standard output.
+/// What a helper prints on standard output if it has no credential.
 pub(crate) const NOT_FOUND: &str = "credentials not found in native keychain";
 
-/// How often a helper that has printed all is asked whether it has ended.
+/// Interval at which a helper that has closed its output is checked for its exit.
 const EXIT_PAUSE: Duration = Duration::from_millis(2);
 
-/// Where programs are looked for if nobody says where, as the C library does.
+/// The C library's default for `PATH`.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
-/// The name by which docker and others know us as a helper.
+/// Our own name as a helper.
 pub(crate) const OURSELVES: &str = "layerslayer";
 
-/// Variables that hold our own secrets: no other helper needs them.
+/// Variables that hold our own secrets. They are not passed to other helpers.
 const OWN_VARIABLES: [&str; 3] = ["LAYERSLAYER_AUTH", "LAYERSLAYER_PASSPHRASE", "LAYERSLAYER_PASSPHRASE_FD"];
 
-/// A credential in the words of the protocol.
+/// A credential in the protocol's JSON.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct HelperRecord {
@@ -56,7 +62,7 @@ impl Drop for HelperRecord {
 }
 
 impl HelperRecord {
-    /// The protocol's words for a credential.
+    /// Converts a credential.
     #[cfg(any(feature = "stores", test))]
     pub(crate) fn of(server: &str, credential: &Credential) -> Self {
         let username = match credential.kind() {
@@ -66,16 +72,16 @@ impl HelperRecord {
         Self {
             server_url: server.to_owned(),
             username: username.to_owned(),
-            secret: credential.secret().expose_secret().to_owned(),
+            secret: credential.expose_secret().to_owned(),
         }
     }
 
-    /// The credential in it; `None` for an empty one.
+    /// The credential; `None` if the secret is empty.
     pub(crate) fn credential(&self) -> Option<Credential> {
         if self.secret.is_empty() {
             return None;
         }
-        let secret = SecretString::from(self.secret.as_str());
+        let secret = self.secret.as_str();
         Some(match self.username.as_str() {
             TOKEN_USER => Credential::identity_token("", secret),
             username => Credential::basic(username, secret),
@@ -83,7 +89,7 @@ impl HelperRecord {
     }
 }
 
-/// A helper that is installed, or should be.
+/// A helper, installed or not.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Helper {
     program: String,
@@ -92,12 +98,13 @@ pub(crate) struct Helper {
 }
 
 impl Helper {
-    /// The helper of this name: letters, digits, `_` and `-`, so that it is a name and neither a path nor an option.
-    pub(crate) fn named(name: &str) -> Result<Self, CredentialError> {
-        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+    /// The helper with this name: letters, digits, `.`, `_` and `-`, so that it cannot be a path. Docker Desktop in WSL2 writes
+    /// `desktop.exe`.
+    pub(crate) fn new(name: &str) -> Result<Self, CredentialError> {
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         if name.is_empty() || !name.bytes().all(is_name) {
             let shown: String = name.chars().take(64).collect();
-            return Err(CredentialError::other(format!("{shown:?} is no name of a credential helper")));
+            return Err(CredentialError::other(format!("{shown:?} is not the name of a credential helper")));
         }
         let program = format!("docker-credential-{name}");
         #[cfg(test)]
@@ -110,7 +117,7 @@ impl Helper {
         &self.program
     }
 
-    /// What it has for a server.
+    /// Returns the credential for a server.
     pub(crate) fn get(&self, server: &str) -> Result<Option<Credential>, CredentialError> {
         let (status, output) = self.run("get", server)?;
         if !status.success() {
@@ -118,11 +125,11 @@ impl Helper {
         }
         // The parser's message would quote what was printed.
         let record: HelperRecord = serde_json::from_slice(&output)
-            .map_err(|_| self.problem("printed something that is no credential"))?;
-        Ok(record.credential().map(|credential| credential.found_in(&self.program)))
+            .map_err(|_| self.problem("printed something that is not a credential"))?;
+        Ok(record.credential().map(|credential| credential.with_source(&self.program)))
     }
 
-    /// Has it keep a credential.
+    /// Stores a credential.
     #[cfg(any(feature = "stores", test))]
     pub(crate) fn store(&self, server: &str, credential: &Credential) -> Result<(), CredentialError> {
         let record = HelperRecord::of(server, credential);
@@ -131,7 +138,7 @@ impl Helper {
         if status.success() { Ok(()) } else { Err(self.failed("store", status)) }
     }
 
-    /// Has it forget a credential; whether there was one.
+    /// Removes a credential. Returns whether there was one.
     #[cfg(any(feature = "stores", test))]
     pub(crate) fn erase(&self, server: &str) -> Result<bool, CredentialError> {
         let (status, output) = self.run("erase", server)?;
@@ -142,7 +149,7 @@ impl Helper {
         }
     }
 
-    /// Servers and user names that it has.
+    /// Lists servers and their user names.
     pub(crate) fn list(&self) -> Result<BTreeMap<String, String>, CredentialError> {
         let (status, output) = self.run("list", "")?;
         if !status.success() {
@@ -153,8 +160,8 @@ impl Helper {
         if output.iter().all(u8::is_ascii_whitespace) {
             return Ok(BTreeMap::new());
         }
-        let list: Option<BTreeMap<String, String>> =
-            serde_json::from_slice(&output).map_err(|_| self.problem("printed something that is no list"))?;
+        let list: Option<BTreeMap<String, String>> = serde_json::from_slice(&output)
+            .map_err(|_| self.problem("printed something that is not a list"))?;
         Ok(list.unwrap_or_default())
     }
 
@@ -171,6 +178,8 @@ impl Helper {
         let program = located(&self.program, std::env::var_os("PATH").as_deref()).ok_or_else(missing)?;
         let mut command = Command::new(program);
         command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        // A group of its own, so that its children can be ended with it.
+        command.process_group(0);
         for (name, _) in std::env::vars_os().filter(|_| !self.is_ourselves) {
             if OWN_VARIABLES.iter().any(|own| name.to_string_lossy().starts_with(own)) {
                 command.env_remove(name);
@@ -184,14 +193,14 @@ impl Helper {
         let output = self.exchange(&mut child, input, until);
         let ended = output.and_then(|output| Ok((self.end(&mut child, until)?, output)));
         if ended.is_err() {
-            // It may have ended by itself meanwhile.
-            let _ = child.kill();
+            // It may have exited in the meantime.
+            let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
             let _ = child.wait();
         }
         ended
     }
 
-    /// Writes its input and reads its output, each in a thread of its own: a helper that does neither must not stop us.
+    /// Writes its input and reads its output on separate threads, so that a helper that does neither cannot block us.
     fn exchange(
         &self,
         child: &mut Child,
@@ -203,18 +212,18 @@ impl Helper {
             return Err(self.problem("has no pipes"));
         };
         let input = Zeroizing::new(input.to_owned());
-        // A helper that does not read all shows in what it prints.
+        // If a helper does not read everything, its output shows it.
         thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
             let mut output = Zeroizing::new(Vec::new());
             let read = stdout.take(limits::HELPER_BYTES + 1).read_to_end(&mut output);
-            // Nobody waits any more after the time is over.
+            // The receiver is gone after the timeout.
             let _ = sender.send(read.map(|_| output));
         });
         let output = match receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(output) => output.map_err(|error| self.problem(format_args!("cannot be read: {error}")))?,
-            Err(_) => return Err(self.late()),
+            Err(_) => return Err(self.timed_out()),
         };
         if output.len() as u64 > limits::HELPER_BYTES {
             return Err(self.problem(format_args!("printed more than {} bytes", limits::HELPER_BYTES)));
@@ -227,19 +236,21 @@ impl Helper {
             match child.try_wait() {
                 Ok(Some(status)) => return Ok(status),
                 Ok(None) if Instant::now() < until => thread::sleep(EXIT_PAUSE),
-                Ok(None) => return Err(self.late()),
+                Ok(None) => return Err(self.timed_out()),
                 Err(error) => return Err(self.problem(format_args!("cannot be waited for: {error}"))),
             }
         }
     }
 
-    fn late(&self) -> CredentialError {
-        self.problem(format_args!("has not answered in {} s", self.wait.as_secs_f64()))
+    fn timed_out(&self) -> CredentialError {
+        let (program, seconds) = (&self.program, self.wait.as_secs_f64());
+        let message = format!("the credential helper {program} has not answered within {seconds} s");
+        CredentialError::new(Kind::TimedOut, message)
     }
 }
 
-/// Where a program is, by `PATH`. Relative places in there, the empty one included, do not count: whoever wrote the directory that
-/// somebody happens to be in must not be handed credentials. Docker and containers' tools refuse such a find as well.
+/// Searches `PATH` for a program. Relative and empty entries are skipped, as in docker and podman: the author of the current directory
+/// must not receive credentials.
 fn located(program: &str, path: Option<&OsStr>) -> Option<PathBuf> {
     if program.contains('/') {
         return Some(program.into());
@@ -254,149 +265,4 @@ fn is_not_found(output: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Mutex};
-
-    use super::*;
-
-    /// Folders with helpers of tests: threads cannot have a PATH of their own.
-    static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
-
-    pub(crate) fn search(folder: &Path) {
-        FOLDERS.lock().unwrap().push(folder.to_owned());
-    }
-
-    pub(super) fn in_folder(program: &str) -> Option<String> {
-        let folders = FOLDERS.lock().unwrap();
-        let mut paths = folders.iter().map(|folder| folder.join(program)).filter(|path| path.exists());
-        paths.next().map(|path| path.to_str().unwrap().to_owned())
-    }
-
-    /// A helper that is this shell script.
-    fn script(folder: &Path, lines: &str) -> Helper {
-        let path = folder.join("docker-credential-script");
-        // Renamed into its place: a file that is open for writing anywhere cannot be run.
-        let temporary = folder.join("new");
-        fs::write(&temporary, format!("#!/bin/sh\n{lines}\n")).unwrap();
-        fs::set_permissions(&temporary, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::rename(temporary, &path).unwrap();
-        let program = path.to_str().unwrap().to_owned();
-        Helper { program, is_ourselves: false, wait: Duration::from_secs(60) }
-    }
-
-    #[test]
-    fn a_name_is_neither_a_path_nor_an_option() {
-        for wrong in ["", "a/b", "../x", "a b", "a;b", "$(x)", "a.b", "ä"] {
-            assert!(Helper::named(wrong).is_err(), "{wrong}");
-        }
-        assert_eq!(Helper::named("ecr-login_2").unwrap().program(), "docker-credential-ecr-login_2");
-    }
-
-    #[test]
-    fn a_program_is_looked_for_in_absolute_places_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
-        for (place, mode) in [(&first, 0o644), (&second, 0o755)] {
-            fs::create_dir_all(place.join("a-folder")).unwrap();
-            fs::write(place.join("program"), "").unwrap();
-            fs::set_permissions(place.join("program"), fs::Permissions::from_mode(mode)).unwrap();
-        }
-        let path = std::env::join_paths([&first, &second]).unwrap();
-        assert_eq!(located("program", Some(&path)), Some(second.join("program")));
-        assert_eq!(located("a-folder", Some(&path)), None);
-        assert_eq!(located("program", Some(first.as_os_str())), None);
-        assert!(located("sh", None).is_some());
-    }
-
-    #[test]
-    fn the_server_goes_in_and_a_credential_comes_out() {
-        let folder = tempfile::tempdir().unwrap();
-        let helper = script(
-            folder.path(),
-            r#"printf '{"ServerURL":"x","Username":"%s","Secret":"%s"}' "$1" "$(cat)""#,
-        );
-        let found = helper.get("a.b:5000").unwrap().unwrap();
-        assert!(found.is_same(&Credential::basic("get", String::from("a.b:5000").into())));
-        let helper = script(folder.path(), r#"echo '{"Username":"<token>","Secret":"refresh"}'"#);
-        let found = helper.get("a.b").unwrap().unwrap();
-        assert!(found.is_same(&Credential::identity_token("", String::from("refresh").into())));
-        let helper = script(folder.path(), r#"echo '{"a.b":"me","https://c.d/v1/":"you"}'"#);
-        assert_eq!(helper.list().unwrap().len(), 2);
-    }
-
-    #[test]
-    fn nothing_found_is_no_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let helper = script(folder.path(), &format!("echo '{NOT_FOUND}'; exit 1"));
-        assert!(helper.get("a.b").unwrap().is_none());
-        assert!(!helper.erase("a.b").unwrap());
-        let helper = script(folder.path(), r#"echo '{"Username":"","Secret":""}'"#);
-        assert!(helper.get("a.b").unwrap().is_none());
-    }
-
-    #[test]
-    fn a_failure_names_the_helper_and_nothing_of_what_it_printed() {
-        let folder = tempfile::tempdir().unwrap();
-        for lines in [
-            "echo hush; echo hush >&2; exit 1",
-            "echo hush",
-            "echo '{\"Username\":[\"hush\"]}'",
-            "kill -9 $$",
-            "yes hush | head -c 3000000",
-        ] {
-            let helper = script(folder.path(), lines);
-            let error = helper.get("a.b").unwrap_err();
-            assert!(
-                error.is_unavailable() && error.to_string().contains("docker-credential-script"),
-                "{error}"
-            );
-            assert!(!error.to_string().contains("hush"), "{error}");
-        }
-        let error = Helper::named("no-such-helper").unwrap().get("a.b").unwrap_err();
-        assert!(error.to_string().contains("docker-credential-no-such-helper is not installed"), "{error}");
-    }
-
-    #[test]
-    fn a_credential_with_too_much_around_it_is_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let helper =
-            script(folder.path(), "echo '{\"Username\":\"me\",\"Secret\":\"x\"}'; yes '' | head -c 1048576");
-        assert!(helper.get("a.b").unwrap_err().to_string().contains("printed more than 1048576 bytes"));
-    }
-
-    #[test]
-    fn a_helper_is_not_shown_our_own_secrets() {
-        let folder = tempfile::tempdir().unwrap();
-        let helper = script(folder.path(), "env | grep -c '^LAYERSLAYER_[AP]' >\"$0.count\"; echo '{}'");
-        // Cargo sets none of these, so a copy of this test runs with them.
-        if std::env::var_os("LAYERSLAYER_PASSPHRASE").is_none() {
-            let mut copy = Command::new(std::env::current_exe().unwrap());
-            copy.args(["--exact", "auth::helper::tests::a_helper_is_not_shown_our_own_secrets"]);
-            copy.env("LAYERSLAYER_PASSPHRASE", "hush").env("LAYERSLAYER_AUTH_A_B", "me:hush");
-            assert!(copy.output().unwrap().status.success());
-            return;
-        }
-        helper.get("a.b").unwrap();
-        let count = fs::read_to_string(format!("{}.count", helper.program())).unwrap();
-        assert_eq!(count.trim(), "0");
-    }
-
-    #[test]
-    fn a_helper_that_takes_too_long_is_ended() {
-        let folder = tempfile::tempdir().unwrap();
-        // Also one that leaves its output to a child, and one that closes it and stays.
-        for lines in ["exec sleep 1000", "sleep 1000", "exec >&-; exec sleep 1000"] {
-            let helper = Helper { wait: Duration::from_millis(300), ..script(folder.path(), lines) };
-            assert!(helper.get("a.b").unwrap_err().to_string().contains("has not answered"), "{lines}");
-        }
-    }
-
-    #[test]
-    fn a_helper_that_does_not_read_its_input_does_not_stop_us() {
-        let folder = tempfile::tempdir().unwrap();
-        let helper = script(folder.path(), "exec <&-; echo '{\"Username\":\"me\",\"Secret\":\"x\"}'");
-        let long = Credential::basic("me", "x".repeat(1 << 20).into());
-        helper.store("a.b", &long).unwrap();
-        assert!(helper.get("a.b").unwrap().is_some());
-    }
-}
+pub(crate) mod tests;

@@ -1,23 +1,23 @@
-//! Names of registries as keys of stored credentials.
+//! Registry names as keys of stored credentials.
 
 use std::{fmt, str::FromStr};
 
 use super::error::CredentialError;
 
-/// The key under which docker keeps Docker Hub's credential, whatever name the hub goes by.
+/// Docker's key for Docker Hub's credential, under any of the hub's names.
 pub(crate) const HUB_URL: &str = "https://index.docker.io/v1/";
 
-/// What we call Docker Hub.
+/// Our key for Docker Hub.
 pub(crate) const HUB: &str = "docker.io";
 
-/// Every host that means Docker Hub.
+/// Every host name of Docker Hub.
 pub(crate) const HUB_HOSTS: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 
-/// Longest key, in bytes: a host name has 253 at most, a path comes on top.
+/// Longest key, in bytes: a host name of up to 253 bytes, plus a path.
 const KEY_BYTES: usize = 1024;
 
-/// The registry that a credential is for: a host in lower case with its port, if any, and seldom a path below it. All names of
-/// Docker Hub are `docker.io`; scheme, final slash and the API's `/v1` and `/v2` are left out.
+/// The registry that a credential is for: a host in lower case, an optional port, rarely a path. All names of Docker Hub become
+/// `docker.io`; a scheme, a final slash and the API's `/v1` and `/v2` are removed.
 ///
 /// ```
 /// use layerslayer::RegistryKey;
@@ -55,7 +55,7 @@ impl RegistryKey {
         self.0.split_once('/').map_or(self.0.as_str(), |(host, _)| host)
     }
 
-    /// The registry as such, and the path below it.
+    /// The registry without a path, and the path.
     pub(crate) fn parts(&self) -> (Self, Option<&str>) {
         match self.0.split_once('/') {
             Some((host, path)) => (Self(host.to_owned()), Some(path)),
@@ -63,7 +63,7 @@ impl RegistryKey {
         }
     }
 
-    /// Whether what is kept under this key is for an image of `registry`: the same registry, or a path above the image.
+    /// Whether a credential with this key applies to an image of `registry`: the same registry, or a path above the image.
     pub(crate) fn covers(&self, registry: &Self, repository: Option<&str>) -> bool {
         if self == registry {
             return true;
@@ -90,11 +90,16 @@ impl RegistryKey {
 impl FromStr for RegistryKey {
     type Err = CredentialError;
 
-    /// Reads a host, a host and port, or a URL such as docker writes.
+    /// Parses a host, a host with a port, or a URL as docker writes it. The error does not repeat a user name or password.
     fn from_str(text: &str) -> Result<Self, CredentialError> {
         let malformed = |problem: &str| {
-            let shown: String = text.chars().take(KEY_BYTES).collect();
-            Err(CredentialError::usage(format!("{shown:?} is no registry: {problem}")))
+            // In `https://user:password@host` everything before the `@` may be secret.
+            let shown = match text.rsplit_once('@') {
+                Some((_, host)) => format!("…@{host}"),
+                None => text.to_owned(),
+            };
+            let shown: String = shown.chars().take(KEY_BYTES).collect();
+            Err(CredentialError::usage(format!("{shown:?} is not a registry: {problem}")))
         };
         if text.len() > KEY_BYTES {
             return malformed("it is too long");
@@ -102,11 +107,11 @@ impl FromStr for RegistryKey {
         let bare = without_scheme(text);
         let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
         if !is_host(host) {
-            return malformed("a host name is expected, with a port if need be, as in registry.example:5000");
+            return malformed("expected a host name with an optional port, such as registry.example:5000");
         }
         let path = path.trim_end_matches('/');
         if !path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte)) {
-            return malformed("its path holds characters that none has");
+            return malformed("its path contains invalid characters");
         }
         let host = host.to_ascii_lowercase();
         let host = if HUB_HOSTS.contains(&host.as_str()) { HUB.to_owned() } else { host };
@@ -129,18 +134,18 @@ impl fmt::Debug for RegistryKey {
     }
 }
 
-/// A key of somebody else's file without `https://` or `http://`.
+/// A key of docker's or podman's file without `https://` or `http://`.
 pub(crate) fn without_scheme(key: &str) -> &str {
     key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key)
 }
 
-/// Whether both are names of one host; all those of Docker Hub are.
+/// Whether both name the same host. All names of Docker Hub do.
 pub(crate) fn same_host(one: &str, other: &str) -> bool {
     let is_hub = |host: &str| HUB_HOSTS.iter().any(|hub| hub.eq_ignore_ascii_case(host));
     one.eq_ignore_ascii_case(other) || (is_hub(one) && is_hub(other))
 }
 
-/// A name or an address in brackets, and a port.
+/// A name or a bracketed address, with an optional port.
 fn is_host(host: &str) -> bool {
     let (name, port) = match host.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
@@ -171,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_of_the_hub_is_one_key() {
+    fn every_name_of_docker_hub_is_the_same_key() {
         for name in HUB_HOSTS {
             assert_eq!(key(name), "docker.io");
         }
@@ -182,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn scheme_api_and_final_slash_are_left_out() {
+    fn scheme_api_version_and_final_slash_are_removed() {
         for text in ["host:5000", "https://host:5000", "http://HOST:5000/v2/", "host:5000/v1/", "host:5000/"]
         {
             assert_eq!(key(text), "host:5000");
@@ -193,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_with_a_path_covers_what_lies_below_it() {
+    fn a_key_with_a_path_covers_the_repositories_below_it() {
         let covers = |key: &str, registry: &str, repository: Option<&str>| {
             key.parse::<RegistryKey>().unwrap().covers(&registry.parse().unwrap(), repository)
         };
@@ -204,12 +209,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_is_refused() {
+    fn an_invalid_host_is_refused() {
         let wrong =
             ["", "/", "a b", "host:", "host:0", "host:65536", "host:+1", "[::1", "[x]", "me@host", "-o"];
         for text in wrong.into_iter().chain(["https://", "host/a?b", "host/\n", ".host", "ho\u{a}st"]) {
             assert!(text.parse::<RegistryKey>().is_err(), "{text:?}");
         }
         assert!("a".repeat(2000).parse::<RegistryKey>().unwrap_err().to_string().len() < 1200);
+    }
+
+    #[test]
+    fn an_error_does_not_repeat_a_password() {
+        for text in ["https://me:hush@host", "me:hush@host", "https://me:hu@sh@host:5000/v2/", "hush@"] {
+            let error = text.parse::<RegistryKey>().unwrap_err().to_string();
+            assert!(!error.contains("hush") && !error.contains("me:") && !error.contains("sh@"), "{error}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The passphrase of the encrypted store: from the environment, from a file descriptor, or from whoever is asked.
+//! The passphrase of the encrypted store: from the environment, from a file descriptor, or from a prompt.
 
 use std::{
     fs::File,
@@ -9,85 +9,85 @@ use std::{
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use super::error::CredentialError;
+use super::{credential::protect, error::CredentialError};
 use crate::limits;
 
-/// The passphrase itself.
+/// The variable that holds the passphrase.
 const TEXT: &str = "LAYERSLAYER_PASSPHRASE";
 
-/// The number of an open file descriptor to read it from.
+/// The variable that holds the number of a file descriptor to read the passphrase from.
 const DESCRIPTOR: &str = "LAYERSLAYER_PASSPHRASE_FD";
 
-/// What a passphrase is asked for.
+/// Why a passphrase is requested.
 ///
 /// ```
-/// use layerslayer::{CredentialSources, PassphrasePurpose};
+/// use layerslayer::{Credentials, PassphrasePurpose};
 ///
-/// let sources = CredentialSources::new().ask_passphrase(|purpose| match purpose {
+/// let credentials = Credentials::from_environment().ask_passphrase(|purpose| match purpose {
 ///     PassphrasePurpose::New => Ok(None),
-///     _ => Ok(Some(String::from("open sesame").into())),
+///     _ => Ok(Some("open sesame".to_owned())),
 /// });
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum PassphrasePurpose {
-    /// To make a store: ask twice.
+    /// To create a store: ask twice.
     New,
-    /// To open the store that there is.
+    /// To open an existing store.
     Unlock,
 }
 
-/// Asks for a passphrase; `None` if there is nobody to ask.
-pub(crate) type Ask =
-    dyn Fn(PassphrasePurpose) -> Result<Option<SecretString>, CredentialError> + Send + Sync;
+/// Asks for a passphrase; `None` if nobody can be asked.
+pub(crate) type AskPassphrase =
+    dyn Fn(PassphrasePurpose) -> Result<Option<String>, CredentialError> + Send + Sync;
 
-/// Looks up a variable of the environment.
+/// Looks up an environment variable.
 type Variables = dyn Fn(&str) -> Option<String> + Send + Sync;
 
-/// Where the passphrase comes from. Asks once.
+/// The sources of the passphrase. Asks at most once.
 #[derive(Clone)]
 pub(crate) struct Passphrases {
     variables: Arc<Variables>,
-    ask: Arc<Ask>,
+    ask: Arc<AskPassphrase>,
     known: Arc<Mutex<Option<SecretString>>>,
 }
 
 impl Passphrases {
     /// From this process's environment, else from `ask`.
-    pub(crate) fn of_process(ask: Arc<Ask>) -> Self {
+    pub(crate) fn from_process(ask: Arc<AskPassphrase>) -> Self {
         Self::new(Arc::new(|name| std::env::var(name).ok()), ask)
     }
 
-    fn new(variables: Arc<Variables>, ask: Arc<Ask>) -> Self {
+    fn new(variables: Arc<Variables>, ask: Arc<AskPassphrase>) -> Self {
         Self { variables, ask, known: Arc::default() }
     }
 
-    /// Always this one.
+    /// Always the same passphrase.
     #[cfg(test)]
     pub(crate) fn fixed(text: &str) -> Self {
         let text = text.to_owned();
-        Self::new(Arc::new(|_| None), Arc::new(move |_| Ok(Some(text.clone().into()))))
+        Self::new(Arc::new(|_| None), Arc::new(move |_| Ok(Some(text.clone()))))
     }
 
-    /// The passphrase; `None` if nobody gives one.
+    /// The passphrase; `None` if there is none.
     pub(crate) fn obtain(&self, purpose: PassphrasePurpose) -> Result<Option<SecretString>, CredentialError> {
-        // Held while somebody is asked: a second caller must not ask again.
+        // Held during the prompt, so that a second caller does not prompt again.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.is_none() {
-            *known = match self.given()? {
+            *known = match self.read_environment()? {
                 Some(passphrase) => Some(passphrase),
-                None => (self.ask)(purpose)?,
+                None => (self.ask)(purpose)?.map(protect),
             };
         }
         Ok(known.clone())
     }
 
-    /// Forgets it: it was wrong.
-    pub(crate) fn forget(&self) {
+    /// Discards the passphrase, which was wrong.
+    pub(crate) fn discard(&self) {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    fn given(&self) -> Result<Option<SecretString>, CredentialError> {
+    fn read_environment(&self) -> Result<Option<SecretString>, CredentialError> {
         if let Some(text) = (self.variables)(TEXT).filter(|text| !text.is_empty()) {
             return Ok(Some(text.into()));
         }
@@ -125,7 +125,7 @@ mod tests {
 
     fn given(name: &'static str, value: String) -> Passphrases {
         let given = move |asked: &str| Some(value.clone()).filter(|_| asked == name);
-        Passphrases::new(Arc::new(given), Arc::new(|_| panic!("nobody is to be asked")))
+        Passphrases::new(Arc::new(given), Arc::new(|_| panic!("there must be no prompt")))
     }
 
     fn text(passphrases: &Passphrases) -> String {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_is_asked_before_people() {
+    fn the_environment_is_used_before_a_prompt() {
         assert_eq!(text(&given(TEXT, "open sesame".into())), "open sesame");
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"open sesame\n").unwrap();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_that_gives_none_is_an_error() {
+    fn a_descriptor_without_a_passphrase_is_an_error() {
         for number in ["", "x", "-1", "65000"] {
             let error = given(DESCRIPTOR, number.into()).obtain(PassphrasePurpose::New).unwrap_err();
             assert!(error.is_usage(), "{error}");
@@ -151,17 +151,17 @@ mod tests {
     }
 
     #[test]
-    fn one_person_is_asked_once() {
+    fn the_prompt_appears_once() {
         let asked = Arc::new(Mutex::new(0));
         let counter = Arc::clone(&asked);
         let ask = move |_| {
             *counter.lock().unwrap() += 1;
-            Ok(Some(String::from("x").into()))
+            Ok(Some("x".to_owned()))
         };
         let passphrases = Passphrases::new(Arc::new(|_| None), Arc::new(ask));
         assert_eq!(text(&passphrases), text(&passphrases.clone()));
         assert_eq!(*asked.lock().unwrap(), 1);
-        passphrases.forget();
+        passphrases.discard();
         assert_eq!((text(&passphrases).as_str(), *asked.lock().unwrap()), ("x", 2));
     }
 }

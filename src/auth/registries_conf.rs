@@ -1,11 +1,11 @@
-//! Which credential helpers containers' tools ask, and when: `credential-helpers` in `registries.conf`.
+//! `credential-helpers` in `registries.conf`: the credential helpers that podman and skopeo use, and their order.
 //! Format: containers/image `docs/containers-registries.conf.5.md`, `docs/containers-registries.conf.d.5.md` and
 //! `pkg/sysregistriesv2`.
 //!
 //! ```text
-//! the file that a variable names ─┐
+//! the file named by a variable ───┐
 //! the user's registries.conf ─────┼▸ the machine's registries.conf.d/*.conf ▸ the user's registries.conf.d/*.conf
-//! the machine's registries.conf ──┘  (left out beside the user's registries.conf)   the last list counts
+//! the machine's registries.conf ──┘  (skipped if the user has a registries.conf)   the last list is used
 //! ```
 
 use std::{
@@ -18,56 +18,57 @@ use std::{
 use toml_edit::Document;
 
 use super::{
-    auth_file::read, error::CredentialError, places::RegistriesPlaces, store::table::line_and_column,
+    auth_file::read, error::CredentialError, locations::RegistriesLocations, store::document::line_and_column,
 };
 use crate::limits;
 
-/// The name in the list that stands for the files of containers' tools and docker.
+/// The name in the list that stands for podman's and docker's files.
 pub(crate) const FILES: &str = "containers-auth.json";
 
-/// What the files say.
+/// The result of reading all files.
 #[derive(Debug, Default)]
 pub(crate) struct RegistriesConf {
-    /// Names of helpers, and [`FILES`], in the order in which they are asked; empty if nobody says anything.
+    /// Names of helpers, and [`FILES`], in order; empty if no file has a list.
     pub(crate) helpers: Vec<String>,
-    /// The file that says so, for messages.
+    /// The file that the list is from, for messages.
     pub(crate) place: String,
-    /// Files that cannot be read: they are left out.
+    /// Files that cannot be read and are ignored.
     pub(crate) problems: Vec<CredentialError>,
 }
 
 impl RegistriesConf {
-    /// Reads all files that there are.
-    pub(crate) fn read(places: &RegistriesPlaces) -> Self {
+    /// Reads all files that exist.
+    pub(crate) fn read(locations: &RegistriesLocations) -> Self {
         let mut conf = Self::default();
-        let user = places.user.as_ref().map(|user| user.join("registries.conf")).filter(|path| path.exists());
-        let is_users = places.named.is_none() && user.is_some();
-        let machine = places.machine.as_ref().filter(|_| !is_users);
-        match (&places.named, user.or_else(|| machine.map(|machine| machine.join("registries.conf")))) {
-            (Some(named), _) => conf.include(named, Absent::IsProblem),
-            (None, Some(main)) => conf.include(&main, Absent::IsFine),
+        let user =
+            locations.user.as_ref().map(|user| user.join("registries.conf")).filter(|path| path.exists());
+        let is_users = locations.named.is_none() && user.is_some();
+        let machine = locations.machine.as_ref().filter(|_| !is_users);
+        match (&locations.named, user.or_else(|| machine.map(|machine| machine.join("registries.conf")))) {
+            (Some(named), _) => conf.include(named, IfMissing::Report),
+            (None, Some(main)) => conf.include(&main, IfMissing::Ignore),
             (None, None) => {}
         }
-        for directory in machine.into_iter().chain(&places.user) {
+        for directory in machine.into_iter().chain(&locations.user) {
             for path in conf.drop_ins(&directory.join("registries.conf.d")) {
-                conf.include(&path, Absent::IsFine);
+                conf.include(&path, IfMissing::Ignore);
             }
         }
         let mut seen = BTreeSet::new();
         conf.helpers.retain(|name| seen.insert(name.clone()));
         if let Some(more) = conf.helpers.get(limits::HELPERS..).filter(|more| !more.is_empty()) {
             let problem =
-                format!("{} credential helpers beyond {} are not asked", more.len(), limits::HELPERS);
+                format!("{} credential helpers beyond {} are not used", more.len(), limits::HELPERS);
             conf.problems.push(CredentialError::other(format!("{}: {problem}", conf.place)));
             conf.helpers.truncate(limits::HELPERS);
         }
         conf
     }
 
-    /// Lets a file say what counts from here on.
-    fn include(&mut self, path: &Path, absent: Absent) {
+    /// Reads a file, whose list replaces the one so far.
+    fn include(&mut self, path: &Path, if_missing: IfMissing) {
         let shown = path.display().to_string();
-        match read(path, &shown, limits::REGISTRIES_CONF_BYTES) {
+        match read(path, limits::REGISTRIES_CONF_BYTES) {
             Ok(Some(text)) => match list(&text, &shown) {
                 Ok(Some(helpers)) => {
                     self.helpers = helpers;
@@ -77,17 +78,17 @@ impl RegistriesConf {
                 Ok(None) => {}
                 Err(problem) => self.problems.push(problem),
             },
-            Ok(None) if absent == Absent::IsFine => {}
+            Ok(None) if if_missing == IfMissing::Ignore => {}
             Ok(None) => self.problems.push(CredentialError::other(format!("there is no {shown}"))),
             Err(problem) => self.problems.push(problem),
         }
     }
 
-    /// The files in a directory that count, in the order of their names.
+    /// The configuration files in a directory, sorted by name.
     fn drop_ins(&mut self, directory: &Path) -> Vec<PathBuf> {
         let shown = directory.display();
         let failed = |error| CredentialError::other(format!("reading {shown}: {error}"));
-        // Those who wrote the format do not follow a link in its place either.
+        // Podman does not follow a symbolic link here either.
         let entries = match fs::symlink_metadata(directory) {
             Ok(metadata) if metadata.is_dir() => fs::read_dir(directory),
             Ok(_) => return Vec::new(),
@@ -123,14 +124,14 @@ impl RegistriesConf {
     }
 }
 
-/// What it means that a file is not there.
+/// Whether a missing file is a problem.
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Absent {
-    IsFine,
-    IsProblem,
+enum IfMissing {
+    Ignore,
+    Report,
 }
 
-/// The list in a file's text, be it empty; `None` if it has none.
+/// The list in a file's text, which may be empty; `None` if there is no list.
 fn list(text: &[u8], path: &str) -> Result<Option<Vec<String>>, CredentialError> {
     let malformed = |text: &str, span, what: &str| {
         let (line, column) = line_and_column(text, span);
@@ -159,7 +160,7 @@ mod tests {
 
     use super::*;
 
-    /// A user's and a machine's directory of configuration.
+    /// Configuration directories of a user and a machine.
     struct Machine(TempDir);
 
     impl Machine {
@@ -176,7 +177,7 @@ mod tests {
         fn read_with(&self, named: Option<&str>) -> RegistriesConf {
             let below = |name: &str| Some(self.0.path().join(name));
             let named = named.and_then(below);
-            RegistriesConf::read(&RegistriesPlaces { named, user: below("user"), machine: below("etc") })
+            RegistriesConf::read(&RegistriesLocations { named, user: below("user"), machine: below("etc") })
         }
 
         fn read(&self) -> RegistriesConf {
@@ -185,12 +186,12 @@ mod tests {
     }
 
     /// A file that names this helper.
-    fn asks(name: &str) -> String {
+    fn naming(name: &str) -> String {
         format!("credential-helpers = [\"{name}\"]\n")
     }
 
     #[test]
-    fn the_users_file_counts_before_the_machines_and_drop_ins_after_both() {
+    fn the_users_file_replaces_the_machines_and_drop_ins_override_both() {
         let order = [
             "etc/registries.conf",
             "etc/registries.conf.d/a.conf",
@@ -198,19 +199,19 @@ mod tests {
             "user/registries.conf.d/a.conf",
         ];
         for count in 1..=order.len() {
-            let texts: Vec<String> = order.iter().map(|name| asks(name)).collect();
+            let texts: Vec<String> = order.iter().map(|name| naming(name)).collect();
             let files: Vec<_> = order.into_iter().zip(texts.iter().map(String::as_str)).collect();
             let machine = Machine::new(&files[..count]);
             let conf = machine.read();
             assert_eq!(conf.helpers, [order[count - 1]]);
             assert!(conf.place.ends_with(order[count - 1]) && conf.problems.is_empty(), "{conf:?}");
         }
-        // Beside a file of the user's own the machine says nothing.
-        let (user, etc) = (asks("user"), asks("etc"));
+        // If the user has a file, the machine's files are not read.
+        let (user, etc) = (naming("user"), naming("etc"));
         let machine =
             Machine::new(&[("user/registries.conf", &user), ("etc/registries.conf.d/z.conf", &etc)]);
         assert_eq!(machine.read().helpers, ["user"]);
-        // Unless a variable names the file: then drop-ins of both count.
+        // If a variable names the file, drop-ins of both are read.
         let machine = Machine::new(&[
             ("named", &user),
             ("user/registries.conf", &etc),
@@ -222,22 +223,22 @@ mod tests {
     }
 
     #[test]
-    fn a_list_replaces_the_one_before_and_an_empty_one_takes_it_back() {
+    fn a_list_replaces_the_previous_one_and_an_empty_list_resets_it() {
         let first = ("etc/registries.conf", "credential-helpers = [\"a\", \"containers-auth.json\", \"a\"]");
         let silent = ("etc/registries.conf.d/a.conf", "unqualified-search-registries = [\"x.y\"]");
         let machine = Machine::new(&[first, silent]);
         assert_eq!(machine.read().helpers, ["a", FILES]);
         let empty = ("etc/registries.conf.d/b.conf", "credential-helpers = []");
         assert!(Machine::new(&[first, silent, empty]).read().helpers.is_empty());
-        // Their parser takes any case where the right one is not there.
+        // Podman's parser accepts any case if the exact name is missing.
         let machine = Machine::new(&[("etc/registries.conf", "Credential-Helpers = [\"a\"]")]);
         assert_eq!(machine.read().helpers, ["a"]);
         assert!(Machine::new(&[]).read().helpers.is_empty());
     }
 
     #[test]
-    fn files_of_other_names_folders_and_a_linked_directory_say_nothing() {
-        let text = asks("a");
+    fn other_files_subdirectories_and_a_linked_directory_are_ignored() {
+        let text = naming("a");
         let machine = Machine::new(&[
             ("etc/registries.conf.d/a.txt", &text),
             ("etc/registries.conf.d/folder.conf/a.conf", &text),
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_file_is_left_out_and_its_place_is_told() {
+    fn a_malformed_file_is_ignored_and_its_position_is_reported() {
         let good = ("etc/registries.conf", "credential-helpers = [\"good\"]");
         for (text, place) in [
             ("a = 1\ncredential-helpers = [hush", "line 2, column "),
@@ -275,8 +276,8 @@ mod tests {
     }
 
     #[test]
-    fn size_files_and_helpers_have_bounds() {
-        let long = format!("# {}\n{}", "x".repeat(1 << 20), asks("a"));
+    fn the_size_of_files_and_the_number_of_files_and_helpers_are_capped() {
+        let long = format!("# {}\n{}", "x".repeat(1 << 20), naming("a"));
         let conf = Machine::new(&[("etc/registries.conf", &long)]).read();
         assert!(conf.helpers.is_empty());
         assert!(conf.problems[0].to_string().contains("larger than 1048576 bytes"), "{conf:?}");
@@ -287,7 +288,7 @@ mod tests {
         assert!(conf.problems[0].to_string().contains("12 credential helpers beyond 8"), "{conf:?}");
         let names: Vec<String> =
             (0..=limits::REGISTRIES_CONF_FILES).map(|n| format!("etc/registries.conf.d/{n}.conf")).collect();
-        let text = asks("a");
+        let text = naming("a");
         let files: Vec<_> = names.iter().map(|name| (name.as_str(), text.as_str())).collect();
         let conf = Machine::new(&files).read();
         assert!(conf.helpers.is_empty() && conf.problems[0].to_string().contains("more than 1000 files"));

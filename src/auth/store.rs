@@ -1,16 +1,16 @@
-//! Stores of credentials: one trait, and who implements it.
+//! Stores of credentials: one trait and its implementations.
 
 #[cfg(feature = "stores")]
 pub(crate) mod choice;
 #[cfg(all(test, feature = "stores"))]
 mod conformance;
-pub(crate) mod environment;
 #[cfg(feature = "stores")]
-pub(crate) mod keeper;
+pub(super) mod document;
+pub(crate) mod environment;
+
 #[cfg(feature = "keyring")]
 pub(crate) mod keyring;
-#[cfg(feature = "stores")]
-pub(crate) mod others;
+
 #[cfg(feature = "stores")]
 mod own_file;
 #[cfg(feature = "stores")]
@@ -20,9 +20,11 @@ pub(crate) mod private;
 #[cfg(feature = "stores")]
 mod record;
 #[cfg(feature = "stores")]
+pub(crate) mod refresh;
+#[cfg(feature = "stores")]
 pub(crate) mod sealed_file;
 #[cfg(feature = "stores")]
-pub(super) mod table;
+pub(crate) mod shared_file;
 
 use super::{
     credential::{Credential, CredentialKind},
@@ -30,13 +32,12 @@ use super::{
     key::RegistryKey,
 };
 
-/// A place that keeps credentials by registry and kind. Calls block: on files, on D-Bus, on a person who is asked for a
-/// passphrase.
+/// A store of credentials by registry and kind. Methods block: on files, on D-Bus, on a prompt for a passphrase.
 ///
 /// ```
 /// use layerslayer::{CredentialError, CredentialStore, RegistryKey};
 ///
-/// fn forget(store: &dyn CredentialStore, registry: &RegistryKey) -> Result<(), CredentialError> {
+/// fn remove_all(store: &dyn CredentialStore, registry: &RegistryKey) -> Result<(), CredentialError> {
 ///     for entry in store.list()?.iter().filter(|entry| entry.registry == *registry) {
 ///         store.delete(registry, entry.kind)?;
 ///     }
@@ -44,23 +45,23 @@ use super::{
 /// }
 /// ```
 pub trait CredentialStore: Send + Sync {
-    /// Where that is, for messages: `the keyring`, `the encrypted file PATH`.
+    /// Its location, for messages: `the keyring`, `the encrypted file PATH`.
     ///
     /// ```
     /// # use layerslayer::*;
     /// # fn example(store: &dyn CredentialStore) -> Result<(), CredentialError> {
-    /// println!("kept in {}", store.place());
+    /// println!("stored in {}", store.place());
     /// # Ok(())
     /// # }
     /// ```
     fn place(&self) -> String;
 
-    /// Tries out whether a credential for this registry could be kept now: nobody shall show a password that can be kept
-    /// nowhere. Asks for the passphrase that keeping one takes.
+    /// Checks whether a credential for this registry could be stored now, so that no password is requested in vain. Asks for the
+    /// passphrase if storing needs one.
     ///
     /// # Errors
     ///
-    /// If it could not be kept.
+    /// If it could not be stored.
     ///
     /// ```
     /// # use layerslayer::*;
@@ -74,26 +75,26 @@ pub trait CredentialStore: Send + Sync {
         Ok(())
     }
 
-    /// Keeps a credential, in place of another of the same registry and kind.
+    /// Stores a credential. It replaces one of the same registry and kind.
     ///
     /// # Errors
     ///
-    /// If it cannot be written; then what was there is there still.
+    /// If it cannot be written. The previous credential is then unchanged.
     ///
     /// ```
     /// # use layerslayer::*;
     /// # fn example(store: &dyn CredentialStore) -> Result<(), CredentialError> {
-    /// store.store(&"ghcr.io".parse()?, &Credential::basic("me", String::from("secret").into()))?;
+    /// store.store(&"ghcr.io".parse()?, &Credential::basic("me", "secret"))?;
     /// # Ok(())
     /// # }
     /// ```
     fn store(&self, registry: &RegistryKey, credential: &Credential) -> Result<(), CredentialError>;
 
-    /// Brings out a credential.
+    /// Returns a credential, or `None` if there is none.
     ///
     /// # Errors
     ///
-    /// If the place cannot be read or opened. That there is no such credential is none.
+    /// If the store cannot be read or opened.
     ///
     /// ```
     /// # use layerslayer::*;
@@ -109,11 +110,11 @@ pub trait CredentialStore: Send + Sync {
         kind: CredentialKind,
     ) -> Result<Option<Credential>, CredentialError>;
 
-    /// Removes a credential; whether there was one.
+    /// Removes a credential. Returns whether there was one.
     ///
     /// # Errors
     ///
-    /// If the place cannot be written.
+    /// If the store cannot be written.
     ///
     /// ```
     /// # use layerslayer::*;
@@ -124,11 +125,11 @@ pub trait CredentialStore: Send + Sync {
     /// ```
     fn delete(&self, registry: &RegistryKey, kind: CredentialKind) -> Result<bool, CredentialError>;
 
-    /// What there is, sorted by registry and kind. Opens no secret, and asks for no passphrase.
+    /// Lists all entries, sorted by registry and kind. Opens no secret and asks for no passphrase.
     ///
     /// # Errors
     ///
-    /// If the place cannot be read.
+    /// If the store cannot be read.
     ///
     /// ```
     /// # use layerslayer::*;
@@ -140,11 +141,11 @@ pub trait CredentialStore: Send + Sync {
     /// ```
     fn list(&self) -> Result<Vec<StoredEntry>, CredentialError>;
 
-    /// Whether there is such a credential. Opens no secret, and asks for no passphrase.
+    /// Whether there is such a credential. Opens no secret and asks for no passphrase.
     ///
     /// # Errors
     ///
-    /// If the place cannot be read.
+    /// If the store cannot be read.
     ///
     /// ```
     /// # use layerslayer::*;
@@ -159,7 +160,7 @@ pub trait CredentialStore: Send + Sync {
     }
 }
 
-/// What can be said of a stored credential without opening it.
+/// What a store lists of a credential without opening it.
 ///
 /// ```
 /// # fn show(store: &dyn layerslayer::CredentialStore) -> Result<(), layerslayer::CredentialError> {
@@ -172,16 +173,16 @@ pub trait CredentialStore: Send + Sync {
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub struct StoredEntry {
-    /// The registry it is for.
+    /// The credential's registry.
     pub registry: RegistryKey,
-    /// What kind of secret it is.
+    /// The kind of secret.
     pub kind: CredentialKind,
     /// The user name; may be empty.
     pub username: String,
 }
 
-/// The credential that counts of a store, and the key that it is kept under: of the longest path that covers the image, and of the
-/// kind that docker prefers.
+/// The credential that a store has for an image, with its key: the one with the longest path above the image, of the kind that docker
+/// prefers.
 pub(crate) fn preferred(
     store: &dyn CredentialStore,
     registry: &RegistryKey,
@@ -200,8 +201,8 @@ pub(crate) fn preferred(
     Ok(store.retrieve(&best.registry, best.kind)?.map(|found| (best.registry.clone(), found)))
 }
 
-/// The same of a store that is locked and cannot be listed: it is asked for each key that covers the image, and opened, which may
-/// mean that somebody is asked for its password, only where it has one.
+/// As [`preferred`], for a locked store that cannot be listed. It is searched for each key that covers the image, and opened, which may
+/// prompt for its password, only if it has one.
 fn unlisted(
     store: &dyn CredentialStore,
     registry: &RegistryKey,
@@ -223,24 +224,24 @@ fn unlisted(
     Ok(None)
 }
 
-/// A store and whether it may be asked.
-pub(crate) type OwnStore = (Box<dyn CredentialStore>, Box<dyn Fn() -> bool + Send + Sync>);
+/// A store, and whether it exists.
+pub(crate) type StoreAndCheck = (Box<dyn CredentialStore>, Box<dyn Fn() -> bool + Send + Sync>);
 
-/// Our own stores in the order in which they count: keyring, encrypted file, plain file.
+/// Our own stores in order of precedence: keyring, encrypted file, plain file.
 #[cfg(feature = "stores")]
 pub(crate) fn own(
-    places: &super::places::Places,
+    locations: &super::locations::Locations,
     passphrases: &super::passphrase::Passphrases,
-) -> Vec<OwnStore> {
-    let mut stores: Vec<OwnStore> = Vec::new();
+) -> Vec<StoreAndCheck> {
+    let mut stores: Vec<StoreAndCheck> = Vec::new();
     #[cfg(feature = "keyring")]
-    stores.push((Box::new(keyring::Keyring), Box::new(keyring::may_be_there)));
-    if let Some(directory) = &places.own {
+    stores.push((Box::new(keyring::Keyring), Box::new(keyring::may_exist)));
+    if let Some(directory) = &locations.own {
         let sealed = std::sync::Arc::new(sealed(directory, passphrases));
         let plain = plain_file::PlainFile::new(directory);
         let (sealed_too, plain_too) = (std::sync::Arc::clone(&sealed), plain.clone());
-        stores.push((Box::new(sealed), Box::new(move || sealed_too.is_there())));
-        stores.push((Box::new(plain), Box::new(move || plain_too.is_there())));
+        stores.push((Box::new(sealed), Box::new(move || sealed_too.file_exists())));
+        stores.push((Box::new(plain), Box::new(move || plain_too.file_exists())));
     }
     stores
 }
@@ -252,10 +253,11 @@ pub(crate) fn sealed(
     passphrases: &super::passphrase::Passphrases,
 ) -> sealed_file::SealedFile {
     #[cfg(feature = "keyring")]
-    let chest = keyring::may_be_there().then(|| Box::new(keyring::Keyring) as Box<dyn sealed_file::KeyChest>);
+    let key_store =
+        keyring::may_exist().then(|| Box::new(keyring::Keyring) as Box<dyn sealed_file::KeyStore>);
     #[cfg(not(feature = "keyring"))]
-    let chest = None;
-    sealed_file::SealedFile::new(directory, passphrases.clone(), chest)
+    let key_store = None;
+    sealed_file::SealedFile::new(directory, passphrases.clone(), key_store)
 }
 
 #[cfg(feature = "stores")]
@@ -297,7 +299,7 @@ impl<T: CredentialStore + ?Sized> CredentialStore for std::sync::Arc<T> {
 mod tests {
     use super::*;
 
-    /// Answers who knows what to ask for, and lists nothing.
+    /// Can be searched but not listed.
     struct Locked(RegistryKey);
 
     impl CredentialStore for Locked {
@@ -315,7 +317,7 @@ mod tests {
             _: CredentialKind,
         ) -> Result<Option<Credential>, CredentialError> {
             assert_eq!(*registry, self.0);
-            Ok(Some(Credential::identity_token("me", String::from("refresh").into())))
+            Ok(Some(Credential::identity_token("me", "refresh")))
         }
 
         fn delete(&self, _: &RegistryKey, _: CredentialKind) -> Result<bool, CredentialError> {
@@ -332,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_cannot_be_listed_is_asked_for_every_key_that_covers_the_image() {
+    fn a_store_that_cannot_be_listed_is_searched_for_every_key_that_covers_the_image() {
         let host: RegistryKey = "a.b:5000".parse().unwrap();
         for (kept, is_found) in [
             ("a.b:5000", true),

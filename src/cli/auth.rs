@@ -1,11 +1,13 @@
-//! Logging in and out, and what there is to see and to move of credentials.
+//! `login`, `logout` and `auth`.
 
 use std::{process::ExitCode, sync::Arc, time::Instant};
 
 use layerslayer::{
-    Client, CredentialError, CredentialKind, CredentialSources, CredentialStore, PassphrasePurpose,
-    RegistryKey, StoreKind,
+    Client, CredentialError, CredentialKind, CredentialStore, Credentials, PassphrasePurpose, RegistryKey,
+    StoreKind,
 };
+
+use zeroize::Zeroizing;
 
 use super::{
     args::account::{AccountCommon, AuthAction},
@@ -22,11 +24,11 @@ pub(crate) mod password;
 pub(crate) mod prompt;
 mod status;
 
-/// What a command about credentials works with.
+/// What all commands about credentials need.
 struct Context<'a> {
     common: &'a AccountCommon,
     console: &'a Console,
-    sources: CredentialSources,
+    credentials: Credentials,
 }
 
 /// Runs a command about credentials.
@@ -34,7 +36,7 @@ pub(crate) fn main(action: &AuthAction) -> ExitCode {
     let started = Instant::now();
     let common = action.common();
     let console = Console::new(common.quiet, false);
-    let context = Context { common, console: &console, sources: sources() };
+    let context = Context { common, console: &console, credentials: credentials() };
     let result = match action {
         AuthAction::Login(arguments) => login::prepare(arguments, &context)
             .and_then(|prepared| block_on(login::run(arguments, prepared, &context))),
@@ -56,13 +58,13 @@ fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
     runtime::block_on(command, |_| {})
 }
 
-/// Where credentials are looked for; whoever is at the terminal is asked for the passphrase.
-pub(crate) fn sources() -> CredentialSources {
-    CredentialSources::new().ask_passphrase(|purpose| {
+/// The user's credentials. The passphrase is requested on the terminal.
+pub(crate) fn credentials() -> Credentials {
+    Credentials::from_environment().ask_passphrase(|purpose| {
         let Some(terminal) = prompt::Terminal::open() else { return Ok(None) };
         let failed = |failure: Failure| {
             if failure.exit == Exit::Interrupted {
-                // Nothing has begun yet that would have to be taken back.
+                // There is nothing to clean up yet.
                 std::process::exit(Exit::Interrupted.code().into());
             }
             CredentialError::from_prompt(failure.messages.join("; "))
@@ -70,15 +72,30 @@ pub(crate) fn sources() -> CredentialSources {
         match purpose {
             PassphrasePurpose::New => {
                 let first = terminal.hidden("New passphrase for the encrypted file: ").map_err(failed)?;
-                let second = terminal.hidden("Once more: ").map_err(failed)?;
-                match prompt::is_same(&first, &second) {
-                    true => Ok(Some(first)),
+                let second = terminal.hidden("Repeat the passphrase: ").map_err(failed)?;
+                match *first == *second {
+                    true => Ok(Some(take(first))),
                     false => Err(CredentialError::from_prompt("the two passphrases differ")),
                 }
             }
-            _ => terminal.hidden("Passphrase for the encrypted file: ").map(Some).map_err(failed),
+            _ => terminal.hidden("Passphrase for the encrypted file: ").map(take).map(Some).map_err(failed),
         }
     })
+}
+
+/// Moves a secret to a function that wipes it.
+fn take(mut secret: Zeroizing<String>) -> String {
+    std::mem::take(&mut secret)
+}
+
+/// Refuses a user name that Basic authentication cannot transmit (RFC 7617, section 2): the first colon ends it.
+pub(crate) fn check_username(username: &str) -> Result<(), Failure> {
+    match username.contains(':') || username.chars().any(char::is_control) {
+        true => Err(Failure::usage(
+            "a user name cannot contain a colon, a line break or another control character",
+        )),
+        false => Ok(()),
+    }
 }
 
 impl Context<'_> {
@@ -86,24 +103,24 @@ impl Context<'_> {
         let mut builder = Client::builder()
             .plain_http(self.common.plain_http)
             .progress(self.console.display())
-            .credential_sources(self.sources.clone());
+            .credentials(self.credentials.clone());
         if let Some(file) = &self.common.ca {
             builder = builder.ca_file(file.clone());
         }
         Ok(builder.build()?)
     }
 
-    /// The store that was asked for, else the most secure one that works.
+    /// The requested store, else the most secure one that works.
     fn store(&self, kind: Option<StoreKind>) -> Result<Arc<dyn CredentialStore>, Failure> {
         let store = match kind {
-            Some(kind) => self.sources.store(kind),
-            None => self.sources.secure_store(),
+            Some(kind) => self.credentials.store(kind),
+            None => self.credentials.secure_store(),
         };
         Ok(store.map_err(failure)?.into())
     }
 }
 
-/// Removes every kind of credential of a registry; whether there was any. A store may hold what it cannot list.
+/// Removes every kind of credential for a registry and returns whether there was one. A store may have entries that it cannot list.
 fn erase(store: &dyn CredentialStore, registry: &RegistryKey) -> Result<bool, CredentialError> {
     let mut erased = false;
     for kind in [CredentialKind::IdentityToken, CredentialKind::Password, CredentialKind::RegistryToken] {
@@ -112,7 +129,7 @@ fn erase(store: &dyn CredentialStore, registry: &RegistryKey) -> Result<bool, Cr
     Ok(erased)
 }
 
-/// How the program ends for what went wrong with a store.
+/// The exit code and message for a store's error.
 fn failure(error: CredentialError) -> Failure {
     let exit = match () {
         () if error.is_locked() => Exit::Unauthorized,

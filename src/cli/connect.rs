@@ -95,7 +95,7 @@ fn target(image: &str, common: &Common, console: &Console) -> Result<Target, Fai
     let mut builder = Client::builder()
         .plain_http(common.plain_http)
         .progress(console.display())
-        .credential_sources(auth::sources());
+        .credentials(auth::credentials());
     let writes = CacheWrites(cache(common, console)?);
     if let Some(cache) = writes.0.clone() {
         builder = builder.cache(cache);
@@ -118,7 +118,10 @@ fn target(image: &str, common: &Common, console: &Console) -> Result<Target, Fai
                 "--username requires a registry image; {image:?} is not one"
             )));
         };
-        let credential = Credential::basic(username, auth::password::read(io::stdin().lock())?);
+        auth::check_username(username)?;
+        let mut password = auth::password::read(io::stdin().lock())?;
+        let credential =
+            Credential::basic(username, std::mem::take(&mut *password)).with_source("--username");
         builder = builder.credential(reference.registry(), credential);
     }
     Ok(Target { client: builder.build()?, reference, platform, writes })

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use secrecy::ExposeSecret as _;
+
 use super::Client;
 use crate::{
     auth::{Credential, RegistryKey},
@@ -16,11 +18,11 @@ use crate::{
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// use layerslayer::{Client, Credential, CredentialSources};
+/// use layerslayer::{Client, Credential, Credentials};
 ///
 /// let registry = "ghcr.io".parse()?;
-/// let login = Client::builder().build()?.log_in(&registry, &Credential::basic("me", String::from("x").into())).await?;
-/// CredentialSources::new().secure_store()?.store(&registry, &login.credential)?;
+/// let login = Client::builder().build()?.log_in(&registry, &Credential::basic("me", "x")).await?;
+/// Credentials::from_environment().secure_store()?.store(&registry, &login.credential)?;
 /// # Ok(())
 /// # }
 /// ```
@@ -63,7 +65,7 @@ impl Client {
     /// # async fn example(client: layerslayer::Client) -> Result<(), Box<dyn std::error::Error>> {
     /// use layerslayer::Credential;
     ///
-    /// let login = client.log_in(&"ghcr.io".parse()?, &Credential::basic("me", String::from("x").into())).await?;
+    /// let login = client.log_in(&"ghcr.io".parse()?, &Credential::basic("me", "x")).await?;
     /// assert!(login.is_verified);
     /// # Ok(())
     /// # }
@@ -71,7 +73,7 @@ impl Client {
     pub async fn log_in(&self, registry: &RegistryKey, credential: &Credential) -> Result<Login, Error> {
         let verified = self.bare_session(registry)?.verify(credential).await?;
         let credential = match verified.identity {
-            Some(token) => Credential::identity_token(credential.username(), token),
+            Some(token) => Credential::identity_token(credential.username(), token.expose_secret()),
             None => credential.clone(),
         };
         let (token_server, is_verified) = (verified.token_server, verified.is_asked_for);
@@ -181,7 +183,7 @@ impl DeviceSignIn {
     pub async fn wait(&self) -> Result<Credential, Error> {
         let token = self.device.wait(&self.code).await?;
         let user = self.device.user(&token).await.unwrap_or_default();
-        Ok(Credential::basic(user, token))
+        Ok(Credential::basic(user, token.expose_secret()))
     }
 }
 

@@ -242,7 +242,7 @@ impl Authority {
         if std::mem::replace(&mut state.has_warned, true) {
             return None;
         }
-        Some(format!("the credential from {} was refused; going on without it", credential.origin()))
+        Some(format!("the credential from {} was refused; going on without it", credential.source()))
     }
 
     /// Texts that no message may hold.

@@ -193,8 +193,7 @@ async fn a_credential_goes_to_its_registry_alone() {
     });
     let mut builder = Client::builder();
     for (_, recorder, _, password) in &registries {
-        builder =
-            builder.credential(recorder.host(), Credential::basic("alice", String::from(*password).into()));
+        builder = builder.credential(recorder.host(), Credential::basic("alice", *password));
     }
     let client = builder.build().unwrap();
     for (_, recorder, reference, password) in &registries {

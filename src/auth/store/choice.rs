@@ -1,4 +1,4 @@
-//! Which store a credential goes to.
+//! Choosing the store for a new credential.
 
 use std::{fmt, path::Path, str::FromStr};
 
@@ -6,18 +6,18 @@ use super::{
     super::{
         auth_file::{AuthFile, Style},
         credential::{Credential, CredentialKind},
+        credentials::Credentials,
         error::CredentialError,
         key::RegistryKey,
-        sources::CredentialSources,
     },
     CredentialStore,
-    others::OthersFile,
     plain_file::PlainFile,
     sealed,
     sealed_file::SealedFile,
+    shared_file::SharedFile,
 };
 
-/// A store that can be written to.
+/// A store that can be written.
 ///
 /// ```
 /// use layerslayer::StoreKind;
@@ -29,13 +29,13 @@ use super::{
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum StoreKind {
-    /// Docker's `config.json`, or the credential helper that it names: shared with docker.
+    /// Docker's `config.json`, or the credential helper that it names. Shared with docker.
     DockerConfig,
     /// Our encrypted file.
     File,
     /// The desktop's keyring.
     Keyring,
-    /// Our file that holds secrets in the clear.
+    /// Our file with secrets in plain text.
     Plaintext,
 }
 
@@ -71,53 +71,53 @@ impl FromStr for StoreKind {
         let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
         found.ok_or_else(|| {
             let names = Self::ALL.map(Self::as_str).join(", ");
-            CredentialError::usage(format!("{text:?} is no store; there are: {names}"))
+            CredentialError::usage(format!("{text:?} is not a store; use one of: {names}"))
         })
     }
 }
 
-impl CredentialSources {
-    /// A store to write to.
+impl Credentials {
+    /// Returns a store to write to.
     ///
     /// # Errors
     ///
-    /// If there is none of this kind here.
+    /// If there is no store of this kind on this machine.
     ///
     /// ```no_run
-    /// use layerslayer::{Credential, CredentialSources, StoreKind};
+    /// use layerslayer::{Credential, Credentials, StoreKind};
     ///
-    /// let store = CredentialSources::new().store(StoreKind::Keyring)?;
-    /// store.store(&"ghcr.io".parse()?, &Credential::basic("me", String::from("secret").into()))?;
+    /// let store = Credentials::from_environment().store(StoreKind::Keyring)?;
+    /// store.store(&"ghcr.io".parse()?, &Credential::basic("me", "secret"))?;
     /// # Ok::<(), layerslayer::CredentialError>(())
     /// ```
     pub fn store(&self, kind: StoreKind) -> Result<Box<dyn CredentialStore>, CredentialError> {
         match kind {
             StoreKind::DockerConfig => {
-                let Some(path) = &self.places().docker_config else { return Err(homeless()) };
-                Ok(Box::new(OthersFile::new(path, Style::Docker, self.own()?)))
+                let Some(path) = &self.locations().docker_config else { return Err(no_home()) };
+                Ok(Box::new(SharedFile::new(path, Style::Docker, self.own()?)))
             }
             StoreKind::File => Ok(Box::new(sealed(self.own()?, self.passphrases()))),
             #[cfg(feature = "keyring")]
             StoreKind::Keyring => Ok(Box::new(super::keyring::Keyring)),
             #[cfg(not(feature = "keyring"))]
             StoreKind::Keyring => {
-                Err(CredentialError::unavailable("this program was built without keyrings"))
+                Err(CredentialError::unavailable("this program was built without keyring support"))
             }
             StoreKind::Plaintext => Ok(Box::new(PlainFile::new(self.own()?))),
         }
     }
 
-    /// The store to write to for one registry: where docker's configuration names ourselves as its helper, that is our own
+    /// Returns the store to write to for one registry. If docker's configuration names us as its helper, that is our own
     /// [secure store](Self::secure_store).
     ///
     /// # Errors
     ///
-    /// If there is none of this kind here.
+    /// If there is no store of this kind on this machine.
     ///
     /// ```no_run
-    /// use layerslayer::{CredentialSources, StoreKind};
+    /// use layerslayer::{Credentials, StoreKind};
     ///
-    /// let store = CredentialSources::new().store_for(&"ghcr.io".parse()?, StoreKind::DockerConfig)?;
+    /// let store = Credentials::from_environment().store_for(&"ghcr.io".parse()?, StoreKind::DockerConfig)?;
     /// println!("credentials go to {}", store.place());
     /// # Ok::<(), layerslayer::CredentialError>(())
     /// ```
@@ -127,78 +127,78 @@ impl CredentialSources {
         kind: StoreKind,
     ) -> Result<Box<dyn CredentialStore>, CredentialError> {
         if kind == StoreKind::DockerConfig
-            && let Some(path) = &self.places().docker_config
-            && AuthFile::read(path, Style::Docker)?.is_some_and(|file| file.asks_us(registry))
+            && let Some(path) = &self.locations().docker_config
+            && AuthFile::read(path, Style::Docker)?.is_some_and(|file| file.names_us(registry))
         {
             return self.secure_store();
         }
         self.store(kind)
     }
 
-    /// The most secure store that works here: the keyring, if a probe can be written to it, else the encrypted file, if there
-    /// is a passphrase for it. Secrets are never put in the clear unasked.
+    /// Returns the most secure store that works: the keyring if a probe can be written to it, else the encrypted file if there is a
+    /// passphrase for it. Never a plain-text store.
     ///
     /// # Errors
     ///
-    /// If neither works: the message says what to do.
+    /// If neither works. The message names the remedies.
     ///
     /// ```no_run
-    /// let store = layerslayer::CredentialSources::new().secure_store()?;
+    /// let store = layerslayer::Credentials::from_environment().secure_store()?;
     /// println!("credentials go to {}", store.place());
     /// # Ok::<(), layerslayer::CredentialError>(())
     /// ```
     pub fn secure_store(&self) -> Result<Box<dyn CredentialStore>, CredentialError> {
         #[cfg(feature = "keyring")]
-        let keyring = super::keyring::Keyring.try_out();
+        let keyring = super::keyring::Keyring.probe();
         #[cfg(not(feature = "keyring"))]
         let keyring: Result<(), _> =
-            Err(CredentialError::unavailable("this program was built without keyrings"));
+            Err(CredentialError::unavailable("this program was built without keyring support"));
         let Err(keyring) = keyring else { return self.store(StoreKind::Keyring) };
-        // Without the keyring for its key: that has just refused.
+        // The keyring has just failed, so the key cannot be stored there.
         let sealed = SealedFile::new(self.own()?, self.passphrases().clone(), None);
-        match sealed.try_out() {
+        match sealed.probe() {
             Ok(()) => Ok(Box::new(sealed)),
-            Err(error) if sealed.is_there() || !error.is_without_passphrase() => Err(error),
+            Err(error) if sealed.file_exists() || !error.lacks_passphrase() => Err(error),
             Err(_) => Err(CredentialError::locked(format!(
-                "no secure store works here ({keyring}; nobody gives a passphrase for the encrypted file): set \
-                 LAYERSLAYER_PASSPHRASE or LAYERSLAYER_PASSPHRASE_FD, or run this in a terminal; `--store plaintext` keeps \
-                 it in the clear"
+                "no secure store is available ({keyring}; there is no passphrase for the encrypted file): set \
+                 LAYERSLAYER_PASSPHRASE or LAYERSLAYER_PASSPHRASE_FD, or run this in a terminal; `--store plaintext` stores \
+                 it in plain text"
             ))),
         }
     }
 
-    /// Every store of ours that has anything.
+    /// Our own stores that exist.
     ///
     /// ```no_run
-    /// for store in layerslayer::CredentialSources::new().stores() {
+    /// for store in layerslayer::Credentials::from_environment().stores() {
     ///     println!("{}: {}", store.place(), store.list()?.len());
     /// }
     /// # Ok::<(), layerslayer::CredentialError>(())
     /// ```
     #[must_use]
     pub fn stores(&self) -> Vec<Box<dyn CredentialStore>> {
-        let all = super::own(self.places(), self.passphrases());
-        all.into_iter().filter(|(_, is_there)| is_there()).map(|(store, _)| store).collect()
+        let all = super::own(self.locations(), self.passphrases());
+        all.into_iter().filter(|(_, exists)| exists()).map(|(store, _)| store).collect()
     }
 
-    /// Keeps a credential in `store`, and removes from our stores what would count before it or could be mistaken for it: other
-    /// kinds for this registry, and what other stores have. What could not be removed is returned.
+    /// Saves a credential to `store` and removes older ones for this registry from our stores: other kinds, and those in other stores.
+    /// Returns an error for each store that may still have one.
     ///
     /// # Errors
     ///
-    /// If it cannot be kept; then nothing is removed.
+    /// If it cannot be stored. Then nothing is removed.
     ///
     /// ```no_run
-    /// use layerslayer::{Credential, CredentialSources};
+    /// use layerslayer::{Credential, Credentials};
     ///
-    /// let sources = CredentialSources::new();
-    /// let store = sources.secure_store()?;
-    /// let credential = Credential::basic("me", String::from("secret").into());
-    /// let left = sources.keep(store.as_ref(), &"ghcr.io".parse()?, &credential)?;
-    /// assert!(left.is_empty());
+    /// let credentials = Credentials::from_environment();
+    /// let store = credentials.secure_store()?;
+    /// let credential = Credential::basic("me", "secret");
+    /// let remaining = credentials.save(store.as_ref(), &"ghcr.io".parse()?, &credential)?;
+    /// assert!(remaining.is_empty());
     /// # Ok::<(), layerslayer::CredentialError>(())
     /// ```
-    pub fn keep(
+    pub fn save(
         &self,
         store: &dyn CredentialStore,
         registry: &RegistryKey,
@@ -206,38 +206,38 @@ impl CredentialSources {
     ) -> Result<Vec<CredentialError>, CredentialError> {
         store.store(registry, credential)?;
         let place = store.place();
-        let mut left = Vec::new();
+        let mut remaining = Vec::new();
         for other in self.stores() {
             let is_same = other.place() == place;
             for kind in CredentialKind::ALL.into_iter().filter(|kind| !is_same || *kind != credential.kind())
             {
                 match other.delete(registry, kind) {
                     Ok(_) => {}
-                    // A keyring that is not there holds nothing.
+                    // A keyring that does not exist holds nothing.
                     Err(error) if error.is_unavailable() => break,
                     Err(error) => {
                         let other = other.place();
-                        left.push(error.about(format_args!(
-                            "{other} may still hold an older credential for {registry}"
+                        remaining.push(error.with_context(format_args!(
+                            "{other} may still have an older credential for {registry}"
                         )));
                         break;
                     }
                 }
             }
         }
-        // Somebody else may have done the same with another store meanwhile.
+        // Another process may have saved to another store at the same time and removed this one.
         if !store.exists(registry, credential.kind())? {
             store.store(registry, credential)?;
         }
-        Ok(left)
+        Ok(remaining)
     }
 
     fn own(&self) -> Result<&Path, CredentialError> {
-        self.places().own.as_deref().ok_or_else(homeless)
+        self.locations().own.as_deref().ok_or_else(no_home)
     }
 }
 
-fn homeless() -> CredentialError {
+fn no_home() -> CredentialError {
     CredentialError::unavailable("there is no home directory: set HOME or XDG_CONFIG_HOME")
 }
 
@@ -249,12 +249,12 @@ mod tests {
         super::{super::passphrase::Passphrases, StoredEntry, environment::Environment},
         *,
     };
-    use crate::auth::places::Places;
+    use crate::auth::locations::Locations;
 
-    /// A store that something else happens beside, as soon as it has stored.
+    /// A store that runs something else right after its first write.
     struct Interrupted<'a> {
         store: PlainFile,
-        meanwhile: &'a (dyn Fn() + Sync),
+        interruption: &'a (dyn Fn() + Sync),
         has_happened: AtomicBool,
     }
 
@@ -266,7 +266,7 @@ mod tests {
         fn store(&self, registry: &RegistryKey, credential: &Credential) -> Result<(), CredentialError> {
             self.store.store(registry, credential)?;
             if !self.has_happened.swap(true, Ordering::Relaxed) {
-                (self.meanwhile)();
+                (self.interruption)();
             }
             Ok(())
         }
@@ -289,28 +289,27 @@ mod tests {
     }
 
     #[test]
-    fn two_logins_at_once_to_two_stores_do_not_leave_nothing() {
+    fn of_two_concurrent_logins_to_two_stores_one_remains() {
         let folder = tempfile::tempdir().unwrap();
-        let places = Places::of(&|_| None, Some(folder.path().into()), None);
-        let environment = Environment::of(std::iter::empty());
-        let sources = CredentialSources::of(environment, places, Passphrases::fixed("open sesame"));
+        let locations = Locations::new(&|_| None, Some(folder.path().into()), None);
+        let sources = Credentials::new(Environment::default(), locations, Passphrases::fixed("open sesame"));
         let registry: RegistryKey = "two-logins.example".parse().unwrap();
-        let login = |user: &str| Credential::basic(user, String::from("x").into());
-        // The other one is over before this one has removed what other stores have: each removes the other's.
+        let login = |user: &str| Credential::basic(user, "x");
+        // The other login ends before this one removes from other stores: each removes the other's credential.
         let other = || {
             let sealed = sources.store(StoreKind::File).unwrap();
-            sources.keep(sealed.as_ref(), &registry, &login("other")).unwrap();
+            sources.save(sealed.as_ref(), &registry, &login("other")).unwrap();
             assert!(sealed.exists(&registry, CredentialKind::Password).unwrap());
         };
         let store = PlainFile::new(sources.own().unwrap());
-        let store = Interrupted { store, meanwhile: &other, has_happened: AtomicBool::new(false) };
-        sources.keep(&store, &registry, &login("this")).unwrap();
+        let store = Interrupted { store, interruption: &other, has_happened: AtomicBool::new(false) };
+        sources.save(&store, &registry, &login("this")).unwrap();
         let found = sources.stored(&registry, None).unwrap();
-        assert_eq!(found.expect("one of the two").username(), "this");
+        assert_eq!(found.expect("one of the two credentials").username(), "this");
     }
 
     #[test]
-    fn a_store_is_known_by_its_name() {
+    fn a_store_kind_is_parsed_from_its_name() {
         for kind in StoreKind::ALL {
             assert_eq!(kind.as_str().parse::<StoreKind>().unwrap(), kind);
         }

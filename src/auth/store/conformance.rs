@@ -1,13 +1,12 @@
-//! What every store does, whatever it is made of.
+//! The behaviour that all stores share.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use secrecy::ExposeSecret as _;
 
 use super::{
     super::{
-        credential::{Credential, CredentialKind, Secret},
+        credential::{Credential, CredentialKind},
         key::RegistryKey,
         passphrase::Passphrases,
     },
@@ -24,11 +23,11 @@ fn key(text: &str) -> RegistryKey {
 }
 
 fn basic(user: &str, password: &str) -> Credential {
-    Credential::basic(user, password.to_owned().into())
+    Credential::basic(user, password)
 }
 
 fn token(token: &str) -> Credential {
-    Credential::identity_token("", token.to_owned().into())
+    Credential::identity_token("", token)
 }
 
 #[track_caller]
@@ -36,21 +35,20 @@ fn holds(store: &dyn CredentialStore, registry: &RegistryKey, expected: &Credent
     let found = store.retrieve(registry, expected.kind()).unwrap().unwrap();
     assert!(found.is_same(expected), "{found:?}");
     assert_eq!(found.expiry(), expected.expiry());
-    assert_eq!(found.origin(), store.place());
-    assert!(found.is_stored());
+    assert_eq!(found.source(), store.place());
     assert!(store.exists(registry, expected.kind()).unwrap());
 }
 
-/// All of it; `open` opens the same store anew each time, as another process would.
+/// Runs the whole suite. Each call of `open` opens the same store again, as another process would.
 pub(super) fn run(open: &dyn Fn() -> Box<dyn CredentialStore>) {
     let store = open();
-    // Nothing at first.
+    // The store is empty at first.
     assert!(store.list().unwrap().is_empty());
     assert!(store.retrieve(&key("a.b"), CredentialKind::Password).unwrap().is_none());
     assert!(!store.exists(&key("a.b"), CredentialKind::Password).unwrap());
     assert!(!store.delete(&key("a.b"), CredentialKind::Password).unwrap());
     assert!(preferred(store.as_ref(), &key("a.b"), Some("x/y")).unwrap().is_none());
-    // What was stored is there, also for who opens it anew.
+    // A stored credential is there, also after opening the store again.
     let odd = "p:ä\"'\\\n\t\u{0}{}[]#=$(x) \u{1f511}";
     store.store(&key("a.b"), &basic("me", "one")).unwrap();
     store.store(&key("docker.io"), &basic("ü:\"x\"", odd)).unwrap();
@@ -59,36 +57,36 @@ pub(super) fn run(open: &dyn Fn() -> Box<dyn CredentialStore>) {
     holds(open().as_ref(), &key("a.b"), &basic("me", "one"));
     holds(open().as_ref(), &key("https://index.docker.io/v1/"), &basic("ü:\"x\"", odd));
     holds(open().as_ref(), &key("[::1]:5000"), &basic("", "only a password"));
-    // Other registries and kinds are not concerned.
+    // Other registries and kinds are unaffected.
     assert!(store.retrieve(&key("b"), CredentialKind::Password).unwrap().is_none());
     assert!(store.retrieve(&key("a.b:5000"), CredentialKind::Password).unwrap().is_none());
     assert!(store.retrieve(&key("a.b"), CredentialKind::IdentityToken).unwrap().is_none());
     // Storing again replaces, user name included.
     store.store(&key("a.b"), &basic("you", "two")).unwrap();
     holds(open().as_ref(), &key("a.b"), &basic("you", "two"));
-    // Kinds lie beside each other; a token counts before a password.
+    // Kinds are stored separately, and a token takes precedence over a password.
     let pinned = token("refresh").pinned_to(Some("https://auth.a.b/token".into()));
     let pinned = pinned.with_expiry(Some("2030-01-02T03:04:05Z".parse::<Timestamp>().unwrap()));
     store.store(&key("a.b"), &pinned).unwrap();
     holds(open().as_ref(), &key("a.b"), &pinned);
     holds(open().as_ref(), &key("a.b"), &basic("you", "two"));
     assert!(preferred(store.as_ref(), &key("a.b"), Some("x/y")).unwrap().unwrap().1.is_same(&pinned));
-    // What no longer has a pin or an end has none.
+    // Storing again also removes the token server and the expiry.
     store.store(&key("a.b"), &token("refresh")).unwrap();
     holds(open().as_ref(), &key("a.b"), &token("refresh"));
-    let registry = Credential::new(Secret::Registry { token: String::from("ready").into() });
+    let registry = Credential::registry_token("ready");
     store.store(&key("c.d"), &registry).unwrap();
     holds(open().as_ref(), &key("c.d"), &registry);
-    // A path below a registry counts before the registry itself.
+    // A path below a registry takes precedence over the registry.
     store.store(&key("c.d/team"), &basic("team", "x")).unwrap();
     let user = |repository| preferred(open().as_ref(), &key("c.d"), repository).unwrap().unwrap().1;
     assert_eq!((user(Some("team/app")).username(), user(Some("teams")).username()), ("team", ""));
     assert!(store.delete(&key("c.d/team"), CredentialKind::Password).unwrap());
-    // A long secret, such as cloud registries have.
+    // A long secret, as cloud registries issue.
     let long = basic("AWS", &"0123456789".repeat(600));
     store.store(&key("e.f"), &long).unwrap();
     holds(open().as_ref(), &key("e.f"), &long);
-    // The list is sorted, and says no more than it may.
+    // The list is sorted and contains no secret.
     let listed = open().list().unwrap();
     let shown = format!("{listed:?}");
     for secret in ["two", "refresh", "ready", "0123456789", "only a password"] {
@@ -105,7 +103,7 @@ pub(super) fn run(open: &dyn Fn() -> Box<dyn CredentialStore>) {
         ("e.f", CredentialKind::Password, "AWS"),
     ];
     assert_eq!(listed, expected);
-    // What was deleted is gone, and nothing else is.
+    // Only the deleted credential is gone.
     assert!(store.delete(&key("a.b"), CredentialKind::Password).unwrap());
     assert!(!open().delete(&key("a.b"), CredentialKind::Password).unwrap());
     assert!(!open().exists(&key("a.b"), CredentialKind::Password).unwrap());
@@ -116,7 +114,7 @@ pub(super) fn run(open: &dyn Fn() -> Box<dyn CredentialStore>) {
     assert!(open().list().unwrap().is_empty());
 }
 
-/// Many at once lose nothing of each other's.
+/// Concurrent writers lose no entry.
 pub(super) fn run_in_parallel(open: &(dyn Fn() -> Box<dyn CredentialStore> + Sync), number: usize) {
     std::thread::scope(|scope| {
         for index in 0..number {
@@ -127,7 +125,7 @@ pub(super) fn run_in_parallel(open: &(dyn Fn() -> Box<dyn CredentialStore> + Syn
     assert_eq!(listed.len(), number, "{listed:?}");
 }
 
-/// Runs itself again in a session that has a keyring of its own.
+/// Runs itself again in a session with its own keyring.
 #[cfg(feature = "keyring")]
 #[test]
 fn the_keyring_conforms() {
@@ -162,15 +160,15 @@ fn keyring_of_this_session_conforms(folder: &std::path::Path) {
     run(&open);
     run_in_parallel(&open, 8);
     let sealed = || {
-        let nobody = Passphrases::of_process(std::sync::Arc::new(|_| Ok(None)));
-        let chest = Box::new(super::keyring::Keyring);
-        Box::new(SealedFile::new(folder, nobody, Some(chest))) as Box<dyn CredentialStore>
+        let no_passphrase = Passphrases::from_process(std::sync::Arc::new(|_| Ok(None)));
+        let key_store = Box::new(super::keyring::Keyring);
+        Box::new(SealedFile::new(folder, no_passphrase, Some(key_store))) as Box<dyn CredentialStore>
     };
     for entry in open().list().unwrap() {
         open().delete(&entry.registry, entry.kind).unwrap();
     }
     run(&sealed);
-    super::keyring::Keyring.try_out().unwrap();
+    super::keyring::Keyring.probe().unwrap();
     assert!(open().list().unwrap().is_empty());
 }
 
@@ -193,10 +191,10 @@ fn the_encrypted_file_conforms() {
     run_in_parallel(&open, 32);
 }
 
-/// The part of the suite that a place takes which cannot be written.
+/// The part of the suite that applies to a read-only store.
 #[test]
-fn the_environment_conforms_as_far_as_it_can_be_read() {
-    let open = |value: &str| Environment::of([("LAYERSLAYER_AUTH".into(), value.into())]);
+fn the_environment_conforms_for_reading() {
+    let open = |value: &str| Environment::new([("LAYERSLAYER_AUTH".into(), value.into())]);
     let store = open("{}");
     assert!(store.list().unwrap().is_empty());
     assert!(store.retrieve(&key("a.b"), CredentialKind::Password).unwrap().is_none());
@@ -213,5 +211,5 @@ fn the_environment_conforms_as_far_as_it_can_be_read() {
     assert!(!format!("{listed:?}").contains("refresh"));
     let refused = store.store(&key("a.b"), &basic("me", "x")).unwrap_err();
     assert!(refused.is_read_only() && !refused.to_string().contains(odd));
-    assert_eq!(found.secret().expose_secret(), odd);
+    assert_eq!(found.expose_secret(), odd);
 }

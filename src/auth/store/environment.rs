@@ -1,7 +1,11 @@
 //! Credentials in environment variables: `LAYERSLAYER_AUTH`, a JSON object of registry to `user:password` or `<token>:…`, and
 //! `LAYERSLAYER_AUTH_<HOST>` for one registry. Read-only.
+//!
+//! A variable's name encodes a host as Terraform's `TF_TOKEN_` does: `.` becomes `_` and `-` becomes `__`. A host name neither has two
+//! dots in a row nor a hyphen beside a dot, so the name stands for one host only. It may end with `_PORT`: the last label of a host
+//! name is never a number, and an IPv4 address has exactly four.
 
-use std::{collections::BTreeMap, ffi::OsString};
+use std::{collections::BTreeMap, ffi::OsString, net::Ipv4Addr};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
@@ -11,18 +15,18 @@ use super::{
     super::{
         credential::{Credential, CredentialKind},
         error::{CredentialError, Kind},
-        key::{HUB, HUB_HOSTS, RegistryKey},
+        key::RegistryKey,
     },
     CredentialStore, StoredEntry,
 };
 
-/// The variable with an object of all.
+/// The variable with credentials for several registries.
 const ALL: &str = "LAYERSLAYER_AUTH";
 
-/// Beginning of the variables for one registry each.
+/// The prefix of variables for one registry.
 const PREFIX: &str = "LAYERSLAYER_AUTH_";
 
-/// The user name that says that the rest is an identity token, as in docker's helpers.
+/// The user name that marks an identity token, as in docker's helpers.
 pub(crate) const TOKEN_USER: &str = "<token>";
 
 /// The variables of a process that hold credentials. Cannot be printed.
@@ -32,26 +36,26 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// Those of this process.
-    pub(crate) fn of_process() -> Self {
-        Self::of(std::env::vars_os())
+    /// The variables of this process.
+    pub(crate) fn from_process() -> Self {
+        Self::new(std::env::vars_os())
     }
 
-    /// Those among `variables` that hold credentials.
-    pub(crate) fn of(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+    /// Picks the variables that hold credentials.
+    pub(crate) fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let variables = variables.into_iter().filter_map(|(name, value)| {
             let name = name.into_string().ok().filter(|name| name == ALL || name.starts_with(PREFIX))?;
-            // What is no UTF-8 cannot be right; empty, it is said to be malformed rather than overlooked.
+            // A value that is not UTF-8 is invalid. Kept as an empty text it is reported as malformed.
             Some((name, SecretString::from(value.into_string().unwrap_or_default())))
         });
         Self { variables: variables.collect() }
     }
 
-    /// The entries of the variable with all.
+    /// The entries of [`ALL`].
     fn object(&self) -> Result<BTreeMap<RegistryKey, Credential>, CredentialError> {
         let malformed = |problem: &str| Err(CredentialError::usage(format!("{ALL}: {problem}")));
         let Some(text) = self.variables.get(ALL) else { return Ok(BTreeMap::new()) };
-        // The parser's own message quotes values.
+        // The parser's message quotes values.
         let Ok(object) = serde_json::from_str::<BTreeMap<String, Value>>(text.expose_secret()) else {
             return malformed("not a JSON object of registry to \"user:password\"");
         };
@@ -60,44 +64,50 @@ impl Environment {
             let key: RegistryKey =
                 name.parse().map_err(|error| CredentialError::usage(format!("{ALL}: {error}")))?;
             let Value::String(mut text) = value else {
-                return malformed(&format!("the value of {name:?} is no text"));
+                return malformed(&format!("the value of {name:?} is not a string"));
             };
             let credential = credential(&text);
             text.zeroize();
             let Some(credential) = credential else {
                 return malformed(&format!("the value of {name:?} is not user:password"));
             };
-            if entries.insert(key, credential.found_in(ALL)).is_some() {
+            if entries.insert(key, credential.with_source(ALL)).is_some() {
                 return malformed(&format!("ambiguous: {name:?} and another key are the same registry"));
             }
         }
         Ok(entries)
     }
 
-    /// The variables for `registry` alone. Docker Hub has a name for each of its hosts.
-    fn single(&self, registry: &RegistryKey) -> Result<Vec<Credential>, CredentialError> {
+    /// The variables for one registry each. Docker Hub may have one for each of its host names.
+    fn singles(&self) -> Result<Vec<(RegistryKey, &str, &SecretString)>, CredentialError> {
+        let singles =
+            self.variables.iter().filter_map(|(name, text)| Some((name, name.strip_prefix(PREFIX)?, text)));
+        let parsed = singles.map(|(name, host, text)| match registry(host) {
+            Some(registry) => Ok((registry, name.as_str(), text)),
+            None => Err(CredentialError::usage(format!(
+                "{name} does not stand for one registry: write `.` and the `:` before a port as `_`, `-` as `__`; use {ALL} \
+                 for names that have other characters"
+            ))),
+        });
+        parsed.collect()
+    }
+
+    /// The credential for a registry.
+    pub(crate) fn find(&self, registry: &RegistryKey) -> Result<Option<Credential>, CredentialError> {
         let mut found = Vec::new();
-        let hosts = if registry.as_str() == HUB { HUB_HOSTS.to_vec() } else { vec![registry.as_str()] };
-        for name in hosts.into_iter().map(variable) {
-            let Some(text) = self.variables.get(&name) else { continue };
+        for (_, name, text) in self.singles()?.into_iter().filter(|(key, ..)| key == registry) {
             let Some(credential) = credential(text.expose_secret()) else {
                 return Err(CredentialError::usage(format!("{name} is not user:password")));
             };
-            found.push(credential.found_in(name));
+            found.push(credential.with_source(name));
         }
-        Ok(found)
-    }
-
-    /// The one credential for a registry.
-    pub(crate) fn find(&self, registry: &RegistryKey) -> Result<Option<Credential>, CredentialError> {
-        let mut found = self.single(registry)?;
         found.extend(self.object()?.remove(registry));
         let Some(first) = found.pop() else { return Ok(None) };
         if let Some(other) = found.iter().find(|other| !other.is_same(&first)) {
             return Err(CredentialError::usage(format!(
                 "ambiguous: {} and {} hold different credentials for {registry}; unset one",
-                first.origin(),
-                other.origin()
+                first.source(),
+                other.source()
             )));
         }
         Ok(Some(first))
@@ -132,14 +142,18 @@ impl CredentialStore for Environment {
         }
     }
 
-    /// Those of `LAYERSLAYER_AUTH`: the name of a variable for one registry cannot be turned back into a host.
     fn list(&self) -> Result<Vec<StoredEntry>, CredentialError> {
-        let entries = self.object()?.into_iter().map(|(registry, credential)| StoredEntry {
-            registry,
-            kind: credential.kind(),
-            username: credential.username().to_owned(),
-        });
-        Ok(entries.collect())
+        let mut registries: Vec<RegistryKey> = self.object()?.into_keys().collect();
+        registries.extend(self.singles()?.into_iter().map(|(registry, ..)| registry));
+        registries.sort();
+        registries.dedup();
+        let mut entries = Vec::new();
+        for registry in registries {
+            let Some(credential) = self.find(&registry)? else { continue };
+            let username = credential.username().to_owned();
+            entries.push(StoredEntry { registry, kind: credential.kind(), username });
+        }
+        Ok(entries)
     }
 
     fn exists(&self, registry: &RegistryKey, kind: CredentialKind) -> Result<bool, CredentialError> {
@@ -148,26 +162,42 @@ impl CredentialStore for Environment {
 }
 
 fn read_only(registry: &RegistryKey) -> CredentialError {
-    let message = format!("the credential for {registry} in the environment is set and unset there alone");
+    let message =
+        format!("the credential for {registry} is an environment variable, which cannot be written");
     CredentialError::new(Kind::ReadOnly, message)
 }
 
-/// The name of the variable for one host and port.
-fn variable(host: &str) -> String {
-    let name = host.bytes().map(|byte| match byte.to_ascii_uppercase() {
-        byte if byte.is_ascii_alphanumeric() => char::from(byte),
-        _ => '_',
-    });
-    format!("{PREFIX}{}", name.collect::<String>())
+/// The registry that a variable's name stands for, without the prefix; `None` if it is not exactly one.
+fn registry(name: &str) -> Option<RegistryKey> {
+    let host = name.to_ascii_lowercase().replace("__", "-").replace('_', ".");
+    let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+    let (name, port) = match host.rsplit_once('.') {
+        Some((name, port)) if is_number(port) && host.parse::<Ipv4Addr>().is_err() => (name, Some(port)),
+        _ => (host.as_str(), None),
+    };
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let is_address = name.parse::<Ipv4Addr>().is_ok();
+    let ends_with_number = name.rsplit('.').next().is_some_and(is_number);
+    if !name.split('.').all(is_label) || (ends_with_number && !is_address) {
+        return None;
+    }
+    match port {
+        Some(port) => format!("{name}:{port}").parse().ok(),
+        None => name.parse().ok(),
+    }
 }
 
-/// `user:password`, or `<token>:…`.
+/// Parses `user:password` or `<token>:…`.
 pub(crate) fn credential(text: &str) -> Option<Credential> {
     let (username, secret) = text.split_once(':')?;
     if username.is_empty() || secret.is_empty() {
         return None;
     }
-    let secret = SecretString::from(secret);
     Some(match username {
         TOKEN_USER => Credential::identity_token("", secret),
         username => Credential::basic(username, secret),
@@ -179,23 +209,28 @@ mod tests {
     use super::*;
 
     fn environment(variables: &[(&str, &str)]) -> Environment {
-        Environment::of(variables.iter().map(|(name, value)| (name.into(), value.into())))
+        Environment::new(variables.iter().map(|(name, value)| (name.into(), value.into())))
     }
 
     fn found(variables: &[(&str, &str)], registry: &str) -> Option<(String, String, String)> {
         let credential = environment(variables).find(&registry.parse().unwrap()).unwrap()?;
-        let secret = credential.secret().expose_secret().to_owned();
-        Some((credential.username().to_owned(), secret, credential.origin().to_owned()))
+        let secret = credential.expose_secret().to_owned();
+        Some((credential.username().to_owned(), secret, credential.source().to_owned()))
     }
 
     #[test]
-    fn a_variable_is_named_for_host_and_port() {
+    fn a_variable_is_named_after_host_and_port() {
         for (host, name) in [
             ("ghcr.io", "LAYERSLAYER_AUTH_GHCR_IO"),
-            ("my-host.example:5000", "LAYERSLAYER_AUTH_MY_HOST_EXAMPLE_5000"),
-            ("[::1]:5000", "LAYERSLAYER_AUTH____1__5000"),
+            ("my-host.example:5000", "LAYERSLAYER_AUTH_MY__HOST_EXAMPLE_5000"),
+            ("localhost:5000", "LAYERSLAYER_AUTH_LOCALHOST_5000"),
+            ("10.0.0.1", "LAYERSLAYER_AUTH_10_0_0_1"),
+            ("10.0.0.1:5000", "LAYERSLAYER_AUTH_10_0_0_1_5000"),
+            ("xn--bcher-kva.example", "LAYERSLAYER_AUTH_XN____BCHER__KVA_EXAMPLE"),
+            ("ghcr.io", "LAYERSLAYER_AUTH_ghcr_io"),
             ("docker.io", "LAYERSLAYER_AUTH_DOCKER_IO"),
             ("docker.io", "LAYERSLAYER_AUTH_INDEX_DOCKER_IO"),
+            ("docker.io", "LAYERSLAYER_AUTH_REGISTRY__1_DOCKER_IO"),
         ] {
             let expected = Some(("me".into(), "a:b".into(), name.into()));
             assert_eq!(found(&[(name, "me:a:b")], host), expected, "{name}");
@@ -204,17 +239,49 @@ mod tests {
     }
 
     #[test]
-    fn the_object_names_registries_as_people_do() {
+    fn a_variable_is_not_read_for_a_registry_of_a_similar_name() {
+        for (name, host) in [
+            ("LAYERSLAYER_AUTH_REG_EXAMPLE_COM", "reg-example.com"),
+            ("LAYERSLAYER_AUTH_REG__EXAMPLE_COM", "reg.example.com"),
+            ("LAYERSLAYER_AUTH_MY_HOST_5000", "my_host:5000"),
+            ("LAYERSLAYER_AUTH_10_0_0_1", "10.0.0:1"),
+            ("LAYERSLAYER_AUTH_1_2_3_4_5", "1.2.3.4.5"),
+        ] {
+            assert_eq!(found(&[(name, "me:a")], host), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_variable_that_does_not_stand_for_one_registry_is_refused() {
+        for name in ["___1__5000", "A___B", "_A", "A_", "", "5000", "10_0_0", "A_B_99999", "A$B", "A_0"] {
+            let name = format!("LAYERSLAYER_AUTH_{name}");
+            let error = environment(&[(&name, "me:hush")]).find(&"a.b".parse().unwrap()).unwrap_err();
+            let shown = error.to_string();
+            assert!(error.is_usage() && shown.contains(&name) && !shown.contains("hush"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn variables_for_one_registry_are_listed() {
+        let environment = environment(&[("LAYERSLAYER_AUTH_A_B_5000", "me:x"), (ALL, r#"{"c.d":"you:y"}"#)]);
+        let listed = environment.list().unwrap();
+        let listed: Vec<_> =
+            listed.iter().map(|entry| (entry.registry.as_str(), entry.username.as_str())).collect();
+        assert_eq!(listed, [("a.b:5000", "me"), ("c.d", "you")]);
+    }
+
+    #[test]
+    fn the_object_accepts_all_forms_of_registry_names() {
         let object = r#"{"https://index.docker.io/v1/":"me:x","host:5000":"<token>:refresh"}"#;
         let variables = [(ALL, object)];
         assert_eq!(found(&variables, "docker.io"), Some(("me".into(), "x".into(), ALL.into())));
         let token = environment(&variables).find(&"host:5000".parse().unwrap()).unwrap().unwrap();
         assert_eq!(token.kind(), CredentialKind::IdentityToken);
-        assert_eq!(token.secret().expose_secret(), "refresh");
+        assert_eq!(token.expose_secret(), "refresh");
     }
 
     #[test]
-    fn what_is_ambiguous_or_malformed_is_an_error_that_names_the_variable_and_no_value() {
+    fn the_error_for_an_ambiguous_or_malformed_value_names_the_variable_only() {
         let key: RegistryKey = "docker.io".parse().unwrap();
         for variables in [
             &[(ALL, r#"{"docker.io":"me:hush","index.docker.io":"me:hush"}"#)][..],
@@ -231,7 +298,7 @@ mod tests {
             assert!(error.is_usage() && !error.to_string().contains("hush"), "{error}");
             assert!(error.to_string().contains("LAYERSLAYER_AUTH"), "{error}");
         }
-        // The same twice is no contradiction.
+        // The same credential twice is no contradiction.
         let twice = [(ALL, r#"{"docker.io":"me:x"}"#), ("LAYERSLAYER_AUTH_DOCKER_IO", "me:x")];
         assert!(found(&twice, "docker.io").is_some());
     }

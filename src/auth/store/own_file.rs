@@ -1,4 +1,4 @@
-//! What our two files of credentials have in common: where they lie, and how they are read and changed.
+//! What our two credential files have in common: location, reading, changing.
 
 use std::path::{Path, PathBuf};
 
@@ -6,11 +6,11 @@ use zeroize::Zeroizing;
 
 use super::{
     super::{credential::CredentialKind, error::CredentialError, key::RegistryKey},
+    document::CredentialsDocument,
     private::PrivateDirectory,
-    table::Content,
 };
 
-/// A file in our directory, be it there or not.
+/// A file in our directory, which may not exist yet.
 #[derive(Clone, Debug)]
 pub(super) struct OwnFile {
     directory: PrivateDirectory,
@@ -28,35 +28,34 @@ impl OwnFile {
         &self.path
     }
 
-    /// Whether there is such a file.
-    pub(super) fn is_there(&self) -> bool {
+    pub(super) fn file_exists(&self) -> bool {
         self.path.symlink_metadata().is_ok()
     }
 
-    /// Whether it could be written now.
+    /// Checks whether it could be written now.
     pub(super) fn check(&self) -> Result<(), CredentialError> {
         self.read()?;
-        self.directory.lock()?.try_out()
+        self.directory.lock()?.probe()
     }
 
-    pub(super) fn read(&self) -> Result<Content, CredentialError> {
+    pub(super) fn read(&self) -> Result<CredentialsDocument, CredentialError> {
         let text = self.directory.read(self.name)?;
-        Content::parse(text.as_ref().map(|text| text.as_str()), &self.path)
+        CredentialsDocument::parse(text.as_ref().map(|text| text.as_str()), &self.path)
     }
 
-    /// Reads, changes and writes it, under the lock.
+    /// Reads, changes and writes it, holding the lock.
     pub(super) fn change<T>(
         &self,
-        change: impl FnOnce(&mut Content) -> Result<T, CredentialError>,
+        change: impl FnOnce(&mut CredentialsDocument) -> Result<T, CredentialError>,
     ) -> Result<T, CredentialError> {
         let lock = self.directory.lock()?;
-        let mut content = self.read()?;
-        let result = change(&mut content)?;
-        lock.write(self.name, &Zeroizing::new(content.text()))?;
+        let mut document = self.read()?;
+        let result = change(&mut document)?;
+        lock.write(self.name, &Zeroizing::new(document.text()))?;
         Ok(result)
     }
 
-    /// Removes an entry; whether there was one. A file without it is not touched.
+    /// Removes an entry and returns whether there was one. Without the entry the file is not written.
     pub(super) fn delete(
         &self,
         registry: &RegistryKey,
@@ -65,6 +64,6 @@ impl OwnFile {
         if self.read()?.entry(registry, kind)?.is_none() {
             return Ok(false);
         }
-        self.change(|content| Ok(content.remove(registry, kind)))
+        self.change(|document| Ok(document.remove(registry, kind)))
     }
 }

@@ -1,8 +1,8 @@
-//! Credentials in a file that holds them in the clear: for who asked for it.
+//! Credentials in a plain-text file, used only on request.
 
 use std::path::Path;
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 
 use super::{
     super::{
@@ -22,14 +22,13 @@ const NAME: &str = "credentials.toml";
 pub(crate) struct PlainFile(OwnFile);
 
 impl PlainFile {
-    /// The one in `directory`, be it there or not.
+    /// The file in `directory`, which may not exist yet.
     pub(crate) fn new(directory: &Path) -> Self {
         Self(OwnFile::new(directory, NAME))
     }
 
-    /// Whether there is such a file.
-    pub(crate) fn is_there(&self) -> bool {
-        self.0.is_there()
+    pub(crate) fn file_exists(&self) -> bool {
+        self.0.file_exists()
     }
 }
 
@@ -46,11 +45,11 @@ impl CredentialStore for PlainFile {
         let filled = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty()).map(Into::into);
         let values = vec![
             ("username", filled(credential.username())),
-            ("secret", Some(credential.secret().expose_secret().into())),
+            ("secret", Some(credential.expose_secret().into())),
             ("token-server", credential.token_server().map(Into::into)),
             ("expires", credential.expiry().map(|time| time.to_string().into())),
         ];
-        self.0.change(|content| content.set(registry, credential.kind(), values))
+        self.0.change(|document| document.set(registry, credential.kind(), values))
     }
 
     fn retrieve(
@@ -58,21 +57,21 @@ impl CredentialStore for PlainFile {
         registry: &RegistryKey,
         kind: CredentialKind,
     ) -> Result<Option<Credential>, CredentialError> {
-        let content = self.0.read()?;
-        let Some(entry) = content.entry(registry, kind)? else { return Ok(None) };
-        let text = |name: &str| content.text_of(registry, entry, name);
+        let document = self.0.read()?;
+        let Some(entry) = document.entry(registry, kind)? else { return Ok(None) };
+        let text = |name: &str| document.text_of(registry, entry, name);
         let Some(secret) = text("secret")? else {
-            return Err(content.damaged(format!("the entry of {registry} has no secret")));
+            return Err(document.damaged(format!("the entry of {registry} has no secret")));
         };
         let expires = match text("expires")?.map(str::parse) {
             None => None,
             Some(Ok(expires)) => Some(expires),
-            Some(Err(_)) => return Err(content.damaged(format!("expires of {registry} is no time"))),
+            Some(Err(_)) => return Err(document.damaged(format!("expires of {registry} is not a time"))),
         };
         let username = text("username")?.unwrap_or_default().to_owned();
         let credential = Credential::of_kind(kind, username, SecretString::from(secret));
         let pin = text("token-server")?.map(str::to_owned);
-        Ok(Some(credential.pinned_to(pin).with_expiry(expires).found_in(self.place())))
+        Ok(Some(credential.pinned_to(pin).with_expiry(expires).with_source(self.place())))
     }
 
     fn delete(&self, registry: &RegistryKey, kind: CredentialKind) -> Result<bool, CredentialError> {
@@ -102,22 +101,22 @@ mod tests {
     }
 
     #[test]
-    fn keys_and_comments_that_are_not_known_stay() {
+    fn unknown_keys_and_comments_are_preserved() {
         let folder = private_folder();
         let text = "# mine\nversion = 1\nother = [1, 2]\n\n[registries.\"a.b\".password] # why\nusername = \"me\" # who\n\
                     secret = \"old\"\nnote = \"keep\"\n\n[later]\nx = 1\n";
         write(folder.path(), text);
         let file = PlainFile::new(folder.path());
-        file.store(&key("a.b"), &Credential::basic("me", String::from("new").into())).unwrap();
+        file.store(&key("a.b"), &Credential::basic("me", "new")).unwrap();
         let now = fs::read_to_string(folder.path().join(NAME)).unwrap();
         assert_eq!(now, text.replace("old", "new"));
-        file.store(&key("c.d:5"), &Credential::basic("you", String::from("x").into())).unwrap();
+        file.store(&key("c.d:5"), &Credential::basic("you", "x")).unwrap();
         assert!(file.delete(&key("c.d:5"), CredentialKind::Password).unwrap());
         assert_eq!(fs::read_to_string(folder.path().join(NAME)).unwrap(), now);
     }
 
     #[test]
-    fn a_damaged_file_is_an_error_without_its_content_and_stays_as_it_is() {
+    fn the_error_for_a_damaged_file_does_not_quote_it_and_the_file_is_unchanged() {
         let folder = private_folder();
         let file = PlainFile::new(folder.path());
         for text in [
@@ -136,9 +135,9 @@ mod tests {
             assert!(!error.contains("hush"), "{error}");
             assert_eq!(fs::read_to_string(folder.path().join(NAME)).unwrap(), text);
         }
-        // What cannot be read whole is not written over either.
+        // A file that cannot be read completely is not overwritten.
         write(folder.path(), "version = 1\n[");
-        assert!(file.store(&key("c.d"), &Credential::basic("me", String::from("x").into())).is_err());
+        assert!(file.store(&key("c.d"), &Credential::basic("me", "x")).is_err());
         assert_eq!(fs::read_to_string(folder.path().join(NAME)).unwrap(), "version = 1\n[");
     }
 }

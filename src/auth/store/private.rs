@@ -1,5 +1,5 @@
-//! Files that nobody else may read: opened without following links, checked before they are believed, replaced at once or not
-//! at all, under a lock that other processes of ours hold too.
+//! Files that only their owner may read: opened without following links, checked before use, replaced atomically, under a lock shared
+//! with our other processes.
 
 use std::{
     fs::{self, DirBuilder, File, Permissions},
@@ -17,25 +17,25 @@ use zeroize::Zeroizing;
 
 use crate::{auth::error::CredentialError, limits};
 
-/// Name of the lock file.
+/// The name of the lock file.
 const LOCK: &str = "credentials.lock";
 
-/// Beginning of the names of files being written. One that is there while the lock is free was left by a killed process.
+/// Prefix of files being written. If the lock is free, such a file is left over from a killed process.
 const TEMPORARY_PREFIX: &str = ".credentials-";
 
-/// How often a lock that somebody else holds is tried again.
+/// Interval at which a lock held by another process is tried again.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
-/// Bits that let others in.
+/// Mode bits that give access to other users.
 const OTHERS: u32 = 0o077;
 
-/// A directory of ours with files of secrets.
+/// Our directory of files with secrets.
 #[derive(Clone, Debug)]
 pub(crate) struct PrivateDirectory {
     path: PathBuf,
 }
 
-/// The right to write in a directory, until it is dropped.
+/// The lock of a directory, held until dropped.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
@@ -52,12 +52,12 @@ impl PrivateDirectory {
         self.path.join(name)
     }
 
-    /// Reads a file, if there is one that nobody else could have read or written.
+    /// Reads a file, if there is one. A file that other users can access is refused.
     pub(crate) fn read(&self, name: &str) -> Result<Option<Zeroizing<String>>, CredentialError> {
         let path = self.file(name);
         let shown = path.display();
         let Some(file) = open(&path, OFlags::RDONLY)? else { return Ok(None) };
-        check(&path, &file)?;
+        check_file(&path, &file)?;
         check_directory(&self.path)?;
         let mut text = Zeroizing::new(String::new());
         let read = file.take(limits::CREDENTIALS_BYTES + 1).read_to_string(&mut text);
@@ -69,12 +69,12 @@ impl PrivateDirectory {
         Ok(Some(text))
     }
 
-    /// Waits for the right to write; makes the directory if there is none.
+    /// Waits for the lock. Creates the directory if necessary.
     pub(crate) fn lock(&self) -> Result<Lock, CredentialError> {
         self.lock_named(LOCK)
     }
 
-    /// Waits for a lock of this name.
+    /// Waits for the lock with this name.
     pub(crate) fn lock_named(&self, name: &str) -> Result<Lock, CredentialError> {
         let failed = |path: &Path, error: io::Error| {
             CredentialError::other(format!("locking {}: {error}", path.display()))
@@ -86,7 +86,7 @@ impl PrivateDirectory {
         let path = self.file(name);
         let flags = OFlags::RDWR | OFlags::CREATE;
         let file = open(&path, flags)?.ok_or_else(|| failed(&path, ErrorKind::NotFound.into()))?;
-        check(&path, &file)?;
+        check_file(&path, &file)?;
         let until = Instant::now() + limits::LOCK_WAIT;
         loop {
             match file.try_lock() {
@@ -108,15 +108,15 @@ impl PrivateDirectory {
 }
 
 impl Lock {
-    /// Replaces a file: a reader sees the old one or the new one.
+    /// Replaces a file atomically.
     pub(crate) fn write(&self, name: &str, text: &str) -> Result<(), CredentialError> {
         let path = self.directory.join(name);
         self.replace(&path, text)
             .map_err(|error| CredentialError::other(format!("writing {}: {error}", path.display())))
     }
 
-    /// Whether a file could be written.
-    pub(crate) fn try_out(&self) -> Result<(), CredentialError> {
+    /// Checks whether a file could be written.
+    pub(crate) fn probe(&self) -> Result<(), CredentialError> {
         let written = self.temporary().and_then(|mut temporary| temporary.write_all(b"probe"));
         let shown = self.directory.display();
         written.map_err(|error| CredentialError::other(format!("writing in {shown}: {error}")))
@@ -128,7 +128,7 @@ impl Lock {
         temporary.write_all(text.as_bytes())?;
         temporary.as_file().sync_all()?;
         temporary.persist(path).map_err(|error| error.error)?;
-        // The rename itself must outlast a power failure.
+        // The rename must survive a power failure.
         File::open(&self.directory)?.sync_all()
     }
 
@@ -139,7 +139,7 @@ impl Lock {
             .tempfile_in(&self.directory)
     }
 
-    /// What killed processes of ours left behind. The lock is ours, so nobody is writing one now.
+    /// Removes leftovers of killed processes. No other process is writing, since we hold the lock.
     fn remove_leftovers(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
@@ -151,7 +151,7 @@ impl Lock {
     }
 }
 
-/// Opens a file that is no link. `None` if there is none.
+/// Opens a file that is not a symbolic link; `None` if there is none.
 fn open(path: &Path, flags: OFlags) -> Result<Option<File>, CredentialError> {
     let shown = path.display();
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -159,15 +159,15 @@ fn open(path: &Path, flags: OFlags) -> Result<Option<File>, CredentialError> {
         Ok(file) => Ok(Some(file.into())),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
         Err(rustix::io::Errno::LOOP) => Err(CredentialError::other(format!(
-            "{shown} is a symbolic link, which is not followed; put the file itself there: \
+            "{shown} is a symbolic link, which is not followed; replace it with the file: \
              cp --remove-destination \"$(realpath '{shown}')\" '{shown}'"
         ))),
         Err(error) => Err(CredentialError::other(format!("opening {shown}: {}", io::Error::from(error)))),
     }
 }
 
-/// A file of secrets is a regular file of ours that nobody else may touch.
-fn check(path: &Path, file: &File) -> Result<(), CredentialError> {
+/// Refuses anything but a regular file that only this user can access.
+pub(crate) fn check_file(path: &Path, file: &File) -> Result<(), CredentialError> {
     let shown = path.display();
     let metadata =
         file.metadata().map_err(|error| CredentialError::other(format!("reading {shown}: {error}")))?;
@@ -181,7 +181,7 @@ fn check_directory(path: &Path) -> Result<(), CredentialError> {
     let shown = path.display();
     let metadata = fs::symlink_metadata(path)
         .map_err(|error| CredentialError::other(format!("reading {shown}: {error}")))?;
-    // A link to a directory is fine as long as what it leads to is ours alone.
+    // A link to a directory is fine if only this user can access its target.
     let metadata = if metadata.is_symlink() { fs::metadata(path).unwrap_or(metadata) } else { metadata };
     if !metadata.is_dir() {
         return Err(CredentialError::other(format!("{shown} is not a directory")));
@@ -195,12 +195,12 @@ fn check_access(path: &Path, metadata: &fs::Metadata, mode: &str) -> Result<(), 
     if metadata.uid() != user {
         let owner = metadata.uid();
         return Err(CredentialError::other(format!(
-            "{shown} belongs to user {owner}, not to user {user}; mend it with: chown {user} '{shown}'"
+            "{shown} belongs to user {owner}, not to user {user}; fix it with: chown {user} '{shown}'"
         )));
     }
     if metadata.mode() & OTHERS != 0 {
         return Err(CredentialError::other(format!(
-            "others can open {shown} (mode {:04o}); mend it with: chmod {mode} '{shown}'",
+            "other users can access {shown} (mode {:04o}); fix it with: chmod {mode} '{shown}'",
             metadata.mode() & 0o7777
         )));
     }
@@ -213,7 +213,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A folder for its owner alone.
+    /// A folder that only its owner can access.
     pub(crate) fn private_folder() -> tempfile::TempDir {
         tempfile::Builder::new().permissions(Permissions::from_mode(0o700)).tempdir().unwrap()
     }
@@ -229,7 +229,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_written_is_for_its_owner_alone() {
+    fn written_files_are_accessible_to_their_owner_only() {
         let (_folder, directory) = directory();
         assert!(directory.read("x").unwrap().is_none());
         directory.lock().unwrap().write("x", "secret").unwrap();
@@ -241,7 +241,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_file_that_others_can_open_is_refused_with_the_command_that_mends_it() {
+    fn a_file_that_other_users_can_access_is_refused_with_the_command_that_fixes_it() {
         let (_folder, directory) = directory();
         directory.lock().unwrap().write("x", "secret").unwrap();
         let path = directory.file("x");
@@ -258,7 +258,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_link_and_what_is_no_file_are_refused() {
+    fn a_symbolic_link_and_a_directory_are_refused() {
         let (_folder, directory) = directory();
         let lock = directory.lock().unwrap();
         lock.write("real", "secret").unwrap();
@@ -267,14 +267,14 @@ pub(crate) mod tests {
         assert!(error.contains("symbolic link") && error.contains("realpath"), "{error}");
         fs::create_dir(directory.file("folder")).unwrap();
         assert!(directory.read("folder").unwrap_err().to_string().contains("not a regular file"));
-        // Writing replaces the link, not what it leads to.
+        // Writing replaces the link, not its target.
         lock.write("link", "new").unwrap();
         assert_eq!(directory.read("link").unwrap().unwrap().as_str(), "new");
         assert_eq!(directory.read("real").unwrap().unwrap().as_str(), "secret");
     }
 
     #[test]
-    fn an_endless_file_is_not_read() {
+    fn a_file_beyond_the_cap_is_refused() {
         let (_folder, directory) = directory();
         directory.lock().unwrap().write("x", "").unwrap();
         let file = File::options().write(true).open(directory.file("x")).unwrap();
@@ -283,18 +283,18 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_directory_that_cannot_be_written_in_is_found_out_and_nothing_is_left_by_trying() {
+    fn a_probe_finds_an_unwritable_directory_and_leaves_no_file() {
         let (_folder, directory) = directory();
         let lock = directory.lock().unwrap();
-        lock.try_out().unwrap();
+        lock.probe().unwrap();
         assert_eq!(fs::read_dir(&directory.path).unwrap().count(), 1);
-        // For root no mode is in the way.
+        // Modes do not restrict root, so the directory is removed instead.
         fs::remove_dir_all(&directory.path).unwrap();
-        assert!(lock.try_out().unwrap_err().to_string().contains("writing in"));
+        assert!(lock.probe().unwrap_err().to_string().contains("writing in"));
     }
 
     #[test]
-    fn what_killed_writers_left_is_removed() {
+    fn leftovers_of_killed_writers_are_removed() {
         let (_folder, directory) = directory();
         let lock = directory.lock().unwrap();
         let left = directory.file(&format!("{TEMPORARY_PREFIX}x"));
@@ -304,7 +304,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn only_one_writes_at_a_time() {
+    fn writers_take_turns() {
         let (_folder, directory) = directory();
         let add = || {
             let lock = directory.lock().unwrap();

@@ -1,7 +1,7 @@
-//! A credential as text for stores that keep one secret text each: JSON with what is to stay hidden and what belongs to it.
+//! A credential as JSON, for stores that hold one secret text per entry.
 
 use jiff::Timestamp;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -23,19 +23,19 @@ impl Drop for Record {
     }
 }
 
-/// The text to be kept.
+/// The text to store.
 pub(super) fn write(credential: &Credential) -> Zeroizing<String> {
     let record = Record {
         username: credential.username().to_owned(),
-        secret: credential.secret().expose_secret().to_owned(),
+        secret: credential.expose_secret().to_owned(),
         token_server: credential.token_server().map(str::to_owned),
         expires: credential.expiry().map(|time| time.to_string()),
     };
-    // Text alone: serialising cannot fail.
+    // A struct of strings: serialising cannot fail.
     Zeroizing::new(serde_json::to_string(&record).unwrap_or_default())
 }
 
-/// The credential in a text that was kept; `None` if it is none.
+/// The credential in a stored text; `None` if it is malformed.
 pub(super) fn read(text: &[u8], kind: CredentialKind) -> Option<Credential> {
     let record: Record = serde_json::from_slice(text).ok()?;
     let secret = SecretString::from(record.secret.as_str());

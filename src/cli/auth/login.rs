@@ -1,29 +1,29 @@
-//! `login`: ask, verify, store.
+//! `login`: ask for the credential, verify it, store it.
 
 use std::{io, sync::Arc};
 
 use layerslayer::{Client, Credential, CredentialKind, CredentialStore, Login, StoreKind};
 
-use super::{Context, failure, password, prompt::Terminal};
+use super::{Context, check_username, failure, password, prompt::Terminal, take};
 use crate::cli::{
     args::account::LoginArguments,
     exit::{Exit, Failure},
 };
 
-/// Where GitHub signs people in.
+/// The default server for `--device`.
 const GITHUB: &str = "https://github.com";
 
-/// The registry that GitHub's sign-in is for.
+/// The registry that accepts GitHub's tokens.
 const GITHUB_REGISTRY: &str = "ghcr.io";
 
-/// What is to be done, once everything is known that can be without asking a server.
+/// What is known before any server is contacted.
 pub(super) struct Prepared {
     store: Arc<dyn CredentialStore>,
     /// `None` with `--device`.
     credential: Option<Credential>,
 }
 
-/// Chooses the store, and asks for what the command line does not say.
+/// Chooses the store and asks for what the command line does not provide.
 pub(super) fn prepare(arguments: &LoginArguments, context: &Context<'_>) -> Result<Prepared, Failure> {
     check_store(arguments)?;
     if arguments.device {
@@ -33,12 +33,15 @@ pub(super) fn prepare(arguments: &LoginArguments, context: &Context<'_>) -> Resu
     let asks = !is_given;
     let terminal = asks.then(Terminal::open).flatten();
     if asks && terminal.is_none() {
-        return Err(Failure::usage("there is no terminal to ask at: give --username and --password-stdin"));
+        return Err(Failure::usage(
+            "there is no terminal for the prompts: use --username and --password-stdin",
+        ));
     }
-    // Nobody shall type a password, or show it to anybody, that can be kept nowhere.
+    arguments.username.as_deref().map_or(Ok(()), check_username)?;
+    // The store is checked first, so that no password is typed or sent that cannot be stored.
     let store: Arc<dyn CredentialStore> = match arguments.store {
         Some(kind) => {
-            let store = context.sources.store_for(&arguments.registry, kind).map_err(failure)?;
+            let store = context.credentials.store_for(&arguments.registry, kind).map_err(failure)?;
             store.check(&arguments.registry).map_err(failure)?;
             store.into()
         }
@@ -51,7 +54,7 @@ pub(super) fn prepare(arguments: &LoginArguments, context: &Context<'_>) -> Resu
     Ok(Prepared { store, credential })
 }
 
-/// Asks for user name and password, as far as the command line does not give them.
+/// Asks for the user name and password that the command line does not provide.
 fn ask(arguments: &LoginArguments, terminal: Option<&Terminal>) -> Result<Credential, Failure> {
     let username = match (&arguments.username, terminal) {
         (Some(username), _) => username.clone(),
@@ -59,13 +62,14 @@ fn ask(arguments: &LoginArguments, terminal: Option<&Terminal>) -> Result<Creden
         (None, None) => String::new(),
     };
     if username.is_empty() {
-        return Err(Failure::usage("no user name was given"));
+        return Err(Failure::usage("the user name is empty"));
     }
+    check_username(&username)?;
     let password = match terminal {
         Some(terminal) if !arguments.password_stdin => terminal.hidden("Password or token: ")?,
         _ => password::read(io::stdin().lock())?,
     };
-    Ok(Credential::basic(username, password))
+    Ok(Credential::basic(username, take(password)))
 }
 
 /// Logs in.
@@ -85,93 +89,93 @@ pub(super) async fn run(
         if failure.exit == Exit::Unauthorized { failure.advise("nothing was stored") } else { failure }
     })?;
     if !login.is_verified {
-        let warning = format!("{registry} lets everybody in, so the credential could not be verified");
+        let warning =
+            format!("{registry} accepts anonymous requests, so the credential could not be verified");
         context.console.warning(&warning);
     }
     let credential = chosen(arguments, login);
-    tokio::task::block_in_place(|| keep(arguments, &credential, store.as_ref(), context))
+    tokio::task::block_in_place(|| save(arguments, &credential, store.as_ref(), context))
 }
 
-/// What is to be stored.
+/// The credential to store.
 fn chosen(arguments: &LoginArguments, login: Login) -> Credential {
     if arguments.pin_realm { login.pinned() } else { login.credential }
 }
 
-/// Stores it, and removes what would count before it or could be mistaken for it.
-fn keep(
+/// Stores it and removes older credentials for the registry.
+fn save(
     arguments: &LoginArguments,
     credential: &Credential,
     store: &dyn CredentialStore,
     context: &Context<'_>,
 ) -> Result<(), Failure> {
     let registry = &arguments.registry;
-    for left in context.sources.keep(store, registry, credential).map_err(failure)? {
-        context.console.warning(&left.to_string());
+    for remaining in context.credentials.save(store, registry, credential).map_err(failure)? {
+        context.console.warning(&remaining.to_string());
     }
     let place = store.place();
-    let candidates = context.sources.candidates(registry);
+    let candidates = context.credentials.candidates(registry);
     let mut usable = candidates.iter().filter(|candidate| candidate.credential.is_some());
     let first = usable.clone().next();
-    // Docker's configuration may have given it to a helper.
-    let kept = usable.find(|candidate| candidate.place.contains(&place));
-    let shown = kept.map_or(&place, |kept| &kept.place);
+    // Docker's configuration may name a helper that has it now.
+    let saved = usable.find(|candidate| candidate.place.contains(&place));
+    let shown = saved.map_or(&place, |saved| &saved.place);
     let who = match credential.username() {
         "" => String::new(),
         user => format!(" as {user}"),
     };
     let what = match credential.kind() {
         CredentialKind::IdentityToken => {
-            format!("its identity token is in {shown}, the password is kept nowhere")
+            format!("the identity token is in {shown}, the password is not stored")
         }
-        _ => format!("it issues no identity token, so the password itself is in {shown}"),
+        _ => format!("the registry issues no identity token, so the password itself is in {shown}"),
     };
     context.console.note(&format!("logged in to {registry}{who}; {what}"));
-    let in_the_clear = match arguments.store {
+    let is_plain_text = match arguments.store {
         Some(StoreKind::Plaintext) => true,
-        // Else a helper has it.
+        // Otherwise a helper has it.
         Some(kind @ StoreKind::DockerConfig) => {
-            *shown == context.sources.store(kind).map_err(failure)?.place()
+            *shown == context.credentials.store(kind).map_err(failure)?.place()
         }
         _ => false,
     };
-    if in_the_clear {
-        context.console.warning(&format!("{place} holds it in the clear"));
+    if is_plain_text {
+        context.console.warning(&format!("{place} stores it in plain text"));
     }
-    match (first, kept) {
+    match (first, saved) {
         (Some(first), Some(_)) if first.place != *shown => {
-            context.console.warning(&format!("{} counts before it", first.place));
+            context.console.warning(&format!("{} takes precedence over it", first.place));
         }
-        (_, None) => context.console.warning(&format!("{place} does not count as things are set here")),
+        (_, None) => context.console.warning(&format!("{place} is not used in this environment")),
         _ => {}
     }
     Ok(())
 }
 
-/// Whether the store can hold what it is to hold.
+/// Checks whether docker's configuration can hold the credential.
 fn check_store(arguments: &LoginArguments) -> Result<(), Failure> {
     if arguments.store != Some(StoreKind::DockerConfig) {
         return Ok(());
     }
     let problem = match arguments.registry.as_str() == arguments.registry.host() {
-        _ if arguments.pin_realm => "--pin-realm: docker's configuration has no place for it",
+        _ if arguments.pin_realm => "docker's configuration cannot store a pinned token server (--pin-realm)",
         true => return Ok(()),
-        false => "docker keeps one credential for a registry, and none for a path below it",
+        false => "docker stores one credential for each registry, and none for a path below it",
     };
     Err(Failure::usage(format!("{problem}; choose another store")))
 }
 
-/// Whether the command line says all that signing in with a device code takes.
+/// Checks that the command line has everything for signing in with a device code.
 fn check_device(arguments: &LoginArguments) -> Result<(), Failure> {
     let registry = &arguments.registry;
     if registry.as_str() != GITHUB_REGISTRY && arguments.device_server.is_none() {
         return Err(Failure::usage(format!(
-            "--device signs in at GitHub, for {GITHUB_REGISTRY}; for {registry} say --device-server URL"
+            "--device signs in at GitHub for {GITHUB_REGISTRY}; for {registry} use --device-server URL"
         )));
     }
     if arguments.client_id.as_deref().unwrap_or_default().is_empty() {
         return Err(Failure::usage(
-            "--device needs the client id of an OAuth application: give --client-id or \
-             LAYERSLAYER_GITHUB_CLIENT_ID",
+            "--device needs the client ID of an OAuth application: use --client-id or set LAYERSLAYER_GITHUB_CLIENT_ID",
         ));
     }
     Ok(())
@@ -191,9 +195,10 @@ async fn sign_in(
     let username = match (&arguments.username, credential.username()) {
         (Some(given), _) => given,
         (None, "") => {
-            return Err(Failure::usage("the server does not tell the user's name: give --username"));
+            return Err(Failure::usage("the server does not report the user's name: use --username"));
         }
-        (None, told) => told,
+        (None, reported) => reported,
     };
-    Ok(Credential::basic(username, credential.secret().clone()))
+    check_username(username)?;
+    Ok(Credential::basic(username, credential.expose_secret()))
 }

@@ -1,4 +1,4 @@
-//! `auth migrate`: out of the files of others, into a secure store.
+//! `auth migrate`: move credentials from docker's and podman's files to a secure store.
 
 use layerslayer::{MigrationOptions, MigrationOutcome, MigrationSource, StoreKind};
 
@@ -11,7 +11,9 @@ use crate::cli::{
 /// Moves credentials.
 pub(super) fn run(arguments: &MigrateArguments, context: &Context<'_>) -> Result<(), Failure> {
     if matches!(arguments.store, Some(StoreKind::Plaintext | StoreKind::DockerConfig)) {
-        return Err(Failure::usage("--store: credentials are moved to the keyring or to the encrypted file"));
+        return Err(Failure::usage(
+            "auth migrate moves credentials to the keyring or the encrypted file: use --store keyring or --store file",
+        ));
     }
     let all = [MigrationSource::DockerConfig, MigrationSource::Containers];
     let from =
@@ -21,7 +23,7 @@ pub(super) fn run(arguments: &MigrateArguments, context: &Context<'_>) -> Result
     (options.dry_run, options.backup) = (arguments.dry_run, arguments.backup);
     let (mut failures, mut moved, mut seen) = (Vec::new(), 0_usize, 0_usize);
     for source in from {
-        let migrated = match context.sources.migrate(source, store.as_ref(), options) {
+        let migrated = match context.credentials.migrate(source, store.as_ref(), options) {
             Ok(migrated) => migrated,
             Err(error) => {
                 failures.push(failure(error));
@@ -43,13 +45,13 @@ pub(super) fn run(arguments: &MigrateArguments, context: &Context<'_>) -> Result
                 MigrationOutcome::Conflict => failures.push(Failure::new(
                     Exit::Other,
                     format!(
-                        "{registry}: {} has another credential, so the one in {from} stays; log out of one of them",
+                        "{registry}: {} has a different credential, so the one in {from} was not moved; log out of one of them",
                         store.place()
                     ),
                 )),
                 MigrationOutcome::Stayed(error) => {
                     let exit = failure(error.clone()).exit;
-                    failures.push(Failure::new(exit, format!("{registry}: stays in {from}: {error}")));
+                    failures.push(Failure::new(exit, format!("{registry}: not moved from {from}: {error}")));
                 }
                 _ => {}
             }
@@ -59,7 +61,7 @@ pub(super) fn run(arguments: &MigrateArguments, context: &Context<'_>) -> Result
     context.console.note(&format!("{moved} of {seen} credentials {verb}"));
     if moved > 0 && !arguments.dry_run {
         context.console.note(
-            "docker finds them again with \"credsStore\": \"layerslayer\" in its config.json, once \
+            "docker finds them with \"credsStore\": \"layerslayer\" in its config.json, if \
              docker-credential-layerslayer is in the PATH",
         );
     }

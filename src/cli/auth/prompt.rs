@@ -1,4 +1,4 @@
-//! Questions on the terminal, whatever stdin and stderr are.
+//! Prompts on the controlling terminal, whatever stdin and stderr are.
 
 use std::{
     fs::{File, OpenOptions},
@@ -6,7 +6,7 @@ use std::{
 };
 
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
-use secrecy::{ExposeSecret as _, SecretString};
+
 use zeroize::Zeroizing;
 
 use super::super::exit::{Exit, Failure};
@@ -19,25 +19,25 @@ const CTRL_C: u8 = 0x03;
 const CTRL_D: u8 = 0x04;
 const CTRL_U: u8 = 0x15;
 
-/// The terminal that the program was started from.
+/// The controlling terminal.
 pub(crate) struct Terminal {
     file: File,
 }
 
-/// A terminal that shows nothing of what is typed, until this is dropped.
+/// A terminal without echo, until dropped.
 struct Hidden<'a> {
     file: &'a File,
     before: Termios,
 }
 
 impl Terminal {
-    /// The terminal, if there is one.
+    /// Opens the terminal, if there is one.
     pub(crate) fn open() -> Option<Self> {
         let file = OpenOptions::new().read(true).write(true).open("/dev/tty").ok()?;
         Some(Self { file })
     }
 
-    /// Asks a question whose answer may be seen.
+    /// Asks for a line with echo.
     pub(crate) fn visible(&self, question: &str) -> Result<String, Failure> {
         self.write(question)?;
         let mut line = Vec::new();
@@ -52,9 +52,9 @@ impl Terminal {
         Ok(line.trim().to_owned())
     }
 
-    /// Asks a question whose answer nobody may see. Keys that end programs are read as such: left to the terminal, they would
-    /// end this one and leave the terminal mute.
-    pub(crate) fn hidden(&self, question: &str) -> Result<SecretString, Failure> {
+    /// Asks for a line without echo. Handles Ctrl-C itself: a signal from the terminal would end the program and leave the terminal
+    /// without echo.
+    pub(crate) fn hidden(&self, question: &str) -> Result<Zeroizing<String>, Failure> {
         let hidden = Hidden::new(&self.file)?;
         self.write(question)?;
         let mut line = Zeroizing::new(Vec::with_capacity(LINE_BYTES));
@@ -65,7 +65,7 @@ impl Terminal {
                 None | Some(CTRL_D) if line.is_empty() => break Err(Failure::usage("nothing was typed")),
                 None | Some(CTRL_D) => break Ok(()),
                 Some(CTRL_U) => line.clear(),
-                Some(byte) if BACKSPACE.contains(&byte) => erase_sign(&mut line),
+                Some(byte) if BACKSPACE.contains(&byte) => erase_character(&mut line),
                 Some(byte) if line.len() < LINE_BYTES => line.push(byte),
                 Some(_) => break Err(Failure::usage("the answer is too long")),
             }
@@ -74,7 +74,7 @@ impl Terminal {
         self.write("\n")?;
         ended?;
         let text = std::str::from_utf8(&line).map_err(|_| Failure::usage("the answer is not UTF-8"))?;
-        Ok(SecretString::from(text))
+        Ok(Zeroizing::new(text.to_owned()))
     }
 
     fn byte(&self) -> Result<Option<u8>, Failure> {
@@ -96,7 +96,7 @@ impl Terminal {
 
 impl<'a> Hidden<'a> {
     fn new(file: &'a File) -> Result<Self, Failure> {
-        let failed = |error: rustix::io::Errno| Failure::caused("hiding what is typed", &error);
+        let failed = |error: rustix::io::Errno| Failure::caused("turning off the terminal's echo", &error);
         let before = tcgetattr(file).map_err(failed)?;
         let mut hidden = before.clone();
         hidden.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
@@ -109,13 +109,13 @@ impl<'a> Hidden<'a> {
 
 impl Drop for Hidden<'_> {
     fn drop(&mut self) {
-        // Nothing better can be done if the terminal is gone.
+        // If the terminal is gone, there is nothing to restore.
         let _ = tcsetattr(self.file, OptionalActions::Flush, &self.before);
     }
 }
 
-/// Removes the last sign, however many bytes it has.
-fn erase_sign(line: &mut Vec<u8>) {
+/// Removes the last character, which may have several bytes.
+fn erase_character(line: &mut Vec<u8>) {
     while let Some(byte) = line.pop() {
         if byte & 0b1100_0000 != 0b1000_0000 {
             break;
@@ -123,20 +123,15 @@ fn erase_sign(line: &mut Vec<u8>) {
     }
 }
 
-/// Whether two answers are the same.
-pub(super) fn is_same(one: &SecretString, other: &SecretString) -> bool {
-    one.expose_secret() == other.expose_secret()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_sign_is_erased_whole() {
+    fn backspace_removes_a_whole_character() {
         let mut line = "aä🔑".as_bytes().to_vec();
         for left in ["aä", "a", "", ""] {
-            erase_sign(&mut line);
+            erase_character(&mut line);
             assert_eq!(line, left.as_bytes());
         }
     }

@@ -1,4 +1,4 @@
-//! `auth status`: which credentials there are, and which of them count.
+//! `auth status`: list credentials and show which ones are used.
 
 use std::io::Write as _;
 
@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Context;
 use crate::cli::{args::account::StatusArguments, exit::Failure, output::sanitize};
 
-/// One credential, as it is shown.
+/// One credential, as printed.
 #[derive(Serialize)]
 struct Line {
     #[serde(rename = "type")]
@@ -35,12 +35,12 @@ struct Line {
 pub(super) async fn run(arguments: &StatusArguments, context: &Context<'_>) -> Result<(), Failure> {
     let registries = match &arguments.registry {
         Some(registry) => vec![registry.clone()],
-        None => tokio::task::block_in_place(|| context.sources.registries()),
+        None => tokio::task::block_in_place(|| context.credentials.registries()),
     };
     let client = context.client()?;
     let mut lines = Vec::new();
     for registry in &registries {
-        let candidates = tokio::task::block_in_place(|| context.sources.candidates(registry));
+        let candidates = tokio::task::block_in_place(|| context.credentials.candidates(registry));
         let winner = candidates.iter().position(|candidate| candidate.credential.is_some());
         for (index, candidate) in candidates.iter().enumerate() {
             let wins = winner == Some(index);
@@ -52,7 +52,7 @@ pub(super) async fn run(arguments: &StatusArguments, context: &Context<'_>) -> R
         }
     }
     if arguments.registry.is_none() {
-        tokio::task::block_in_place(|| tell_of_locked(context));
+        tokio::task::block_in_place(|| warn_about_locked_stores(context));
     }
     let writing = |error: std::io::Error| Failure::writing("stdout", &error);
     let mut stdout = context.console.stdout()?;
@@ -67,31 +67,31 @@ pub(super) async fn run(arguments: &StatusArguments, context: &Context<'_>) -> R
     stdout.flush().map_err(writing)?;
     if lines.is_empty() {
         let of = arguments.registry.as_ref().map(|registry| format!(" for {registry}")).unwrap_or_default();
-        context.console.note(&format!("no credential{of}: images are read as anybody could"));
+        context.console.note(&format!("no credential{of}: requests are anonymous"));
         for key in arguments.registry.iter().flat_map(|registry| below(registry, context)) {
-            context.console.note(&format!("but for those below {key}; see: layerslayer auth status {key}"));
+            context.console.note(&format!("except below {key}; see: layerslayer auth status {key}"));
         }
     }
     Ok(())
 }
 
-/// Paths below a registry that have a credential of their own.
+/// Paths below a registry that have their own credential.
 fn below(registry: &RegistryKey, context: &Context<'_>) -> Vec<RegistryKey> {
-    let mut keys = tokio::task::block_in_place(|| context.sources.registries());
+    let mut keys = tokio::task::block_in_place(|| context.credentials.registries());
     keys.retain(|key| key != registry && key.host() == registry.as_str());
     keys
 }
 
-/// What a locked keyring holds cannot be listed.
-fn tell_of_locked(context: &Context<'_>) {
-    for error in context.sources.stores().iter().filter_map(|store| store.list().err()) {
+/// Warns that a locked keyring cannot be listed.
+fn warn_about_locked_stores(context: &Context<'_>) {
+    for error in context.credentials.stores().iter().filter_map(|store| store.list().err()) {
         if error.is_locked() {
-            context.console.warning(&format!("{error}; what it holds is missing here"));
+            context.console.warning(&format!("{error}; its credentials are not listed"));
         }
     }
 }
 
-/// Whether the registry takes it.
+/// Whether the registry accepts it.
 async fn check(client: &Client, registry: &RegistryKey, candidate: &Candidate) -> String {
     let Some(credential) = &candidate.credential else { return "not checked".into() };
     match client.log_in(registry, credential).await {
@@ -121,14 +121,14 @@ impl Line {
         }
     }
 
-    /// The columns for people: registry, user, kind, and all that is to be said.
+    /// The table's columns: registry, user, kind and details.
     fn columns(&self) -> [String; 4] {
-        let mut said = if self.wins { self.place.clone() } else { format!("{} (shadowed)", self.place) };
+        let mut details = if self.wins { self.place.clone() } else { format!("{} (shadowed)", self.place) };
         if let Some(problem) = &self.problem {
-            // Read alone it has to name the place, here that stands before it.
+            // The problem names the place, which is already in the column.
             let problem = problem.strip_prefix(&format!("{}: ", self.place)).unwrap_or(problem);
             let problem = problem.strip_suffix(&format!(", named in {}", self.place)).unwrap_or(problem);
-            said = format!("{} (unusable: {problem})", self.place);
+            details = format!("{} (unusable: {problem})", self.place);
         }
         let facts = [
             self.expires.as_ref().map(|time| format!("expires {time}")),
@@ -136,11 +136,11 @@ impl Line {
             self.check.clone(),
         ];
         for fact in facts.into_iter().flatten() {
-            said = format!("{said}, {fact}");
+            details = format!("{details}, {fact}");
         }
         let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
         let columns =
-            [self.registry.clone(), or_dash(&self.username), or_dash(self.kind.unwrap_or_default()), said];
+            [self.registry.clone(), or_dash(&self.username), or_dash(self.kind.unwrap_or_default()), details];
         columns.map(|column| sanitize::message(&column))
     }
 }

@@ -136,7 +136,7 @@ impl Session {
             Url::parse(pin).map_or_else(|_| "no token server".to_owned(), |pin| redirect::shown(&pin));
         let problem = format!(
             "the registry sends to the token server {shown}, but the credential from {} is pinned to {pinned}",
-            credential.origin()
+            credential.source()
         );
         let doing = format!("getting a token for {}", self.repository);
         let advice = "it was not sent; if the registry has really moved its token server, log in again";
@@ -207,7 +207,7 @@ impl Session {
             ),
             Some(credential) => format!(
                 "the credential from {} gives no access, or the image does not exist: check the name, log in again",
-                credential.origin()
+                credential.source()
             ),
         }
     }

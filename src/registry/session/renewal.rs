@@ -1,28 +1,27 @@
-//! Identity tokens that a token server may replace while they are used.
+//! Identity tokens that a token server may replace on use.
 
 use std::sync::Arc;
 
 use secrecy::ExposeSecret as _;
 
 use crate::{
-    auth::credential::{Credential, CredentialKind, Lease},
+    auth::credential::{Credential, CredentialKind, RefreshLease},
     progress::Progress,
     registry::{error::Error, token::Token},
 };
 
-/// Takes the right to use a kept identity token. Where that fails the token that is known already will do: most servers never
-/// replace it.
-pub(super) async fn begin(credential: &Credential) -> Option<Box<dyn Lease>> {
+/// Takes the lease of a stored identity token. If that fails, the known token is used: most servers never replace it.
+pub(super) async fn begin(credential: &Credential) -> Option<Box<dyn RefreshLease>> {
     if credential.kind() != CredentialKind::IdentityToken {
         return None;
     }
-    let keeper = Arc::clone(credential.keeper()?);
-    tokio::task::spawn_blocking(move || keeper.begin().ok()).await.ok().flatten()
+    let store = Arc::clone(credential.token_store()?);
+    tokio::task::spawn_blocking(move || store.lease().ok()).await.ok().flatten()
 }
 
-/// Keeps the token that came in place of the one that was sent, or removes the one that was refused.
+/// Stores the token that replaces the one that was sent, or removes the one that was rejected.
 pub(super) async fn end(
-    lease: Box<dyn Lease>,
+    lease: Box<dyn RefreshLease>,
     fetched: Result<Token, Error>,
     host: &str,
     progress: &Arc<dyn Progress>,
@@ -40,7 +39,7 @@ pub(super) async fn end(
     });
     if let Ok(Err(error)) = written.await {
         progress
-            .warning(&format!("the identity token for {host} has changed, and could not be kept: {error}"));
+            .warning(&format!("the identity token for {host} has changed, and could not be stored: {error}"));
     }
     fetched.map_err(|error| {
         let advice = format!("log in again: layerslayer login {host}");
@@ -48,7 +47,7 @@ pub(super) async fn end(
     })
 }
 
-/// The secret texts of a credential, to keep them out of messages.
+/// The secret texts of a credential, to redact from messages.
 pub(super) fn texts(credential: Option<&Credential>) -> Vec<String> {
     let texts = credential.map(Credential::texts).unwrap_or_default();
     texts.iter().map(|text| text.expose_secret().to_owned()).collect()

@@ -4,7 +4,7 @@
 use std::{fs, panic::AssertUnwindSafe, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use layerslayer::{Client, Credential, CredentialSources, RegistryKey};
+use layerslayer::{Client, Credential, Credentials, RegistryKey};
 
 use super::USER;
 use crate::support::{
@@ -122,19 +122,19 @@ fn a_panic_shows_no_secret() {
 /// What somebody's own program prints of our types when it panics, and of errors about them.
 #[tokio::test]
 async fn no_type_of_the_library_prints_a_secret() {
-    let credential = || Credential::basic(USER, PASSWORD.to_owned().into());
-    let token = Credential::identity_token(USER, "identity-of-alice".to_owned().into());
+    let credential = || Credential::basic(USER, PASSWORD);
+    let token = Credential::identity_token(USER, "identity-of-alice");
     let server = TokenServer::start(Policy::closed().user(USER, PASSWORD).issuing_identity_tokens());
     let registry = DockerRegistry::token(&server);
     let key: RegistryKey = registry.host().parse().unwrap();
-    let sources = CredentialSources::new().ask_passphrase(|_| Ok(Some(PASSPHRASE.to_owned().into())));
+    let sources = Credentials::from_environment().ask_passphrase(|_| Ok(Some(PASSPHRASE.to_owned())));
     let builder = || {
-        let builder = Client::builder().credential_sources(sources.clone());
+        let builder = Client::builder().credentials(sources.clone());
         builder.credential(registry.host(), credential())
     };
     let client = builder().build().unwrap();
     let login = client.log_in(&key, &credential()).await.unwrap();
-    let wrong = Credential::basic("bob", PASSWORD.to_owned().into());
+    let wrong = Credential::basic("bob", PASSWORD);
     let shown = [
         format!("{:?}", credential()),
         format!("{token:#?}"),

@@ -1,18 +1,17 @@
 //! Which credential goes where, in which form.
 
 use super::*;
-use crate::auth::credential::Secret;
 
 fn given() -> Option<Credential> {
-    Some(Credential::basic("me", String::from("hush").into()))
+    Some(Credential::basic("me", "hush"))
 }
 
-fn stored(secret: Secret) -> Option<Credential> {
-    Some(Credential::stored(secret, "config.json at /home/me".to_owned()))
+fn stored(credential: Credential) -> Option<Credential> {
+    Some(credential.with_source("config.json at /home/me").stored())
 }
 
 fn stored_basic() -> Option<Credential> {
-    stored(Secret::Basic { username: "me".into(), password: String::from("hush").into() })
+    stored(Credential::basic("me", "hush"))
 }
 
 /// `me:hush`.
@@ -53,7 +52,7 @@ async fn a_refused_password_is_not_sent_again() {
     let server = ScriptedRegistry::start(|_| Reply::challenge("Basic realm=\"r\""));
     let session = session_with(builder(), &server, given());
     let error = read(&session, b"content", 0..7).await.unwrap_err();
-    assert!(error.is_unauthorized() && error.to_string().contains("credential from --username"), "{error}");
+    assert!(error.is_unauthorized() && error.to_string().contains("credential from the caller"), "{error}");
     assert_eq!(server.requests().len(), 2);
 }
 
@@ -113,7 +112,7 @@ async fn user_and_password_go_to_the_token_server_as_basic() {
 }
 
 fn identity(username: &str) -> Option<Credential> {
-    stored(Secret::Identity { username: username.into(), token: String::from("refresh+me").into() })
+    stored(Credential::identity_token(username, "refresh+me"))
 }
 
 #[tokio::test]
@@ -161,7 +160,7 @@ async fn where_posting_is_unknown_an_identity_token_is_used_as_password() {
 
 #[tokio::test]
 async fn a_registry_token_is_sent_as_it_is() {
-    let token = Secret::Registry { token: String::from("good").into() };
+    let token = Credential::registry_token("good");
     let server = guarded(|_| Reply::status(500));
     read(&session_with(builder(), &server, stored(token)), b"content", 0..7).await.unwrap();
     assert_eq!(server.requests_to("/token").len(), 0);

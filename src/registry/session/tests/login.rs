@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     auth::{
         CredentialError,
-        credential::{Keeper, Lease},
+        credential::{RefreshLease, TokenStore},
     },
     registry::NO_TOKEN_SERVER,
 };
@@ -16,7 +16,7 @@ use crate::{
 const ME: &str = "Basic bWU6aHVzaA==";
 
 fn me() -> Credential {
-    Credential::basic("me", String::from("hush").into())
+    Credential::basic("me", "hush")
 }
 
 async fn verify(
@@ -43,7 +43,7 @@ async fn a_token_server_that_issues_an_identity_token_is_asked_for_one_without_a
     assert!(verified.is_asked_for);
     let [asked] = &server.requests_to("/token")[..] else { panic!("one request for a token") };
     assert_eq!(asked.query(), "service=s&client_id=layerslayer&offline_token=true&account=me");
-    let wrong = Credential::basic("me", String::from("canary").into());
+    let wrong = Credential::basic("me", "canary");
     let error = verify(&server, &wrong).await.err().unwrap();
     let shown = error.to_string();
     assert!(error.is_unauthorized() && shown.contains("invalid username or password"), "{shown}");
@@ -99,20 +99,20 @@ struct Memory(Arc<StdMutex<Option<Credential>>>);
 
 struct MemoryLease(Memory, Option<Credential>);
 
-impl Keeper for Memory {
-    fn begin(&self) -> Result<Box<dyn Lease>, CredentialError> {
+impl TokenStore for Memory {
+    fn lease(&self) -> Result<Box<dyn RefreshLease>, CredentialError> {
         let now = lock(&self.0).clone();
         Ok(Box::new(MemoryLease(self.clone(), now)))
     }
 }
 
-impl Lease for MemoryLease {
+impl RefreshLease for MemoryLease {
     fn credential(&self) -> Option<&Credential> {
         self.1.as_ref()
     }
 
     fn replace(&self, token: &secrecy::SecretString) -> Result<(), CredentialError> {
-        *lock(&self.0.0) = Some(Credential::identity_token("me", token.clone()));
+        *lock(&self.0.0) = Some(Credential::identity_token("me", token.expose_secret()));
         Ok(())
     }
 
@@ -138,17 +138,17 @@ async fn the_token_that_replaces_another_is_kept_and_a_refused_one_removed() {
             _ => Reply::challenge(&bearer(request)),
         }
     });
-    let first = || Credential::identity_token("me", String::from("refresh-1").into());
+    let first = || Credential::identity_token("me", "refresh-1");
     let memory = Memory(Arc::new(StdMutex::new(Some(first()))));
     // Each session begins with the first token, as one that was opened earlier would.
     for number in 2..5 {
-        let credential = first().found_in("memory").kept_by(Arc::new(memory.clone()));
+        let credential = first().with_source("memory").stored().with_token_store(Arc::new(memory.clone()));
         read(&session_with(builder(), &server, Some(credential)), b"content", 0..7).await.unwrap();
         let kept = lock(&memory.0).clone().unwrap();
         assert_eq!(kept.secret().expose_secret(), format!("refresh-{number}"));
     }
     *lock(&good) = 100;
-    let credential = first().found_in("memory").kept_by(Arc::new(memory.clone()));
+    let credential = first().with_source("memory").stored().with_token_store(Arc::new(memory.clone()));
     let error =
         read(&session_with(builder(), &server, Some(credential)), b"content", 0..7).await.unwrap_err();
     let shown = error.to_string();

@@ -9,7 +9,7 @@ use crate::registry::{
 };
 
 fn given() -> Option<Credential> {
-    Some(Credential::basic("me", String::from("hush").into()))
+    Some(Credential::basic("me", "hush"))
 }
 
 /// A registry that names `realm`, and wants `Bearer good`.

@@ -1,46 +1,46 @@
-//! Our stores behind the protocol of credential helpers.
+//! Our stores as a credential helper for docker, podman and skopeo.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io::Write};
 
 use zeroize::Zeroizing;
 
 use super::{
     credential::CredentialKind,
+    credentials::Credentials,
     error::CredentialError,
     helper::{HelperRecord, NOT_FOUND},
     key::RegistryKey,
-    sources::CredentialSources,
 };
 
-/// What docker asks of a credential helper.
+/// A request to a credential helper.
 ///
 /// ```
 /// use layerslayer::HelperRequest;
 ///
-/// assert_eq!(HelperRequest::named("get"), Some(HelperRequest::Get));
-/// assert_eq!(HelperRequest::named("steal"), None);
+/// assert_eq!(HelperRequest::from_name("get"), Some(HelperRequest::Get));
+/// assert_eq!(HelperRequest::from_name("steal"), None);
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum HelperRequest {
-    /// Forget the credential of the server that the input names.
+    /// Remove the credential of the server that the input names.
     Erase,
-    /// Give the credential of the server that the input names.
+    /// Print the credential of the server that the input names.
     Get,
-    /// Tell servers and their user names.
+    /// List servers and their user names.
     List,
-    /// Keep the credential in the input.
+    /// Store the credential in the input.
     Store,
 }
 
 impl HelperRequest {
-    /// The request of this name.
+    /// The request with this name.
     ///
     /// ```
-    /// assert!(layerslayer::HelperRequest::named("list").is_some());
+    /// assert!(layerslayer::HelperRequest::from_name("list").is_some());
     /// ```
     #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "erase" => Some(Self::Erase),
             "get" => Some(Self::Get),
@@ -50,7 +50,7 @@ impl HelperRequest {
         }
     }
 
-    /// Whether there is something to read for it.
+    /// Whether the request has input.
     ///
     /// ```
     /// assert!(!layerslayer::HelperRequest::List.reads_input());
@@ -61,21 +61,33 @@ impl HelperRequest {
     }
 }
 
-impl CredentialSources {
-    /// Answers as a credential helper does: what is to be printed. Only our own stores are asked, since those who ask look into
-    /// all other places themselves.
+impl Credentials {
+    /// Answers a request as a credential helper does, from our own stores only: clients search all other places themselves.
     ///
     /// # Errors
     ///
-    /// If there is no such credential, in the very words that clients look for; if a store fails.
+    /// If there is no such credential, with the message that clients expect; if a store fails; if `output` cannot be written.
     ///
     /// ```no_run
-    /// use layerslayer::{CredentialSources, HelperRequest};
+    /// use layerslayer::{Credentials, HelperRequest};
     ///
-    /// let answer = CredentialSources::new().answer_helper(HelperRequest::Get, "ghcr.io")?;
+    /// let credentials = Credentials::from_environment();
+    /// credentials.answer_helper(HelperRequest::Get, "ghcr.io", &mut std::io::stdout())?;
     /// # Ok::<(), layerslayer::CredentialError>(())
     /// ```
     pub fn answer_helper(
+        &self,
+        request: HelperRequest,
+        input: &str,
+        output: &mut dyn Write,
+    ) -> Result<(), CredentialError> {
+        let answer = self.helper_answer(request, input)?;
+        output
+            .write_all(answer.as_bytes())
+            .map_err(|error| CredentialError::other(format!("writing the answer: {error}")))
+    }
+
+    fn helper_answer(
         &self,
         request: HelperRequest,
         input: &str,
@@ -86,22 +98,22 @@ impl CredentialSources {
                 let registry = server(input)?;
                 let found = self.stored(&registry, None)?.ok_or_else(|| CredentialError::other(NOT_FOUND))?;
                 let record = HelperRecord::of(&registry.docker_key(), &found);
-                // Text alone: serialising cannot fail.
+                // A struct of strings: serialising cannot fail.
                 Ok(Zeroizing::new(serde_json::to_string(&record).unwrap_or_default()))
             }
             HelperRequest::List => self.list_for_helper(),
             HelperRequest::Store => {
-                // The parser's own message would quote what was sent.
+                // The parser's message would quote the input.
                 let record: HelperRecord = serde_json::from_str(input)
-                    .map_err(|_| CredentialError::usage("the input is no credential in JSON"))?;
+                    .map_err(|_| CredentialError::usage("the input is not a credential in JSON"))?;
                 let registry = server(&record.server_url)?;
                 let credential = record
                     .credential()
                     .filter(|credential| !record.username.is_empty() && !credential.username().contains('\0'))
                     .ok_or_else(|| CredentialError::usage("no credentials username or secret"))?;
                 let store = self.secure_store()?;
-                // What could not be removed elsewhere does not count before it; those who ask have no ear for warnings.
-                self.keep(store.as_ref(), &registry, &credential)?;
+                // Older credentials that could not be removed do not take precedence. The protocol has no warnings.
+                self.save(store.as_ref(), &registry, &credential)?;
                 Ok(Zeroizing::default())
             }
         }
@@ -111,7 +123,7 @@ impl CredentialSources {
         for store in self.stores() {
             for kind in CredentialKind::ALL {
                 match store.delete(registry, kind) {
-                    // A keyring that is not there holds nothing.
+                    // A keyring that does not exist holds nothing.
                     Err(error) if error.is_unavailable() => break,
                     result => result?,
                 };
@@ -128,7 +140,7 @@ impl CredentialSources {
                 listed => listed?,
             };
             for entry in listed {
-                // The first store is the one that counts.
+                // The first store takes precedence.
                 users.entry(entry.registry.docker_key()).or_insert(entry.username);
             }
         }
@@ -146,23 +158,27 @@ fn server(input: &str) -> Result<RegistryKey, CredentialError> {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{passphrase::Passphrases, places::Places, store::environment::Environment},
+        super::{locations::Locations, passphrase::Passphrases, store::environment::Environment},
         *,
     };
 
     #[test]
     fn the_four_verbs_work_on_the_encrypted_file() {
         let folder = tempfile::tempdir().unwrap();
-        let places = Places::of(&|_| None, Some(folder.path().into()), None);
-        let sources =
-            CredentialSources::of(Environment::default(), places, Passphrases::fixed("open sesame"));
-        let ask =
-            |request, input: &str| sources.answer_helper(request, input).map(|answer| answer.to_string());
+        let locations = Locations::new(&|_| None, Some(folder.path().into()), None);
+        let credentials =
+            Credentials::new(Environment::default(), locations, Passphrases::fixed("open sesame"));
+        let ask = |request, input: &str| {
+            let mut output = Vec::new();
+            credentials
+                .answer_helper(request, input, &mut output)
+                .map(|()| String::from_utf8(output).unwrap())
+        };
         assert_eq!(ask(HelperRequest::List, "").unwrap(), "{}");
         assert_eq!(ask(HelperRequest::Get, "a.b").unwrap_err().to_string(), NOT_FOUND);
         assert_eq!(ask(HelperRequest::Erase, "a.b").unwrap(), "");
         let hub = r#"{"ServerURL":"https://index.docker.io/v1/","Username":"me","Secret":"x"}"#;
-        // The keyring of who runs the tests is not to be written to.
+        // The tests must not write to the developer's keyring.
         if std::env::var_os("DBUS_SESSION_BUS_ADDRESS").is_some() {
             return;
         }

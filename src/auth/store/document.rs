@@ -1,4 +1,4 @@
-//! The TOML of a file of credentials: `[registries."HOST".KIND]`. Whatever else is in it stays as it is.
+//! The TOML of a credentials file: `[registries."HOST".KIND]`. Everything else in it is preserved.
 
 use std::{ops::Range, path::Path};
 
@@ -12,22 +12,22 @@ use super::{
 /// The version of the format.
 const VERSION: i64 = 1;
 
-/// Where in a text that is, for messages.
+/// The position of a span in a text, for messages.
 pub(in super::super) fn line_and_column(text: &str, span: Option<Range<usize>>) -> (usize, usize) {
     let before = text.get(..span.map_or(0, |span| span.start)).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
-    let column = before.chars().rev().take_while(|sign| *sign != '\n').count() + 1;
+    let column = before.chars().rev().take_while(|letter| *letter != '\n').count() + 1;
     (line, column)
 }
 
-/// A file's content. Cannot be printed: it may hold secrets.
-pub(super) struct Content {
+/// The content of a credentials file. Cannot be printed: it may contain secrets.
+pub(super) struct CredentialsDocument {
     document: DocumentMut,
     path: String,
 }
 
-impl Content {
-    /// Reads the text of the file at `path`, `None` being one that is not there yet.
+impl CredentialsDocument {
+    /// Parses the text of the file at `path`; `None` if there is no file yet.
     pub(super) fn parse(text: Option<&str>, path: &Path) -> Result<Self, CredentialError> {
         let path = path.display().to_string();
         let Some(text) = text else {
@@ -35,54 +35,54 @@ impl Content {
             document.insert("version", Item::Value(VERSION.into()));
             return Ok(Self { document, path });
         };
-        // The parser's own message quotes lines.
+        // The parser's message quotes lines.
         let document = text.parse::<DocumentMut>().map_err(|error| {
             let (line, column) = line_and_column(text, error.span());
             CredentialError::other(format!(
-                "{path} is damaged: line {line}, column {column} is not TOML; it is left as it is"
+                "{path} is damaged: line {line}, column {column} is not TOML; it is not changed"
             ))
         })?;
-        let content = Self { document, path };
-        match content.document.get("version").and_then(Item::as_integer) {
-            Some(VERSION) => Ok(content),
-            Some(version) => Err(content.damaged(format!("version {version} is not known"))),
-            None => Err(content.damaged("it has no version")),
+        let document = Self { document, path };
+        match document.document.get("version").and_then(Item::as_integer) {
+            Some(VERSION) => Ok(document),
+            Some(version) => Err(document.damaged(format!("version {version} is unknown"))),
+            None => Err(document.damaged("it has no version")),
         }
     }
 
-    /// The text to be written.
+    /// The text to write.
     pub(super) fn text(&self) -> String {
         self.document.to_string()
     }
 
     /// An error about this file.
     pub(super) fn damaged(&self, problem: impl std::fmt::Display) -> CredentialError {
-        CredentialError::other(format!("{} is damaged: {problem}; it is left as it is", self.path))
+        CredentialError::other(format!("{} is damaged: {problem}; it is not changed", self.path))
     }
 
-    /// A table beside the registries.
+    /// A top-level table other than `registries`.
     pub(super) fn section(&self, name: &str) -> Option<&Table> {
         self.document.get(name).and_then(Item::as_table)
     }
 
-    /// Adds a table beside the registries.
+    /// Adds a top-level table.
     pub(super) fn set_section(&mut self, name: &str, values: Vec<(&str, Value)>) {
         let mut table = Table::new();
         fill(&mut table, values);
         self.document.insert(name, Item::Table(table));
     }
 
-    /// What there is.
+    /// All entries, sorted.
     pub(super) fn list(&self) -> Result<Vec<StoredEntry>, CredentialError> {
         let mut entries = Vec::new();
         for (host, kinds) in self.registries()?.into_iter().flat_map(Table::iter) {
             let registry: RegistryKey = host.parse().map_err(|error| self.damaged(error))?;
             let Some(kinds) = kinds.as_table() else {
-                return Err(self.damaged(format!("registries.{host:?} is no table")));
+                return Err(self.damaged(format!("registries.{host:?} is not a table")));
             };
             for (name, entry) in kinds {
-                // What a later version may add is not ours to judge.
-                let (Some(kind), Some(entry)) = (CredentialKind::named(name), entry.as_table()) else {
+                // A later version may have added this kind.
+                let (Some(kind), Some(entry)) = (CredentialKind::from_name(name), entry.as_table()) else {
                     continue;
                 };
                 let username = entry.get("username").and_then(Item::as_str).unwrap_or_default().to_owned();
@@ -105,11 +105,11 @@ impl Content {
         };
         match entry.as_table() {
             Some(entry) => Ok(Some(entry)),
-            None => Err(self.damaged(format!("the entry of {registry} is no table"))),
+            None => Err(self.damaged(format!("the entry of {registry} is not a table"))),
         }
     }
 
-    /// A text of an entry; an absent one is `None`.
+    /// A string of an entry; `None` if it is missing.
     pub(super) fn text_of<'a>(
         &self,
         registry: &RegistryKey,
@@ -120,12 +120,12 @@ impl Content {
             None => Ok(None),
             Some(value) => match value.as_str() {
                 Some(text) => Ok(Some(text)),
-                None => Err(self.damaged(format!("{name} of {registry} is no text"))),
+                None => Err(self.damaged(format!("{name} of {registry} is not a string"))),
             },
         }
     }
 
-    /// Sets values of an entry and removes those that are `None`; others stay.
+    /// Sets values of an entry and removes those that are `None`. Other values are preserved.
     pub(super) fn set(
         &mut self,
         registry: &RegistryKey,
@@ -140,7 +140,7 @@ impl Content {
             .and_then(Item::as_table_mut)
             .map(|kinds| kinds.entry(kind.as_str()).or_insert_with(|| Item::Table(Table::new())));
         let Some(entry) = entry.and_then(Item::as_table_mut) else {
-            return Err(self.damaged(format!("the entry of {registry} is no table")));
+            return Err(self.damaged(format!("the entry of {registry} is not a table")));
         };
         for (name, value) in values {
             match value {
@@ -151,7 +151,7 @@ impl Content {
         Ok(())
     }
 
-    /// Removes an entry; whether there was one.
+    /// Removes an entry and returns whether there was one.
     pub(super) fn remove(&mut self, registry: &RegistryKey, kind: CredentialKind) -> bool {
         let registries = self.document.get_mut("registries").and_then(Item::as_table_mut);
         let Some(registries) = registries else { return false };
@@ -170,20 +170,20 @@ impl Content {
             None => Ok(None),
             Some(registries) => match registries.as_table() {
                 Some(registries) => Ok(Some(registries)),
-                None => Err(self.damaged("registries is no table")),
+                None => Err(self.damaged("registries is not a table")),
             },
         }
     }
 }
 
-/// A table that is shown only by those in it.
+/// A table without a header of its own.
 fn implicit() -> Item {
     let mut table = Table::new();
     table.set_implicit(true);
     Item::Table(table)
 }
 
-/// Sets values, keeping the place and the comments of those that are there.
+/// Sets values, preserving the position and comments of existing ones.
 fn fill(table: &mut Table, values: Vec<(&str, Value)>) {
     for (name, mut value) in values {
         if let Some(old) = table.get(name).and_then(Item::as_value) {

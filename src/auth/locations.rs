@@ -1,4 +1,4 @@
-//! Where people keep credentials on this machine, by its environment.
+//! Where credentials are on this machine, according to its environment.
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -7,49 +7,49 @@ use secrecy::SecretString;
 
 use super::auth_file::Style;
 
-/// Paths, be there anything at them or not. Cannot be printed: a variable holds secrets.
+/// Paths of files that may or may not exist. Cannot be printed: `DOCKER_AUTH_CONFIG` holds secrets.
 #[derive(Clone, Default)]
-pub(crate) struct Places {
+pub(crate) struct Locations {
     /// `DOCKER_AUTH_CONFIG`.
     pub(crate) docker_auth_config: Option<SecretString>,
-    /// `REGISTRY_AUTH_FILE`: if it is set, `files` do not count.
+    /// `REGISTRY_AUTH_FILE`. If set, `files` are not used.
     pub(crate) registry_auth_file: Option<PathBuf>,
-    /// Files of containers, then of docker, in the order in which they are asked.
+    /// Podman's files, then docker's, in order of precedence.
     pub(crate) files: Vec<(PathBuf, Style)>,
     /// Where `registries.conf` may be.
-    #[cfg_attr(not(feature = "stores"), allow(dead_code, reason = "reading it takes a parser of TOML"))]
-    pub(crate) registries: RegistriesPlaces,
+    #[cfg_attr(not(feature = "stores"), allow(dead_code, reason = "reading it takes a TOML parser"))]
+    pub(crate) registries: RegistriesLocations,
     /// Docker's `config.json`.
-    #[cfg_attr(not(feature = "stores"), allow(dead_code, reason = "a store to write to"))]
+    #[cfg_attr(not(feature = "stores"), allow(dead_code, reason = "used for writing"))]
     pub(crate) docker_config: Option<PathBuf>,
     /// Our own directory.
-    #[cfg_attr(not(feature = "stores"), allow(dead_code, reason = "the place of stores"))]
+    #[cfg_attr(not(feature = "stores"), allow(dead_code, reason = "used by stores"))]
     pub(crate) own: Option<PathBuf>,
 }
 
-/// Where the configuration of containers' tools may be.
+/// Where podman's and skopeo's configuration may be.
 #[derive(Clone, Default)]
-#[cfg_attr(not(feature = "stores"), allow(dead_code, reason = "reading it takes a parser of TOML"))]
-pub(crate) struct RegistriesPlaces {
-    /// The one file that `CONTAINERS_REGISTRIES_CONF` or `REGISTRIES_CONFIG_PATH` names.
+#[cfg_attr(not(feature = "stores"), allow(dead_code, reason = "reading it takes a TOML parser"))]
+pub(crate) struct RegistriesLocations {
+    /// The file that `CONTAINERS_REGISTRIES_CONF` or `REGISTRIES_CONFIG_PATH` names.
     pub(crate) named: Option<PathBuf>,
-    /// The user's directory of configuration, which is below the home directory whatever `XDG_CONFIG_HOME` says.
+    /// The user's configuration directory, below the home directory whatever `XDG_CONFIG_HOME` is.
     pub(crate) user: Option<PathBuf>,
-    /// The machine's.
+    /// The machine's configuration directory.
     pub(crate) machine: Option<PathBuf>,
 }
 
-impl Places {
-    /// Those of this process.
-    pub(crate) fn of_process() -> Self {
+impl Locations {
+    /// The locations of this process.
+    pub(crate) fn from_process() -> Self {
         let user = Some(rustix::process::geteuid().as_raw());
-        let mut places = Self::of(&|name| std::env::var_os(name), home_dir().ok(), user);
-        places.registries.machine = Some("/etc/containers".into());
-        places
+        let mut locations = Self::new(&|name| std::env::var_os(name), home_dir().ok(), user);
+        locations.registries.machine = Some("/etc/containers".into());
+        locations
     }
 
-    /// Those of an environment, a home directory and a user's number; nothing that the machine says to everybody.
-    pub(crate) fn of(
+    /// The locations for an environment, a home directory and a user ID, without the machine's.
+    pub(crate) fn new(
         variable: &dyn Fn(&str) -> Option<OsString>,
         home: Option<PathBuf>,
         user: Option<u32>,
@@ -59,7 +59,7 @@ impl Places {
         let absolute = |name: &str| set(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let config = absolute("XDG_CONFIG_HOME").or_else(|| home(".config"));
         let runtime = set("XDG_RUNTIME_DIR").map(PathBuf::from);
-        // Containers' tools on other systems keep it where it lasts.
+        // On other systems podman keeps its file in the configuration directory.
         let runtime = match cfg!(target_os = "linux") {
             true => runtime
                 .map(|runtime| runtime.join("containers/auth.json"))
@@ -75,9 +75,9 @@ impl Places {
             (docker_config.clone(), Style::Docker),
             (home(".dockercfg"), Style::Legacy),
         ];
-        // The first that is set counts, be it to nothing.
+        // The first variable that is set is used, even if it is empty.
         let named = ["CONTAINERS_REGISTRIES_CONF", "REGISTRIES_CONFIG_PATH"].into_iter().find_map(variable);
-        let registries = RegistriesPlaces {
+        let registries = RegistriesLocations {
             named: named.filter(|path| !path.is_empty()).map(PathBuf::from),
             user: home(".config/containers"),
             machine: None,
@@ -102,20 +102,20 @@ mod tests {
 
     use super::*;
 
-    fn places(variables: &[(&str, &str)]) -> Places {
+    fn locations(variables: &[(&str, &str)]) -> Locations {
         let variables: HashMap<_, _> = variables.iter().copied().collect();
         let variable = |name: &str| variables.get(name).map(OsString::from);
-        Places::of(&variable, Some("/home/me".into()), Some(1000))
+        Locations::new(&variable, Some("/home/me".into()), Some(1000))
     }
 
-    fn paths(places: &Places) -> Vec<String> {
-        places.files.iter().map(|(path, _)| path.display().to_string()).collect()
+    fn paths(locations: &Locations) -> Vec<String> {
+        locations.files.iter().map(|(path, _)| path.display().to_string()).collect()
     }
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn files_lie_where_others_look_for_them() {
-        let bare = places(&[]);
+    fn files_are_where_docker_and_podman_look_for_them() {
+        let bare = locations(&[]);
         assert_eq!(
             paths(&bare),
             [
@@ -126,7 +126,7 @@ mod tests {
             ]
         );
         assert_eq!(bare.own, Some("/home/me/.config/layerslayer".into()));
-        let set = places(&[
+        let set = locations(&[
             ("XDG_RUNTIME_DIR", "/run/user/1000"),
             ("XDG_CONFIG_HOME", "/etc/me"),
             ("DOCKER_CONFIG", "/opt/docker"),
@@ -148,23 +148,23 @@ mod tests {
     }
 
     #[test]
-    fn the_configuration_of_containers_tools_is_where_they_look_for_it() {
-        let named = |variables: &[(&str, &str)]| places(variables).registries.named;
+    fn registries_conf_is_where_podman_looks_for_it() {
+        let named = |variables: &[(&str, &str)]| locations(variables).registries.named;
         let (new, old) = (("CONTAINERS_REGISTRIES_CONF", "/new"), ("REGISTRIES_CONFIG_PATH", "/old"));
         assert_eq!(named(&[new, old]), Some("/new".into()));
         assert_eq!(named(&[old]), Some("/old".into()));
         assert_eq!(named(&[("CONTAINERS_REGISTRIES_CONF", ""), old]), None);
-        let elsewhere = places(&[("XDG_CONFIG_HOME", "/etc/me")]).registries;
+        let elsewhere = locations(&[("XDG_CONFIG_HOME", "/etc/me")]).registries;
         assert_eq!(elsewhere.user, Some("/home/me/.config/containers".into()));
-        assert_eq!(Places::of_process().registries.machine, Some("/etc/containers".into()));
+        assert_eq!(Locations::from_process().registries.machine, Some("/etc/containers".into()));
     }
 
     #[test]
-    fn an_empty_or_relative_variable_is_none() {
+    fn an_empty_or_relative_variable_is_ignored() {
         let empty = [("DOCKER_CONFIG", ""), ("REGISTRY_AUTH_FILE", ""), ("DOCKER_AUTH_CONFIG", "")];
-        let empty = places(&[&empty[..], &[("XDG_CONFIG_HOME", "relative")]].concat());
-        assert_eq!(paths(&empty), paths(&places(&[])));
+        let empty = locations(&[&empty[..], &[("XDG_CONFIG_HOME", "relative")]].concat());
+        assert_eq!(paths(&empty), paths(&locations(&[])));
         assert!(empty.registry_auth_file.is_none() && empty.docker_auth_config.is_none());
-        assert_eq!(empty.own, places(&[]).own);
+        assert_eq!(empty.own, locations(&[]).own);
     }
 }

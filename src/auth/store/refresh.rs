@@ -1,5 +1,5 @@
-//! Identity tokens that change: some token servers give a new one each time that the old one is used, and refuse the old one from
-//! then on. Two processes must not use the same one at once.
+//! Rotating identity tokens. Some token servers replace an identity token on each use and reject the old one from then on, so two
+//! processes must not use the same token at once.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
     super::{
-        credential::{Credential, CredentialKind, Keeper, Lease},
+        credential::{Credential, CredentialKind, RefreshLease, TokenStore},
         error::CredentialError,
         key::RegistryKey,
     },
@@ -17,29 +17,29 @@ use super::{
 
 /// The identity token of one registry in one store.
 #[derive(Clone)]
-pub(crate) struct StoreKeeper {
+pub(crate) struct StoredIdentityToken {
     pub(crate) store: Arc<dyn CredentialStore>,
     pub(crate) registry: RegistryKey,
     pub(crate) directory: PrivateDirectory,
 }
 
-struct Held {
-    keeper: StoreKeeper,
+struct LockedToken {
+    stored: StoredIdentityToken,
     credential: Option<Credential>,
     _lock: Lock,
 }
 
-impl Keeper for StoreKeeper {
-    fn begin(&self) -> Result<Box<dyn Lease>, CredentialError> {
-        // Others that write to the store meanwhile are not held up: they take another lock, and only for a moment.
-        let name = self.registry.as_str().replace(|sign: char| !sign.is_ascii_alphanumeric(), "_");
+impl TokenStore for StoredIdentityToken {
+    fn lease(&self) -> Result<Box<dyn RefreshLease>, CredentialError> {
+        // Other writers to the store are not blocked: they take another lock, and only briefly.
+        let name = self.registry.as_str().replace(|letter: char| !letter.is_ascii_alphanumeric(), "_");
         let lock = self.directory.lock_named(&format!("renewal-{name}.lock"))?;
         let credential = self.store.retrieve(&self.registry, CredentialKind::IdentityToken)?;
-        Ok(Box::new(Held { keeper: self.clone(), credential, _lock: lock }))
+        Ok(Box::new(LockedToken { stored: self.clone(), credential, _lock: lock }))
     }
 }
 
-impl Lease for Held {
+impl RefreshLease for LockedToken {
     fn credential(&self) -> Option<&Credential> {
         self.credential.as_ref()
     }
@@ -49,13 +49,13 @@ impl Lease for Held {
         if old.secret().expose_secret() == token.expose_secret() {
             return Ok(());
         }
-        let new = Credential::identity_token(old.username(), token.clone());
+        let new = Credential::identity_token(old.username(), token.expose_secret());
         let new = new.pinned_to(old.token_server().map(str::to_owned));
-        self.keeper.store.store(&self.keeper.registry, &new)
+        self.stored.store.store(&self.stored.registry, &new)
     }
 
     fn remove(&self) -> Result<(), CredentialError> {
-        self.keeper.store.delete(&self.keeper.registry, CredentialKind::IdentityToken).map(drop)
+        self.stored.store.delete(&self.stored.registry, CredentialKind::IdentityToken).map(drop)
     }
 }
 
@@ -67,25 +67,25 @@ mod tests {
     };
 
     #[test]
-    fn who_waited_uses_the_token_that_came_meanwhile() {
+    fn a_waiting_process_uses_the_replaced_token() {
         let folder = private_folder();
         let store: Arc<dyn CredentialStore> = Arc::new(PlainFile::new(folder.path()));
         let registry: RegistryKey = "a.b:5000".parse().unwrap();
         let pin = Some("https://auth.a.b/token".to_owned());
-        let first = Credential::identity_token("me", String::from("0").into()).pinned_to(pin.clone());
+        let first = Credential::identity_token("me", "0").pinned_to(pin.clone());
         store.store(&registry, &first).unwrap();
         let directory = PrivateDirectory::new(folder.path());
-        let keeper = StoreKeeper { store: Arc::clone(&store), registry: registry.clone(), directory };
-        let renew = || {
-            let lease = keeper.begin().unwrap();
-            let number: usize = lease.credential().unwrap().secret().expose_secret().parse().unwrap();
+        let stored = StoredIdentityToken { store: Arc::clone(&store), registry: registry.clone(), directory };
+        let refresh = || {
+            let lease = stored.lease().unwrap();
+            let number: usize = lease.credential().unwrap().expose_secret().parse().unwrap();
             lease.replace(&(number + 1).to_string().into()).unwrap();
         };
-        std::thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(renew))));
+        std::thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(refresh))));
         let now = store.retrieve(&registry, CredentialKind::IdentityToken).unwrap().unwrap();
-        assert_eq!((now.secret().expose_secret(), now.username()), ("8", "me"));
+        assert_eq!((now.expose_secret(), now.username()), ("8", "me"));
         assert_eq!(now.token_server(), pin.as_deref());
-        keeper.begin().unwrap().remove().unwrap();
-        assert!(keeper.begin().unwrap().credential().is_none());
+        stored.lease().unwrap().remove().unwrap();
+        assert!(stored.lease().unwrap().credential().is_none());
     }
 }

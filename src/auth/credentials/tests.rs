@@ -1,9 +1,9 @@
-//! Which source wins.
+//! Which source takes precedence.
 
 use std::{collections::HashMap, ffi::OsString, fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use secrecy::ExposeSecret as _;
+
 use tempfile::TempDir;
 
 use super::*;
@@ -39,30 +39,41 @@ impl Home {
         self
     }
 
-    fn sources(&self) -> CredentialSources {
+    fn sources(&self) -> Credentials {
         let variables: HashMap<_, _> = self.variables.iter().cloned().collect();
-        let places =
-            Places::of(&|name| variables.get(name).cloned(), Some(self.path().into()), Some(u32::MAX));
+        let locations =
+            Locations::new(&|name| variables.get(name).cloned(), Some(self.path().into()), Some(u32::MAX));
         let environment =
-            Environment::of(self.variables.iter().map(|(name, value)| (name.into(), value.clone())));
-        CredentialSources::of(
+            Environment::new(self.variables.iter().map(|(name, value)| (name.into(), value.clone())));
+        Credentials::new(
             environment,
-            places,
+            locations,
             #[cfg(feature = "stores")]
             Passphrases::fixed("open sesame"),
         )
     }
 
-    /// User and place of what is found, and the warnings.
+    fn find(
+        &self,
+        registry: &str,
+        repository: &str,
+    ) -> Result<(Option<Credential>, Vec<String>), CredentialError> {
+        let registry = registry.parse().unwrap();
+        let mut query = CredentialQuery::new(&registry, repository);
+        let credential = self.sources().find(&mut query)?;
+        Ok((credential, query.take_warnings()))
+    }
+
+    /// User and source of the credential, and the warnings.
     fn found(&self, registry: &str, repository: &str) -> (Option<(String, String)>, Vec<String>) {
-        let found = self.sources().find(&registry.parse().unwrap(), Some(repository)).unwrap();
-        let credential = found.credential.map(|credential| {
+        let (credential, warnings) = self.find(registry, repository).unwrap();
+        let credential = credential.map(|credential| {
             (
                 credential.username().to_owned(),
-                credential.origin().replace(self.path().to_str().unwrap(), "~"),
+                credential.source().replace(self.path().to_str().unwrap(), "~"),
             )
         });
-        (credential, found.warnings)
+        (credential, warnings)
     }
 
     fn user(&self, registry: &str, repository: &str) -> String {
@@ -85,7 +96,7 @@ fn auths(key: &str, user: &str) -> String {
 }
 
 #[test]
-fn sources_count_in_their_order() {
+fn sources_are_searched_in_order() {
     let mut home = Home::new();
     assert_eq!(home.user("a.b", "x"), "");
     home = home.file(".dockercfg", auths("a.b", "legacy").replace(r#"{"auths":"#, "").replace("}}}", "}}"));
@@ -103,7 +114,7 @@ fn sources_count_in_their_order() {
     #[cfg(feature = "stores")]
     {
         let own = home.path().join(".config/layerslayer");
-        let basic = |user: &str| Credential::basic(user, String::from("x").into());
+        let basic = |user: &str| Credential::basic(user, "x");
         let key = "a.b".parse().unwrap();
         PlainFile::new(&own).store(&key, &basic("plain")).unwrap();
         assert_eq!(home.user("a.b", "x"), "plain");
@@ -115,7 +126,7 @@ fn sources_count_in_their_order() {
     assert_eq!(home.user("a.b", "x"), "variable");
     home = home.set("LAYERSLAYER_AUTH_A_B", "own:x");
     assert_eq!(home.user("a.b", "x"), "own");
-    // Each of them is told, the winner first.
+    // All of them are listed, the one in use first.
     let candidates = home.sources().candidates(&"a.b".parse().unwrap());
     let users: Vec<&str> = candidates.iter().map(|candidate| candidate.username.as_str()).collect();
     let stores: &[&str] = if cfg!(feature = "stores") { &["sealed", "plain"] } else { &[] };
@@ -123,7 +134,7 @@ fn sources_count_in_their_order() {
 }
 
 #[test]
-fn a_file_that_is_named_explicitly_is_the_only_one_of_others() {
+fn an_explicitly_named_file_replaces_the_default_ones() {
     let home = Home::new().file(".docker/config.json", auths("a.b", "docker"));
     let home = home.file("explicit.json", auths("c.d", "explicit"));
     let explicit = home.path().join("explicit.json");
@@ -132,7 +143,7 @@ fn a_file_that_is_named_explicitly_is_the_only_one_of_others() {
 }
 
 #[test]
-fn keys_with_paths_count_most_specific_first_in_containers_files_alone() {
+fn only_in_podmans_files_keys_with_paths_apply_most_specific_first() {
     let entry = |user: &str| format!(r#"{{"auth":"{}"}}"#, STANDARD.encode(format!("{user}:x")));
     let text = format!(
         r#"{{"auths":{{"a.b":{},"a.b/ns":{},"a.b/ns/img":{},"docker.io/me":{},"index.docker.io":{}}}}}"#,
@@ -160,7 +171,7 @@ fn keys_with_paths_count_most_specific_first_in_containers_files_alone() {
 }
 
 #[test]
-fn a_broken_file_of_others_is_a_warning_and_the_next_is_asked() {
+fn a_malformed_shared_file_is_a_warning_and_the_next_is_used() {
     let home = Home::new()
         .file(".config/containers/auth.json", "{")
         .file(".docker/config.json", auths("a.b", "docker"));
@@ -170,7 +181,7 @@ fn a_broken_file_of_others_is_a_warning_and_the_next_is_asked() {
 }
 
 #[test]
-fn the_variable_of_docker_holds_auths_alone_or_counts_for_nothing() {
+fn dockers_variable_is_ignored_unless_it_contains_auths_only() {
     let auth = STANDARD.encode("me:hush");
     for (value, user) in [
         (format!(r#"{{"auths":{{"a.b":{{"auth":"{auth}"}}}}}}"#), Some("me")),
@@ -186,7 +197,7 @@ fn the_variable_of_docker_holds_auths_alone_or_counts_for_nothing() {
 }
 
 #[test]
-fn docker_asks_the_helper_of_a_registry_then_the_one_for_all_then_its_file() {
+fn dockers_registry_helper_takes_precedence_over_its_store_and_its_file() {
     let line = |user: &str| format!(r#"echo '{{"Username":"{user}","Secret":"x"}}'"#);
     let miss = format!("echo '{}'; exit 1", crate::auth::helper::NOT_FOUND);
     let (home, of_one) = Home::new().helper("one", &line("of one"));
@@ -206,7 +217,7 @@ fn docker_asks_the_helper_of_a_registry_then_the_one_for_all_then_its_file() {
     assert_eq!(user("a.b").as_deref(), Some("of one"));
     assert_eq!(user("docker.io").as_deref(), Some("of one"));
     assert_eq!(user("x.y").as_deref(), Some("of all"));
-    // A helper that has nothing is the end of it: the file's secret does not count.
+    // If the helper has no credential, the file's own entry is not used.
     assert_eq!(user("c.d"), None);
     // An empty name means the file.
     assert_eq!(user("e.f").as_deref(), Some("file"));
@@ -217,18 +228,18 @@ fn docker_asks_the_helper_of_a_registry_then_the_one_for_all_then_its_file() {
 }
 
 #[test]
-fn what_is_said_to_us_must_make_sense() {
+fn an_invalid_variable_or_own_store_is_an_error() {
     let home = Home::new().set("LAYERSLAYER_AUTH", "{");
-    assert!(home.sources().find(&"a.b".parse().unwrap(), None).is_err_and(|error| error.is_usage()));
+    assert!(home.find("a.b", "x").is_err_and(|error| error.is_usage()));
     #[cfg(feature = "stores")]
     {
         let home = Home::new();
         let own = home.path().join(".config/layerslayer");
         let key: RegistryKey = "a.b".parse().unwrap();
         let plain = PlainFile::new(&own);
-        plain.store(&key, &Credential::basic("me", String::from("x").into())).unwrap();
+        plain.store(&key, &Credential::basic("me", "x")).unwrap();
         fs::set_permissions(own.join("credentials.toml"), fs::Permissions::from_mode(0o644)).unwrap();
-        let error = home.sources().find(&key, None).map(|_| ()).unwrap_err();
+        let error = home.find("a.b", "x").map(|_| ()).unwrap_err();
         assert!(error.to_string().contains("chmod 600"), "{error}");
     }
 }
@@ -245,13 +256,12 @@ fn every_registry_that_can_be_listed_is_listed() {
     let registries = home.sources().registries();
     let registries: Vec<&str> = registries.iter().map(RegistryKey::as_str).collect();
     assert_eq!(registries, ["a.b", "c.d", "docker.io", "quay.io/me"]);
-    let found = home.sources().find(&"a.b".parse().unwrap(), None).unwrap().credential.unwrap();
-    assert_eq!(found.secret().expose_secret(), "x");
+    assert_eq!(home.find("a.b", "x").unwrap().0.unwrap().expose_secret(), "x");
 }
 
 #[cfg(feature = "stores")]
 #[test]
-fn registries_conf_says_who_is_asked_before_and_instead_of_containers_files() {
+fn helpers_of_registries_conf_precede_or_replace_podmans_files() {
     let (home, one) = Home::new().helper("conf", r#"echo '{"Username":"of helper","Secret":"x"}'"#);
     let miss = format!("echo '{}'; exit 1", crate::auth::helper::NOT_FOUND);
     let (home, empty) = home.helper("conf-empty", &miss);
@@ -264,7 +274,7 @@ fn registries_conf_says_who_is_asked_before_and_instead_of_containers_files() {
         (format!(r#""{one}""#), "of helper", "of helper"),
         (format!(r#""{empty}", "containers-auth.json""#), "containers", "docker"),
         (format!(r#""containers-auth.json", "{one}""#), "containers", "docker"),
-        // Docker has never heard of that file.
+        // Docker does not read registries.conf.
         (format!(r#""{empty}""#), "", "docker"),
         (r#""layerslayer""#.to_owned(), "", "docker"),
     ] {
@@ -273,14 +283,14 @@ fn registries_conf_says_who_is_asked_before_and_instead_of_containers_files() {
             |registry: &str| home.found(registry, "team/x").0.map_or_else(String::new, |found| found.0);
         assert_eq!((user("a.b"), user("c.d")), (team.to_owned(), docker.to_owned()), "{helpers}");
     }
-    // What is left out is told, where it would have had something.
+    // A warning names an excluded file that has a credential.
     let (found, warnings) = home.found("a.b", "team/x");
     assert!(found.is_none());
-    assert!(warnings[0].contains("auth.json") && warnings[0].contains("it is not asked"), "{warnings:?}");
+    assert!(warnings[0].contains("auth.json") && warnings[0].contains("not used, because"), "{warnings:?}");
     assert!(home.found("e.f", "team/x").1.is_empty());
     let candidates = home.sources().candidates(&"a.b/team".parse().unwrap());
     assert!(candidates.len() == 1 && candidates[0].problem.is_some(), "{candidates:?}");
-    // The same of the file that a variable names.
+    // The same applies to a file named by a variable.
     let explicit = home.path().join("explicit.json");
     let home = home.file("explicit.json", auths("a.b", "explicit")).set("REGISTRY_AUTH_FILE", explicit);
     assert!(home.found("a.b", "x").1[0].contains("explicit.json"));
@@ -289,14 +299,15 @@ fn registries_conf_says_who_is_asked_before_and_instead_of_containers_files() {
 
 #[cfg(feature = "stores")]
 #[test]
-fn what_is_wrong_with_registries_conf_or_its_helpers_keeps_nobody_from_an_image() {
+fn an_error_in_registries_conf_or_its_helpers_is_a_warning() {
     let conf = ".config/containers/registries.conf";
     let home = Home::new().file(".config/containers/auth.json", auths("a.b", "containers"));
     let home = home.file(conf, "credential-helpers = [");
     let (found, warnings) = home.found("a.b", "x");
     assert_eq!(found.unwrap().0, "containers");
     assert!(warnings.len() == 1 && warnings[0].contains("registries.conf: line 1"), "{warnings:?}");
-    for (name, problem) in [("no-such", "docker-credential-no-such is not installed"), ("a/b", "is no name")]
+    for (name, problem) in
+        [("no-such", "docker-credential-no-such is not installed"), ("a/b", "is not the name")]
     {
         let list = format!(r#"credential-helpers = ["{name}", "containers-auth.json"]"#);
         let home = Home::new().file(conf, list).file(".docker/config.json", auths("a.b", "docker"));
@@ -309,7 +320,7 @@ fn what_is_wrong_with_registries_conf_or_its_helpers_keeps_nobody_from_an_image(
 
 #[cfg(feature = "stores")]
 #[test]
-fn what_a_helper_of_registries_conf_lists_is_listed() {
+fn registries_listed_by_a_helper_of_registries_conf_are_listed() {
     let (home, name) = Home::new().helper("conf-list", r#"echo '{"a.b":"me","https://c.d/v1/":"you"}'"#);
     let home = home.file(".config/containers/registries.conf", format!(r#"credential-helpers = ["{name}"]"#));
     crate::auth::helper::tests::search(home.path());
