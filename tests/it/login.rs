@@ -1,12 +1,13 @@
-//! Logging in, being known from then on, logging out: on every store, at real registries, beside the programs of others.
+//! Logging in, reading private images, logging out: with every store, at real registries, alongside docker's and podman's tools.
 
 mod canary;
 mod documents;
 mod helpers;
 mod kills;
 mod messages;
-mod others;
+
 mod registries_conf;
+mod shared_files;
 mod stores;
 mod terminal;
 mod tokens;
@@ -23,7 +24,7 @@ const USER: &str = "alice";
 const PASSWORD: &str = "wonder:land";
 const ALICE: Trust<'static> = Trust::Credentials(USER, PASSWORD);
 
-/// The name of an image that only Alice may see.
+/// Pushes an image that only Alice may read. Returns its name.
 fn private_image(registry: &DockerRegistry) -> String {
     let layout = Layout::of(&Image::of([Tar::new().file("etc/passwd", "root\n").finish()]));
     let reference = format!("{}/closed/one:1", registry.host());

@@ -1,4 +1,4 @@
-//! Who may read what, at Debian's registry behind htpasswd and behind tokens.
+//! Access to images in Debian's registry, with htpasswd and with tokens.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use layerslayer::{Client, Credential, Platform};
@@ -33,7 +33,7 @@ fn login(host: &str, user: &str, password: &str) -> Value {
 }
 
 #[track_caller]
-fn brought_passwd(ran: Ran) -> Ran {
+fn printed_passwd(ran: Ran) -> Ran {
     let ran = ran.done();
     assert_eq!(String::from_utf8_lossy(&ran.stdout), PASSWD);
     ran
@@ -48,30 +48,30 @@ fn with_tokens(policy: Policy) -> (TokenServer, DockerRegistry, [String; 2]) {
 }
 
 #[test]
-fn an_open_registry_asks_for_nothing() {
+fn an_open_registry_receives_no_credential() {
     let registry = DockerRegistry::open();
     let reference = push_to(&registry, "library/one", Trust::Plain);
     let recorder = Recorder::before(&registry.host());
     let recorded = reference.replace(&registry.host(), &recorder.host());
     let ran =
-        brought_passwd(carve(&recorded).docker_config(login("elsewhere:5000", "alice", "secret")).run());
+        printed_passwd(carve(&recorded).docker_config(login("elsewhere:5000", "alice", "secret")).run());
     assert_eq!(ran.stderr, "");
     assert!(recorder.settled().iter().all(|exchange| exchange.field("authorization").is_none()));
 }
 
 #[test]
-fn a_registry_behind_htpasswd_takes_the_password_from_stdin_or_from_docker() {
+fn a_password_from_stdin_or_dockers_configuration_opens_a_registry_with_htpasswd() {
     let registry = DockerRegistry::htpasswd("alice", "wonder:land");
     let reference = push_to(&registry, "private", ALICE);
-    brought_passwd(carve(&reference).login("alice", "wonder:land").run());
-    brought_passwd(carve(&reference).docker_config(login(&registry.host(), "alice", "wonder:land")).run());
-    // What is given at the command line counts, not what is stored.
+    printed_passwd(carve(&reference).login("alice", "wonder:land").run());
+    printed_passwd(carve(&reference).docker_config(login(&registry.host(), "alice", "wonder:land")).run());
+    // The command line takes precedence over stored credentials.
     let stored = login(&registry.host(), "alice", "stale");
-    brought_passwd(carve(&reference).docker_config(&stored).login("alice", "wonder:land").run());
+    printed_passwd(carve(&reference).docker_config(&stored).login("alice", "wonder:land").run());
 }
 
 #[test]
-fn a_wrong_password_is_refused_with_its_origin_and_not_tried_again() {
+fn a_refused_password_is_reported_with_its_source_and_not_retried() {
     let registry = DockerRegistry::htpasswd("alice", "wonder:land");
     let reference = push_to(&registry, "private", ALICE);
     let recorder = Recorder::before(&registry.host());
@@ -85,7 +85,7 @@ fn a_wrong_password_is_refused_with_its_origin_and_not_tried_again() {
 }
 
 #[test]
-fn without_credentials_htpasswd_refuses_at_once_and_the_message_says_what_to_do() {
+fn without_a_credential_htpasswd_refuses_at_once_and_the_message_names_the_remedy() {
     let registry = DockerRegistry::htpasswd("alice", "wonder:land");
     let reference = push_to(&registry, "private", ALICE);
     let ran = carve(&reference).run().failed(6).said("layerslayer login").said(&registry.host());
@@ -95,19 +95,19 @@ fn without_credentials_htpasswd_refuses_at_once_and_the_message_says_what_to_do(
 }
 
 #[test]
-fn a_broken_config_keeps_nobody_from_a_public_image() {
+fn a_malformed_configuration_does_not_prevent_reading_a_public_image() {
     let registry = DockerRegistry::open();
     let reference = push_to(&registry, "public", ALICE);
     let ran = carve(&reference).docker_config("{ \"auths\": {").run();
-    let ran = ran.said("warning").said("config.json").said("going on without it");
-    brought_passwd(ran);
+    let ran = ran.said("warning").said("config.json").said("continuing without it");
+    printed_passwd(ran);
 }
 
 #[test]
-fn a_public_repository_gives_a_token_to_anybody() {
+fn a_public_repository_is_read_with_an_anonymous_token() {
     let (server, _registry, [open, _]) = with_tokens(Policy::closed().public_under("open/"));
     let before = server.requests().len();
-    brought_passwd(carve(&open).run());
+    printed_passwd(carve(&open).run());
     let requests = server.requests().split_off(before);
     assert_eq!(requests.len(), 1, "{requests:?}");
     assert_eq!(requests[0].scopes, ["repository:open/one:pull"]);
@@ -117,8 +117,8 @@ fn a_public_repository_gives_a_token_to_anybody() {
 #[test]
 fn a_user_gets_a_token_for_a_private_repository() {
     let (server, registry, [_, closed]) = with_tokens(Policy::closed());
-    brought_passwd(carve(&closed).login("alice", "wonder:land").run());
-    brought_passwd(carve(&closed).docker_config(login(&registry.host(), "alice", "wonder:land")).run());
+    printed_passwd(carve(&closed).login("alice", "wonder:land").run());
+    printed_passwd(carve(&closed).docker_config(login(&registry.host(), "alice", "wonder:land")).run());
     let last = server.requests().pop().unwrap();
     assert_eq!(
         (last.user.as_deref(), last.scopes),
@@ -127,11 +127,11 @@ fn a_user_gets_a_token_for_a_private_repository() {
 }
 
 #[test]
-fn an_identity_token_from_docker_buys_a_token_by_post() {
+fn dockers_identity_token_is_exchanged_by_post() {
     let (server, registry, [_, closed]) = with_tokens(Policy::closed().identity_token("identity", "alice"));
     let auth = STANDARD.encode("<token>:");
     let config = json!({ "auths": { registry.host(): { "auth": auth, "identitytoken": "identity" } } });
-    brought_passwd(carve(&closed).docker_config(&config).run());
+    printed_passwd(carve(&closed).docker_config(&config).run());
     let last = server.requests().pop().unwrap();
     assert_eq!((last.method.as_str(), last.user.as_deref()), ("POST", Some("alice")));
     assert_eq!(last.parameters["grant_type"], "refresh_token");
@@ -139,8 +139,8 @@ fn an_identity_token_from_docker_buys_a_token_by_post() {
 }
 
 #[test]
-fn a_private_repository_says_to_a_stranger_what_to_do() {
-    // Some token servers refuse, some give a token that allows nothing.
+fn the_error_for_a_private_repository_names_the_remedy() {
+    // Some token servers refuse, others issue a token without access.
     for policy in [Policy::closed(), Policy::closed().public_under("open/")] {
         let (_server, registry, [_, closed]) = with_tokens(policy);
         let ran = carve(&closed).run().failed(6);
@@ -150,7 +150,7 @@ fn a_private_repository_says_to_a_stranger_what_to_do() {
 }
 
 #[test]
-fn a_wrong_password_buys_no_token_and_is_tried_once() {
+fn a_wrong_password_is_sent_to_the_token_server_once() {
     let (server, _registry, [open, closed]) = with_tokens(Policy::closed().public_under("open/"));
     for reference in [open, closed] {
         let before = server.requests().len();
@@ -160,11 +160,11 @@ fn a_wrong_password_buys_no_token_and_is_tried_once() {
 }
 
 #[test]
-fn a_stored_credential_that_a_public_image_refuses_is_left_out_with_a_warning_that_names_its_file() {
+fn a_rejected_stored_credential_is_left_out_with_a_warning_that_names_its_file() {
     let (server, registry, [open, closed]) = with_tokens(Policy::closed().public_under("open/"));
     let before = server.requests().len();
     let stale = login(&registry.host(), "alice", "stale");
-    let ran = brought_passwd(carve(&open).docker_config(&stale).run());
+    let ran = printed_passwd(carve(&open).docker_config(&stale).run());
     let ran = ran.said("warning").said("config.json at /").said(&registry.host());
     assert_eq!(ran.stderr.matches("warning").count(), 1, "{}", ran.stderr);
     let users: Vec<_> = server
@@ -174,16 +174,16 @@ fn a_stored_credential_that_a_public_image_refuses_is_left_out_with_a_warning_th
         .map(|request| (request.user, request.status))
         .collect();
     assert_eq!(users, [(Some("alice".to_owned()), 401), (None, 200)]);
-    // Where leaving it out does not help, the credential is what the message is about.
+    // If the anonymous request fails as well, the message is about the credential.
     carve(&closed).docker_config(&stale).run().failed(6).said("config.json at /");
     // Quiet means no warnings.
-    let ran = brought_passwd(carve(&open).docker_config(&stale).arg("-q").run());
+    let ran = printed_passwd(carve(&open).docker_config(&stale).arg("-q").run());
     assert_eq!(ran.stderr, "");
 }
 
-/// One client, two registries that both ask for a password: each sees its own, in whatever order they are asked.
+/// One client and two registries with different passwords: each receives its own.
 #[tokio::test]
-async fn a_credential_goes_to_its_registry_alone() {
+async fn a_credential_is_sent_to_its_registry_only() {
     let registries = ["of the first", "of the second"].map(|password| {
         let registry = DockerRegistry::htpasswd("alice", password);
         let reference = push_to(&registry, "one", Trust::Credentials("alice", password));
@@ -207,7 +207,7 @@ async fn a_credential_goes_to_its_registry_alone() {
 }
 
 #[test]
-fn a_user_name_for_an_image_on_disk_is_a_mistake() {
+fn a_user_name_for_an_image_on_disk_is_refused() {
     let demo = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/fixtures/demo");
-    carve(demo).login("alice", "secret").run().failed(2).said("--username is for registries");
+    carve(demo).login("alice", "secret").run().failed(2).said("--username requires a registry image");
 }

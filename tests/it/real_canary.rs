@@ -1,4 +1,4 @@
-//! No secret shows anywhere, whatever happens.
+//! No secret appears in any output, whatever the outcome.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ const PASSWORD: &str = "canary-yellow-feather";
 const WRONG: &str = "canary-wrong-feather";
 const IDENTITY: &str = "canary-identity-feather";
 
-/// What no run may show, beside the tokens that went over the wire.
+/// Texts that no output may contain, in addition to the tokens that were sent.
 fn secrets() -> Vec<String> {
     let encoded = [PASSWORD, WRONG].map(|password| STANDARD.encode(format!("alice:{password}")));
     [PASSWORD, WRONG, IDENTITY, "canary"].map(str::to_owned).into_iter().chain(encoded).collect()
@@ -34,7 +34,7 @@ fn silent(ran: &Ran, secrets: &[String]) {
     }
 }
 
-/// Runs of every outcome against `host`, with an image at `HOST/closed:1` and nothing else.
+/// Runs with every outcome against `host`, which has only the image `HOST/closed:1`.
 fn outcomes(host: &str) -> Vec<Program> {
     let image = format!("{host}/closed:1");
     let runs: [&[&str]; 10] = [
@@ -58,7 +58,7 @@ fn stored(host: &str, password: &str) -> String {
 }
 
 #[test]
-fn passwords_and_tokens_show_nowhere() {
+fn passwords_and_tokens_appear_nowhere() {
     let policy = Policy::closed().user("alice", PASSWORD).identity_token(IDENTITY, "alice");
     let server = TokenServer::start(policy.public_under("open/"));
     let registries = [DockerRegistry::htpasswd("alice", PASSWORD), DockerRegistry::token(&server)];

@@ -1,5 +1,4 @@
-//! No secret of a login shows anywhere: not in what is printed, not in files, not in the process's arguments or environment of
-//! others.
+//! No secret of a login appears anywhere: not in output, not in files, not in the arguments of a process.
 
 use std::{fs, panic::AssertUnwindSafe, path::Path};
 
@@ -46,7 +45,7 @@ fn no_file_holds_one(folder: &Path) {
 }
 
 #[test]
-fn secrets_of_logins_show_nowhere() {
+fn secrets_of_logins_appear_nowhere() {
     let policy = Policy::closed().user(USER, PASSWORD);
     let server = TokenServer::start(policy.clone().issuing_identity_tokens());
     for registry in [DockerRegistry::htpasswd(USER, PASSWORD), DockerRegistry::token(&server)] {
@@ -83,7 +82,7 @@ fn secrets_of_logins_show_nowhere() {
 }
 
 #[test]
-fn a_process_shows_no_secret_to_who_looks_at_it_while_it_waits() {
+fn a_waiting_process_shows_no_secret_in_its_arguments() {
     let home = Home::new().set("LAYERSLAYER_PASSPHRASE", PASSPHRASE);
     let registry =
         crate::support::registry::ScriptedRegistry::start(|request| match request.authorization() {
@@ -102,8 +101,8 @@ fn a_process_shows_no_secret_to_who_looks_at_it_while_it_waits() {
     child.wait().unwrap();
 }
 
-/// With the least room in which it starts at all the program finds none for another thread, and panics: with the password read
-/// and the passphrase in its environment.
+/// With barely enough memory to start, the program cannot create another thread and panics, with the password read and the passphrase in
+/// its environment.
 #[test]
 fn a_panic_shows_no_secret() {
     let home = Home::new().set("LAYERSLAYER_PASSPHRASE", PASSPHRASE).set("RUST_BACKTRACE", "full");
@@ -119,7 +118,7 @@ fn a_panic_shows_no_secret() {
     assert!(panicked);
 }
 
-/// What somebody's own program prints of our types when it panics, and of errors about them.
+/// What a caller's program prints of our types and errors, also in a panic.
 #[tokio::test]
 async fn no_type_of_the_library_prints_a_secret() {
     let credential = || Credential::basic(USER, PASSWORD);
@@ -148,17 +147,17 @@ async fn no_type_of_the_library_prints_a_secret() {
         format!("{}", client.log_in(&key, &wrong).await.unwrap_err()),
     ];
     shown.iter().for_each(|text| silent(text));
-    // As it comes about, in an `unwrap` or `expect` of somebody else.
+    // In a caller's `unwrap` or `expect`.
     let result: Result<(), _> = shown.is_empty().then_some(()).ok_or_else(credential);
     let caught = std::panic::catch_unwind(AssertUnwindSafe(|| result.unwrap())).unwrap_err();
     silent(caught.downcast_ref::<String>().unwrap());
 }
 
-/// Not dumpable: to anybody but root the process looks as if root owned it.
+/// A process that is not dumpable appears to other users as owned by root.
 #[test]
-fn a_process_leaves_no_core_and_lets_nobody_look_into_its_memory() {
+fn a_process_leaves_no_core_file_and_its_memory_cannot_be_read() {
     let home = Home::new();
-    // As somebody else than root, who may look at everything. The program lies where only root may go, so a copy is run.
+    // Run as another user, since root may read everything. A copy is run, since the program is in a directory for root only.
     let copy = home.path("run/layerslayer");
     fs::copy(env!("CARGO_BIN_EXE_layerslayer"), &copy).unwrap();
     let user = tools::run(tools::command("id").arg("-u"));
@@ -186,7 +185,7 @@ fn a_process_leaves_no_core_and_lets_nobody_look_into_its_memory() {
         let uid = fs::symlink_metadata(path).map(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata));
         (comm.trim() == "layerslayer").then(|| uid.unwrap())
     };
-    // It becomes so as soon as it has begun.
+    // It takes effect shortly after the start.
     let began = std::time::Instant::now();
     while owner() != Some(0) && began.elapsed().as_secs() < 60 {
         std::thread::yield_now();

@@ -1,4 +1,4 @@
-//! What `docs/credentials.md` shows works as it stands there.
+//! The examples in `docs/credentials.md` and the help work as shown.
 
 use std::fs;
 
@@ -22,7 +22,7 @@ fn every_command_of_the_page_works() {
     let blocks = page.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next());
     let mut seen = 0;
     for line in blocks.flat_map(str::lines) {
-        // What asks questions needs a terminal.
+        // Prompts need a terminal.
         if line.contains("# asks") {
             continue;
         }
@@ -48,7 +48,7 @@ fn the_line_of_status_has_the_documented_keys() {
 }
 
 #[test]
-fn every_example_of_the_help_is_understood_and_fits_its_width() {
+fn every_example_in_the_help_is_valid_and_fits_its_width() {
     let home = Home::new();
     for words in [&["login"][..], &["logout"], &["auth"], &["auth", "status"], &["auth", "migrate"]] {
         let help = home.run(words.iter().chain(&["--help"]), "").done().stdout;
@@ -56,7 +56,7 @@ fn every_example_of_the_help_is_understood_and_fits_its_width() {
             assert!(line.chars().count() <= 100, "{line}");
             let Some(example) = line.strip_prefix("  layerslayer ") else { continue };
             let example = example.split("  ").next().unwrap().split(" < ").next().unwrap();
-            // Known to the parser: with `--help` at the end nothing is done.
+            // With `--help` at the end it is only parsed.
             home.run(example.split(' ').chain(["--help"]), "").done();
         }
     }

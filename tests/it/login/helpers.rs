@@ -1,4 +1,4 @@
-//! Credential helpers: real ones that we ask, and ourselves as one that skopeo asks.
+//! Credential helpers: real ones that we use, and ourselves as one that skopeo uses.
 
 use std::{
     fs,
@@ -26,7 +26,7 @@ fn helper(home: &Home, verb: &str, input: &str) -> Done {
 }
 
 #[test]
-fn a_real_helper_is_asked_where_dockers_configuration_names_it() {
+fn a_real_helper_named_in_dockers_configuration_is_used() {
     let registry = DockerRegistry::htpasswd(USER, PASSWORD);
     let image = private_image(&registry);
     let home = Home::with_keyring().file(".docker/config.json", r#"{"credsStore":"secretservice"}"#);
@@ -36,7 +36,7 @@ fn a_real_helper_is_asked_where_dockers_configuration_names_it() {
     home.run(["peek", &image], "").done();
     let status = home.status(&[]);
     assert!(status[0]["place"].as_str().unwrap().contains("docker-credential-secretservice"), "{status:?}");
-    // And written to, as docker would.
+    // It is also written to, as docker does.
     let ran = home.login(&registry.host(), USER, PASSWORD, &["--store", "docker-config"]).done();
     let ran = ran.said("the password itself is in docker-credential-secretservice");
     assert!(!ran.stderr.contains("warning"), "{}", ran.stderr);
@@ -45,7 +45,7 @@ fn a_real_helper_is_asked_where_dockers_configuration_names_it() {
     home.run(["peek", &image], "").failed(6);
 }
 
-/// `pass` in a home, with a key of its own; its agent ends with the value.
+/// `pass` in a home directory with its own key. Its agent ends when this is dropped.
 struct PasswordStore<'a>(&'a Home);
 
 impl<'a> PasswordStore<'a> {
@@ -68,7 +68,7 @@ impl Drop for PasswordStore<'_> {
 }
 
 #[test]
-fn what_pass_keeps_for_docker_is_read_written_and_erased_through_its_helper() {
+fn credentials_in_pass_are_read_written_and_erased_through_its_helper() {
     let registry = DockerRegistry::htpasswd(USER, PASSWORD);
     let image = private_image(&registry);
     let config = json!({ "credHelpers": { registry.host(): "pass" } }).to_string();
@@ -83,7 +83,7 @@ fn what_pass_keeps_for_docker_is_read_written_and_erased_through_its_helper() {
     assert_eq!((&status[0]["username"], &status[0]["check"]), (&USER.into(), &"accepted".into()));
     home.run(["logout", &registry.host(), "--store", "docker-config"], "").done().said("removed from");
     assert_eq!(Done::of(home.other("docker-credential-pass").arg("list"), "").done().stdout.trim(), "{}");
-    // And what we give it, skopeo gets.
+    // Skopeo reads what we have written.
     home.login(&registry.host(), USER, PASSWORD, &["--store", "docker-config"]).done();
     let file = home.path(".docker/config.json");
     let image = format!("docker://{image}");
@@ -92,7 +92,7 @@ fn what_pass_keeps_for_docker_is_read_written_and_erased_through_its_helper() {
 }
 
 #[test]
-fn a_helper_that_is_missing_or_fails_keeps_nobody_from_a_public_image() {
+fn a_missing_or_failing_helper_does_not_prevent_reading_a_public_image() {
     let registry = DockerRegistry::open();
     let layout = Layout::of(&Image::of([Tar::new().file("etc/passwd", "root\n").finish()]));
     let image = format!("{}/public:1", registry.host());
@@ -101,7 +101,7 @@ fn a_helper_that_is_missing_or_fails_keeps_nobody_from_a_public_image() {
     let ran = home.run(["peek", &image], "").done();
     let ran = ran.said("docker-credential-no-such-helper is not installed").said("config.json");
     assert_eq!(ran.stderr.matches("warning").count(), 1, "{}", ran.stderr);
-    // The real one without a bus to speak on.
+    // The real helper without a session bus.
     let home = Home::new().file(".docker/config.json", r#"{"credsStore":"secretservice"}"#);
     home.run(["peek", &image], "").done().said("docker-credential-secretservice failed");
 }
@@ -123,7 +123,7 @@ fn skopeo_stores_gets_and_erases_through_us() {
     assert!(!home.text("auth.json").contains("auth\":\""), "{}", home.text("auth.json"));
     assert!(!home.text(".config/layerslayer/credentials.sealed.toml").contains(PASSWORD));
     skopeo("inspect", &["--tls-verify=false", &format!("docker://{image}")]).unwrap();
-    // We ourselves find it too.
+    // We find it too.
     home.run(["peek", &image], "").done();
     let listed: Value = serde_json::from_str(&helper(&home, "list", "").done().stdout).unwrap();
     assert_eq!(listed, json!({ &host: USER }));
@@ -133,7 +133,7 @@ fn skopeo_stores_gets_and_erases_through_us() {
 }
 
 #[test]
-fn a_helper_in_the_folder_that_one_is_in_is_not_run() {
+fn a_helper_in_the_current_directory_is_not_run() {
     let home = Home::new().file(".docker/config.json", r#"{"credsStore":"here"}"#);
     let home = home.file("here/docker-credential-here", "#!/bin/sh\ntouch ran\n");
     let here = home.path("here");
@@ -146,17 +146,17 @@ fn a_helper_in_the_folder_that_one_is_in_is_not_run() {
     }
 }
 
-/// What docker does with us as its helper, docker/cli `cli/config/credentials/native_store.go`: `store` with the user's name or
-/// `<token>`, and an empty entry in its own file.
+/// Docker with us as its helper, docker/cli `cli/config/credentials/native_store.go`: `store` with the user's name or `<token>`, and
+/// an empty entry in its own file.
 #[test]
-fn what_docker_keeps_with_us_is_there_once_and_opened_without_asking_ourselves() {
+fn a_credential_that_docker_stores_with_us_is_listed_once_and_read_from_our_store() {
     let registry = DockerRegistry::htpasswd(USER, PASSWORD);
     let (host, image) = (registry.host(), private_image(&registry));
     let config = json!({ "auths": { &host: {} }, "credsStore": "layerslayer" }).to_string();
     let home = Home::new().set("LAYERSLAYER_PASSPHRASE", "open sesame").file(".docker/config.json", config);
     let token = json!({ "ServerURL": host, "Username": "<token>", "Secret": "old" }).to_string();
     helper(&home, "store", &token).done();
-    // Where there are both, the token would count.
+    // If both were stored, the token would take precedence.
     let record = json!({ "ServerURL": host, "Username": USER, "Secret": PASSWORD }).to_string();
     helper(&home, "store", &record).done();
     assert!(helper(&home, "get", &host).done().stdout.contains(USER));
@@ -168,7 +168,7 @@ fn what_docker_keeps_with_us_is_there_once_and_opened_without_asking_ourselves()
     home.run(["peek", &image], "").done();
     helper(&home, "erase", &host).done();
     home.run(["peek", &image], "").failed(6);
-    // It is our own store that docker's configuration leads to.
+    // Docker's configuration leads to our own store.
     let login = home.login(&host, USER, PASSWORD, &["--store", "docker-config"]).done();
     let login = login.said("the encrypted file");
     assert!(!login.stderr.contains("warning"), "{}", login.stderr);
@@ -178,7 +178,7 @@ fn what_docker_keeps_with_us_is_there_once_and_opened_without_asking_ourselves()
 }
 
 #[test]
-fn the_protocol_is_kept_to_the_letter() {
+fn the_helper_protocol_is_followed_exactly() {
     let home = Home::new().set("LAYERSLAYER_PASSPHRASE", "open sesame");
     let missing = helper(&home, "get", "a.b").failed(1);
     assert_eq!(missing.stdout, "credentials not found in native keychain\n");

@@ -1,4 +1,4 @@
-//! Killed at any event, the program loses nothing and leaves nothing open: while it asks, and above all while it writes.
+//! Killed at any moment, the program loses no credential and leaves no file readable by others.
 
 use std::{cell::Cell, fs};
 
@@ -10,18 +10,18 @@ use crate::support::{
     token_server::{Policy, TokenServer},
 };
 
-/// How often each of the three is killed at least.
+/// The minimum number of kills in each test.
 const KILLS: usize = 70;
 
-/// Every so many-th part of a file is a place to be killed at while it is written.
+/// The number of positions in a file at which writing it is killed.
 const PARTS: u64 = 12;
 
 const FOLDER: &str = ".config/layerslayer";
 const PLAIN: &str = ".config/layerslayer/credentials.toml";
 const SEALED: &str = ".config/layerslayer/credentials.sealed.toml";
 
-/// Kills at the first event below the home, at the second and so on to the last, over and over; then in the midst of writing a file
-/// of this length. `kill` says whether it came in time.
+/// Kills at the first file event below the home directory, at the second and so on to the last, repeatedly; then while a file of this
+/// length is written. `kill` returns whether it came in time.
 fn at_each_event(home: &Home, kills: usize, length: u64, mut kill: impl FnMut(Moment<'_>) -> bool) {
     let (mut number, mut done) = (0, 0);
     while done < kills {
@@ -29,7 +29,7 @@ fn at_each_event(home: &Home, kills: usize, length: u64, mut kill: impl FnMut(Mo
         match kill(Moment::FileEvent(&home.path("."), number)) {
             true => done += 1,
             false => {
-                assert!(number > 8, "all was over after {number} events");
+                assert!(number > 8, "it ended after {number} events");
                 number = 0;
             }
         }
@@ -54,7 +54,7 @@ fn accepted(home: &Home) -> usize {
     home.status(&["--check"]).iter().filter(|line| line["check"] == "accepted").count()
 }
 
-/// Makes a file long, by a comment, so that writing it takes a while.
+/// Lengthens a file with a comment, so that writing it takes a while.
 fn lengthen(home: &Home, file: &str) -> String {
     let text = format!("{}# {}\n", home.text(file), "x".repeat(100_000));
     fs::write(home.path(file), &text).unwrap();
@@ -62,7 +62,7 @@ fn lengthen(home: &Home, file: &str) -> String {
 }
 
 #[test]
-fn a_killed_login_leaves_what_was_there() {
+fn a_killed_login_preserves_other_credentials() {
     let (kept, other) = (basic_registry(), basic_registry());
     for (store, file) in [("plaintext", PLAIN), ("file", SEALED)] {
         let home = Home::new().set("LAYERSLAYER_PASSPHRASE", "open sesame");
@@ -98,7 +98,7 @@ fn a_killed_login_leaves_what_was_there() {
 }
 
 #[test]
-fn a_killed_migration_has_each_secret_somewhere_and_completes_when_run_again() {
+fn a_killed_migration_loses_no_secret_and_completes_when_run_again() {
     let registries: Vec<_> = (0..2).map(|_| basic_registry()).collect();
     let home = Home::new().set("LAYERSLAYER_PASSPHRASE", "open sesame");
     for registry in &registries {
@@ -120,10 +120,10 @@ fn a_killed_migration_has_each_secret_somewhere_and_completes_when_run_again() {
     });
 }
 
-/// Between the answer of a token server that rotates and our writing it down lies a loss that nobody can prevent: that server
-/// is told to take the old token once more. What we have must be whole, and one of the two.
+/// A kill between the answer of a rotating token server and storing the new token loses the login, so the server then accepts the old
+/// token again. The stored token must be complete, and one of the two.
 #[test]
-fn a_killed_refresh_keeps_the_login() {
+fn a_killed_refresh_preserves_the_login() {
     let policy = Policy::closed().user(USER, PASSWORD).issuing_identity_tokens().rotating_identity_tokens();
     let server = TokenServer::start(policy.clone());
     let (registry, kept) = (DockerRegistry::token(&server), basic_registry());

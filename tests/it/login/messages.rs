@@ -1,4 +1,4 @@
-//! What people are told when something is not as it should be.
+//! Error messages and what remains stored after an error.
 
 use super::{PASSWORD, USER, private_image, stores::basic_registry};
 use crate::support::{
@@ -16,7 +16,7 @@ fn nothing_is_stored(home: &Home) {
 }
 
 #[test]
-fn a_wrong_password_is_said_to_be_one_and_nothing_is_stored() {
+fn a_wrong_password_is_reported_and_nothing_is_stored() {
     let server = TokenServer::start(Policy::closed().user(USER, PASSWORD));
     for registry in [DockerRegistry::htpasswd(USER, PASSWORD), DockerRegistry::token(&server)] {
         let home = Home::new();
@@ -29,7 +29,7 @@ fn a_wrong_password_is_said_to_be_one_and_nothing_is_stored() {
 }
 
 #[test]
-fn a_refused_login_leaves_every_store_as_it_was() {
+fn a_refused_login_leaves_every_store_unchanged() {
     let registry = DockerRegistry::htpasswd(USER, PASSWORD);
     let (host, image) = (registry.host(), private_image(&registry));
     let with_passphrase = || Home::new().set("LAYERSLAYER_PASSPHRASE", "open sesame");
@@ -53,7 +53,7 @@ fn a_refused_login_leaves_every_store_as_it_was() {
 }
 
 #[test]
-fn a_registry_that_cannot_be_reached_is_said_to_be_so() {
+fn an_unreachable_registry_is_reported() {
     let home = Home::new();
     // A port that was free a moment ago.
     let host = {
@@ -68,7 +68,7 @@ fn a_registry_that_cannot_be_reached_is_said_to_be_so() {
 }
 
 #[test]
-fn a_registry_or_token_server_that_is_out_of_order_is_temporarily_unavailable() {
+fn a_failing_registry_or_token_server_is_temporarily_unavailable() {
     let home = Home::new();
     let registry = ScriptedRegistry::start(|_| Reply::status(503));
     home.login(&registry.host(), USER, PASSWORD, &PLAIN)
@@ -85,7 +85,7 @@ fn a_registry_or_token_server_that_is_out_of_order_is_temporarily_unavailable() 
 }
 
 #[test]
-fn what_is_no_registry_is_said_to_be_none() {
+fn a_server_that_is_not_a_registry_is_reported() {
     let home = Home::new();
     let server = ScriptedRegistry::start(|_| Reply::status(404));
     home.login(&server.host(), USER, PASSWORD, &PLAIN).failed(1).said("is no registry");
@@ -94,23 +94,23 @@ fn what_is_no_registry_is_said_to_be_none() {
 }
 
 #[test]
-fn a_session_that_has_ended_is_said_to_be_expired_and_its_token_is_removed() {
+fn an_expired_session_is_reported_and_its_token_removed() {
     let policy = Policy::closed().user(USER, PASSWORD);
     let server = TokenServer::start(policy.clone().issuing_identity_tokens());
     let registry = DockerRegistry::token(&server);
     let image = private_image(&registry);
     let home = Home::new();
-    home.login(&registry.host(), USER, PASSWORD, &PLAIN).done().said("password is kept nowhere");
+    home.login(&registry.host(), USER, PASSWORD, &PLAIN).done().said("the password is not stored");
     assert!(!home.text(".config/layerslayer/credentials.toml").contains(PASSWORD));
     home.run(["peek", &image], "").done();
-    // The server knows none of its tokens any more.
+    // The server no longer knows any of its tokens.
     server.set_policy(policy);
     home.run(["peek", &image], "").failed(6).said("session expired").said("log in again");
     assert!(home.status(&[]).is_empty());
 }
 
 #[test]
-fn who_gives_neither_terminal_nor_password_is_told_what_to_give() {
+fn without_a_terminal_the_error_names_the_options_to_use() {
     let home = Home::new();
     // A session of its own has no terminal.
     let mut command = home.other("setsid");
@@ -120,7 +120,7 @@ fn who_gives_neither_terminal_nor_password_is_told_what_to_give() {
 }
 
 #[test]
-fn what_the_command_line_cannot_mean_is_refused() {
+fn invalid_combinations_of_options_are_refused() {
     let home = Home::new();
     home.login("127.0.0.1:1", USER, PASSWORD, &["--store", "vault"]).failed(2).said("docker-config, file");
     home.login("127.0.0.1:1", USER, PASSWORD, &["--store", "docker-config", "--pin-realm"]).failed(2);
@@ -132,7 +132,36 @@ fn what_the_command_line_cannot_mean_is_refused() {
 }
 
 #[test]
-fn a_variable_that_makes_no_sense_is_an_error_that_names_it() {
+fn an_invalid_user_name_is_refused_before_anything_is_sent() {
+    let home = Home::new();
+    for user in ["al:ice", "al\nice", "al\rice", "al\u{1b}ice"] {
+        // Nothing listens on port 1: a request would fail with 7.
+        let ran = home.login("127.0.0.1:1", user, PASSWORD, &PLAIN).failed(2);
+        ran.said("a user name cannot contain");
+        let carve = ["carve", "127.0.0.1:1/x", "f", "--username", user, "--password-stdin"];
+        home.run(carve, PASSWORD).failed(2).said("a user name cannot contain");
+    }
+    nothing_is_stored(&home);
+}
+
+#[test]
+fn a_password_in_place_of_a_registry_is_not_repeated() {
+    let home = Home::new();
+    for arguments in [
+        &["login", "https://alice:canary@a.b"][..],
+        &["logout", "alice:canary@a.b/x"],
+        &["auth", "status", "https://alice:canary@a.b"],
+        &["peek", "https://alice:canary@a.b/x:1"],
+        &["peek", "alice:canary@a.b/x:1"],
+        &["carve", "docker://alice:canary@a.b/x:1", "f"],
+    ] {
+        let ran = home.run(arguments, "").failed(2);
+        assert!(!ran.stderr.contains("canary"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn an_invalid_variable_is_an_error_that_names_it() {
     let registry = basic_registry();
     let home = Home::new().set("LAYERSLAYER_AUTH", "{\"a.b\": \"canary\"}");
     let ran = home.run(["peek", &format!("{}/x", registry.host())], "").failed(1).said("LAYERSLAYER_AUTH");

@@ -1,4 +1,4 @@
-//! `credential-helpers` in `registries.conf`: skopeo and we ask the same places in the same order.
+//! `credential-helpers` in `registries.conf`: we use the same sources as skopeo, in the same order.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
@@ -7,7 +7,7 @@ use crate::support::{docker_registry::DockerRegistry, home::Home, tools};
 
 const CONF: &str = ".config/containers/registries.conf";
 
-/// A home in which these helpers are installed. Each has its own name as the user's name, `none` has nothing, `bad` fails.
+/// A home with helpers installed. Each returns its own name as the user name; `none` has no credential, `bad` fails.
 fn home_with_helpers() -> Home {
     let home = Home::new();
     for name in ["one", "two", "none", "bad"] {
@@ -25,7 +25,7 @@ fn home_with_helpers() -> Home {
 }
 
 #[test]
-fn skopeo_and_we_take_the_credential_from_the_same_place() {
+fn we_use_the_same_source_as_skopeo() {
     let list =
         |names: &str| format!("unqualified-search-registries = [\"a.b\"]\ncredential-helpers = [{names}]\n");
     let drop_in = |name: &str| format!("{CONF}.d/{name}");
@@ -60,7 +60,7 @@ fn skopeo_and_we_take_the_credential_from_the_same_place() {
 }
 
 #[test]
-fn an_image_is_read_with_what_skopeo_keeps_in_a_helper_of_registries_conf() {
+fn an_image_is_read_with_a_credential_that_skopeo_stored_in_a_helper_of_registries_conf() {
     let registry = DockerRegistry::htpasswd(USER, PASSWORD);
     let (host, image) = (registry.host(), private_image(&registry));
     let home = Home::with_keyring().file(CONF, "credential-helpers = [\"secretservice\"]\n");
@@ -76,7 +76,7 @@ fn an_image_is_read_with_what_skopeo_keeps_in_a_helper_of_registries_conf() {
 }
 
 #[test]
-fn a_malformed_registries_conf_is_a_warning_that_says_where() {
+fn the_warning_for_a_malformed_registries_conf_gives_the_position() {
     let home = Home::new().file(CONF, "\ncredential-helpers = [\"a\"");
     let ran = home.run(["auth", "status", "a.b"], "").done();
     assert!(ran.stdout.contains("registries.conf: line 2, column "), "{}", ran.stdout);

@@ -1,4 +1,4 @@
-//! Every store, at both kinds of registry.
+//! Every store, with both kinds of registry.
 
 use std::{
     fs,
@@ -16,8 +16,8 @@ use crate::support::{
 
 const PASSPHRASE: (&str, &str) = ("LAYERSLAYER_PASSPHRASE", "open sesame");
 
-/// login → status → peek of a private image → logout.
-fn goes_round(home: &Home, registry: &DockerRegistry, flags: &[&str], place: &str, kind: &str) {
+/// Runs login → status → peek of a private image → logout.
+fn round_trip(home: &Home, registry: &DockerRegistry, flags: &[&str], place: &str, kind: &str) {
     let host = registry.host();
     let image = private_image(registry);
     home.run(["peek", &image], "").failed(6).said("layerslayer login");
@@ -40,52 +40,52 @@ fn goes_round(home: &Home, registry: &DockerRegistry, flags: &[&str], place: &st
     home.run(["logout", &host], "").done().said("nothing was stored");
 }
 
-fn at_both_kinds_of_registry(home: &Home, flags: &[&str], place: &str) {
-    goes_round(home, &DockerRegistry::htpasswd(USER, PASSWORD), flags, place, "password");
+fn round_trips(home: &Home, flags: &[&str], place: &str) {
+    round_trip(home, &DockerRegistry::htpasswd(USER, PASSWORD), flags, place, "password");
     let server = TokenServer::start(Policy::closed().user(USER, PASSWORD).issuing_identity_tokens());
-    goes_round(home, &DockerRegistry::token(&server), flags, place, "identity-token");
+    round_trip(home, &DockerRegistry::token(&server), flags, place, "identity-token");
 }
 
 #[test]
-fn the_keyring_is_taken_where_there_is_one() {
+fn the_keyring_is_used_if_there_is_one() {
     let home = Home::with_keyring();
-    at_both_kinds_of_registry(&home, &[], "the keyring");
-    // Nothing of it lies in files.
+    round_trips(&home, &[], "the keyring");
+    // Nothing is written to files.
     assert!(!home.path(".config/layerslayer/credentials.toml").exists());
     assert!(!home.path(".config/layerslayer/credentials.sealed.toml").exists());
 }
 
 #[test]
-fn the_encrypted_file_is_taken_where_there_is_a_passphrase_and_no_keyring() {
+fn the_encrypted_file_is_used_if_there_is_a_passphrase_and_no_keyring() {
     let home = Home::new().set(PASSPHRASE.0, PASSPHRASE.1);
-    at_both_kinds_of_registry(&home, &[], "the encrypted file");
+    round_trips(&home, &[], "the encrypted file");
     let path = home.path(".config/layerslayer/credentials.sealed.toml");
     assert!(!open_to_others(&path) && !fs::read_to_string(path).unwrap().contains("wonder"));
 }
 
 #[test]
-fn the_plain_file_is_taken_if_one_asks_for_it() {
+fn the_plain_file_is_used_on_request() {
     let home = Home::new();
-    at_both_kinds_of_registry(&home, &["--store", "plaintext"], "the plain file");
+    round_trips(&home, &["--store", "plaintext"], "the plain file");
     assert!(!open_to_others(&home.path(".config/layerslayer/credentials.toml")));
     assert!(!open_to_others(&home.path(".config/layerslayer")));
 }
 
 #[test]
-fn dockers_configuration_is_taken_if_one_asks_for_it() {
-    at_both_kinds_of_registry(&Home::new(), &["--store", "docker-config"], "config.json");
+fn dockers_configuration_is_used_on_request() {
+    round_trips(&Home::new(), &["--store", "docker-config"], "config.json");
 }
 
 #[test]
-fn the_key_of_the_encrypted_file_lies_in_the_keyring_where_nobody_gives_a_passphrase() {
+fn without_a_passphrase_the_key_of_the_encrypted_file_is_in_the_keyring() {
     let home = Home::with_keyring();
     let registry = DockerRegistry::htpasswd(USER, PASSWORD);
-    goes_round(&home, &registry, &["--store", "file"], "the encrypted file", "password");
+    round_trip(&home, &registry, &["--store", "file"], "the encrypted file", "password");
     assert!(home.text(".config/layerslayer/credentials.sealed.toml").contains("kind = \"keyring\""));
 }
 
 #[test]
-fn without_any_secure_store_nothing_is_asked_and_the_advice_says_what_to_do() {
+fn without_a_secure_store_there_is_no_prompt_and_the_error_names_the_remedies() {
     let home = Home::new();
     let ran = home.login("127.0.0.1:1", USER, PASSWORD, &[]).failed(6);
     ran.said("LAYERSLAYER_PASSPHRASE").said("--store plaintext").said("no session bus");
@@ -94,7 +94,7 @@ fn without_any_secure_store_nothing_is_asked_and_the_advice_says_what_to_do() {
 
 /// To readers a locked keyring looks empty.
 #[test]
-fn a_locked_keyring_is_found_out_before_a_password_is_shown_to_anybody() {
+fn a_locked_keyring_is_detected_before_a_password_is_sent() {
     let home = Home::with_keyring().lock_keyring();
     assert!(home.status(&[]).is_empty());
     let ran = home.login("127.0.0.1:1", USER, PASSWORD, &[]).failed(6);
@@ -105,13 +105,13 @@ fn a_locked_keyring_is_found_out_before_a_password_is_shown_to_anybody() {
         .failed(6)
         .said("the keyring is locked");
     let home = home.set(PASSPHRASE.0, PASSPHRASE.1);
-    goes_round(&home, &registry, &[], "the encrypted file", "password");
+    round_trip(&home, &registry, &[], "the encrypted file", "password");
     assert!(home.text(".config/layerslayer/credentials.sealed.toml").contains("kind = \"passphrase\""));
 }
 
-/// Nothing can be listed of it, but everything be asked for.
+/// A locked keyring can be searched but not listed.
 #[test]
-fn a_credential_in_a_locked_keyring_is_told_of_and_others_are_not_held_up() {
+fn a_credential_in_a_locked_keyring_is_reported_and_does_not_affect_other_registries() {
     let (registry, open) = (DockerRegistry::htpasswd(USER, PASSWORD), DockerRegistry::open());
     let (closed_image, open_image) = (private_image(&registry), private_image(&open));
     let home = Home::with_keyring();
@@ -129,9 +129,9 @@ fn a_credential_in_a_locked_keyring_is_told_of_and_others_are_not_held_up() {
     home.run(["logout", "--all"], "").failed(6).said("the keyring is locked");
 }
 
-/// Nobody listens at port 1: whoever went there would say so.
+/// Nothing listens on port 1: a request would be reported.
 #[test]
-fn a_store_that_keeps_nothing_says_so_before_a_password_is_shown_to_anybody() {
+fn a_store_that_does_not_work_is_reported_before_a_password_is_sent() {
     let refused = |home: &Home, store: &str, why: &str, code: i32| {
         let ran = home.login("127.0.0.1:1", USER, PASSWORD, &["--store", store]).failed(code).said(why);
         assert!(!ran.stderr.contains("cannot reach"), "{}", ran.stderr);
@@ -153,21 +153,21 @@ fn a_store_that_keeps_nothing_says_so_before_a_password_is_shown_to_anybody() {
         refused(&home, store, "damaged", 1);
     }
     let config = |text: &str| Home::new().file(".docker/config.json", text);
-    refused(&config("["), "docker-config", "not docker's configuration", 1);
-    refused(&config(r#"{"auths": 1}"#), "docker-config", "not docker's configuration", 1);
+    refused(&config("["), "docker-config", "not a docker configuration", 1);
+    refused(&config(r#"{"auths": 1}"#), "docker-config", "not a docker configuration", 1);
     refused(&Home::new().file(".docker", "in the way"), "docker-config", ".docker", 1);
     let home = config(r#"{"credsStore": "no-such-helper"}"#);
     refused(&home, "docker-config", "docker-credential-no-such-helper is not installed", 1);
     let home = config(r#"{"credHelpers": {"127.0.0.1:1": "secretservice"}}"#);
     refused(&home, "docker-config", "see why with: docker-credential-secretservice list", 1);
-    // What is not asked about this registry is in nobody's way.
+    // A helper for another registry is not used.
     let home = config(r#"{"credHelpers": {"a.b": "no-such-helper"}}"#);
     let login = home.login("127.0.0.1:1", USER, PASSWORD, &["--store", "docker-config"]);
     login.failed(7).said("cannot reach");
     assert_eq!(fs::read_dir(home.path(".docker")).unwrap().count(), 1);
 }
 
-/// A wrong passphrase says so, at login and at peek, and changes nothing.
+/// A wrong passphrase is reported by login and peek, and changes nothing.
 #[test]
 fn a_wrong_passphrase_loses_nothing() {
     let home = Home::new().set(PASSPHRASE.0, PASSPHRASE.1);
@@ -184,7 +184,7 @@ fn a_wrong_passphrase_loses_nothing() {
     Done::of(&mut wrong, "x").failed(6).said("wrong passphrase");
     assert_eq!(home.text(".config/layerslayer/credentials.sealed.toml"), before);
     home.run(["peek", &image], "").done();
-    // Nobody to ask: the entry can still be listed.
+    // Without a passphrase the entry can still be listed.
     let mut blind = home.command(["auth", "status"]);
     blind.env_remove(PASSPHRASE.0);
     let ran = Done::of(&mut blind, "").done();
@@ -192,18 +192,18 @@ fn a_wrong_passphrase_loses_nothing() {
 }
 
 #[test]
-fn another_store_does_not_leave_the_older_credential_behind() {
+fn a_login_with_another_store_removes_the_older_credential() {
     let home = Home::new().set(PASSPHRASE.0, PASSPHRASE.1);
     let registry = DockerRegistry::htpasswd(USER, PASSWORD);
     let host = registry.host();
     home.login(&host, USER, PASSWORD, &[]).done();
-    home.login(&host, USER, PASSWORD, &["--store", "plaintext"]).done().said("in the clear");
+    home.login(&host, USER, PASSWORD, &["--store", "plaintext"]).done().said("in plain text");
     let status = home.status(&[&host]);
     assert!(status.len() == 1 && status[0]["place"].as_str().unwrap().contains("plain file"), "{status:?}");
 }
 
 #[test]
-fn a_file_that_others_can_read_is_refused_with_the_command_that_mends_it() {
+fn a_file_that_other_users_can_read_is_refused_with_the_command_that_fixes_it() {
     let home = Home::new();
     let registry = DockerRegistry::htpasswd(USER, PASSWORD);
     let image = private_image(&registry);
@@ -215,7 +215,7 @@ fn a_file_that_others_can_read_is_refused_with_the_command_that_mends_it() {
     home.run(["peek", &image], "").done();
 }
 
-/// A registry that knows one user.
+/// A registry with one user.
 pub(super) fn basic_registry() -> ScriptedRegistry {
     ScriptedRegistry::start(|request| match request.authorization() {
         // alice:wonder:land
@@ -225,7 +225,7 @@ pub(super) fn basic_registry() -> ScriptedRegistry {
 }
 
 #[test]
-fn parallel_logins_lose_nothing_of_each_others() {
+fn concurrent_logins_lose_no_credential() {
     for flags in [&["--store", "plaintext"][..], &["--store", "file"], &["--store", "docker-config"]] {
         let home = Home::new().set(PASSPHRASE.0, PASSPHRASE.1);
         let registries: Vec<_> = (0..32).map(|_| basic_registry()).collect();
@@ -240,7 +240,7 @@ fn parallel_logins_lose_nothing_of_each_others() {
 }
 
 #[test]
-fn all_are_forgotten_at_once() {
+fn logout_all_removes_every_credential() {
     let home = Home::new();
     let registries = [basic_registry(), basic_registry()];
     for registry in &registries {

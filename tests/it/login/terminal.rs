@@ -1,4 +1,4 @@
-//! Questions on a real terminal, by `script`.
+//! Prompts on a real terminal, provided by `script`.
 
 use std::{
     io::{Read as _, Write as _},
@@ -8,7 +8,7 @@ use std::{
 use super::{PASSWORD, USER, stores::basic_registry};
 use crate::support::{home::Home, tools};
 
-/// A program on a terminal, and all that it has shown.
+/// A program on a terminal, and its output so far.
 struct Terminal {
     child: Child,
     shown: String,
@@ -24,7 +24,7 @@ impl Terminal {
         Self { child, shown: String::new() }
     }
 
-    /// Waits until this is shown, then types that.
+    /// Waits for some output, then types.
     #[track_caller]
     fn when(&mut self, shown: &str, typed: &str) -> &mut Self {
         let mut byte = [0; 1];
@@ -37,7 +37,7 @@ impl Terminal {
         self
     }
 
-    /// All that was shown, and the exit status.
+    /// All output, and the exit status.
     fn end(mut self) -> (String, i32) {
         let mut rest = Vec::new();
         self.child.stdout.take().unwrap().read_to_end(&mut rest).unwrap();
@@ -47,20 +47,20 @@ impl Terminal {
 }
 
 #[test]
-fn a_password_and_a_passphrase_are_asked_for_and_not_shown() {
+fn passwords_and_passphrases_are_typed_without_echo() {
     let registry = basic_registry();
     let home = Home::new();
     let program = env!("CARGO_BIN_EXE_layerslayer");
     let line = format!("{program} login {}; stty -a | grep -o ' echo '", registry.host());
     let mut terminal = Terminal::start(home.other("script"), &line);
-    terminal.when("New passphrase", "open sesame\n").when("Once more: ", "open sesame\n");
+    terminal.when("New passphrase", "open sesame\n").when("Repeat the passphrase: ", "open sesame\n");
     terminal.when("User name", &format!("{USER}\n"));
-    // A mistake, taken back.
+    // A corrected mistake.
     terminal.when("Password or token: ", &format!("x\u{7f}oops\u{15}{PASSWORD}\n"));
     let (shown, code) = terminal.end();
     assert!(shown.contains("logged in to") && shown.contains("encrypted file"), "{shown}");
     assert!(!shown.contains("wonder") && !shown.contains("sesame") && !shown.contains("oops"), "{shown}");
-    // The terminal shows again what is typed.
+    // Echo is on again.
     assert!(code == 0 && shown.contains(" echo "), "{shown}");
     let line = format!("{program} auth status --check");
     let mut terminal = Terminal::start(home.other("script"), &line);
@@ -70,18 +70,18 @@ fn a_password_and_a_passphrase_are_asked_for_and_not_shown() {
 }
 
 #[test]
-fn passphrases_that_differ_and_interruptions_store_nothing_and_leave_the_terminal_as_it_was() {
+fn different_passphrases_and_interruptions_store_nothing_and_restore_the_terminal() {
     let registry = basic_registry();
     let home = Home::new();
     let program = env!("CARGO_BIN_EXE_layerslayer");
     let login = |after: &str| format!("{program} login {}; {after}", registry.host());
     let mut terminal = Terminal::start(home.other("script"), &login("echo status $?"));
-    terminal.when("New passphrase", "one\n").when("Once more: ", "two\n");
+    terminal.when("New passphrase", "one\n").when("Repeat the passphrase: ", "two\n");
     let (shown, _) = terminal.end();
     assert!(shown.contains("differ") && !shown.contains("status 0"), "{shown}");
     let mut terminal =
         Terminal::start(home.other("script"), &login("echo status $?; stty -a | grep -o ' echo '"));
-    terminal.when("New passphrase", "open sesame\n").when("Once more: ", "open sesame\n");
+    terminal.when("New passphrase", "open sesame\n").when("Repeat the passphrase: ", "open sesame\n");
     terminal.when("User name", &format!("{USER}\n")).when("Password or token: ", "half a pass\u{3}");
     let (shown, _) = terminal.end();
     assert!(shown.contains("status 130") && shown.contains(" echo ") && !shown.contains("half"), "{shown}");

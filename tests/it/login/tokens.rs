@@ -1,4 +1,4 @@
-//! Identity tokens that change, and token servers that may not.
+//! Rotating identity tokens and pinned token servers.
 
 use std::thread;
 
@@ -12,7 +12,7 @@ use crate::support::{
 };
 
 #[test]
-fn a_token_that_is_good_once_serves_many_at_a_time() {
+fn concurrent_processes_share_a_rotating_identity_token() {
     let policy = Policy::closed().user(USER, PASSWORD).issuing_identity_tokens();
     let server = TokenServer::start(policy.rotating_identity_tokens());
     let registry = DockerRegistry::token(&server);
@@ -32,7 +32,7 @@ fn a_token_that_is_good_once_serves_many_at_a_time() {
 }
 
 #[test]
-fn a_pinned_credential_goes_to_no_other_token_server() {
+fn a_pinned_credential_is_sent_to_no_other_token_server() {
     let policy = || Policy::closed().user(USER, PASSWORD);
     let (first, second) = (TokenServer::start(policy()), TokenServer::start(policy()));
     let mut registry = DockerRegistry::token(&first);
@@ -49,14 +49,14 @@ fn a_pinned_credential_goes_to_no_other_token_server() {
     let host = |server: &TokenServer| server.realm().replace("http://", "").replace("/token", "");
     pinned.run(["peek", &image], "").failed(6).said(&host(&first)).said(&host(&second)).said("pinned");
     assert_eq!(second.requests().len(), before);
-    // Logging in again is how one agrees to it.
+    // Logging in again accepts the new token server.
     pinned.login(&registry.host(), USER, PASSWORD, &["--store", "plaintext", "--pin-realm"]).done();
     pinned.run(["peek", &image], "").done();
 }
 
-/// Signing in at a server that answers as GitHub does.
+/// Signing in at a server that behaves like GitHub.
 #[test]
-fn a_device_code_buys_a_token_that_logs_in() {
+fn signing_in_with_a_device_code_logs_in() {
     let registry = ScriptedRegistry::start(|request| match request.authorization() {
         // octocat:gho_canary
         Some("Basic b2N0b2NhdDpnaG9fY2FuYXJ5") => Reply::ok("{}"),

@@ -1,4 +1,4 @@
-//! Files that are shared with docker, podman and skopeo.
+//! Files shared with docker, podman and skopeo.
 
 use super::{PASSWORD, USER, private_image};
 use crate::support::{
@@ -9,11 +9,11 @@ use crate::support::{
 };
 
 #[test]
-fn skopeo_reads_what_we_wrote_for_docker() {
+fn skopeo_reads_dockers_configuration_as_we_write_it() {
     let registry = DockerRegistry::htpasswd(USER, PASSWORD);
     let image = private_image(&registry);
     let home = Home::new();
-    home.login(&registry.host(), USER, PASSWORD, &["--store", "docker-config"]).done().said("in the clear");
+    home.login(&registry.host(), USER, PASSWORD, &["--store", "docker-config"]).done().said("in plain text");
     home.run(["logout", &registry.host()], "").done().said("--store docker-config");
     let file = home.path(".docker/config.json");
     let image = format!("docker://{image}");
@@ -24,12 +24,12 @@ fn skopeo_reads_what_we_wrote_for_docker() {
         tools::text(&file),
         &image,
     ]));
-    // Also where it looks by itself.
+    // Also in the default location.
     tools::run(home.other("skopeo").args(["inspect", "--tls-verify=false", &image]));
 }
 
 #[test]
-fn skopeo_spends_the_identity_token_that_we_wrote_for_docker() {
+fn skopeo_uses_the_identity_token_that_we_write_for_docker() {
     let server = TokenServer::start(Policy::closed().user(USER, PASSWORD).issuing_identity_tokens());
     let registry = DockerRegistry::token(&server);
     let image = format!("docker://{}", private_image(&registry));
@@ -43,7 +43,7 @@ fn skopeo_spends_the_identity_token_that_we_wrote_for_docker() {
 }
 
 #[test]
-fn we_read_what_skopeo_wrote() {
+fn we_read_what_skopeo_writes() {
     let registry = DockerRegistry::htpasswd(USER, PASSWORD);
     let (host, image) = (registry.host(), private_image(&registry));
     let login = ["login", "--tls-verify=false", "--username", USER, "--password", PASSWORD];
@@ -55,7 +55,7 @@ fn we_read_what_skopeo_wrote() {
     home.run(["peek", &image], "").done();
     tools::run(home.other("skopeo").args(["logout", &host]));
     home.run(["peek", &image], "").failed(6);
-    // A file of one's own choice, and a key with a path.
+    // An explicitly named file, and a key with a path.
     let home = Home::new();
     let file = home.path("mine.json");
     let home = home.set("REGISTRY_AUTH_FILE", tools::text(&file));
@@ -68,7 +68,7 @@ fn we_read_what_skopeo_wrote() {
 }
 
 #[test]
-fn migrating_moves_secrets_out_of_dockers_and_podmans_files() {
+fn migration_moves_secrets_out_of_dockers_and_podmans_files() {
     let registry = DockerRegistry::htpasswd(USER, PASSWORD);
     let (host, image) = (registry.host(), private_image(&registry));
     let home = Home::new().set("LAYERSLAYER_PASSPHRASE", "open sesame");
@@ -90,7 +90,7 @@ fn migrating_moves_secrets_out_of_dockers_and_podmans_files() {
 }
 
 #[test]
-fn status_says_which_source_wins_and_what_it_shadows() {
+fn status_shows_which_source_is_used_and_what_it_shadows() {
     let registry = DockerRegistry::htpasswd(USER, PASSWORD);
     let host = registry.host();
     let home = Home::new();
