@@ -1,16 +1,28 @@
 //! Documents on disk that other programs or people write: configuration files, keys, certificates.
 
 use std::{
-    fs::File,
+    fs::{File, Metadata},
     io::{self, ErrorKind, Read as _},
+    os::unix::fs::MetadataExt as _,
     path::Path,
 };
 
-use rustix::fs::{Mode, OFlags};
+use rustix::{
+    fs::{Mode, OFlags},
+    process::geteuid,
+};
 use zeroize::Zeroizing;
+
+/// Mode bits that give access to other users.
+const OTHER_USERS: u32 = 0o077;
 
 /// Reads a regular file of at most `cap` bytes. A FIFO or device is refused without being read: it might never end.
 pub(crate) fn read_document(path: &Path, cap: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    read_with_metadata(path, cap).map(|(text, _)| text)
+}
+
+/// As [`read_document`], with the metadata of the file that was read.
+pub(crate) fn read_with_metadata(path: &Path, cap: u64) -> io::Result<(Zeroizing<Vec<u8>>, Metadata)> {
     // Without `NONBLOCK` opening a FIFO waits for a writer.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
@@ -30,7 +42,26 @@ pub(crate) fn read_document(path: &Path, cap: u64) -> io::Result<Zeroizing<Vec<u
         Zeroizing::new(Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default() + 64));
     // The file may have grown since.
     let read = file.take(cap.saturating_add(1)).read_to_end(&mut text)?;
-    if read as u64 > cap { Err(too_large()) } else { Ok(text) }
+    if read as u64 > cap { Err(too_large()) } else { Ok((text, metadata)) }
+}
+
+/// Refuses a file or directory that another user owns or can access. The error names the command that fixes it, with `mode`.
+pub(crate) fn check_private(path: &Path, metadata: &Metadata, mode: &str) -> Result<(), String> {
+    let shown = path.display();
+    let user = geteuid().as_raw();
+    if metadata.uid() != user {
+        let owner = metadata.uid();
+        return Err(format!(
+            "{shown} belongs to user {owner}, not to user {user}; fix it with: chown {user} '{shown}'"
+        ));
+    }
+    if metadata.mode() & OTHER_USERS != 0 {
+        return Err(format!(
+            "other users can access {shown} (mode {:04o}); fix it with: chmod {mode} '{shown}'",
+            metadata.mode() & 0o7777
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

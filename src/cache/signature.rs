@@ -5,11 +5,7 @@
 //! signed statement  purpose │ format version │ digest of the layer │ SHA-256 of the TOC
 //! ```
 
-use std::{
-    fmt, fs,
-    io::{self, Read as _},
-    path::{Path, PathBuf},
-};
+use std::{fmt, path::PathBuf};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -17,11 +13,13 @@ use ring::{
     rand::SystemRandom,
     signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey},
 };
-use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::error::CacheError;
-use crate::oci::digest::Digest;
+use crate::{
+    files::{check_private, read_with_metadata},
+    oci::digest::Digest,
+};
 
 /// Separates these signatures from others made with the same key.
 const PURPOSE: &[u8] = b"layerslayer table of contents\0";
@@ -86,18 +84,16 @@ impl SigningKey {
         Ok(Self { pair, pkcs8 })
     }
 
-    /// The private key (PKCS#8 in PEM). Store it in a file that only its owner can read.
+    /// The private key (PKCS#8 in PEM). Store it in a file that only its owner can read: another one is refused.
     ///
     /// ```
-    /// use secrecy::ExposeSecret as _;
-    ///
     /// let key = layerslayer::SigningKey::generate()?;
-    /// assert!(key.private_pem().expose_secret().starts_with("-----BEGIN PRIVATE KEY-----\n"));
+    /// assert!(key.expose_private_pem().starts_with("-----BEGIN PRIVATE KEY-----\n"));
     /// # Ok::<(), layerslayer::CacheError>(())
     /// ```
     #[must_use]
-    pub fn private_pem(&self) -> SecretString {
-        SecretString::from(pem(PRIVATE_LABEL, &self.pkcs8))
+    pub fn expose_private_pem(&self) -> String {
+        pem(PRIVATE_LABEL, &self.pkcs8)
     }
 
     /// The public key, which other machines need to verify signatures (SubjectPublicKeyInfo in PEM).
@@ -124,10 +120,16 @@ impl Keys {
     pub(super) fn load(paths: &[PathBuf]) -> Result<Self, CacheError> {
         let mut keys = Self::default();
         for path in paths {
-            let text =
-                read(path).map_err(|error| CacheError::io("reading the key", path, error).of_setting())?;
-            keys.add(&text)
-                .map_err(|problem| CacheError::setting(format!("the key {}: {problem}", path.display())))?;
+            let failed =
+                |problem: &str| CacheError::setting(format!("the key {}: {problem}", path.display()));
+            let (text, metadata) = read_with_metadata(path, FILE_BYTES)
+                .map_err(|error| CacheError::io("reading the key", path, error).of_setting())?;
+            let text = std::str::from_utf8(&text).map_err(|_| failed("not PEM"))?;
+            // With a private key that other users can read they can sign, and with one they can write they can make us trust them.
+            if parse_pem(PRIVATE_LABEL, text).is_some() {
+                check_private(path, &metadata, "600").map_err(CacheError::setting)?;
+            }
+            keys.add(text).map_err(failed)?;
         }
         Ok(keys)
     }
@@ -211,12 +213,6 @@ fn statement(layer: &Digest, toc: &[u8]) -> Option<Vec<u8>> {
     Some([PURPOSE, version, layer.as_bytes(), b"\0", toc.as_bytes()].concat())
 }
 
-fn read(path: &Path) -> io::Result<Zeroizing<String>> {
-    let mut text = Zeroizing::new(String::new());
-    fs::File::open(path)?.take(FILE_BYTES).read_to_string(&mut text)?;
-    Ok(text)
-}
-
 fn pem(label: &str, der: &[u8]) -> String {
     let text = Zeroizing::new(BASE64_STANDARD.encode(der));
     let mut pem = format!("-----BEGIN {label}-----\n");
@@ -240,8 +236,6 @@ fn parse_pem(label: &str, text: &str) -> Option<Zeroizing<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret as _;
-
     use super::*;
 
     const TOC: &[u8] = b"LayerToc\x01\0\0\0 and so on";
@@ -259,13 +253,13 @@ mod tests {
     #[test]
     fn only_the_unchanged_toc_signed_for_this_layer_by_a_trusted_key_is_trusted() {
         let (own, other) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
-        let signer = keys(&[own.private_pem().expose_secret()]);
+        let signer = keys(&[&own.expose_private_pem()]);
         let layer = Digest::sha256(b"layer");
         let signed = object(&signer, &layer, TOC);
         let trusting = [
             keys(&[&own.public_pem()]),
             keys(&[&other.public_pem(), &own.public_pem()]),
-            keys(&[other.private_pem().expose_secret(), &own.public_pem()]),
+            keys(&[&other.expose_private_pem(), &own.public_pem()]),
             signer,
         ];
         for keys in &trusting {
@@ -299,7 +293,7 @@ mod tests {
     fn the_first_private_key_signs() {
         let (first, second) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
         let layer = Digest::sha256(b"layer");
-        let both = keys(&[first.private_pem().expose_secret(), second.private_pem().expose_secret()]);
+        let both = keys(&[&first.expose_private_pem(), &second.expose_private_pem()]);
         let signed = object(&both, &layer, TOC);
         assert!(matches!(keys(&[&first.public_pem()]).open(&layer, signed.clone()), SharedToc::Trusted(_)));
         assert!(matches!(keys(&[&second.public_pem()]).open(&layer, signed), SharedToc::Untrusted(_)));
@@ -325,10 +319,40 @@ mod tests {
     }
 
     #[test]
+    fn a_private_key_that_other_users_can_access_is_refused() {
+        use std::{fs, os::unix::fs::PermissionsExt as _};
+
+        let folder = tempfile::tempdir().unwrap();
+        let (path, key) = (folder.path().join("key.pem"), SigningKey::generate().unwrap());
+        fs::write(&path, key.expose_private_pem()).unwrap();
+        for mode in [0o640, 0o604, 0o644] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let error = Keys::load(std::slice::from_ref(&path)).err().unwrap();
+            let shown = error.to_string();
+            assert!(
+                error.is_setting() && shown.contains(&format!("chmod 600 '{}'", path.display())),
+                "{shown}"
+            );
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(Keys::load(std::slice::from_ref(&path)).unwrap().can_sign());
+        // A public key is no secret.
+        fs::write(&path, key.public_pem()).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(Keys::load(&[path]).unwrap().can_trust());
+    }
+
+    #[test]
+    fn a_device_in_place_of_a_key_is_refused_at_once() {
+        let error = Keys::load(&["/dev/zero".into()]).err().unwrap();
+        assert!(error.is_setting(), "{error}");
+    }
+
+    #[test]
     fn debug_output_does_not_reveal_the_key() {
         let key = SigningKey::generate().unwrap();
-        let secret = key.private_pem();
-        let body: String = secret.expose_secret().lines().skip(1).take(1).collect();
+        let secret = key.expose_private_pem();
+        let body: String = secret.lines().skip(1).take(1).collect();
         assert!(!format!("{key:?}").contains(&body));
         assert_eq!(format!("{key:?}"), "SigningKey { .. }");
     }

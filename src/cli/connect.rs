@@ -73,12 +73,20 @@ pub(crate) async fn carve(
     Ok((Connection { client, image, writes }, file))
 }
 
+fn malformed(image: &str, error: &dyn std::error::Error) -> Failure {
+    let shown = ImageReference::redact(image);
+    // The cause quotes parts of the reference.
+    let problem = match shown == image {
+        true => chain(error),
+        false => "it has a user name or password; use --username and --password-stdin, or layerslayer login"
+            .to_owned(),
+    };
+    Failure::usage(format!("malformed image reference {shown:?}: {problem}"))
+}
+
 /// Builds the client and parses the reference and the platform.
 fn target(image: &str, common: &Common, console: &Console) -> Result<Target, Failure> {
-    let reference = ImageReference::detect(image).map_err(|error| {
-        let shown = ImageReference::redact(image);
-        Failure::usage(format!("malformed image reference {shown:?}: {}", chain(&error)))
-    })?;
+    let reference = ImageReference::detect(image).map_err(|error| malformed(image, &error))?;
     if ImageReference::is_registry_url(image) {
         console.warning(&format!(
             "{image} is read as {reference} in a registry; layouts are written oci:DIRECTORY"

@@ -11,6 +11,8 @@ pub(crate) enum Exit {
     Deleted,
     /// Success.
     Done,
+    /// The terminal was closed (SIGHUP).
+    HungUp,
     /// Interrupted by SIGINT.
     Interrupted,
     /// No such image, tag or platform.
@@ -19,6 +21,8 @@ pub(crate) enum Exit {
     NotFound,
     /// Any other failure, or several of different kinds.
     Other,
+    /// Ended by SIGQUIT.
+    Quit,
     /// Terminated by SIGTERM.
     Terminated,
     /// Authentication or authorisation was refused.
@@ -45,7 +49,9 @@ impl Exit {
             Self::Unavailable => 7,
             Self::Corrupt => 8,
             Self::NoSuchImage => 9,
+            Self::HungUp => 129,
             Self::Interrupted => 130,
+            Self::Quit => 131,
             Self::Terminated => 143,
         }
     }
@@ -177,7 +183,9 @@ mod tests {
             (Exit::Unavailable, 7),
             (Exit::Corrupt, 8),
             (Exit::NoSuchImage, 9),
+            (Exit::HungUp, 129),
             (Exit::Interrupted, 130),
+            (Exit::Quit, 131),
             (Exit::Terminated, 143),
         ];
         for (exit, code) in codes {

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{
     args::Command,
+    auth,
     destination::file::Replacement,
     exit::{Exit, Failure},
     output::{json::SCHEMA, text},

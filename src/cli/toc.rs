@@ -10,8 +10,8 @@ use std::{
 
 use futures_util::StreamExt as _;
 use layerslayer::{BuiltToc, ReadMethod, SigningKey, Verification};
-use secrecy::ExposeSecret as _;
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::{
     args::{Common, TocBuildArguments, TocPushArguments},
@@ -152,7 +152,7 @@ fn keygen(path: &Path, console: &Console) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::writing(path.display(), &error);
     let mut file =
         fs::OpenOptions::new().write(true).create_new(true).mode(KEY_MODE).open(path).map_err(failed)?;
-    file.write_all(key.private_pem().expose_secret().as_bytes())
+    file.write_all(Zeroizing::new(key.expose_private_pem()).as_bytes())
         .and_then(|()| file.sync_all())
         .map_err(failed)?;
     let mut out = console.stdout()?;

@@ -84,7 +84,13 @@ fn send(signal: &str, child: &Child) {
 #[test]
 fn an_interrupted_transfer_leaves_no_file_and_exits_with_the_signal_status() {
     let stalling = Stalling::start();
-    for (signal, code, target) in [("INT", 130, "file"), ("TERM", 143, "file"), ("INT", 130, "")] {
+    for (signal, code, target) in [
+        ("INT", 130, "file"),
+        ("TERM", 143, "file"),
+        ("HUP", 129, "file"),
+        ("QUIT", 131, "file"),
+        ("INT", 130, ""),
+    ] {
         let (home, out) = (tools::temporary_folder(), tools::temporary_folder());
         let report = home.path().join("report.json");
         let target = format!("{}/{target}", tools::text(out.path()));
@@ -101,6 +107,32 @@ fn an_interrupted_transfer_leaves_no_file_and_exits_with_the_signal_status() {
         let report: serde_json::Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
         assert_eq!(report["exit"], code);
     }
+}
+
+#[test]
+fn a_hangup_that_is_ignored_at_the_start_does_not_end_the_program() {
+    let stalling = Stalling::start();
+    let (home, out) = (tools::temporary_folder(), tools::temporary_folder());
+    let target = out.path().join("file");
+    let mut command = tools::command("bash");
+    let program = env!("CARGO_BIN_EXE_layerslayer");
+    command.args([
+        "-c",
+        "trap '' HUP; exec \"$0\" \"$@\"",
+        program,
+        "carve",
+        &stalling.image(),
+        "/big",
+        "-o",
+    ]);
+    command.arg(&target).env_clear().env("HOME", home.path()).env("LAYERSLAYER_CACHE_DIR", tools::cache());
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for("a temporary file", || {
+        names_in(out.path()).iter().any(|name| name.starts_with(".layerslayer-"))
+    });
+    send("HUP", &child);
+    send("TERM", &child);
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(143));
 }
 
 #[test]

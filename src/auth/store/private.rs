@@ -4,18 +4,15 @@
 use std::{
     fs::{self, DirBuilder, File, Permissions},
     io::{self, ErrorKind, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use rustix::{
-    fs::{Mode, OFlags},
-    process::geteuid,
-};
+use rustix::fs::{Mode, OFlags};
 use zeroize::Zeroizing;
 
-use crate::{auth::error::CredentialError, limits};
+use crate::{auth::error::CredentialError, files::check_private, limits};
 
 /// The name of the lock file.
 const LOCK: &str = "credentials.lock";
@@ -25,9 +22,6 @@ const TEMPORARY_PREFIX: &str = ".credentials-";
 
 /// Interval at which a lock held by another process is tried again.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
-
-/// Mode bits that give access to other users.
-const OTHERS: u32 = 0o077;
 
 /// Our directory of files with secrets.
 #[derive(Clone, Debug)]
@@ -167,7 +161,7 @@ fn open(path: &Path, flags: OFlags) -> Result<Option<File>, CredentialError> {
 }
 
 /// Refuses anything but a regular file that only this user can access.
-pub(crate) fn check_file(path: &Path, file: &File) -> Result<(), CredentialError> {
+fn check_file(path: &Path, file: &File) -> Result<(), CredentialError> {
     let shown = path.display();
     let metadata =
         file.metadata().map_err(|error| CredentialError::other(format!("reading {shown}: {error}")))?;
@@ -190,26 +184,12 @@ fn check_directory(path: &Path) -> Result<(), CredentialError> {
 }
 
 fn check_access(path: &Path, metadata: &fs::Metadata, mode: &str) -> Result<(), CredentialError> {
-    let shown = path.display();
-    let user = geteuid().as_raw();
-    if metadata.uid() != user {
-        let owner = metadata.uid();
-        return Err(CredentialError::other(format!(
-            "{shown} belongs to user {owner}, not to user {user}; fix it with: chown {user} '{shown}'"
-        )));
-    }
-    if metadata.mode() & OTHERS != 0 {
-        return Err(CredentialError::other(format!(
-            "other users can access {shown} (mode {:04o}); fix it with: chmod {mode} '{shown}'",
-            metadata.mode() & 0o7777
-        )));
-    }
-    Ok(())
+    check_private(path, metadata, mode).map_err(CredentialError::other)
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{MetadataExt as _, symlink};
 
     use super::*;
 

@@ -9,7 +9,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
 
 use super::*;
@@ -184,6 +183,7 @@ impl Machine {
         for (index, key) in keys.iter().enumerate() {
             let path = folder.path().join(format!("key{index}"));
             fs::write(&path, key).unwrap();
+            fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
             options = options.key(path);
         }
         let cache = Cache::open(&options).unwrap().connect(Unused).unwrap();
@@ -207,7 +207,7 @@ fn complete_tocs_are_signed_and_shared_and_trusted_only_with_the_right_key() {
     let store = tempfile::tempdir().unwrap();
     let address = format!("file://{}", store.path().display());
     let (ours, theirs) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
-    let writer = Machine::new(&address, &[ours.private_pem().expose_secret()]);
+    let writer = Machine::new(&address, &[&ours.expose_private_pem()]);
     let layers = [b"whole", b"parts"].map(|content| Digest::sha256(content));
     let tocs = [toc(&layers[0], true), toc(&layers[1], false)];
     for (layer, toc) in layers.iter().zip(&tocs) {
@@ -244,8 +244,7 @@ fn complete_tocs_are_signed_and_shared_and_trusted_only_with_the_right_key() {
 fn a_failing_store_causes_one_warning_and_the_cache_still_works() {
     let store = tempfile::tempdir().unwrap();
     let key = SigningKey::generate().unwrap();
-    let machine =
-        Machine::new(&format!("file://{}", store.path().display()), &[key.private_pem().expose_secret()]);
+    let machine = Machine::new(&format!("file://{}", store.path().display()), &[&key.expose_private_pem()]);
     let layer = Digest::sha256(b"layer");
     // A file blocks the store's directory.
     fs::write(store.path().join("toc"), b"").unwrap();

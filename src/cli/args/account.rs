@@ -1,8 +1,8 @@
 //! Arguments of `login`, `logout` and `auth`.
 
-use std::path::PathBuf;
+use std::{ffi::OsStr, path::PathBuf};
 
-use clap::{ArgAction, Args, Subcommand};
+use clap::{ArgAction, Args, Subcommand, builder::TypedValueParser, error::ErrorKind};
 use layerslayer::{RegistryKey, StoreKind};
 
 const LOGIN_EXAMPLES: &str = "\
@@ -26,12 +26,32 @@ Secrets are never shown. The order of precedence is: $LAYERSLAYER_AUTH and $LAYE
 $DOCKER_AUTH_CONFIG, keyring, encrypted file, plain file, then $REGISTRY_AUTH_FILE or the files of podman \
 and docker.";
 
+/// Parses a registry. Unlike clap's own parsers it does not repeat the value, which may contain a password.
+#[derive(Clone)]
+struct RegistryParser;
+
+impl TypedValueParser for RegistryParser {
+    type Value = RegistryKey;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        _: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<RegistryKey, clap::Error> {
+        let parsed = value.to_string_lossy().parse();
+        parsed.map_err(|error| {
+            clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n")).with_cmd(command)
+        })
+    }
+}
+
 /// Log in to a registry and store the credential
 #[derive(Args, Debug)]
 #[command(max_term_width = 100, after_help = LOGIN_EXAMPLES)]
 pub(crate) struct LoginArguments {
     /// Host of the registry, with an optional port
-    #[arg(default_value = "docker.io")]
+    #[arg(default_value = "docker.io", value_parser = RegistryParser)]
     pub(crate) registry: RegistryKey,
     /// The user name; asked for if not given
     #[arg(short, long, value_name = "NAME")]
@@ -63,7 +83,7 @@ pub(crate) struct LoginArguments {
 #[command(max_term_width = 100)]
 pub(crate) struct LogoutArguments {
     /// Host of the registry, with an optional port
-    #[arg(default_value = "docker.io", conflicts_with = "all")]
+    #[arg(default_value = "docker.io", conflicts_with = "all", value_parser = RegistryParser)]
     pub(crate) registry: RegistryKey,
     /// Remove the credentials for all registries
     #[arg(long)]
@@ -117,6 +137,7 @@ pub(crate) struct MigrateArguments {
 #[command(max_term_width = 100, after_help = STATUS_EXAMPLES)]
 pub(crate) struct StatusArguments {
     /// Host of the registry [default: all]
+    #[arg(value_parser = RegistryParser)]
     pub(crate) registry: Option<RegistryKey>,
     /// Check whether the registries accept them
     #[arg(long)]
