@@ -10,6 +10,7 @@ use futures_util::FutureExt as _;
 
 use crate::{
     error::{Error, Kind},
+    hint::Hint,
     image::{
         Image,
         rootfs::{Content, Resolution},
@@ -208,7 +209,7 @@ impl Image {
                 let (path, image) = (path.escape_ascii(), self.reference());
                 let message =
                     format!("a layer of {image} holds /{path} again after the content that was given");
-                Err(Error::new(Kind::Corrupt, message))
+                Err(Error::new(Kind::Corrupt, message).with_hint(Hint::VerifyWholeLayer))
             }
         }
     }

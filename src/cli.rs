@@ -22,6 +22,7 @@ mod connect;
 mod console;
 mod destination;
 mod exit;
+mod hints;
 mod output;
 mod patterns;
 mod peek;

@@ -19,7 +19,7 @@ use crate::{
     },
     progress::{Progress, Silent},
     read::pool::WorkerPool,
-    registry::{Habits, Http, HttpBuilder, Repository, Session},
+    registry::{Http, HttpBuilder, RegistryHints, Repository, Session},
 };
 
 mod carve;
@@ -144,11 +144,11 @@ impl Client {
     }
 
     async fn session(&self, reference: &Reference) -> Result<Arc<Session>, Error> {
-        let habits = Habits::of(reference.api_host(), self.cache.clone());
-        let (access, habits) = future::join(self.access(reference), habits).await;
+        let hints = RegistryHints::of(reference.api_host(), self.cache.clone());
+        let (access, hints) = future::join(self.access(reference), hints).await;
         let (repository, credential) = access?;
         let (http, progress) = (Arc::clone(&self.http), Arc::clone(&self.progress));
-        Ok(Session::reading(http, repository, credential, progress, habits))
+        Ok(Session::reading(http, repository, credential, progress, hints))
     }
 
     /// A repository, and the credential for it.

@@ -1,13 +1,12 @@
-//! The one error that callers see. What went wrong is told by predicates; the message says what was being done, the sources
-//! say why it failed.
+//! The one error that callers see. Predicates tell failures apart; the message names the operation, the sources the causes.
 
-use std::{error::Error as StdError, fmt, io, sync::Arc};
+use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
 
-use crate::{decompress, registry, source, toc};
+use crate::{decompress, hint::Hint, registry, source, toc};
 
-/// Why a request could not be answered.
+/// Why a question could not be answered.
 ///
-/// `Display` gives what was being done; [`source`](StdError::source) leads to the cause.
+/// `Display` names the operation that failed; [`source`](StdError::source) leads to the cause, which `Display` does not repeat.
 ///
 /// ```
 /// # #[tokio::main]
@@ -28,36 +27,40 @@ struct Inner {
     kind: Kind,
     message: String,
     source: Option<Arc<dyn StdError + Send + Sync>>,
+    hint: Option<Hint>,
+    status: Option<u16>,
+    retry_after: Option<Duration>,
 }
 
-/// What kind of failure it is; one exit code each.
+/// What kind of failure it is; each has an exit code.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
     /// Content is not what its digest, checksum or format says.
     Corrupt,
-    /// A newer layer removed it.
+    /// A newer layer removed the path.
     Deleted,
     /// No such image, tag or platform.
     NoSuchImage,
-    /// A directory, device or pipe where a file was asked for.
+    /// A directory, device or pipe where a file was requested.
     NotAFile,
-    /// The image does not hold it.
+    /// The image does not contain the path.
     NotFound,
     /// Anything else.
     Other,
-    /// More bytes would have been fetched than may be.
+    /// The limit on transferred bytes was reached.
     OverBudget,
-    /// The registry refused.
+    /// The registry refused access.
     Unauthorized,
-    /// The registry or the network did not answer.
+    /// The registry or the network did not respond.
     Unavailable,
-    /// Asked for something that cannot be asked for.
+    /// Invalid argument, such as a layer index out of range.
     Usage,
 }
 
 impl Error {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { inner: Box::new(Inner { kind, message: message.into(), source: None }) }
+        let (source, hint, status, retry_after) = (None, None, None, None);
+        Self { inner: Box::new(Inner { kind, message: message.into(), source, hint, status, retry_after }) }
     }
 
     pub(crate) fn caused(
@@ -65,25 +68,98 @@ impl Error {
         message: impl Into<String>,
         source: impl StdError + Send + Sync + 'static,
     ) -> Self {
-        Self { inner: Box::new(Inner { kind, message: message.into(), source: Some(Arc::new(source)) }) }
+        let mut error = Self::new(kind, message);
+        error.inner.source = Some(Arc::new(source));
+        error
     }
 
-    /// The same failure, said of something larger that was being done.
+    /// The same failure with what the user can do about it.
+    pub(crate) fn with_hint(mut self, hint: Hint) -> Self {
+        self.inner.hint = Some(hint);
+        self
+    }
+
+    /// The same failure as the cause of a larger operation's.
     pub(crate) fn context(self, message: impl Into<String>) -> Self {
         let kind = self.inner.kind;
         Self::caused(kind, message, self)
     }
 
-    /// Whether it failed only because others had the memory that large zstd windows are decoded with.
-    pub(crate) fn is_for_want_of_a_window(&self) -> bool {
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            if matches!(error.downcast_ref(), Some(decompress::Error::Busy { .. })) {
-                return true;
-            }
-            cause = error.source();
-        }
-        false
+    /// Whether it failed only because other decoders had the memory for large zstd windows.
+    pub(crate) fn is_window_busy(&self) -> bool {
+        let is_busy = |error: &(dyn StdError + 'static)| {
+            matches!(error.downcast_ref(), Some(decompress::Error::Busy { .. })).then_some(())
+        };
+        self.first_of(is_busy).is_some()
+    }
+
+    /// The first answer along the chain: this error, then its causes.
+    fn first_of<'a, T>(&'a self, find: impl Fn(&'a (dyn StdError + 'static)) -> Option<T>) -> Option<T> {
+        std::iter::successors(Some(self as &(dyn StdError + 'static)), |&error| error.source()).find_map(find)
+    }
+
+    /// The same of this error's own fields.
+    fn first_set<'a, T>(&'a self, field: impl Fn(&'a Inner) -> Option<T>) -> Option<T> {
+        self.first_of(|error| error.downcast_ref::<Self>().and_then(|error| field(&error.inner)))
+    }
+
+    /// What the user can do about the failure, if anything is known.
+    ///
+    /// ```no_run
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use layerslayer::Hint;
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// if let Err(error) = client.image(&"registry.example.com/app".parse()?, &Default::default()).await {
+    ///     match error.hint() {
+    ///         Some(Hint::LogIn { registry }) => println!("{error}; log in to {registry} first"),
+    ///         Some(hint) => println!("{error}; {hint}"),
+    ///         None => println!("{error}"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn hint(&self) -> Option<&Hint> {
+        self.first_set(|inner| inner.hint.as_ref())
+    }
+
+    /// How long the server asked to wait, if it did and the wait was longer than is waited for.
+    ///
+    /// ```no_run
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// if let Err(error) = client.image(&"nginx:alpine".parse()?, &Default::default()).await
+    ///     && let Some(wait) = error.retry_after()
+    /// {
+    ///     println!("come back in {} s", wait.as_secs());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.first_set(|inner| inner.retry_after)
+    }
+
+    /// The HTTP status that a server sent, if the failure is about one.
+    ///
+    /// ```no_run
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// match client.image(&"nginx:alpine".parse()?, &Default::default()).await {
+    ///     Err(error) if error.status() == Some(429) => println!("rate limit: {error}"),
+    ///     image => println!("{} layers", image?.layers().len()),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        self.first_set(|inner| inner.status)
     }
 
     /// The content is corrupt: a digest, checksum, length or format does not hold.
@@ -96,7 +172,7 @@ impl Error {
     /// let mut entries = image.layer(0)?.entries().await?;
     /// while let Some(entry) = entries.next().await {
     ///     match entry {
-    ///         Err(error) if error.is_corrupt() => println!("not to be trusted: {error}"),
+    ///         Err(error) if error.is_corrupt() => println!("do not trust it: {error}"),
     ///         entry => drop(entry?),
     ///     }
     /// }
@@ -141,7 +217,7 @@ impl Error {
         self.inner.kind == Kind::NoSuchImage
     }
 
-    /// The image does not hold the path.
+    /// The image does not contain the path.
     ///
     /// ```
     /// # #[tokio::main]
@@ -158,7 +234,7 @@ impl Error {
         self.inner.kind == Kind::NotFound
     }
 
-    /// More bytes would have been fetched than [`ClientBuilder::max_bytes`](crate::ClientBuilder::max_bytes) allows.
+    /// The limit on transferred bytes, [`ClientBuilder::max_bytes`](crate::ClientBuilder::max_bytes), was reached.
     ///
     /// ```no_run
     /// # #[tokio::main]
@@ -213,7 +289,7 @@ impl Error {
         self.inner.kind == Kind::Unavailable
     }
 
-    /// The request itself makes no sense, such as a layer that the image does not have.
+    /// Invalid argument, such as the index of a layer that the image does not have.
     ///
     /// ```
     /// # #[tokio::main]
@@ -229,7 +305,7 @@ impl Error {
         self.inner.kind == Kind::Usage
     }
 
-    /// There is something at the path, but no file.
+    /// The path exists, but is not a file.
     ///
     /// ```
     /// # #[tokio::main]
@@ -248,7 +324,6 @@ impl Error {
 }
 
 impl From<registry::Error> for Error {
-    /// The registry's own message says what was being done, to whom and what to try.
     fn from(error: registry::Error) -> Self {
         let kind = match error.kind() {
             registry::Kind::BlobUnknown | registry::Kind::Corrupt => Kind::Corrupt,
@@ -258,7 +333,16 @@ impl From<registry::Error> for Error {
             registry::Kind::Unauthorized => Kind::Unauthorized,
             registry::Kind::Unavailable => Kind::Unavailable,
         };
-        Self::new(kind, error.to_string())
+        Self {
+            inner: Box::new(Inner {
+                kind,
+                message: error.to_string(),
+                source: error.cause().map(|cause| Arc::new(cause) as _),
+                hint: error.to_hint(),
+                status: error.status(),
+                retry_after: error.retry_after(),
+            }),
+        }
     }
 }
 
@@ -303,7 +387,12 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.inner.source.as_deref().map(|source| source as _)
+        let source = self.inner.source.as_deref()?;
+        // The message includes a failed transfer's own text already: its cause is next.
+        match source.downcast_ref::<registry::TransferError>() {
+            Some(transfer) => transfer.source(),
+            None => Some(source),
+        }
     }
 }
 
@@ -315,13 +404,25 @@ mod tests {
     use crate::offset::Compressed;
 
     #[test]
-    fn the_want_of_a_window_is_known_however_deep_it_lies() {
+    fn a_busy_window_is_recognised_at_any_depth() {
         let waited = Duration::from_secs(1);
         let busy = || Error::from(decompress::Error::Busy { at: Compressed(0), window: 1 << 27, waited });
-        assert!(busy().is_for_want_of_a_window());
-        assert!(busy().context("reading layer 0").is_for_want_of_a_window());
+        assert!(busy().is_window_busy());
+        assert!(busy().context("reading layer 0").is_window_busy());
         let cut = decompress::Error::Truncated { at: Compressed(0), within: "a frame" };
-        assert!(!Error::from(cut).is_for_want_of_a_window());
-        assert!(!Error::new(Kind::Other, "busy").is_for_want_of_a_window());
+        assert!(!Error::from(cut).is_window_busy());
+        assert!(!Error::new(Kind::Other, "busy").is_window_busy());
+    }
+
+    #[test]
+    fn context_keeps_hint_status_and_wait() {
+        let mut error = Error::new(Kind::Unavailable, "fetching").with_hint(Hint::RetryLater);
+        error.inner.status = Some(429);
+        error.inner.retry_after = Some(Duration::from_secs(90));
+        let error = error.context("reading layer 0").context("carving");
+        assert_eq!(error.hint(), Some(&Hint::RetryLater));
+        assert_eq!((error.status(), error.retry_after()), (Some(429), Some(Duration::from_secs(90))));
+        assert!(error.is_unavailable());
+        assert_eq!(Error::new(Kind::Other, "plain").hint(), None);
     }
 }

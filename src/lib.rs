@@ -29,6 +29,7 @@ mod client;
 mod decompress;
 mod error;
 mod files;
+mod hint;
 mod image;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
@@ -66,6 +67,7 @@ pub use cache::{Cache, CacheError, CacheOptions, CachedToc, Removed, SigningKey,
 pub use carve::{CarveOptions, Collection, DirectoryEntry, File, Item, Outcome, Selection};
 pub use client::{Client, ClientBuilder, DeviceSignIn, Login, PushedArtifact, Transferred};
 pub use error::Error;
+pub use hint::Hint;
 pub use image::Image;
 pub use layer::Layer;
 pub use limits::Limits;

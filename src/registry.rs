@@ -5,12 +5,12 @@ pub(crate) mod blob;
 mod challenge;
 pub(crate) mod device;
 pub(crate) mod error;
-mod habits;
 #[cfg(feature = "internals")]
 pub(crate) mod held;
+mod hints;
 pub(crate) mod http;
+mod message;
 mod redirect;
-mod response;
 mod retry;
 #[cfg(test)]
 #[path = "../tests/it/support/registry.rs"]
@@ -21,7 +21,8 @@ mod transfers;
 
 pub(crate) use authorization::NO_TOKEN_SERVER;
 pub(crate) use error::{Error, Kind};
-pub(crate) use habits::Habits;
+pub(crate) use hints::RegistryHints;
+pub(crate) use http::transfer_error::TransferError;
 pub(crate) use http::{Http, HttpBuilder};
 pub(crate) use session::Session;
 pub(crate) use transfers::{RangeTransfer, Transfers};
@@ -29,7 +30,7 @@ pub(crate) use transfers::{RangeTransfer, Transfers};
 /// A repository of a registry. Both parts are well-formed: they come from a parsed reference.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Repository {
-    /// Host of the registry's API, with its port if that is not the scheme's: `registry-1.docker.io`, `[::1]:5000`.
+    /// Host of the registry's API, with its port unless it is the scheme's default: `registry-1.docker.io`, `[::1]:5000`.
     pub(crate) host: String,
     /// Name within the registry: `library/nginx`.
     pub(crate) name: String,
@@ -41,7 +42,7 @@ impl std::fmt::Display for Repository {
     }
 }
 
-/// Locks a mutex whose holders keep no invariant across a panic.
+/// Locks a mutex whose value stays valid across a panic.
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

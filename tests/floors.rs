@@ -9,6 +9,7 @@ use std::{
 
 /// Every room, its floor, and the rooms of its own floor that it may use besides all lower floors.
 const ROOMS: &[(&str, u32, &[&str])] = &[
+    ("hint", 0, &[]),
     ("limits", 0, &[]),
     ("files", 0, &[]),
     ("offset", 0, &[]),

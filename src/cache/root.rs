@@ -269,15 +269,14 @@ fn check(path: &Path, (owner, own): (u32, u32), mode: u32) -> Result<(), CacheEr
     let shown = path.display();
     if owner != own {
         return Err(CacheError::refused(format!(
-            "the cache directory {shown} belongs to user {owner}, and this is user {own}: set LAYERSLAYER_CACHE_DIR to a \
-             directory of your own"
+            "the cache directory {shown} belongs to user {owner}, and this is user {own}: use a directory of your own"
         )));
     }
     if mode & OTHERS_WRITE != 0 {
         let quoted = path.to_string_lossy().replace('\'', r"'\''");
         return Err(CacheError::refused(format!(
-            "other users may write to the cache directory {shown}: run `chmod go-w '{quoted}'`, and `layerslayer cache clear` \
-             if you do not trust them"
+            "other users may write to the cache directory {shown}: run `chmod go-w '{quoted}'`, and clear the cache if you \
+             do not trust them"
         )));
     }
     Ok(())

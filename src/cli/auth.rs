@@ -88,18 +88,6 @@ fn take(mut secret: Zeroizing<String>) -> String {
     std::mem::take(&mut secret)
 }
 
-/// An image reference as it may be printed: without a user name and password, as in `https://user:password@host/image`.
-pub(crate) fn without_userinfo(reference: &str) -> String {
-    // `name@sha256:…` is not preceded by a user name.
-    let end =
-        ["@sha256:", "@sha512:"].iter().find_map(|digest| reference.rfind(digest)).unwrap_or(reference.len());
-    let Some(at) = reference.get(..end).and_then(|name| name.rfind('@')) else { return reference.to_owned() };
-    let (before, after) = (reference.get(..at).unwrap_or_default(), reference.get(at..).unwrap_or_default());
-    match before.contains(':') {
-        true => format!("…{after}"),
-        false => reference.to_owned(),
-    }
-}
 
 /// Refuses a user name that Basic authentication cannot transmit (RFC 7617, section 2): the first colon ends it.
 pub(crate) fn check_username(username: &str) -> Result<(), Failure> {

@@ -131,7 +131,11 @@ impl Failure {
 
 impl From<&layerslayer::Error> for Failure {
     fn from(error: &layerslayer::Error) -> Self {
-        Self::new(Exit::of(error), chain(error))
+        let failure = Self::new(Exit::of(error), chain(error));
+        match error.hint() {
+            Some(hint) => failure.advise(&super::hints::advice(hint)),
+            None => failure,
+        }
     }
 }
 

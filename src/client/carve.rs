@@ -71,7 +71,7 @@ impl Client {
                     return Ok(None);
                 };
                 let image = last.get_or_init(|| image);
-                session.admitted().await;
+                session.auth_settled().await;
                 let mut file = image.carve_with(&path, &options).await;
                 if let Ok(begun) = &mut file
                     && let Err(error) = begun.begin().await

@@ -76,7 +76,7 @@ impl Client {
             Some(token) => Credential::identity_token(credential.username(), token.expose_secret()),
             None => credential.clone(),
         };
-        let (token_server, is_verified) = (verified.token_server, verified.is_asked_for);
+        let (token_server, is_verified) = (verified.token_server, verified.is_required);
         Ok(Login { credential, token_server, is_verified })
     }
 

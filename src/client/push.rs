@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::Client;
 use crate::{
     error::{Error, Kind},
+    hint::Hint,
     image::Image,
     limits,
     oci::{digest::Digest, reference::ImageReference},
@@ -70,9 +71,8 @@ impl Client {
             return Err(Error::new(Kind::Usage, problem));
         };
         let Some(cache) = self.cache.clone().filter(crate::cache::Cache::can_sign) else {
-            let problem = "no private key to sign tables with: make one by `layerslayer toc keygen`, and name its file in \
-                           LAYERSLAYER_TOC_KEY";
-            return Err(Error::new(Kind::Usage, problem));
+            let error = Error::new(Kind::Usage, "there is no private key to sign TOCs with");
+            return Err(error.with_hint(Hint::CreateSigningKey));
         };
         image.build_tocs().await?;
         let (repository, credential) = self.access(reference).await?;

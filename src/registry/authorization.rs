@@ -1,17 +1,17 @@
-//! The authorisation of one session: which scheme, whose credential, which generation of token.
+//! The authorisation of one session: scheme, credential, and generation of the token.
 //!
 //! ```text
 //!            bare request        refused        fetch (single flight)
-//! Unknown ──────────────▶ 200 │ ────────▶ None ─────────────────────▶ Current(generation n, rung r)
+//! Unknown ──────────────▶ 200 │ ────────▶ None ─────────────────────▶ Current(generation n, method m)
 //!                          │                ▲                           │ refused: discard(n) if n is still current
-//!                        Open               └───────────────────────────┘ fresh and refused again: rung r + 1, or failure
+//!                        Open               └───────────────────────────┘ fresh and refused again: method m + 1, or failure
 //! ```
 //!
-//! Rungs are tried in order: Bearer with the credential, Basic with it, and Bearer without it. Leaving out a credential is only
-//! for one that was found in a file: on a public image a stale entry there must not stand in the way.
+//! Methods are tried in order: Bearer with the credential, Basic with it, and Bearer without it. Only a credential that was found in
+//! a file is ever left out: a stale entry there must not make a public image fail.
 //!
-//! The flight is an async mutex held across the fetch. Nothing is spawned: a caller that is dropped in mid-fetch releases the
-//! mutex, and the next in line fetches. Who was in line while a fetch failed gets that error; who comes later tries anew.
+//! An async mutex is held across the fetch. Nothing is spawned: a caller that is dropped in mid-fetch releases the mutex, and the
+//! next one in the queue fetches. Callers that waited while a fetch failed get its error; later ones try again.
 
 use std::{
     sync::Mutex,
@@ -34,21 +34,21 @@ use crate::{
 /// Tokens are renewed this long before they expire, or a fifth of their lifetime if that is shorter.
 const REFRESH_AHEAD: Duration = Duration::from_secs(30);
 
-/// The pin of a credential that its registry takes without a token server.
+/// The pin of a credential that its registry accepts without a token server.
 pub(crate) const NO_TOKEN_SERVER: &str = "none";
 
-/// A way to be authorised, in the order in which ways are tried.
+/// A way to authorise requests, in the order in which they are tried.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) enum Rung {
-    /// A token for the credential, or for nobody if there is none.
+pub(super) enum AuthMethod {
+    /// A token for the credential, or an anonymous one if there is none.
     Bearer,
     /// The credential itself.
     Basic,
-    /// A token for nobody, though there is a credential.
+    /// An anonymous token, although there is a credential.
     Anonymous,
 }
 
-impl Rung {
+impl AuthMethod {
     const ALL: [Self; 3] = [Self::Bearer, Self::Basic, Self::Anonymous];
 
     fn next(self) -> Option<Self> {
@@ -60,32 +60,32 @@ impl Rung {
     }
 }
 
-/// What one request carries.
+/// The authorisation of one request.
 #[derive(Clone)]
 pub(super) struct Authorization {
     pub(super) header: HeaderValue,
-    pub(super) rung: Rung,
+    pub(super) method: AuthMethod,
     generation: u64,
-    /// Whether fetching again could give another one.
+    /// Whether another fetch could give a different one.
     is_renewable: bool,
     refresh_at: Option<Instant>,
     expires_at: Option<Instant>,
 }
 
-/// What a rung gave.
-pub(super) struct Grant {
+/// The result of a method.
+pub(super) struct Token {
     pub(super) header: HeaderValue,
-    /// When it was asked for and how long it may be used from then; `None` for as long as it is accepted.
+    /// When it was requested and how long it may be used from then; `None` for as long as it is accepted.
     pub(super) lifetime: Option<(Instant, Duration)>,
 }
 
 /// How a registry refused a request.
 pub(super) struct Refusal {
     pub(super) challenges: Vec<Challenge>,
-    /// How private the registry's address is; unknown behind a proxy.
+    /// The class of the registry's address; unknown behind a proxy.
     pub(super) peer: Option<AddressClass>,
-    /// What it said.
-    pub(super) problem: String,
+    /// The registry's message.
+    pub(super) detail: String,
     /// Whether a new token of the same kind may help.
     pub(super) may_be_stale: bool,
 }
@@ -102,46 +102,46 @@ pub(super) struct Authority {
 struct State {
     current: Option<Authorization>,
     generation: u64,
-    /// Fetches that ended, well or not.
+    /// Fetches that ended, successful or not.
     attempts: u64,
-    /// How the fetch of that number failed.
+    /// The number of the last failed fetch, and its error.
     failure: Option<(u64, Error)>,
     challenges: Vec<Challenge>,
     peer: Option<AddressClass>,
-    /// The rung of the last authorisation that the registry accepted.
-    accepted: Option<Rung>,
+    /// The method of the last authorisation that the registry accepted.
+    accepted: Option<AuthMethod>,
     has_warned: bool,
 }
 
-/// What to do for an authorisation.
+/// How to get an authorisation.
 pub(super) enum Next {
-    /// Use this; `None`: send the request bare.
+    /// Use this one; `None` sends the request without any.
     Use(Option<Authorization>),
-    /// Fetch one, by the plan.
-    Fetch(Plan),
+    /// Fetch one, according to the plan.
+    Fetch(RefreshPlan),
 }
 
-/// What was known when a caller decided that a fetch is needed.
-pub(super) struct Plan {
+/// The state when a caller decided that a fetch is needed.
+pub(super) struct RefreshPlan {
     seen: u64,
-    pub(super) from: Option<Rung>,
-    /// Still good for a while, if the fetch fails for want of a server.
-    spare: Option<Authorization>,
+    pub(super) from: Option<AuthMethod>,
+    /// Valid for a while yet, in case the token server is down.
+    fallback: Option<Authorization>,
 }
 
-/// The right to fetch, once nobody else does.
-pub(super) enum Turn<'a> {
-    /// Somebody else has fetched in the meantime.
+/// The permit to fetch; only one task has it at a time.
+pub(super) enum RefreshPermit<'a> {
+    /// Another task has fetched in the meantime.
     Done(Result<Authorization, Error>),
-    /// Ours.
-    Ours { guard: tokio::sync::MutexGuard<'a, ()>, challenges: Vec<Challenge>, peer: Option<AddressClass> },
+    /// This task fetches.
+    Granted { guard: tokio::sync::MutexGuard<'a, ()>, challenges: Vec<Challenge>, peer: Option<AddressClass> },
 }
 
 #[cfg(feature = "internals")]
-impl Plan {
-    /// One for a session that has nothing yet.
+impl RefreshPlan {
+    /// The plan of a new session.
     pub(super) fn first() -> Self {
-        Self { seen: 0, from: None, spare: None }
+        Self { seen: 0, from: None, fallback: None }
     }
 }
 
@@ -150,24 +150,27 @@ impl Authority {
         Self { credential, state: Mutex::default(), flight: tokio::sync::Mutex::default() }
     }
 
-    /// What the next request should carry.
+    /// The authorisation of the next request.
     pub(super) fn next(&self, now: Instant) -> Next {
         let state = lock(&self.state);
-        let plan =
-            |spare| Plan { seen: state.attempts, from: Some(state.accepted.unwrap_or(Rung::Bearer)), spare };
+        let plan = |fallback| RefreshPlan {
+            seen: state.attempts,
+            from: Some(state.accepted.unwrap_or(AuthMethod::Bearer)),
+            fallback,
+        };
         match &state.current {
             Some(current) if current.is_good(now) => Next::Use(Some(current.clone())),
             Some(current) => {
-                let spare =
+                let fallback =
                     Some(current.clone()).filter(|current| current.expires_at.is_none_or(|at| now < at));
-                Next::Fetch(plan(spare))
+                Next::Fetch(plan(fallback))
             }
             None if state.challenges.is_empty() => Next::Use(None),
             None => Next::Fetch(plan(None)),
         }
     }
 
-    /// What to do after `refused` was refused: discards it if it is still the current one.
+    /// What to do after `refused` was refused. Discards it if it is still the current one.
     pub(super) fn refused(&self, refused: Option<&Authorization>, refusal: &Refusal, is_fresh: bool) -> Next {
         let mut state = lock(&self.state);
         if !refusal.challenges.is_empty() {
@@ -181,71 +184,76 @@ impl Authority {
         }
         let from = match refused {
             Some(refused) if is_fresh || !refusal.may_be_stale || !refused.is_renewable => {
-                refused.rung.next()
+                refused.method.next()
             }
-            Some(refused) => Some(refused.rung),
-            None => Some(state.accepted.unwrap_or(Rung::Bearer)),
+            Some(refused) => Some(refused.method),
+            None => Some(state.accepted.unwrap_or(AuthMethod::Bearer)),
         };
-        Next::Fetch(Plan { seen: state.attempts, from, spare: None })
+        Next::Fetch(RefreshPlan { seen: state.attempts, from, fallback: None })
     }
 
-    /// Waits for the right to fetch.
-    pub(super) async fn turn(&self, plan: &Plan, now: impl Fn() -> Instant) -> Turn<'_> {
+    /// Waits for the permit to fetch.
+    pub(super) async fn refresh_permit(
+        &self,
+        plan: &RefreshPlan,
+        now: impl Fn() -> Instant,
+    ) -> RefreshPermit<'_> {
         let guard = self.flight.lock().await;
         let state = lock(&self.state);
         if let Some(current) = state.current.as_ref().filter(|current| current.is_good(now())) {
-            return Turn::Done(Ok(current.clone()));
+            return RefreshPermit::Done(Ok(current.clone()));
         }
         if let Some((attempt, error)) = &state.failure
             && *attempt > plan.seen
         {
-            return Turn::Done(plan.or_spare(error.clone()));
+            return RefreshPermit::Done(plan.or_fallback(error.clone()));
         }
-        Turn::Ours { guard, challenges: state.challenges.clone(), peer: state.peer }
+        RefreshPermit::Granted { guard, challenges: state.challenges.clone(), peer: state.peer }
     }
 
-    /// Notes how our fetch ended.
+    /// Records the result of a fetch.
     pub(super) fn fetched(
         &self,
-        plan: &Plan,
-        result: Result<(Rung, Grant), Error>,
+        plan: &RefreshPlan,
+        result: Result<(AuthMethod, Token), Error>,
     ) -> Result<Authorization, Error> {
         let mut state = lock(&self.state);
         state.attempts += 1;
         match result {
-            Ok((rung, grant)) => {
+            Ok((method, token)) => {
                 state.generation += 1;
                 state.failure = None;
-                let authorization = Authorization::new(grant, rung, state.generation);
+                let authorization = Authorization::new(token, method, state.generation);
                 state.current = Some(authorization.clone());
                 Ok(authorization)
             }
             Err(error) => {
                 state.failure = Some((state.attempts, error.clone()));
-                plan.or_spare(error)
+                plan.or_fallback(error)
             }
         }
     }
 
-    /// Notes challenges that were found by asking for them.
-    pub(super) fn learn(&self, challenges: &[Challenge], peer: Option<AddressClass>) {
+    /// Records the challenges from the root of the API.
+    pub(super) fn record_challenges(&self, challenges: &[Challenge], peer: Option<AddressClass>) {
         let mut state = lock(&self.state);
         state.challenges = challenges.to_vec();
         state.peer = peer;
     }
 
-    /// Notes that the registry accepts this; gives a warning that should be shown, the first time that there is one.
+    /// Records that the registry accepts this authorisation. Returns a warning to show, at most once.
     pub(super) fn accepted(&self, authorization: &Authorization) -> Option<String> {
         let mut state = lock(&self.state);
-        state.accepted = Some(authorization.rung);
-        let credential = self.credential.as_ref().filter(|_| authorization.rung == Rung::Anonymous)?;
+        state.accepted = Some(authorization.method);
+        let credential =
+            self.credential.as_ref().filter(|_| authorization.method == AuthMethod::Anonymous)?;
         if std::mem::replace(&mut state.has_warned, true) {
             return None;
         }
-        Some(format!("the credential from {} was refused; going on without it", credential.source()))
+        Some(format!("the credential from {} was refused; continuing without it", credential.source()))
     }
 
-    /// Texts that no message may hold.
+    /// Texts that no message may contain.
     pub(super) fn secret_texts(&self) -> Vec<String> {
         let stored = self.credential.as_ref().map(Credential::texts).unwrap_or_default();
         let mut texts: Vec<String> = stored.iter().map(|text| text.expose_secret().to_owned()).collect();
@@ -257,59 +265,59 @@ impl Authority {
         texts
     }
 
-    /// Forgets tokens and what is known of the registry.
+    /// Discards tokens and challenges.
     pub(super) fn clear(&self) {
         *lock(&self.state) = State::default();
     }
 
-    /// The rungs that challenges and credential allow, from `from` upwards.
-    pub(super) fn rungs(&self, challenges: &[Challenge], from: Option<Rung>) -> Vec<Rung> {
+    /// The methods that challenges and credential allow, from `from` on.
+    pub(super) fn methods(&self, challenges: &[Challenge], from: Option<AuthMethod>) -> Vec<AuthMethod> {
         let Some(from) = from else { return Vec::new() };
         let offers = |scheme: &str| challenges.iter().any(|challenge| challenge.is(scheme));
-        let is_open = |rung: &Rung| match (rung, &self.credential) {
-            (Rung::Bearer, _) => offers("bearer"),
-            // One that is pinned to a token server is for that alone.
-            (Rung::Basic, Some(credential)) => {
+        let is_open = |method: &AuthMethod| match (method, &self.credential) {
+            (AuthMethod::Bearer, _) => offers("bearer"),
+            // A credential that is pinned to a token server is for that server only.
+            (AuthMethod::Basic, Some(credential)) => {
                 matches!(credential.secret, Secret::Basic { .. })
                     && credential.token_server().is_none_or(|pin| pin == NO_TOKEN_SERVER)
                     && offers("basic")
             }
-            (Rung::Basic, None) => false,
-            (Rung::Anonymous, Some(credential)) => credential.is_stored() && offers("bearer"),
-            (Rung::Anonymous, None) => false,
+            (AuthMethod::Basic, None) => false,
+            (AuthMethod::Anonymous, Some(credential)) => credential.is_stored() && offers("bearer"),
+            (AuthMethod::Anonymous, None) => false,
         };
-        Rung::ALL.into_iter().filter(|rung| *rung >= from).filter(is_open).collect()
+        AuthMethod::ALL.into_iter().filter(|method| *method >= from).filter(is_open).collect()
     }
 
-    /// What a rung gives without asking a token server.
-    pub(super) fn ready(&self, rung: Rung) -> Option<Grant> {
-        let header = match (rung, &self.credential.as_ref()?.secret) {
-            (Rung::Basic, Secret::Basic { username, password }) => basic_header(username, password),
-            (Rung::Bearer, Secret::Registry { token }) => bearer_header(token),
+    /// The result of a method that needs no token server.
+    pub(super) fn ready(&self, method: AuthMethod) -> Option<Token> {
+        let header = match (method, &self.credential.as_ref()?.secret) {
+            (AuthMethod::Basic, Secret::Basic { username, password }) => basic_header(username, password),
+            (AuthMethod::Bearer, Secret::Registry { token }) => bearer_header(token),
             _ => None,
         };
-        Some(Grant { header: header?, lifetime: None })
+        Some(Token { header: header?, lifetime: None })
     }
 }
 
-impl Plan {
-    fn or_spare(&self, error: Error) -> Result<Authorization, Error> {
-        match &self.spare {
-            Some(spare) if error.is_unavailable() => Ok(spare.clone()),
+impl RefreshPlan {
+    fn or_fallback(&self, error: Error) -> Result<Authorization, Error> {
+        match &self.fallback {
+            Some(fallback) if error.is_unavailable() => Ok(fallback.clone()),
             _ => Err(error),
         }
     }
 }
 
 impl Authorization {
-    fn new(grant: Grant, rung: Rung, generation: u64) -> Self {
-        let times = grant.lifetime.map(|(asked, left)| {
+    fn new(token: Token, method: AuthMethod, generation: u64) -> Self {
+        let times = token.lifetime.map(|(asked, left)| {
             let ahead = REFRESH_AHEAD.min(left / 5);
             (asked + left.saturating_sub(ahead), asked + left)
         });
         Self {
-            header: grant.header,
-            rung,
+            header: token.header,
+            method,
             generation,
             is_renewable: times.is_some(),
             refresh_at: times.map(|(refresh_at, _)| refresh_at),

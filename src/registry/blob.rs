@@ -1,5 +1,4 @@
-//! Reading a range of a blob: what comes is held against what was asked for, and cut connections are taken up again where they
-//! broke.
+//! Reads a range of a blob. Responses are checked against the request, and a transfer that breaks resumes at the same byte.
 
 use std::{fmt, mem, ops::Range, sync::Arc};
 
@@ -11,41 +10,41 @@ use crate::{
     oci::digest::Digest,
     registry::{
         error::{Error, Kind},
-        http::answer::{Answer, FailureKind},
-        response::ContentRange,
+        http::{response::Response, transfer_error::TransferErrorKind},
+        message::ContentRange,
         retry::Retry,
         session::Session,
         transfers::BlobRequest,
     },
 };
 
-/// Progress from which a cut connection is taken up again without a pause.
+/// Progress after which a broken transfer resumes without a pause.
 const STRIDE_BYTES: u64 = 64 << 10;
 
-/// Least of a range that a server may send at a time without a pause before the next: some send no more than so much of anything.
+/// Least bytes of a partial response after which the next request is sent without a pause: some servers send only small parts.
 const LEAST_PART_BYTES: u64 = 4 << 10;
 
 /// Reads a range of a blob in order. Dropping it ends the transfer.
 pub(crate) struct BlobReader {
     session: Arc<Session>,
     digest: Digest,
-    /// What is still to be given.
+    /// What is still to be delivered.
     wanted: Range<u64>,
     size: u64,
     transfer: Option<Transfer>,
     retry: Retry,
-    /// Bytes that may still be read again and thrown away.
+    /// Bytes that may still be read again and discarded.
     skip_budget: u64,
-    /// Whether a server that ignores ranges has sent what lies before the range.
+    /// Whether a server that ignores ranges has sent the bytes before the range once.
     has_skipped: bool,
 }
 
-/// An answer that is being read.
+/// A response that is being read.
 struct Transfer {
-    answer: Answer,
-    /// Bytes before the wanted ones, where the server ignored the range.
+    response: Response,
+    /// Bytes before the wanted ones, if the server ignored the range.
     skip: u64,
-    /// Where it ends in the blob: a whole blob behind the wanted bytes, a part perhaps before their end.
+    /// Its end in the blob: after the wanted bytes if it is the whole blob, possibly before their end if it is a part.
     end: u64,
     delivered: u64,
     /// Counts it among the parallel requests.
@@ -61,7 +60,7 @@ impl BlobReader {
         Self { session, digest, wanted, size, transfer: None, retry, skip_budget, has_skipped }
     }
 
-    /// The next piece, never empty; `None` once the whole range has been given.
+    /// The next piece, never empty; `None` once the whole range has been delivered.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             self.finish().await?;
@@ -70,22 +69,22 @@ impl BlobReader {
             }
             self.start().await?;
             let Some(transfer) = &mut self.transfer else { continue };
-            let problem = match transfer.answer.chunk().await {
+            let detail = match transfer.response.chunk().await {
                 Ok(Some(chunk)) => match self.take(chunk) {
                     Some(piece) => return Ok(Some(piece)),
                     None => continue,
                 },
-                Ok(None) => "the answer ended early".to_owned(),
-                Err(failure) if failure.kind == FailureKind::OverBudget => {
-                    return Err(failure.into_error(&self.doing()));
+                Ok(None) => "the response ended early".to_owned(),
+                Err(failure) if failure.kind == TransferErrorKind::OverBudget => {
+                    return Err(failure.into_error(&self.operation()));
                 }
                 Err(failure) => failure.to_string(),
             };
-            self.resume(&problem).await?;
+            self.resume(&detail).await?;
         }
     }
 
-    /// Sends the request, if none is being answered, and waits for the head of the answer.
+    /// Sends the request, unless a response is being read, and waits for its head.
     pub(crate) async fn start(&mut self) -> Result<(), Error> {
         if self.transfer.is_some() || self.wanted.is_empty() {
             return Ok(());
@@ -94,14 +93,14 @@ impl BlobReader {
         let range = if is_whole { None } else { Some(&self.wanted) };
         let task = self.session.blob_task(&self.digest);
         let wanted = self.session.counters.check(self.wanted.end - self.wanted.start);
-        wanted.map_err(|failure| failure.into_error(&task.doing))?;
+        wanted.map_err(|failure| failure.into_error(&task.operation))?;
         let request = self.session.transfers.request();
-        let mut answer = self.session.get(&task, range, &mut self.retry).await?;
-        self.transfer = match answer.status.as_u16() {
-            200 => Some(self.accept_whole(answer, request)?),
-            206 => Some(self.accept_part(answer, request)?),
-            416 => return Err(self.out_of_range(&answer)),
-            _ => return Err(self.session.unexpected(&task, &mut answer, Kind::BlobUnknown).await),
+        let mut response = self.session.get(&task, range, &mut self.retry).await?;
+        self.transfer = match response.status.as_u16() {
+            200 => Some(self.accept_whole(response, request)?),
+            206 => Some(self.accept_part(response, request)?),
+            416 => return Err(self.out_of_range(&response)),
+            _ => return Err(self.session.unexpected(&task, &mut response, Kind::BlobUnknown).await),
         };
         Ok(())
     }
@@ -115,8 +114,8 @@ impl BlobReader {
     }
 
     /// What is being done, for messages.
-    pub(super) fn doing(&self) -> String {
-        self.session.blob_task(&self.digest).doing
+    pub(super) fn operation(&self) -> String {
+        self.session.blob_task(&self.digest).operation
     }
 
     /// The wanted part of a chunk.
@@ -127,9 +126,9 @@ impl BlobReader {
         let mut piece = chunk.split_off(skipped);
         let left = self.wanted.end.min(transfer.end) - self.wanted.start;
         if piece.len() as u64 > left {
-            // More than that: of no concern in a whole blob, and found out by `finish` otherwise.
+            // More than that: irrelevant in a whole blob, otherwise detected by `finish`.
             let beyond = piece.split_off(usize::try_from(left).unwrap_or(usize::MAX));
-            transfer.answer.put_back(beyond);
+            transfer.response.put_back(beyond);
         }
         if piece.is_empty() {
             return None;
@@ -141,7 +140,7 @@ impl BlobReader {
         Some(piece)
     }
 
-    /// Lets go of an answer of which everything has come; what it has announced is all that may come.
+    /// Drops a response that is complete, after checking that no more arrives than was announced.
     async fn finish(&mut self) -> Result<(), Error> {
         let (place, is_done) = (self.wanted.start, self.wanted.is_empty());
         let is_given = |transfer: &mut Transfer| is_done || transfer.end == place;
@@ -149,19 +148,19 @@ impl BlobReader {
         if transfer.end > place {
             return Ok(());
         }
-        if let Ok(Some(_)) = transfer.answer.chunk().await {
-            transfer.answer.abandon();
-            return Err(Error::corrupt(self.doing(), "more bytes came than were announced"));
+        if let Ok(Some(_)) = transfer.response.chunk().await {
+            transfer.response.abandon();
+            return Err(Error::corrupt(self.operation(), "more bytes arrived than were announced"));
         }
         if !is_done && transfer.delivered < LEAST_PART_BYTES {
-            // Progress, so there is always another attempt; but not one after the other for a few bytes each.
+            // A small part is progress, but requests for a few bytes each must not follow each other immediately.
             self.retry.pause(None).await;
         }
         Ok(())
     }
 
-    /// Gets ready to go on where the answer broke off.
-    async fn resume(&mut self, problem: &str) -> Result<(), Error> {
+    /// Prepares the next request at the byte where the response broke off.
+    async fn resume(&mut self, detail: &str) -> Result<(), Error> {
         let transfer = self.transfer.take();
         if transfer.as_ref().is_some_and(|transfer| transfer.delivered >= STRIDE_BYTES) {
             return Ok(());
@@ -171,42 +170,42 @@ impl BlobReader {
         if self.retry.pause(None).await {
             return Ok(());
         }
-        let problem = format!("{problem}, at byte {} of {}, again and again", self.wanted.start, self.size);
-        Err(Error::unavailable(self.doing(), problem).advise("try again later"))
+        let detail = format!("{detail}, at byte {} of {}, again and again", self.wanted.start, self.size);
+        Err(Error::unavailable(self.operation(), detail))
     }
 
-    fn accept_whole(&mut self, answer: Answer, request: BlobRequest) -> Result<Transfer, Error> {
-        if let Some(length) = answer.length.filter(|length| *length != self.size) {
+    fn accept_whole(&mut self, response: Response, request: BlobRequest) -> Result<Transfer, Error> {
+        if let Some(length) = response.length.filter(|length| *length != self.size) {
             return Err(self.wrong_size(length));
         }
         let skip = self.wanted.start;
         if self.wanted != (0..self.size) {
             self.session.note_ignored_range();
         }
-        // There is no other way to the range: a layer that is read from its start costs no less.
+        // There is no other way to the range: reading the layer from its start costs the same.
         let again = if mem::replace(&mut self.has_skipped, true) { skip } else { 0 };
         if again > self.skip_budget {
-            let problem = format!(
+            let detail = format!(
                 "the server ignores ranges, and byte {skip} is too far to read everything before it once more (more \
                  than {} bytes in all)",
                 limits::SKIP_BYTES
             );
-            return Err(Error::other(self.doing(), problem));
+            return Err(Error::other(self.operation(), detail));
         }
         self.skip_budget -= again;
-        Ok(Transfer { answer, skip, end: self.size, delivered: 0, _request: request })
+        Ok(Transfer { response, skip, end: self.size, delivered: 0, _request: request })
     }
 
-    /// A server may send less than it was asked for (RFC 9110, section 15.3.7): the rest is asked for then.
-    fn accept_part(&self, answer: Answer, request: BlobRequest) -> Result<Transfer, Error> {
-        let wrong = |problem: String| Err(Error::corrupt(self.doing(), problem));
-        let Some(came) = ContentRange::of(&answer.headers) else {
-            return wrong("the server answers a range without saying which (no valid Content-Range)".into());
+    /// A server may send less than requested (RFC 9110, section 15.3.7): the rest is requested next.
+    fn accept_part(&self, response: Response, request: BlobRequest) -> Result<Transfer, Error> {
+        let wrong = |detail: String| Err(Error::corrupt(self.operation(), detail));
+        let Some(came) = ContentRange::of(&response.headers) else {
+            return wrong("the server answers a range without a valid Content-Range".into());
         };
         let Range { start, end } = came.range.unwrap_or(0..0);
         if start != self.wanted.start || end <= start || end > self.wanted.end {
             return wrong(format!(
-                "bytes {}..{} were asked for, and the server answers with {start}..{end}",
+                "bytes {}..{} were requested, and the server answers with {start}..{end}",
                 self.wanted.start, self.wanted.end
             ));
         }
@@ -214,21 +213,21 @@ impl BlobReader {
             return Err(self.wrong_size(total));
         }
         let length = end - start;
-        if let Some(announced) = answer.length.filter(|announced| *announced > length) {
+        if let Some(announced) = response.length.filter(|announced| *announced > length) {
             return wrong(format!("the server answers with {length} bytes, and announces {announced}"));
         }
-        Ok(Transfer { answer, skip: 0, end, delivered: 0, _request: request })
+        Ok(Transfer { response, skip: 0, end, delivered: 0, _request: request })
     }
 
-    fn out_of_range(&self, answer: &Answer) -> Error {
-        match ContentRange::of(&answer.headers).and_then(|range| range.total) {
+    fn out_of_range(&self, response: &Response) -> Error {
+        match ContentRange::of(&response.headers).and_then(|range| range.total) {
             Some(total) if total != self.size => self.wrong_size(total),
-            _ => Error::other(self.doing(), "the server refuses a range that lies within the blob (416)"),
+            _ => Error::other(self.operation(), "the server refuses a range within the blob (416)"),
         }
     }
 
     fn wrong_size(&self, found: u64) -> Error {
-        Error::corrupt(self.doing(), format!("it has {found} bytes at the server, not {}", self.size))
+        Error::corrupt(self.operation(), format!("it has {found} bytes at the server, not {}", self.size))
     }
 }
 

@@ -1,7 +1,7 @@
 //! `WWW-Authenticate` (RFC 9110, section 11.6.1): which schemes a registry would accept.
 //!
-//! Lenient, because registries are: unquoted values may hold characters that the grammar would have quoted, a missing comma
-//! between parameters is forgiven, and what makes no sense is passed over up to the next comma.
+//! Lenient, because registries are: unquoted values may contain characters that should be quoted, a comma between parameters may be
+//! missing, and malformed text is skipped up to the next comma.
 
 use crate::limits;
 
@@ -70,7 +70,7 @@ fn parse(header: &str, challenges: &mut Vec<Challenge>) {
     }
 }
 
-/// Passes over credentials-like data after a scheme (`Negotiate oYG2MIGz…==`), which would look like a scheme or parameter.
+/// Skips token68 data after a scheme (`Negotiate oYG2MIGz…==`), which would look like a scheme or parameter.
 fn skip_token68(text: &str) -> &str {
     let start = text.trim_start_matches([' ', '\t']);
     let (data, after) = take_while(start, |byte| is_token(byte) || byte == b'/');
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn commas_in_quotes_do_not_part_and_escapes_are_undone() {
+    fn commas_in_quotes_do_not_separate_and_escapes_are_resolved() {
         let header =
             r#"Bearer realm="r",scope="repository:x/y:pull,push repository:a/b:pull",note="a \"b\" \\ c""#;
         let expected = challenge(
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn schemes_with_other_data_do_not_hide_what_follows() {
+    fn schemes_with_other_data_do_not_hide_later_ones() {
         let expected = [challenge("negotiate", &[]), challenge("basic", &[("realm", "r")])];
         assert_eq!(all(&["Negotiate, Basic realm=r"]), expected);
         assert_eq!(all(&["Negotiate oYG2/MIG+z==, Basic realm=r"]), expected);
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_passed_over() {
+    fn malformed_text_is_skipped() {
         assert_eq!(all(&["", "=", "a=b", "\"", "@@@ , ;;"]), []);
         assert_eq!(
             all(&["@@ , Bearer realm=\"unterminated"]),
@@ -199,7 +199,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn well_formed_headers_are_read_as_an_independent_parser_reads_them(
+        fn well_formed_headers_match_an_independent_parser(
             challenges in prop::collection::vec(
                 ("[A-Za-z]{3,8}", prop::collection::vec(("[a-z]{1,6}", r#"[ -~]{0,12}"#), 1..4)), 1..4),
         ) {
@@ -218,7 +218,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             Challenge::parse_all([bytes.as_slice()]);
         }
     }

@@ -1,4 +1,4 @@
-//! Signing in with a device code (RFC 8628), as GitHub does it.
+//! Signing in with a device code (RFC 8628), as GitHub implements it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,41 +7,42 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
+    hint::Hint,
     limits,
     progress::{Progress, RequestTarget},
     registry::{
         error::Error,
         http::{
-            Counters, HeaderMap, HeaderValue, Http, Method, Outgoing, StatusCode, Url, address::AddressClass,
-            header,
+            Counters, HeaderMap, HeaderValue, Http, HttpRequest, Method, StatusCode, Url,
+            address::AddressClass, header,
         },
-        response,
+        message,
     },
 };
 
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
-/// What reading packages takes.
+/// The scope for reading packages.
 const SCOPE: &str = "read:packages";
 
-/// Seconds between two questions where the server says nothing, and what `slow_down` adds (RFC 8628, section 3.5).
+/// Seconds between two polls if the server does not state them, and what `slow_down` adds (RFC 8628, section 3.5).
 const INTERVAL: u64 = 5;
 
-/// Seconds between two questions at most, whatever the server says.
+/// Most seconds between two polls, whatever the server says.
 const LONGEST_INTERVAL: u64 = 60;
 
-/// Seconds that a code lives at most, whatever the server says.
+/// Longest lifetime of a code in seconds, whatever the server says.
 const LONGEST_LIFE: u64 = 60 * 60;
 
-/// Questions that may fail for want of an answer before the attempt is given up.
+/// Polls in a row that may fail transiently.
 const FAILURES: usize = 3;
 
-/// A code that waits for its user.
+/// A code for the user to type.
 pub(crate) struct DeviceCode {
     device_code: SecretString,
-    /// What the user types.
+    /// The code that the user types.
     pub(crate) user_code: String,
-    /// Where they type it.
+    /// Where the user types it.
     pub(crate) verification_uri: String,
     expires_in: u64,
     interval: u64,
@@ -64,14 +65,14 @@ struct Body {
     error: Option<String>,
 }
 
-/// A server that gives device codes, and who we are to it.
+/// A server that issues device codes, and the client's identity there.
 pub(crate) struct Device {
     http: Arc<Http>,
     counters: Arc<Counters>,
     progress: Arc<dyn Progress>,
     server: Url,
     client_id: String,
-    doing: String,
+    operation: String,
 }
 
 impl Device {
@@ -82,18 +83,18 @@ impl Device {
         client_id: &str,
         progress: &Arc<dyn Progress>,
     ) -> Result<Self, Error> {
-        let doing = format!("signing in at {server}");
-        let url = Url::parse(server).map_err(|_| Error::other(&doing, "not a valid address"))?;
+        let operation = format!("signing in at {server}");
+        let url = Url::parse(server).map_err(|_| Error::other(&operation, "not a valid address"))?;
         let is_local = url.host_str().is_some_and(super::http::is_loopback);
         if url.scheme() != "https" && !(url.scheme() == "http" && (is_local || http.plain_http)) {
-            return Err(Error::other(&doing, "the address is not https"));
+            return Err(Error::other(&operation, "the address is not https"));
         }
         let (http, client_id) = (Arc::clone(http), client_id.to_owned());
         let (counters, progress) = (Arc::clone(&http.counters), Arc::clone(progress));
-        Ok(Self { http, counters, progress, server: url, client_id, doing })
+        Ok(Self { http, counters, progress, server: url, client_id, operation })
     }
 
-    /// Gets a code.
+    /// Requests a code.
     pub(crate) async fn begin(&self) -> Result<DeviceCode, Error> {
         let form = [("client_id", self.client_id.as_str()), ("scope", SCOPE)];
         let body = self.post("login/device/code", &form).await.map_err(|(error, _)| error)?;
@@ -112,12 +113,12 @@ impl Device {
                 Some("incorrect_client_credentials" | "unauthorized_client" | "invalid_client") => {
                     Err(self.refused("the client id is not known"))
                 }
-                _ => Err(Error::other(&self.doing, "the answer holds no device code")),
+                _ => Err(Error::other(&self.operation, "the response holds no device code")),
             },
         }
     }
 
-    /// Waits until the user has typed the code, or has refused, or time is over.
+    /// Waits until the user has typed the code, has refused, or the code has expired.
     pub(crate) async fn wait(&self, code: &DeviceCode) -> Result<SecretString, Error> {
         let mut interval = if code.interval == 0 { INTERVAL } else { code.interval.min(LONGEST_INTERVAL) };
         let life = if code.expires_in == 0 { LONGEST_LIFE } else { code.expires_in.min(LONGEST_LIFE) };
@@ -140,7 +141,7 @@ impl Device {
             };
             failures = 0;
             let Ok(body) = serde_json::from_slice::<Body>(&body) else {
-                return Err(Error::other(&self.doing, "the answer holds neither a token nor an error"));
+                return Err(Error::other(&self.operation, "the response holds neither a token nor an error"));
             };
             if let Some(token) = body.access_token.filter(|token| !token.is_empty()) {
                 return Ok(token.into());
@@ -153,10 +154,10 @@ impl Device {
                 _ => return Err(self.refused("the server refuses")),
             }
         }
-        Err(self.refused("the code has expired before it was typed").advise("try again"))
+        Err(self.refused("the code expired before it was typed").hint(Hint::RetryLater))
     }
 
-    /// The user's name, as far as the server tells.
+    /// The user's name, if the server tells it.
     pub(crate) async fn user(&self, token: &SecretString) -> Option<String> {
         let mut url = self.server.clone();
         if url.host_str() == Some("github.com") {
@@ -173,7 +174,7 @@ impl Device {
         (is_name && !login.is_empty()).then(|| login.to_owned())
     }
 
-    /// The answer to a form, or the failure and whether it may pass.
+    /// The response to a form, or the error and whether it is transient.
     async fn post(&self, path: &str, form: &[(&str, &str)]) -> Result<bytes::Bytes, (Error, bool)> {
         let mut url = self.server.clone();
         url.set_path(path);
@@ -191,32 +192,36 @@ impl Device {
     ) -> Result<bytes::Bytes, (Error, bool)> {
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         let is_local = url.host_str().is_some_and(super::http::is_loopback);
-        let floor = if is_local { AddressClass::Loopback } else { AddressClass::Private };
+        let min_address_class = if is_local { AddressClass::Loopback } else { AddressClass::Private };
         let (target, progress) = (RequestTarget::Token, Arc::clone(&self.progress));
-        let outgoing = Outgoing { url, headers, method, target, progress, floor, beside: Vec::new() };
-        let sent = self.http.send(outgoing, &self.counters).await;
-        let mut answer = sent.map_err(|failure| {
-            let may_pass = failure.is_passing();
-            (failure.into_error(&self.doing), may_pass)
+        let request =
+            HttpRequest { url, headers, method, target, progress, min_address_class, preconnect: Vec::new() };
+        let sent = self.http.send(request, &self.counters).await;
+        let mut response = sent.map_err(|failure| {
+            let is_transient = failure.is_transient();
+            (failure.into_error(&self.operation), is_transient)
         })?;
-        // Errors come with 200 at GitHub, with 400 elsewhere.
-        if !answer.status.is_success() && answer.status != StatusCode::BAD_REQUEST {
-            let may_pass = response::is_passing(answer.status);
-            let problem = format!("the server answers {}", response::status_text(answer.status));
-            return Err((Error::unavailable(&self.doing, problem).advise("try again later"), may_pass));
+        // GitHub sends errors with 200, other servers with 400.
+        if !response.status.is_success() && response.status != StatusCode::BAD_REQUEST {
+            let is_transient = message::is_transient(response.status);
+            let detail = format!("the server answers {}", message::status_text(response.status));
+            return Err((
+                Error::unavailable(&self.operation, detail).with_status(response.status),
+                is_transient,
+            ));
         }
-        match answer.whole(limits::TOKEN_BYTES).await {
+        match response.whole(limits::TOKEN_BYTES).await {
             Ok(Some(body)) => Ok(body),
-            Ok(None) => Err((Error::other(&self.doing, "the answer is too large"), false)),
+            Ok(None) => Err((Error::other(&self.operation, "the response is too large"), false)),
             Err(failure) => {
-                let may_pass = failure.is_passing();
-                Err((failure.into_error(&self.doing), may_pass))
+                let is_transient = failure.is_transient();
+                Err((failure.into_error(&self.operation), is_transient))
             }
         }
     }
 
-    fn refused(&self, problem: &str) -> Error {
-        Error::unauthorized(&self.doing, problem)
+    fn refused(&self, detail: &str) -> Error {
+        Error::unauthorized(&self.operation, detail)
     }
 }
 
@@ -239,9 +244,9 @@ mod tests {
 
     const CODE: &str = r#"{"device_code":"device-canary","user_code":"AB-CD","verification_uri":"https://x/","expires_in":60,"interval":5}"#;
 
-    /// A server that answers questions for the token by these, the last one again and again.
+    /// A server that responds to polls with these bodies, the last one repeatedly.
     fn server(answers: &[&str]) -> ScriptedRegistry {
-        let answers: Vec<String> = answers.iter().map(|answer| (*answer).to_owned()).collect();
+        let answers: Vec<String> = answers.iter().map(|response| (*response).to_owned()).collect();
         let asked = AtomicUsize::new(0);
         ScriptedRegistry::start(move |request| match request.path() {
             "/login/device/code" => Reply::ok(CODE),
@@ -265,7 +270,7 @@ mod tests {
         Device::new(&http, &server.url(), "app", &silent()).unwrap()
     }
 
-    /// What waiting comes to, and how long each wait was.
+    /// The result of waiting, and the length of each wait.
     async fn waited(answers: &[&str]) -> (Result<String, Error>, Vec<u64>) {
         let clock = ManualClock::new();
         let server = server(answers);
@@ -289,13 +294,13 @@ mod tests {
     const TOKEN: &str = r#"{"access_token":"token-canary"}"#;
 
     #[tokio::test]
-    async fn one_waits_as_long_as_the_server_says_and_longer_when_it_says_so() {
+    async fn polls_keep_the_servers_interval_and_slow_down_on_request() {
         let (token, waits) = waited(&[PENDING, SLOW, SLOW, TOKEN]).await;
         assert_eq!((token.unwrap().as_str(), waits), ("token-canary", vec![5, 5, 10, 15]));
     }
 
     #[tokio::test]
-    async fn a_server_that_fails_for_a_moment_is_asked_again() {
+    async fn transient_failures_are_retried() {
         let (token, _) = waited(&[PENDING, "status 503", "status 502", TOKEN]).await;
         assert_eq!(token.unwrap(), "token-canary");
         let (token, waits) = waited(&["status 503"]).await;
@@ -303,22 +308,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn refusals_say_what_happened_and_no_secret() {
-        for (answer, said) in [
+    async fn refusals_name_the_reason_and_no_secret() {
+        for (response, said) in [
             (r#"{"error":"access_denied"}"#, "denied"),
             (r#"{"error":"expired_token"}"#, "expired"),
             (r#"{"error":"unsupported_grant_type","error_description":"device-canary"}"#, "refuses"),
             ("device-canary", "neither a token nor an error"),
             (r#"{"access_token":""}"#, "refuses"),
         ] {
-            let (token, _) = waited(&[answer]).await;
+            let (token, _) = waited(&[response]).await;
             let shown = token.unwrap_err().to_string();
             assert!(shown.contains(said) && !shown.contains("canary"), "{shown}");
         }
     }
 
     #[tokio::test]
-    async fn a_code_that_nobody_types_expires() {
+    async fn a_code_that_is_never_typed_expires() {
         let (token, waits) = waited(&[PENDING]).await;
         let error = token.unwrap_err();
         assert!(error.is_unauthorized() && error.to_string().contains("expired"), "{error}");
@@ -326,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn the_server_is_https_or_on_this_machine() {
+    fn the_server_uses_https_or_is_on_this_machine() {
         let http = Http::builder().build().unwrap();
         for server in ["http://github.example", "ftp://localhost", "github.com", ""] {
             assert!(Device::new(&http, server, "app", &silent()).is_err(), "{server}");

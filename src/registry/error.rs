@@ -1,94 +1,152 @@
 //! What can go wrong with a registry.
 
-use std::fmt;
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
-/// Why a registry did not give what was asked for. Says what was being done, to whom, what happened and what to try; holds no
-/// token, password or query of a link. Cheap to clone: one failure may reach many waiters.
+use crate::{
+    hint::Hint,
+    registry::http::{StatusCode, transfer_error::TransferError},
+};
+
+/// Why a registry request failed: the operation, what went wrong, its cause and a typed hint. It contains no token, password or
+/// query of a link. Cheap to clone, because one failure may reach many waiting tasks.
 #[derive(Clone, Debug)]
-pub(crate) struct Error {
+pub(crate) struct Error(Arc<Inner>);
+
+#[derive(Clone, Debug)]
+struct Inner {
     kind: Kind,
-    doing: Box<str>,
-    problem: Box<str>,
-    advice: Option<Box<str>>,
+    operation: Box<str>,
+    detail: Box<str>,
+    hint: Option<Hint>,
+    status: Option<u16>,
+    retry_after: Option<Duration>,
+    source: Option<TransferError>,
 }
 
-/// What the failure means to whoever asked.
+/// What a failure means to the caller.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
     /// The registry does not know the blob.
     BlobUnknown,
-    /// What came is not what was promised: wrong digest, wrong length, a `Content-Range` that lies.
+    /// The content differs from what was promised: wrong digest, wrong length, a false `Content-Range`.
     Corrupt,
-    /// No such image or tag, or none that we may see.
+    /// No such image or tag, or none that the caller may see.
     ManifestUnknown,
-    /// Anything else: a cap, a setting, an answer that makes no sense.
+    /// Anything else: a cap, a setting, a response that makes no sense.
     Other,
     /// More bytes than may be fetched.
     OverBudget,
     /// Authentication or authorisation refused.
     Unauthorized,
-    /// Not reachable, not able, or too slow, after retries.
+    /// Unreachable, failing or too slow, after retries.
     Unavailable,
 }
 
 impl Error {
-    /// `problem` happened while `doing` it.
-    pub(super) fn new(kind: Kind, doing: impl AsRef<str>, problem: impl fmt::Display) -> Self {
-        Self { kind, doing: doing.as_ref().into(), problem: problem.to_string().into(), advice: None }
+    /// `operation` failed because of `detail`.
+    pub(super) fn new(kind: Kind, operation: impl AsRef<str>, detail: impl fmt::Display) -> Self {
+        Self(Arc::new(Inner {
+            kind,
+            operation: operation.as_ref().into(),
+            detail: detail.to_string().into(),
+            hint: None,
+            status: None,
+            retry_after: None,
+            source: None,
+        }))
     }
 
-    pub(super) fn corrupt(doing: impl AsRef<str>, problem: impl fmt::Display) -> Self {
-        Self::new(Kind::Corrupt, doing, problem)
+    pub(super) fn corrupt(operation: impl AsRef<str>, detail: impl fmt::Display) -> Self {
+        Self::new(Kind::Corrupt, operation, detail)
     }
 
-    pub(super) fn other(doing: impl AsRef<str>, problem: impl fmt::Display) -> Self {
-        Self::new(Kind::Other, doing, problem)
+    pub(super) fn other(operation: impl AsRef<str>, detail: impl fmt::Display) -> Self {
+        Self::new(Kind::Other, operation, detail)
     }
 
-    pub(super) fn unauthorized(doing: impl AsRef<str>, problem: impl fmt::Display) -> Self {
-        Self::new(Kind::Unauthorized, doing, problem)
+    pub(super) fn unauthorized(operation: impl AsRef<str>, detail: impl fmt::Display) -> Self {
+        Self::new(Kind::Unauthorized, operation, detail)
     }
 
-    pub(super) fn unavailable(doing: impl AsRef<str>, problem: impl fmt::Display) -> Self {
-        Self::new(Kind::Unavailable, doing, problem)
+    /// Trying again later may help; other hints replace that one.
+    pub(super) fn unavailable(operation: impl AsRef<str>, detail: impl fmt::Display) -> Self {
+        Self::new(Kind::Unavailable, operation, detail).hint(Hint::RetryLater)
     }
 
-    /// The same, with this said before what happened.
-    pub(super) fn because(mut self, what: impl fmt::Display) -> Self {
-        self.problem = format!("{what}: {}", self.problem).into();
-        self
+    /// Prefixes the detail with `what`.
+    pub(super) fn because(self, what: impl fmt::Display) -> Self {
+        self.with(|inner| inner.detail = format!("{what}: {}", inner.detail).into())
     }
 
-    /// The same with what to try.
-    pub(super) fn advise(mut self, advice: impl fmt::Display) -> Self {
-        self.advice = Some(advice.to_string().into());
-        self
+    /// Adds what the user can do about it.
+    pub(super) fn hint(self, hint: Hint) -> Self {
+        self.with(|inner| inner.hint = Some(hint))
     }
 
-    /// The same of a foreign layer, which need not be in the registry.
+    /// Records the HTTP status that the server sent.
+    pub(super) fn with_status(self, status: StatusCode) -> Self {
+        self.with(|inner| inner.status = Some(status.as_u16()))
+    }
+
+    /// Records how long the server asked to wait.
+    pub(super) fn with_retry_after(self, wait: Duration) -> Self {
+        self.with(|inner| inner.retry_after = Some(wait))
+    }
+
+    /// Records the transfer that failed; its own text is the detail, its cause becomes the source.
+    pub(super) fn with_source(self, source: TransferError) -> Self {
+        self.with(|inner| inner.source = Some(source))
+    }
+
+    /// Adds that a foreign layer need not be in the registry.
     pub(crate) fn of_foreign_layer(self) -> Self {
-        if self.kind != Kind::BlobUnknown {
+        if self.kind() != Kind::BlobUnknown {
             return self;
         }
-        let error = Self { kind: Kind::Other, ..self };
-        error.advise(
-            "it is a foreign layer, which registries need not hold; other places are not asked for it",
-        )
+        self.with(|inner| {
+            inner.kind = Kind::Other;
+            inner.hint = Some(Hint::ForeignLayer);
+        })
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
     }
 
     /// What the failure means.
     pub(crate) fn kind(&self) -> Kind {
-        self.kind
+        self.0.kind
     }
 
-    /// Whether the registry, or its token server, refuses us.
+    /// What the user can do about it.
+    pub(crate) fn to_hint(&self) -> Option<Hint> {
+        self.0.hint.clone()
+    }
+
+    /// The transfer that failed, if that is the reason.
+    pub(crate) fn cause(&self) -> Option<TransferError> {
+        self.0.source.clone()
+    }
+
+    /// The HTTP status that the server sent, if the failure is about one.
+    pub(crate) fn status(&self) -> Option<u16> {
+        self.0.status
+    }
+
+    /// How long the server asked to wait.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// Whether the registry, or its token server, refuses access.
     pub(crate) fn is_unauthorized(&self) -> bool {
-        self.kind == Kind::Unauthorized
+        self.kind() == Kind::Unauthorized
     }
 
     /// Whether trying again later may help.
     pub(crate) fn is_unavailable(&self) -> bool {
-        self.kind == Kind::Unavailable
+        self.kind() == Kind::Unavailable
     }
 }
 
@@ -96,29 +154,28 @@ impl Error {
 impl Error {
     /// Whether the registry does not know the blob.
     pub(crate) fn is_blob_unknown(&self) -> bool {
-        self.kind == Kind::BlobUnknown
+        self.kind() == Kind::BlobUnknown
     }
 
-    /// Whether what came is not what was promised.
+    /// Whether the content differs from what was promised.
     pub(crate) fn is_corrupt(&self) -> bool {
-        self.kind == Kind::Corrupt
+        self.kind() == Kind::Corrupt
     }
 
     /// Whether there is no such image or tag.
     pub(crate) fn is_manifest_unknown(&self) -> bool {
-        self.kind == Kind::ManifestUnknown
+        self.kind() == Kind::ManifestUnknown
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.doing, self.problem)?;
-        match &self.advice {
-            Some(advice) => write!(f, "; {advice}"),
-            None => Ok(()),
-        }
+        write!(f, "{}: {}", self.0.operation, self.0.detail)
     }
 }
 
-// Causes are told in the message; none is exposed as a source.
-impl std::error::Error for Error {}
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_ref()?.source()
+    }
+}

@@ -1,12 +1,12 @@
-//! A token in a session's memory, for the bench that measures what having one costs.
+//! A token in a session's memory, for the benchmark of its lookup.
 
 use std::time::{Duration, Instant};
 
 use reqwest::header::HeaderValue;
 
-use super::authorization::{Authority, Grant, Next, Plan, Rung};
+use super::authorization::{AuthMethod, Authority, Next, RefreshPlan, Token};
 
-/// A token that was fetched and is good for a while.
+/// A token that was fetched and is valid for a while.
 ///
 /// ```
 /// assert!(layerslayer::internals::HeldToken::new().is_good());
@@ -14,7 +14,7 @@ use super::authorization::{Authority, Grant, Next, Plan, Rung};
 pub struct HeldToken(Authority);
 
 impl HeldToken {
-    /// One of the length that registries issue.
+    /// A token of the usual length.
     ///
     /// ```
     /// let token = layerslayer::internals::HeldToken::new();
@@ -26,12 +26,13 @@ impl HeldToken {
         let header = HeaderValue::from_str(&format!("Bearer {}", "x".repeat(1500)));
         if let Ok(header) = header {
             let lifetime = Some((Instant::now(), Duration::from_secs(86_400)));
-            let _ = authority.fetched(&Plan::first(), Ok((Rung::Bearer, Grant { header, lifetime })));
+            let _ = authority
+                .fetched(&RefreshPlan::first(), Ok((AuthMethod::Bearer, Token { header, lifetime })));
         }
         Self(authority)
     }
 
-    /// Asks for it as each request does; whether it is there.
+    /// Looks it up as each request does. Returns whether it is there.
     ///
     /// ```
     /// assert!(layerslayer::internals::HeldToken::new().is_good());

@@ -1,4 +1,4 @@
-//! The only caller of reqwest: connections, TLS, proxies, and which addresses a request may reach.
+//! The only caller of reqwest: connections, TLS, proxies, and the addresses that a request may reach.
 //!
 //! Nothing here follows a redirect, sends a `Referer`, keeps a cookie or decompresses a body. HTTP/1.1 only.
 
@@ -12,7 +12,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::future;
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{Client, redirect::Policy};
 pub(super) use reqwest::{
@@ -20,16 +19,18 @@ pub(super) use reqwest::{
     header::{self, HeaderMap, HeaderValue},
 };
 use rustls::ClientConfig;
+use tokio::task::JoinSet;
 
 pub(super) use self::budget::Counters;
 pub(crate) mod address;
-pub(super) mod answer;
 mod budget;
 pub(crate) mod clock;
 #[cfg(feature = "object-store")]
 pub(crate) mod objects;
-mod spare;
+pub(super) mod response;
 mod tls;
+pub(crate) mod transfer_error;
+mod warm;
 
 use crate::{
     progress::{Ongoing, Progress, RequestMethod, RequestTarget},
@@ -37,19 +38,20 @@ use crate::{
         error::Error,
         http::{
             address::{AddressClass, Network, Resolver},
-            answer::{Answer, Failure},
             clock::Clock,
-            spare::Pool,
+            response::Response,
+            transfer_error::TransferError,
+            warm::Pool,
         },
     },
 };
 
 const USER_AGENT: &str = concat!("layerslayer/", env!("CARGO_PKG_VERSION"));
 
-/// Below this many bytes a second, over the stall window, a transfer counts as stalled.
+/// A transfer with fewer bytes per second than this, over the stall window, is stalled.
 const STALL_BYTES_PER_SECOND: u64 = 1 << 10;
 const STALL_WINDOW: Duration = Duration::from_secs(30);
-/// Longest time that all transfers for one token may take together: whoever needs it waits.
+/// Longest time that all transfers for one token may take together: every request waits for it.
 const TOKEN_DEADLINE: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_BASE: Duration = Duration::from_millis(500);
@@ -58,17 +60,17 @@ const IDLE_CONNECTIONS_PER_HOST: usize = 16;
 /// Shared connections and settings.
 pub(crate) struct Http {
     pub(super) plain_http: bool,
-    /// Whether certificates were given besides the platform's.
+    /// Whether certificates were added to the platform's.
     pub(super) has_authorities: bool,
     pub(super) retry_base: Duration,
     pub(super) clock: Clock,
     pub(super) token_deadline: Duration,
-    /// What all sessions together asked for.
+    /// Requests and bytes of all sessions.
     pub(super) counters: Arc<Counters>,
     stall_window: Duration,
     network: Arc<Network>,
     verifier: Arc<tls::Verifier>,
-    /// Decides, as reqwest does, what goes through a proxy.
+    /// Decides, as reqwest does, which requests go through a proxy.
     matcher: Matcher,
     direct: BTreeMap<AddressClass, Pool>,
     proxied: Client,
@@ -95,21 +97,21 @@ pub(crate) struct HttpBuilder {
     proxy: Option<String>,
 }
 
-/// What a request asks for. Holds secrets: a form may have a refresh token.
+/// Method and body of a request. Contains secrets: a form may have a refresh token.
 #[derive(Clone)]
 pub(super) enum Method {
-    /// Posts nothing.
+    /// POST without a body.
     Begin,
     Get,
     Head,
-    /// Posts this form.
+    /// POST with this form.
     Post(String),
-    /// Puts this content of that type.
+    /// PUT with this content of this type.
     Put(Bytes, &'static str),
 }
 
 impl Method {
-    fn told(&self) -> RequestMethod {
+    fn reported(&self) -> RequestMethod {
         match self {
             Self::Get => RequestMethod::Get,
             Self::Head => RequestMethod::Head,
@@ -120,25 +122,25 @@ impl Method {
 }
 
 /// A request to be sent.
-pub(super) struct Outgoing {
+pub(super) struct HttpRequest {
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) method: Method,
-    /// What it is for, and who is told of it.
+    /// What it is for, as reported to `progress`.
     pub(super) target: RequestTarget,
     pub(super) progress: Arc<dyn Progress>,
-    /// The most private class of address that the request may reach.
-    pub(super) floor: AddressClass,
-    /// Connections that are made meanwhile, for what will be asked when it has been answered.
-    pub(super) beside: Vec<Beside>,
+    /// The least public address class that the request may reach.
+    pub(super) min_address_class: AddressClass,
+    /// Connections made concurrently, for the requests that follow the response.
+    pub(super) preconnect: Vec<Preconnect>,
 }
 
-/// Connections to be made beside a request.
-pub(super) struct Beside {
-    /// Scheme, host and port count.
+/// Connections to make while a request is under way.
+pub(super) struct Preconnect {
+    /// Only scheme, host and port matter.
     pub(super) url: Url,
-    /// The most private class of address that they may lead to.
-    pub(super) floor: AddressClass,
+    /// The least public address class that they may reach.
+    pub(super) min_address_class: AddressClass,
     pub(super) connections: usize,
 }
 
@@ -158,7 +160,7 @@ impl Http {
         }
     }
 
-    /// Requests sent so far, those for tokens and those that failed included.
+    /// Requests sent so far, including token requests and failed ones.
     pub(crate) fn requests(&self) -> u64 {
         self.counters.requests.load(Ordering::Relaxed)
     }
@@ -168,21 +170,27 @@ impl Http {
         self.counters.bytes.load(Ordering::Relaxed)
     }
 
-    /// Sends a request and waits for the head of the answer.
-    pub(super) async fn send(&self, outgoing: Outgoing, counters: &Arc<Counters>) -> Result<Answer, Failure> {
-        let Outgoing { url, mut headers, method, target, progress, floor, beside } = outgoing;
-        self.check_literal(&url, floor)?;
+    /// Sends a request and waits for the head of the response.
+    pub(super) async fn send(
+        &self,
+        request: HttpRequest,
+        counters: &Arc<Counters>,
+    ) -> Result<Response, TransferError> {
+        let HttpRequest { url, mut headers, method, target, progress, min_address_class, preconnect } =
+            request;
+        self.check_literal(&url, min_address_class)?;
         let range = range(&headers);
         let is_head = matches!(method, Method::Head);
         if url.scheme() == "https" {
             self.verifier.prepare();
         }
         let mut claim = counters.claim(range.as_ref().map_or(0, |range| range.end - range.start))?;
-        let mut ongoing = Ongoing::new(progress, method.told(), target).of(server(&url)).range(range.clone());
+        let mut ongoing =
+            Ongoing::new(progress, method.reported(), target).of(server(&url)).range(range.clone());
         let is_proxied = self.is_proxied(&url);
-        let pool = self.direct.get(&floor).filter(|_| !is_proxied);
+        let pool = self.direct.get(&min_address_class).filter(|_| !is_proxied);
         let client = pool.map_or(&self.proxied, |pool| &pool.client);
-        // Blobs are raw bytes: nothing may compress them on their way.
+        // Blobs are raw bytes and must arrive uncompressed.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let mut patience = self.stall_window;
         let request = match method {
@@ -205,11 +213,11 @@ impl Http {
         };
         counters.requests.fetch_add(1, Ordering::Relaxed);
         let sent = tokio::time::timeout(patience, request.headers(headers).send());
-        let connecting =
-            beside.iter().map(|beside| self.connect(&beside.url, beside.floor, beside.connections));
-        let sent = spare::beside(future::join_all(connecting), sent).await;
-        let Ok(sent) = sent else { return Err(Failure::stalled(self.stall_window)) };
-        let response = sent.map_err(Failure::from_reqwest)?;
+        let _preconnecting = self.preconnect(preconnect);
+        let sent = sent.await;
+        let server = server(&url);
+        let Ok(sent) = sent else { return Err(TransferError::stalled(&server, self.stall_window)) };
+        let response = sent.map_err(|error| TransferError::from_reqwest(&server, error))?;
         if let Some(pool) = pool {
             pool.answered(&url, response.version());
         }
@@ -219,32 +227,50 @@ impl Http {
         } else if range.is_none() && !is_head {
             claim = counters.claim(response.content_length().unwrap_or_default())?;
         }
-        let floor_bytes = STALL_BYTES_PER_SECOND.saturating_mul(self.stall_window.as_secs().max(1));
         let peer =
             response.remote_addr().filter(|_| !is_proxied).map(|peer| (self.network.classify)(peer.ip()));
-        Ok(Answer::new(response, peer, self.stall_window, floor_bytes, claim, ongoing))
+        Ok(Response::new(response, server, peer, self.stall_window, claim, ongoing))
     }
 
-    /// Makes connections to the server at `url` for so many requests that will be sent at once, but not through proxies.
-    pub(super) async fn connect(&self, url: &Url, floor: AddressClass, connections: usize) {
-        if self.check_literal(url, floor).is_err() {
-            return;
+    /// Makes connections in a task of its own, which ends with the returned guard.
+    fn preconnect(&self, preconnect: Vec<Preconnect>) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        for one in preconnect {
+            if let Some(connecting) = self.connecting(&one.url, one.min_address_class, one.connections) {
+                tasks.spawn(connecting);
+            }
         }
+        tasks
+    }
+
+    /// Makes up to `connections` connections to the server at `url` for later requests, but not through proxies.
+    pub(super) async fn connect(&self, url: &Url, min_address_class: AddressClass, connections: usize) {
+        if let Some(connecting) = self.connecting(url, min_address_class, connections) {
+            connecting.await;
+        }
+    }
+
+    fn connecting(
+        &self,
+        url: &Url,
+        min_address_class: AddressClass,
+        connections: usize,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        self.check_literal(url, min_address_class).ok()?;
+        let pool = self.direct.get(&min_address_class).filter(|_| !self.is_proxied(url))?;
         if url.scheme() == "https" {
             self.verifier.prepare();
         }
-        if let Some(pool) = self.direct.get(&floor).filter(|_| !self.is_proxied(url)) {
-            pool.connect(url, connections).await;
-        }
+        Some(pool.connect(url, connections))
     }
 
-    /// Our client for object stores: through proxies where the environment says so, and to any address that the user names.
+    /// The client for object stores: it uses the environment's proxies and reaches any address that the user names.
     #[cfg(feature = "object-store")]
     pub(crate) fn objects(&self) -> objects::Connector {
         objects::Connector { client: self.proxied.clone() }
     }
 
-    /// Whether requests to `url` go through a proxy. Those to this machine never do, as with Go's clients.
+    /// Whether requests to `url` go through a proxy. Those to this machine never do, as in Go's clients.
     fn is_proxied(&self, url: &Url) -> bool {
         if url.host_str().is_some_and(is_loopback) {
             return false;
@@ -252,31 +278,31 @@ impl Http {
         url.as_str().parse().is_ok_and(|uri| self.matcher.intercept(&uri).is_some())
     }
 
-    /// Names are checked when they are resolved; through a proxy, which resolves them itself, they cannot be.
-    fn check_literal(&self, url: &Url, floor: AddressClass) -> Result<(), Failure> {
+    /// Checks an address literal. Names are checked when they are resolved; a proxy resolves them itself, so they cannot be.
+    fn check_literal(&self, url: &Url, min_address_class: AddressClass) -> Result<(), TransferError> {
         let host = url.host_str().unwrap_or_default();
         let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() else { return Ok(()) };
-        if (self.network.classify)(address) < floor {
-            return Err(Failure::too_private(host, address));
+        if (self.network.classify)(address) < min_address_class {
+            return Err(TransferError::too_private(host, address));
         }
         Ok(())
     }
 }
 
 impl HttpBuilder {
-    /// Speak plain http to registries other than those on this machine too.
+    /// Use plain HTTP for all registries, not only for those on this machine.
     pub(crate) fn plain_http(mut self, plain_http: bool) -> Self {
         self.plain_http = plain_http;
         self
     }
 
-    /// Trust the certificates in these files (PEM) besides the platform's.
+    /// Trust the certificates in these PEM files in addition to the platform's.
     pub(crate) fn ca_files(mut self, files: Vec<PathBuf>) -> Self {
         self.ca_files = files;
         self
     }
 
-    /// Let no more bytes of bodies come than these, from all servers together.
+    /// Receive at most this many bytes of bodies from all servers together.
     pub(crate) fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
@@ -288,12 +314,12 @@ impl HttpBuilder {
         let failed = |error: reqwest::Error| Error::other("setting up HTTP", error.without_url());
         let network = Arc::new(self.network.clone());
         let mut direct = BTreeMap::new();
-        for floor in AddressClass::ALL {
+        for min_address_class in AddressClass::ALL {
             let client = || {
-                let resolver = Resolver { floor, network: Arc::clone(&network) };
+                let resolver = Resolver { min_address_class, network: Arc::clone(&network) };
                 self.client(&tls).no_proxy().dns_resolver(resolver)
             };
-            direct.insert(floor, Pool::new(client).map_err(failed)?);
+            direct.insert(min_address_class, Pool::new(client).map_err(failed)?);
         }
         let (matcher, proxied) = self.proxies(self.client(&tls)).map_err(failed)?;
         Ok(Arc::new(Http {
@@ -349,19 +375,19 @@ impl HttpBuilder {
 /// Settings that only tests change.
 #[cfg(test)]
 impl HttpBuilder {
-    /// Watch a transfer's speed over windows of this length; the default is 30 s.
+    /// Length of the windows over which a transfer's speed is measured; the default is 30 s.
     pub(crate) fn stall_window(mut self, window: Duration) -> Self {
         self.stall_window = window;
         self
     }
 
-    /// Give up a token after transfers of so long; the default is 30 s.
+    /// Longest time of all transfers for one token; the default is 30 s.
     pub(crate) fn token_deadline(mut self, deadline: Duration) -> Self {
         self.token_deadline = deadline;
         self
     }
 
-    /// The first wait between attempts; it doubles from one to the next; the default is 500 ms.
+    /// The first wait between attempts, which doubles each time; the default is 500 ms.
     pub(crate) fn retry_base(mut self, base: Duration) -> Self {
         self.retry_base = base;
         self
@@ -384,21 +410,21 @@ impl HttpBuilder {
     }
 }
 
-/// Whom a request goes to. Path and query may hold signatures.
-fn server(url: &Url) -> String {
+/// Scheme, host and port of a URL. Path and query may contain signatures.
+pub(super) fn server(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     format!("{}://{host}{port}", url.scheme())
 }
 
-/// The range that a request asks for.
+/// The range of a request.
 fn range(headers: &HeaderMap) -> Option<Range<u64>> {
     let (first, last) = headers.get(header::RANGE)?.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
     let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
     Some(first..last.checked_add(1)?.max(first))
 }
 
-/// Whether `host`, as it stands in a URL, names this machine.
+/// Whether `host`, as written in a URL, names this machine.
 pub(super) fn is_loopback(host: &str) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     if host == "localhost" || host.ends_with(".localhost") {

@@ -1,4 +1,4 @@
-//! Where a registry sends us for a blob, and what may go along.
+//! Redirects of a registry: their targets, and what may be sent there.
 
 use std::{
     collections::HashMap,
@@ -11,19 +11,18 @@ use crate::{
     registry::http::{HeaderMap, StatusCode, Url, header},
 };
 
-/// Presigned links live for about five minutes; a registry is asked again well before.
+/// Presigned links are valid for about five minutes; a new one is requested well before.
 const LINK_LIFETIME: Duration = Duration::from_secs(60);
 
-/// Links kept at once.
-const LINKS: usize = 256;
+/// Most links at a time.
+const MAX_LINKS: usize = 256;
 
-/// Whether the answer sends us elsewhere.
+/// Whether the response is a redirect.
 pub(super) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// Whether a link's target says that the link is no longer good. Google Cloud Storage answers 400 ("ExpiredToken") to one that
-/// has run out.
+/// Whether the target of a link refuses the link. Google Cloud Storage responds 400 ("ExpiredToken") to an expired one.
 pub(super) fn is_link_refusal(status: StatusCode) -> bool {
     matches!(status.as_u16(), 400 | 401 | 403 | 404 | 410)
 }
@@ -48,19 +47,19 @@ pub(super) fn target(from: &Url, headers: &HeaderMap) -> Result<Url, String> {
     Ok(target)
 }
 
-/// Whether a request to `target` may carry the authorisation of the repository `name` at `origin`: the same origin, and no
-/// other repository there.
+/// Whether a request to `target` may include the authorisation of the repository `name` at `origin`: only to the same origin, and not
+/// to another repository there.
 pub(super) fn keeps_authorization(origin: &Url, name: &str, target: &Url) -> bool {
     if !is_same_origin(origin, target) {
         return false;
     }
     let path = target.path();
-    // However it is spelt: escapes and doubled slashes could make one repository look like another.
+    // In any spelling: escapes and doubled slashes could disguise another repository.
     if !unescaped(path).to_ascii_lowercase().contains("/v2/") {
         return true;
     }
     let below = path.strip_prefix("/v2/").and_then(|path| path.strip_prefix(name)?.strip_prefix('/'));
-    // What lies deeper than `blobs/DIGEST` may be another repository, whose name begins with this one's.
+    // A path deeper than `blobs/DIGEST` may belong to another repository, whose name begins with this one's.
     let is_own = below.is_some_and(|below| match below.split_once('/') {
         Some(("blobs" | "manifests", content)) => !content.contains('/'),
         _ => false,
@@ -68,7 +67,7 @@ pub(super) fn keeps_authorization(origin: &Url, name: &str, target: &Url) -> boo
     is_own && !path.contains('%')
 }
 
-/// A path with its percent-encoding undone.
+/// A path with its percent-encoding decoded.
 fn unescaped(path: &str) -> String {
     let mut parts = path.split('%');
     let mut plain = parts.next().unwrap_or_default().as_bytes().to_vec();
@@ -88,14 +87,14 @@ fn unescaped(path: &str) -> String {
     String::from_utf8_lossy(&plain).into_owned()
 }
 
-/// Scheme, host and port agree.
+/// Whether scheme, host and port are equal.
 pub(super) fn is_same_origin(one: &Url, other: &Url) -> bool {
     one.scheme() == other.scheme()
         && one.host() == other.host()
         && one.port_or_known_default() == other.port_or_known_default()
 }
 
-/// An address for messages: without its query, which may be a signature.
+/// A URL for messages, without its query, which may be a signature.
 pub(super) fn shown(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     match url.port() {
@@ -104,7 +103,7 @@ pub(super) fn shown(url: &Url) -> String {
     }
 }
 
-/// Where blobs were found lately.
+/// Recent locations of blobs.
 #[derive(Default)]
 pub(super) struct Links(HashMap<Digest, (Url, Instant)>);
 
@@ -114,10 +113,10 @@ impl Links {
     }
 
     pub(super) fn remember(&mut self, digest: &Digest, url: Url, now: Instant) {
-        if self.0.len() >= LINKS {
+        if self.0.len() >= MAX_LINKS {
             self.0.retain(|_, (_, until)| now < *until);
         }
-        if self.0.len() < LINKS {
+        if self.0.len() < MAX_LINKS {
             self.0.insert(digest.clone(), (url, now + LINK_LIFETIME));
         }
     }
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn locations_may_be_relative_and_never_leave_https_for_http() {
+    fn locations_may_be_relative_and_never_lead_from_https_to_http() {
         let from = "https://r.example/v2/a/blobs/x?y";
         assert_eq!(redirected(from, "/z?q=1#f").unwrap(), "https://r.example/z?q=1");
         assert_eq!(redirected(from, "//s.example/z").unwrap(), "https://s.example/z");
@@ -164,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn authorization_stays_with_its_origin_and_repository() {
+    fn authorization_is_kept_only_for_its_origin_and_repository() {
         let origin = url("https://r.example/");
         let keeps = |target: &str| keeps_authorization(&origin, "a/b", &url(target));
         assert!(keeps("https://r.example/v2/a/b/blobs/sha256:0"));
@@ -191,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_forgotten_after_a_minute() {
+    fn a_link_expires_after_a_minute() {
         let (mut links, now, digest) = (Links::default(), Instant::now(), Digest::sha256(b"x"));
         links.remember(&digest, url("https://s.example/"), now);
         assert!(links.find(&digest, now + Duration::from_secs(59)).is_some());

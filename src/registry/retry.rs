@@ -5,15 +5,16 @@ use std::time::Duration;
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 
 use crate::{
+    hint::Hint,
     limits,
     registry::{
         error::Error,
-        http::{Http, answer::Answer, clock::Clock},
-        response,
+        http::{Http, clock::Clock, response::Response},
+        message,
     },
 };
 
-/// Failures in a row, without progress between them, that are made up for: five attempts in all.
+/// Retries in a row without progress: five attempts in all.
 const RETRIES: usize = 4;
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
@@ -29,15 +30,15 @@ impl Retry {
         Self { clock: http.clock.clone(), base: http.retry_base, backoff: backoff(http.retry_base) }
     }
 
-    /// Something came through: earlier failures no longer count.
+    /// Forgets earlier failures, because data has arrived.
     pub(super) fn progress(&mut self) {
         self.backoff = backoff(self.base);
     }
 
-    /// Waits before another attempt, at least as long as the server asked. `false` without waiting once there were enough.
-    pub(super) async fn pause(&mut self, asked: Option<Duration>) -> bool {
+    /// Waits before another attempt, at least as long as the server requested. Returns `false` at once if there were enough attempts.
+    pub(super) async fn pause(&mut self, requested: Option<Duration>) -> bool {
         let Some(wait) = self.backoff.next() else { return false };
-        self.clock.sleep(wait.max(asked.unwrap_or_default())).await;
+        self.clock.sleep(wait.max(requested.unwrap_or_default())).await;
         true
     }
 }
@@ -52,19 +53,24 @@ fn backoff(base: Duration) -> ExponentialBackoff {
         .build()
 }
 
-/// The wait that a failed answer asks for; an error at once if nobody would wait that long.
-pub(super) fn asked_wait(doing: &str, answer: &Answer) -> Result<Option<Duration>, Error> {
-    let Some(wait) = response::retry_after(&answer.headers) else { return Ok(None) };
+/// The wait that a failed response requests; an error at once if it is too long.
+pub(super) fn requested_wait(
+    operation: &str,
+    registry: &str,
+    response: &Response,
+) -> Result<Option<Duration>, Error> {
+    let Some(wait) = message::retry_after(&response.headers) else { return Ok(None) };
     if wait <= limits::RETRY_AFTER {
         return Ok(Some(wait));
     }
-    let status = response::status_text(answer.status);
-    let problem = format!("the server answers {status} and asks to wait {}", duration_text(wait));
-    let advice = match answer.status.as_u16() {
-        429 => "log in for a higher limit, or try again after that time",
-        _ => "try again after that time",
+    let status = message::status_text(response.status);
+    let detail = format!("the server answers {status} and asks to wait {}", duration_text(wait));
+    let hint = match response.status.as_u16() {
+        429 => Hint::LogInForHigherLimit { registry: registry.to_owned() },
+        _ => Hint::RetryLater,
     };
-    Err(Error::unavailable(doing, problem).advise(advice))
+    let error = Error::unavailable(operation, detail).hint(hint);
+    Err(error.with_status(response.status).with_retry_after(wait))
 }
 
 fn duration_text(wait: Duration) -> String {

@@ -1,4 +1,4 @@
-//! One repository and one credential: everything that is asked of a registry goes through here.
+//! A session: one repository and one credential. All requests to a registry go through here.
 
 use std::{
     fmt,
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::{
     auth::Credential,
+    hint::Hint,
     limits,
     oci::{
         digest::{Digest, Hasher},
@@ -25,11 +26,10 @@ use crate::{
         authorization::Authority,
         blob::BlobReader,
         error::{Error, Kind},
-        habits::Habits,
-        http::{self, Counters, Http, Method, StatusCode, Url, address::AddressClass, answer::Answer},
-        lock,
+        hints::RegistryHints,
+        http::{self, Counters, Http, Method, StatusCode, Url, address::AddressClass, response::Response},
+        lock, message,
         redirect::Links,
-        response,
         retry::Retry,
         transfers::Transfers,
     },
@@ -43,15 +43,15 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-/// Every kind of manifest that we can read; without the OCI types distribution 2.8.2 answers 404. Schema 1 comes last, so that
-/// it can be refused by name.
+/// All types of manifests that can be read. Without the OCI types distribution 2.8.2 responds 404. Schema 1 is last, so that the
+/// error can name it.
 static ACCEPT_MANIFEST: LazyLock<String> = LazyLock::new(|| ACCEPTED_MANIFESTS.join(", "));
 
-/// The digest of what was asked for (distribution specification, "Checking if content exists in the registry").
+/// The digest of the requested content (distribution specification, "Checking if content exists in the registry").
 const DIGEST_HEADER: &str = "docker-content-digest";
 
-/// A session with a registry, bound to one repository and one credential. Tokens live in it and end with it; they are sent to
-/// its registry, for its repository, and nowhere else.
+/// A session with a registry, bound to one repository and one credential. Its tokens end with it, and are sent only to its registry
+/// and for its repository.
 pub(crate) struct Session {
     pub(super) http: Arc<Http>,
     repository: Repository,
@@ -60,13 +60,13 @@ pub(crate) struct Session {
     authority: Authority,
     origin: Mutex<Origin>,
     links: Mutex<Links>,
-    habits: Habits,
-    /// Whether a request has been accepted, or what it takes for that is at hand.
-    is_admitted: watch::Sender<bool>,
+    hints: RegistryHints,
+    /// Whether a request has been accepted, or the authorisation for it is at hand.
+    auth_settled: watch::Sender<bool>,
     ranges_ignored: AtomicBool,
     pub(crate) transfers: Arc<Transfers>,
     is_closed: AtomicBool,
-    /// Tokens are to allow storing, too.
+    /// Whether tokens must also permit pushing.
     pushes: bool,
 }
 
@@ -74,52 +74,52 @@ pub(crate) struct Session {
 #[derive(Clone, Copy, Debug)]
 struct Origin {
     is_plain: bool,
-    /// `false` while it is open whether a registry on this machine speaks TLS.
+    /// `false` until it is known whether a registry on this machine speaks TLS.
     is_decided: bool,
-    /// It has answered: a failure to connect may pass.
+    /// Whether it has responded: a failure to connect may then be transient.
     is_reached: bool,
-    /// How often it has spoken neither http nor https.
+    /// How often it has spoken neither HTTP nor HTTPS.
     silences: usize,
-    /// How private its address is; unknown before it has answered, and behind a proxy.
+    /// The class of its address; unknown before it has responded, and behind a proxy.
     peer: Option<AddressClass>,
 }
 
-/// A manifest or image index as it came, verified against the digest that was asked for.
+/// A manifest or image index as received, verified against the requested digest.
 #[derive(Clone, Debug)]
 pub(crate) struct FetchedManifest {
-    /// The very bytes.
+    /// The unchanged bytes.
     pub(crate) bytes: Bytes,
-    /// `Content-Type` as it came.
+    /// `Content-Type` as received.
     pub(crate) content_type: Option<String>,
-    /// The digest asked for, else the SHA-256 of the bytes.
+    /// The requested digest, else the SHA-256 of the bytes.
     pub(crate) digest: Digest,
 }
 
-/// What is being asked for.
+/// A request in terms of the distribution API.
 pub(super) struct Task<'a> {
-    /// For messages: what we are doing, to what.
-    pub(super) doing: String,
+    /// What is being done to what, for messages.
+    pub(super) operation: String,
     /// Path below `/v2/NAME/`.
     path: String,
     method: Method,
     target: RequestTarget,
     accept: Option<&'static str>,
-    /// Of a blob: the link to it may be remembered.
+    /// The digest of a blob, whose location may be remembered.
     digest: Option<&'a Digest>,
-    /// How many blobs will be asked for at once, when it has been answered.
-    leads_on: usize,
+    /// How many blobs will be requested concurrently after the response.
+    followups: usize,
 }
 
 impl Task<'_> {
-    fn of_manifest(doing: String, method: Method, reference: &str) -> Self {
+    fn of_manifest(operation: String, method: Method, reference: &str) -> Self {
         let target = RequestTarget::Manifest(reference.to_owned());
         let path = format!("manifests/{reference}");
         // The configuration and the first range.
-        let leads_on = if matches!(method, Method::Get) { 2 } else { 0 };
-        Self { doing, path, method, target, accept: Some(&ACCEPT_MANIFEST), digest: None, leads_on }
+        let followups = if matches!(method, Method::Get) { 2 } else { 0 };
+        Self { operation, path, method, target, accept: Some(&ACCEPT_MANIFEST), digest: None, followups }
     }
 
-    /// Whether another request will do as well, and is the one to be tried again.
+    /// Whether another request gives the same, and is the one to retry.
     fn is_a_shortcut(&self) -> bool {
         matches!((&self.method, &self.target), (Method::Head, RequestTarget::Manifest(_)))
     }
@@ -127,12 +127,12 @@ impl Task<'_> {
 
 #[cfg(test)]
 impl Session {
-    /// A session that warns nobody.
+    /// A session without progress.
     pub(crate) fn new(http: Arc<Http>, repository: Repository, credential: Option<Credential>) -> Arc<Self> {
         Self::with_progress(http, repository, credential, Arc::new(crate::progress::Silent))
     }
 
-    /// Requests sent so far, those for tokens and those that failed included.
+    /// Requests sent so far, including token requests and failed ones.
     pub(crate) fn requests(&self) -> u64 {
         self.counters.requests.load(Ordering::Relaxed)
     }
@@ -144,7 +144,7 @@ impl Session {
 }
 
 impl Session {
-    /// A session whose warnings go to `progress`. Nothing is sent yet.
+    /// A session whose warnings go to `progress`. Sends nothing yet.
     pub(crate) fn with_progress(
         http: Arc<Http>,
         repository: Repository,
@@ -154,18 +154,18 @@ impl Session {
         Arc::new(Self::open(http, repository, credential, progress))
     }
 
-    /// One that reads, of which earlier runs know this.
+    /// A session that reads, with the hints of earlier runs.
     pub(crate) fn reading(
         http: Arc<Http>,
         repository: Repository,
         credential: Option<Credential>,
         progress: Arc<dyn Progress>,
-        habits: Habits,
+        hints: RegistryHints,
     ) -> Arc<Self> {
-        Arc::new(Self { habits, ..Self::open(http, repository, credential, progress) })
+        Arc::new(Self { hints, ..Self::open(http, repository, credential, progress) })
     }
 
-    /// A session that may store something, too.
+    /// A session that may also push.
     pub(crate) fn pushing(
         http: Arc<Http>,
         repository: Repository,
@@ -197,8 +197,8 @@ impl Session {
             authority: Authority::new(credential),
             origin: Mutex::new(origin),
             links: Mutex::default(),
-            habits: Habits::default(),
-            is_admitted: watch::Sender::new(false),
+            hints: RegistryHints::default(),
+            auth_settled: watch::Sender::new(false),
             ranges_ignored: AtomicBool::new(false),
             transfers: Arc::default(),
             is_closed: AtomicBool::new(false),
@@ -206,32 +206,32 @@ impl Session {
         }
     }
 
-    /// Whether the registry has answered a range with the whole blob.
+    /// Whether the registry has responded to a range with the whole blob.
     pub(crate) fn ignores_ranges(&self) -> bool {
         self.ranges_ignored.load(Ordering::Relaxed)
     }
 
-    /// Waits until a further request beside the first one will be accepted if that one is: until it is known what it has to carry. Not
-    /// at all where the registry asked for nothing the last time.
-    pub(crate) async fn admitted(&self) {
+    /// Waits until the authorisation of further requests is known, so that a request concurrent to the first one is not sent in vain.
+    /// Returns at once if the registry required none in the last run.
+    pub(crate) async fn auth_settled(&self) {
         if self.is_probably_open() {
             return;
         }
-        // It cannot be closed as long as we are here.
-        let _ = self.is_admitted.subscribe().wait_for(|is_admitted| *is_admitted).await;
+        // The sender is a field of this session, so the channel is open.
+        let _ = self.auth_settled.subscribe().wait_for(|auth_settled| *auth_settled).await;
     }
 
-    /// Whether nothing has to be shown to the registry, if it is as it was.
+    /// Whether the registry probably requires no authorisation, as in the last run.
     fn is_probably_open(&self) -> bool {
         let is_plain = {
             let origin = lock(&self.origin);
-            // Of two schemes, the one that is tried first.
+            // The scheme that is tried first.
             if origin.is_decided { origin.is_plain } else { !self.http.has_authorities }
         };
-        self.authority.credential.is_none() && self.habits.was_open(is_plain)
+        self.authority.credential.is_none() && self.hints.was_open(is_plain)
     }
 
-    /// Bytes that may still be asked for.
+    /// Bytes that may still be requested.
     pub(crate) fn allowance(&self) -> u64 {
         self.counters.left()
     }
@@ -240,31 +240,31 @@ impl Session {
         self.ranges_ignored.store(true, Ordering::Relaxed);
     }
 
-    /// Fetches the manifest or index that `reference` (a tag or a digest) names, and holds it against `expected`, or against
-    /// `reference` if that is a digest.
+    /// Fetches the manifest or index of `reference` (a tag or a digest) and checks it against `expected`, or against `reference` if
+    /// that is a digest.
     pub(crate) async fn manifest(
         &self,
         reference: &str,
         expected: Option<&Digest>,
     ) -> Result<FetchedManifest, Error> {
-        let doing = format!("fetching the manifest {reference} of {}", self.repository);
-        let task = Task::of_manifest(doing, Method::Get, reference);
+        let operation = format!("fetching the manifest {reference} of {}", self.repository);
+        let task = Task::of_manifest(operation, Method::Get, reference);
         let mut retry = Retry::new(&self.http);
         let (bytes, content_type) = loop {
-            let mut answer = self.get(&task, None, &mut retry).await?;
-            if answer.status != StatusCode::OK {
-                return Err(self.unexpected(&task, &mut answer, Kind::ManifestUnknown).await);
+            let mut response = self.get(&task, None, &mut retry).await?;
+            if response.status != StatusCode::OK {
+                return Err(self.unexpected(&task, &mut response, Kind::ManifestUnknown).await);
             }
-            let content_type = answer.headers.get(http::header::CONTENT_TYPE);
+            let content_type = response.headers.get(http::header::CONTENT_TYPE);
             let content_type = content_type.and_then(|value| value.to_str().ok()).map(str::to_owned);
-            match answer.whole(limits::MANIFEST_BYTES).await {
+            match response.whole(limits::MANIFEST_BYTES).await {
                 Ok(Some(bytes)) => break (bytes, content_type),
                 Ok(None) => {
-                    let problem = format!("it is larger than {} bytes", limits::MANIFEST_BYTES);
-                    return Err(Error::other(&task.doing, problem));
+                    let detail = format!("it is larger than {} bytes", limits::MANIFEST_BYTES);
+                    return Err(Error::other(&task.operation, detail));
                 }
-                Err(failure) if failure.is_passing() && retry.pause(None).await => drop(failure),
-                Err(failure) => return Err(failure.into_error(&task.doing)),
+                Err(failure) if failure.is_transient() && retry.pause(None).await => drop(failure),
+                Err(failure) => return Err(failure.into_error(&task.operation)),
             }
         };
         let asked = reference.parse::<Digest>().ok();
@@ -272,36 +272,35 @@ impl Session {
             return Ok(FetchedManifest { digest: Digest::sha256(&bytes), bytes, content_type });
         };
         if !expected.matches(&bytes) {
-            let problem = format!("the registry sent other content: its digest is not {expected}");
-            return Err(Error::corrupt(&task.doing, problem));
+            let detail = format!("the registry sent other content: its digest is not {expected}");
+            return Err(Error::corrupt(&task.operation, detail));
         }
         Ok(FetchedManifest { digest: expected.clone(), bytes, content_type })
     }
 
-    /// Asks what digest the manifest or index of a tag has, without fetching it: Docker Hub counts no pull for that. `None` if the
-    /// registry does not say, be it that it does not know the tag, the question or the header, or refuses it, or fails at it; fetching
-    /// the manifest will tell. So many blobs will be asked for then.
-    pub(crate) async fn head_manifest(&self, tag: &str, leads_on: usize) -> Result<Option<Digest>, Error> {
-        let doing = format!("asking for the digest of {tag} of {}", self.repository);
-        let task = Task { leads_on, ..Task::of_manifest(doing, Method::Head, tag) };
-        let answer = match self.get(&task, None, &mut Retry::new(&self.http)).await {
-            // Some let nobody ask for the head alone; who may not have the manifest either is told so when fetching it.
+    /// Requests the digest of a tag by HEAD, which Docker Hub does not count as a pull. `None` if the registry does not tell, for
+    /// whatever reason: fetching the manifest gives the answer or the error. `followups` blobs will be requested next.
+    pub(crate) async fn head_manifest(&self, tag: &str, followups: usize) -> Result<Option<Digest>, Error> {
+        let operation = format!("requesting the digest of {tag} of {}", self.repository);
+        let task = Task { followups, ..Task::of_manifest(operation, Method::Head, tag) };
+        let response = match self.get(&task, None, &mut Retry::new(&self.http)).await {
+            // Some registries refuse HEAD. If the manifest is refused, too, fetching it says so.
             Err(error) if error.is_unauthorized() => return Ok(None),
-            answer => answer?,
+            response => response?,
         };
-        if answer.status != StatusCode::OK {
+        if response.status != StatusCode::OK {
             return Ok(None);
         }
-        let digest = answer.headers.get(DIGEST_HEADER).and_then(|value| value.to_str().ok());
+        let digest = response.headers.get(DIGEST_HEADER).and_then(|value| value.to_str().ok());
         Ok(digest.and_then(|digest| digest.parse().ok()))
     }
 
-    /// Reads a whole blob of `size` bytes, at most `cap`, and holds it against its digest.
+    /// Reads a whole blob of `size` bytes, at most `cap`, and checks it against its digest.
     pub(crate) async fn blob(self: &Arc<Self>, digest: &Digest, size: u64, cap: u64) -> Result<Bytes, Error> {
         let mut reader = self.open_blob(digest.clone(), 0..size, size);
         if size > cap {
-            let problem = format!("its size is given as {size} bytes, and {cap} are accepted");
-            return Err(Error::other(reader.doing(), problem));
+            let detail = format!("its size is given as {size} bytes, and {cap} are accepted");
+            return Err(Error::other(reader.operation(), detail));
         }
         let mut hasher = Hasher::new(digest.algorithm());
         let mut bytes = Vec::new();
@@ -311,19 +310,19 @@ impl Session {
         }
         if hasher.finish() != *digest {
             return Err(Error::corrupt(
-                reader.doing(),
+                reader.operation(),
                 "the registry sent other content: the digest differs",
             ));
         }
         Ok(bytes.into())
     }
 
-    /// Reads `range` of a blob of `size` bytes. Sends nothing before the first byte is asked for.
+    /// Reads `range` of a blob of `size` bytes. Sends nothing before the first byte is requested.
     pub(crate) fn open_blob(self: &Arc<Self>, digest: Digest, range: Range<u64>, size: u64) -> BlobReader {
         BlobReader::new(Arc::clone(self), digest, range, size)
     }
 
-    /// Ends the session: tokens and links are forgotten, nothing more is asked for.
+    /// Ends the session: discards tokens and locations, and sends nothing more.
     pub(crate) async fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
         self.authority.clear();
@@ -333,40 +332,40 @@ impl Session {
     /// The task of reading a blob.
     pub(super) fn blob_task<'a>(&self, digest: &'a Digest) -> Task<'a> {
         Task {
-            doing: format!("reading the blob {digest} of {}", self.repository),
+            operation: format!("reading the blob {digest} of {}", self.repository),
             path: format!("blobs/{digest}"),
             method: Method::Get,
             target: RequestTarget::Blob(digest.clone()),
             accept: None,
             digest: Some(digest),
-            leads_on: 0,
+            followups: 0,
         }
     }
 
-    /// An error for an answer that is not what was hoped for; `missing` is the kind where it is 404 or 410.
-    pub(super) async fn unexpected(&self, task: &Task<'_>, answer: &mut Answer, missing: Kind) -> Error {
-        let problem = self.problem(answer).await;
-        match answer.status.as_u16() {
-            404 | 410 if missing == Kind::ManifestUnknown => Error::new(missing, &task.doing, problem)
-                .advise(
-                    "check the name and the tag; a private image may look missing to who is not logged in",
-                ),
-            404 | 410 => Error::new(missing, &task.doing, problem),
-            500.. => Error::unavailable(&task.doing, problem),
-            _ => Error::other(&task.doing, problem),
-        }
+    /// The error for an unexpected response; `missing` is its kind for 404 and 410.
+    pub(super) async fn unexpected(&self, task: &Task<'_>, response: &mut Response, missing: Kind) -> Error {
+        let detail = self.detail(response).await;
+        let error = match response.status.as_u16() {
+            404 | 410 if missing == Kind::ManifestUnknown => {
+                Error::new(missing, &task.operation, detail).hint(Hint::CheckName)
+            }
+            404 | 410 => Error::new(missing, &task.operation, detail),
+            500.. => Error::unavailable(&task.operation, detail),
+            _ => Error::other(&task.operation, detail),
+        };
+        error.with_status(response.status)
     }
 
-    /// What an answer says, for a message.
-    async fn problem(&self, answer: &mut Answer) -> String {
-        let status = response::status_text(answer.status);
-        if !self.is_origin(&answer.url) {
-            return format!("{} answers {status}", crate::registry::redirect::shown(&answer.url));
+    /// Describes a response, for a message.
+    async fn detail(&self, response: &mut Response) -> String {
+        let status = message::status_text(response.status);
+        if !self.is_origin(&response.url) {
+            return format!("{} answers {status}", crate::registry::redirect::shown(&response.url));
         }
-        let body = answer.peek().await;
+        let body = response.peek().await;
         let secrets = self.authority.secret_texts();
         let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
-        match response::server_message(&body, &secrets) {
+        match message::server_message(&body, &secrets) {
             Some(message) => format!("the registry answers {status} ({message})"),
             None => format!("the registry answers {status}"),
         }
@@ -376,7 +375,7 @@ impl Session {
         self.url("/").is_ok_and(|origin| crate::registry::redirect::is_same_origin(&origin, url))
     }
 
-    /// An address of the registry.
+    /// A URL of the registry.
     fn url(&self, path: &str) -> Result<Url, Error> {
         let scheme = if lock(&self.origin).is_plain { "http" } else { "https" };
         let host = &self.repository.host;

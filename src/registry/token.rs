@@ -19,50 +19,52 @@ use crate::{
     registry::{
         error::{Error, Kind},
         http::{
-            Counters, HeaderMap, HeaderValue, Http, Method, Outgoing, StatusCode, Url, address::AddressClass,
-            header,
+            Counters, HeaderMap, HeaderValue, Http, HttpRequest, Method, StatusCode, Url,
+            address::AddressClass, header,
         },
+        message,
         redirect::{is_redirect, shown},
-        response,
-        retry::{Retry, asked_wait},
+        retry::{Retry, requested_wait},
     },
 };
 
 const CLIENT_ID: &str = "layerslayer";
 
-/// Lifetime of a token that comes without one, and the shortest that is believed (the specification's default).
+/// Lifetime of a token without a stated one, and the shortest that is believed (the specification's default).
 const LIFETIME_SECONDS: u64 = 60;
 
-/// A token is used at least this long, however old the server says it was at birth: what waited for it shall get to use it.
+/// A token is used at least this long, however old the server says it is: the requests that waited for it must be able to use it.
 const SHORTEST_USE: Duration = Duration::from_secs(10);
 
-/// What a token is asked for with.
+/// A request for a token.
 pub(super) struct TokenRequest<'a> {
     pub(super) http: &'a Http,
     pub(super) counters: &'a Arc<Counters>,
-    /// Who is told of the requests.
+    /// Where requests are reported.
     pub(super) progress: &'a Arc<dyn Progress>,
+    /// The registry that the token is for.
+    pub(super) registry: &'a str,
     pub(super) realm: Url,
     pub(super) service: Option<&'a str>,
     pub(super) scopes: Vec<String>,
     pub(super) credential: Option<&'a Credential>,
-    /// Whether an identity token is asked for too, as `docker login` does.
+    /// Whether to request an identity token too, as `docker login` does.
     pub(super) wants_identity: bool,
-    /// Texts that no message may hold: the server may know a credential that is not sent now from an earlier request.
+    /// Texts that no message may contain: the server may know a credential from an earlier request.
     pub(super) hidden: Vec<String>,
-    /// The most private class of address that the token server may have.
-    pub(super) floor: AddressClass,
+    /// The least public address class of the token server.
+    pub(super) min_address_class: AddressClass,
     /// For messages.
-    pub(super) doing: String,
+    pub(super) operation: String,
 }
 
 /// A token, ready to be sent.
-pub(super) struct Token {
+pub(super) struct FetchedToken {
     /// The whole `Authorization` header.
     pub(super) header: HeaderValue,
-    /// How long it may be used from when it was asked for.
+    /// How long it may be used from when it was requested.
     pub(super) left: Duration,
-    /// An identity token that came along: to be used from now on in place of what was sent.
+    /// An identity token that replaces the one sent.
     pub(super) identity: Option<SecretString>,
 }
 
@@ -75,7 +77,7 @@ struct Body {
     token: Option<String>,
 }
 
-/// An answer of the token server with its body.
+/// A response of the token server, with its body.
 struct Reply {
     status: StatusCode,
     headers: HeaderMap,
@@ -83,16 +85,17 @@ struct Reply {
 }
 
 /// How an attempt ended.
-enum Tried {
+enum Attempt {
     Answered(Reply),
-    /// Another attempt may fare better, after this wait.
+    /// Another attempt may succeed, after this wait.
     Failed {
-        problem: String,
+        detail: String,
         wait: Option<Duration>,
     },
 }
 
-/// Checks where a registry wants us to get tokens: no user name in it, and https unless the registry is plain http itself.
+/// Checks the address of the token server that a registry names: it has no user name, and uses HTTPS unless the registry itself uses
+/// plain HTTP.
 pub(super) fn realm(text: &str, is_registry_plain: bool) -> Result<Url, String> {
     if text.len() > limits::URL_BYTES {
         return Err(format!(
@@ -111,10 +114,10 @@ pub(super) fn realm(text: &str, is_registry_plain: bool) -> Result<Url, String> 
     }
 }
 
-/// The scopes to ask for: those of the challenge, none beyond pulling; without any, pulling from the repository; and pushing to
-/// it, alone, if that `pushes`.
+/// The scopes to request: those of the challenge, reduced to pulling; pulling from the repository if there are none; and pushing to the
+/// repository, and no other, if the session `pushes`.
 pub(super) fn scopes(challenge: Option<&str>, repository: &str, pushes: bool) -> Vec<String> {
-    // The resource's name may hold a port: the type ends at the first colon, the actions begin at the last.
+    // The resource's name may contain a port: the type ends at the first colon, the actions begin after the last.
     let reduced = challenge.unwrap_or_default().split_ascii_whitespace().filter_map(|scope| {
         let (resource, _) = scope.rsplit_once(':')?;
         let (kind, name) = resource.split_once(':')?;
@@ -135,7 +138,7 @@ pub(super) fn scopes(challenge: Option<&str>, repository: &str, pushes: bool) ->
     scopes
 }
 
-/// A token server's address as it is written down and compared: without query and fragment.
+/// A token server's address as it is stored and compared: without query and fragment.
 pub(super) fn pin_of(realm: &Url) -> String {
     let mut bare = realm.clone();
     bare.set_query(None);
@@ -144,14 +147,14 @@ pub(super) fn pin_of(realm: &Url) -> String {
 }
 
 impl TokenRequest<'_> {
-    /// Gets a token. A refusal is an error of the kind `Unauthorized`.
-    pub(super) async fn fetch(&self) -> Result<Token, Error> {
+    /// Fetches a token. A refusal is an error of the kind `Unauthorized`.
+    pub(super) async fn fetch(&self) -> Result<FetchedToken, Error> {
         let (username, password) = match self.credential.map(|credential| &credential.secret) {
             Some(Secret::Basic { username, password }) => (username, password),
             Some(Secret::Identity { username, token }) => {
                 let reply = self.exchange(|| self.post(token)).await?;
                 match reply.status.as_u16() {
-                    // GCR answers 404, Artifactory 401, ACR 400, others 405 to the form that they do not know.
+                    // Servers that do not know this form respond 404 (GCR), 401 (Artifactory), 400 (ACR) or 405.
                     400 | 401 | 404 => {}
                     405 if !username.is_empty() => {}
                     _ => return self.read(&reply),
@@ -167,7 +170,7 @@ impl TokenRequest<'_> {
         self.read(&reply)
     }
 
-    fn query(&self, basic: Option<(&String, &SecretString)>) -> Outgoing {
+    fn query(&self, basic: Option<(&String, &SecretString)>) -> HttpRequest {
         let mut url = self.realm.clone();
         url.set_fragment(None);
         let mut headers = HeaderMap::new();
@@ -190,10 +193,10 @@ impl TokenRequest<'_> {
                 headers.extend(basic_header(username, password).map(|value| (header::AUTHORIZATION, value)));
             }
         }
-        self.outgoing(url, headers, Method::Get)
+        self.request(url, headers, Method::Get)
     }
 
-    fn post(&self, refresh_token: &SecretString) -> Outgoing {
+    fn post(&self, refresh_token: &SecretString) -> HttpRequest {
         let mut form = self.realm.clone();
         form.set_query(None);
         form.query_pairs_mut()
@@ -207,72 +210,80 @@ impl TokenRequest<'_> {
         let body = form.query().unwrap_or_default().to_owned();
         let mut url = self.realm.clone();
         url.set_fragment(None);
-        self.outgoing(url, HeaderMap::new(), Method::Post(body))
+        self.request(url, HeaderMap::new(), Method::Post(body))
     }
 
-    fn outgoing(&self, url: Url, headers: HeaderMap, method: Method) -> Outgoing {
+    fn request(&self, url: Url, headers: HeaderMap, method: Method) -> HttpRequest {
         let progress = Arc::clone(self.progress);
         let target = RequestTarget::Token;
-        Outgoing { url, headers, method, target, progress, floor: self.floor, beside: Vec::new() }
+        HttpRequest {
+            url,
+            headers,
+            method,
+            target,
+            progress,
+            min_address_class: self.min_address_class,
+            preconnect: Vec::new(),
+        }
     }
 
-    /// Sends a request until it is answered for good. A server that is slow all the time is given up: everybody waits for the
-    /// token. Waits that it asks for do not count.
-    async fn exchange(&self, request: impl Fn() -> Outgoing) -> Result<Reply, Error> {
+    /// Sends a request until there is a final response. The time is limited, because every request waits for the token. Waits that the
+    /// server requests do not count.
+    async fn exchange(&self, request: impl Fn() -> HttpRequest) -> Result<Reply, Error> {
         let mut retry = Retry::new(self.http);
         let mut left = self.http.token_deadline;
         loop {
             let began = Instant::now();
             let Ok(tried) = tokio::time::timeout(left, self.attempt(request())).await else {
-                let problem = format!("no token within {} s", self.http.token_deadline.as_secs_f32());
-                return Err(Error::unavailable(&self.doing, problem).advise("try again later"));
+                let detail = format!("no token within {} s", self.http.token_deadline.as_secs_f32());
+                return Err(Error::unavailable(&self.operation, detail));
             };
-            let (problem, wait) = match tried? {
-                Tried::Answered(reply) => return Ok(reply),
-                Tried::Failed { problem, wait } => (problem, wait),
+            let (detail, wait) = match tried? {
+                Attempt::Answered(reply) => return Ok(reply),
+                Attempt::Failed { detail, wait } => (detail, wait),
             };
             left = left.saturating_sub(began.elapsed());
             if !retry.pause(wait).await {
-                return Err(Error::unavailable(&self.doing, problem).advise("try again later"));
+                return Err(Error::unavailable(&self.operation, detail));
             }
         }
     }
 
-    async fn attempt(&self, request: Outgoing) -> Result<Tried, Error> {
-        let (problem, wait) = match self.http.send(request, self.counters).await {
-            Ok(answer) if response::is_passing(answer.status) => {
-                let wait = asked_wait(&self.doing, &answer)?;
-                (format!("the token server answers {}", response::status_text(answer.status)), wait)
+    async fn attempt(&self, request: HttpRequest) -> Result<Attempt, Error> {
+        let (detail, wait) = match self.http.send(request, self.counters).await {
+            Ok(response) if message::is_transient(response.status) => {
+                let wait = requested_wait(&self.operation, self.registry, &response)?;
+                (format!("the token server answers {}", message::status_text(response.status)), wait)
             }
-            Ok(mut answer) => match answer.whole(limits::TOKEN_BYTES).await {
+            Ok(mut response) => match response.whole(limits::TOKEN_BYTES).await {
                 Ok(Some(body)) => {
-                    let (status, headers) = (answer.status, std::mem::take(&mut answer.headers));
-                    return Ok(Tried::Answered(Reply { status, headers, body }));
+                    let (status, headers) = (response.status, std::mem::take(&mut response.headers));
+                    return Ok(Attempt::Answered(Reply { status, headers, body }));
                 }
                 Ok(None) => {
-                    let problem = format!("the answer is larger than {} bytes", limits::TOKEN_BYTES);
-                    return Err(Error::other(&self.doing, problem));
+                    let detail = format!("the response is larger than {} bytes", limits::TOKEN_BYTES);
+                    return Err(Error::other(&self.operation, detail));
                 }
-                Err(failure) if failure.is_passing() => (failure.to_string(), None),
-                Err(failure) => return Err(failure.into_error(&self.doing)),
+                Err(failure) if failure.is_transient() => (failure.to_string(), None),
+                Err(failure) => return Err(failure.into_error(&self.operation)),
             },
-            Err(failure) if failure.is_passing() => (failure.to_string(), None),
-            Err(failure) => return Err(failure.into_error(&self.doing)),
+            Err(failure) if failure.is_transient() => (failure.to_string(), None),
+            Err(failure) => return Err(failure.into_error(&self.operation)),
         };
-        Ok(Tried::Failed { problem, wait })
+        Ok(Attempt::Failed { detail, wait })
     }
 
-    fn read(&self, reply: &Reply) -> Result<Token, Error> {
+    fn read(&self, reply: &Reply) -> Result<FetchedToken, Error> {
         if is_redirect(reply.status) {
-            let problem = "the token server redirects, which is not followed: a credential could go astray";
-            return Err(Error::unauthorized(&self.doing, problem));
+            let detail = "the token server redirects, which is not followed, because a credential could reach another server";
+            return Err(Error::unauthorized(&self.operation, detail));
         }
         if !reply.status.is_success() {
             let kind = if reply.status.is_server_error() { Kind::Unavailable } else { Kind::Unauthorized };
             return Err(self.refused(kind, reply));
         }
         let Ok(mut body) = serde_json::from_slice::<Body>(&reply.body) else {
-            return Err(Error::other(&self.doing, "the token server's answer is not a token in JSON"));
+            return Err(Error::other(&self.operation, "the token server's response is not a token in JSON"));
         };
         let given = [body.token.take(), body.access_token.take()].into_iter().flatten();
         let Some(token) = given.map(SecretString::from).find(|token| !token.expose_secret().is_empty())
@@ -280,24 +291,27 @@ impl TokenRequest<'_> {
             return Err(self.refused(Kind::Unauthorized, reply));
         };
         let Some(header) = bearer_header(&token) else {
-            return Err(Error::other(&self.doing, "the token holds characters that no header may hold"));
+            return Err(Error::other(
+                &self.operation,
+                "the token contains characters that no header may contain",
+            ));
         };
         let identity = body.refresh_token.take().map(SecretString::from);
         let identity = identity.filter(|token| !token.expose_secret().is_empty());
-        Ok(Token { header, left: time_left(&body, response::date(&reply.headers)), identity })
+        Ok(FetchedToken { header, left: time_left(&body, message::date(&reply.headers)), identity })
     }
 
     fn refused(&self, kind: Kind, reply: &Reply) -> Error {
         let secrets: Vec<&str> = self.hidden.iter().map(String::as_str).collect();
-        let mut problem = format!("the token server answers {}", response::status_text(reply.status));
-        if let Some(message) = response::server_message(&reply.body, &secrets) {
-            problem = format!("{problem} ({message})");
+        let mut detail = format!("the token server answers {}", message::status_text(reply.status));
+        if let Some(message) = message::server_message(&reply.body, &secrets) {
+            detail = format!("{detail} ({message})");
         }
-        Error::new(kind, &self.doing, problem)
+        Error::new(kind, &self.operation, detail).with_status(reply.status)
     }
 }
 
-/// `Bearer …`, if the token can stand in a header.
+/// `Bearer …`, if the token is valid in a header.
 pub(super) fn bearer_header(token: &SecretString) -> Option<HeaderValue> {
     let token = token.expose_secret();
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -317,7 +331,7 @@ fn sensitive(text: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// How long a token is good for. Its age is measured by the server's clock alone; ours may be wrong.
+/// How long a token is valid. Its age is measured by the server's clock only, because the local one may be wrong.
 fn time_left(body: &Body, answered: Option<SystemTime>) -> Duration {
     let told = body.expires_in.as_ref().and_then(Value::as_f64).unwrap_or_default();
     // Saturating: a negative number becomes 0.
@@ -365,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_realm_is_https_without_a_user_unless_the_registry_is_plain_itself() {
+    fn a_realm_uses_https_unless_the_registry_is_plain_and_has_no_user() {
         assert!(realm("https://auth.example/token?x=1", false).is_ok());
         assert!(realm("http://auth.example/token", true).is_ok());
         assert!(realm("https://auth.example/token", true).is_ok());
@@ -390,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lifetime_is_sixty_seconds_at_least_and_a_day_at_most() {
+    fn a_lifetime_is_between_a_minute_and_a_day() {
         assert_eq!(left("{}", None), 60);
         assert_eq!(left(r#"{"expires_in":5}"#, None), 60);
         assert_eq!(left(r#"{"expires_in":-5}"#, None), 60);
@@ -403,16 +417,16 @@ mod tests {
     fn age_is_measured_by_the_servers_clock() {
         let date = Some("Fri, 01 Jan 1999 00:01:40 GMT");
         assert_eq!(left(r#"{"expires_in":300,"issued_at":"1999-01-01T00:00:00Z"}"#, date), 200);
-        // Issued after it was answered, or long before: neither is of use.
+        // Issued after the response, or long before: neither makes sense.
         assert_eq!(left(r#"{"expires_in":300,"issued_at":"1999-01-02T00:00:00Z"}"#, date), 300);
         assert_eq!(left(r#"{"expires_in":300,"issued_at":"1998-01-01T00:00:00Z"}"#, date), 10);
-        // Without the server's date our clock would have to do; it is not asked.
+        // Without the server's date the age is unknown.
         assert_eq!(left(r#"{"expires_in":300,"issued_at":"1999-01-01T00:00:00Z"}"#, None), 300);
         assert_eq!(left(r#"{"expires_in":300,"issued_at":"yesterday"}"#, date), 300);
     }
 
     #[test]
-    fn a_token_server_is_known_without_its_query() {
+    fn a_pin_has_no_query() {
         let pin = |text: &str| pin_of(&text.parse().unwrap());
         assert_eq!(pin("https://auth.example/token?x=1#y"), "https://auth.example/token");
         assert_eq!(pin("https://Auth.example:443/token"), pin("https://auth.example/token"));
@@ -420,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_would_break_the_header_is_none() {
+    fn a_token_that_would_break_the_header_is_refused() {
         let header = |token: &str| bearer_header(&String::from(token).into());
         assert!(header("abc.def-_~+/=").unwrap().is_sensitive());
         for wrong in ["", "a\nb", "a b", "ä", "a\r\nX-Evil: 1"] {

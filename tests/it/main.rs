@@ -21,6 +21,7 @@ mod concurrent_requests;
 mod debian;
 mod documents;
 mod encodings;
+mod engine_texts;
 mod equality;
 mod examples;
 mod killing;

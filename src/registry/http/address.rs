@@ -1,8 +1,8 @@
-//! How private an address is, and name resolution that leaves out addresses that are too private.
+//! How private an address is, and name resolution that skips addresses that are too private.
 //!
-//! A registry names the token server that we are to talk to. Without a check at connect time a public registry could send
-//! us, and with us a credential, to a service on this machine or to a cloud's metadata service. Checking the name alone is
-//! not enough: any name may resolve to any address.
+//! A registry names the token server to use. Without a check at connect time, a public registry could direct requests, and with
+//! them a credential, to a service on this machine or to a cloud's metadata service. Checking the name alone is not enough,
+//! because any name may resolve to any address.
 
 use std::{
     collections::BTreeMap,
@@ -13,10 +13,10 @@ use std::{
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// What an address gives access to, from the most private class to the least.
+/// What an address gives access to, from the most private class to the most public.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum AddressClass {
-    /// Link-local (RFC 3927, RFC 4291), metadata services of clouds, and what is no host's address at all.
+    /// Link-local (RFC 3927, RFC 4291), metadata services of clouds, and addresses that belong to no host.
     LinkLocal,
     /// This machine.
     Loopback,
@@ -30,7 +30,7 @@ impl AddressClass {
     pub(in crate::registry) const ALL: [Self; 4] =
         [Self::LinkLocal, Self::Loopback, Self::Private, Self::Public];
 
-    /// What it is called where it is written down.
+    /// Its name in the cache.
     pub(in crate::registry) fn name(self) -> &'static str {
         match self {
             Self::LinkLocal => "link-local",
@@ -85,11 +85,11 @@ impl AddressClass {
     }
 }
 
-/// How names become addresses, and addresses classes. The default asks the system.
+/// How names resolve to addresses, and the class of an address. The default resolver is the system's.
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
     pub(super) classify: fn(IpAddr) -> AddressClass,
-    /// Names that are not looked up.
+    /// Names with a fixed address.
     pub(super) names: BTreeMap<String, IpAddr>,
 }
 
@@ -99,7 +99,7 @@ impl Default for Network {
     }
 }
 
-/// An address was refused, or there was none but refused ones.
+/// All addresses of a host were refused.
 #[derive(Debug, thiserror::Error)]
 #[error("{host} has the address {address}, which is more private than the registry's")]
 pub(super) struct TooPrivate {
@@ -107,15 +107,15 @@ pub(super) struct TooPrivate {
     pub(super) address: IpAddr,
 }
 
-/// Resolves names to addresses that are at least as public as `floor`.
+/// Resolves names to addresses of at least the class `min_address_class`.
 pub(super) struct Resolver {
-    pub(super) floor: AddressClass,
+    pub(super) min_address_class: AddressClass,
     pub(super) network: Arc<Network>,
 }
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let (floor, network) = (self.floor, Arc::clone(&self.network));
+        let (min_address_class, network) = (self.min_address_class, Arc::clone(&self.network));
         Box::pin(async move {
             let host = name.as_str();
             let found: Vec<SocketAddr> = match network.names.get(host) {
@@ -123,7 +123,7 @@ impl Resolve for Resolver {
                 None => tokio::net::lookup_host((host, 0)).await?.collect(),
             };
             let (allowed, refused): (Vec<_>, Vec<_>) =
-                found.into_iter().partition(|address| (network.classify)(address.ip()) >= floor);
+                found.into_iter().partition(|address| (network.classify)(address.ip()) >= min_address_class);
             if let (true, Some(address)) = (allowed.is_empty(), refused.first()) {
                 let refusal = TooPrivate { host: host.to_owned(), address: address.ip() };
                 return Err(Box::new(refusal) as Box<dyn StdError + Send + Sync>);
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_classed_by_what_they_give_access_to() {
+    fn addresses_are_classified_by_what_they_give_access_to() {
         let cases = [
             (
                 AddressClass::Public,
@@ -171,11 +171,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_resolves_to_a_more_private_address_is_refused() {
-        let resolver = |floor| Resolver { floor, network: Arc::default() };
+        let resolver = |min_address_class| Resolver { min_address_class, network: Arc::default() };
         let local = || "localhost".parse::<Name>().unwrap();
         assert!(resolver(AddressClass::Loopback).resolve(local()).await.is_ok());
         let Err(refused) = resolver(AddressClass::Private).resolve(local()).await else {
-            panic!("localhost passed for private")
+            panic!("localhost passed as private")
         };
         assert!(refused.downcast_ref::<TooPrivate>().is_some());
     }

@@ -1,25 +1,24 @@
-//! What was asked of servers, and how much may be: bytes are claimed before they are asked for where their number is known, and as
-//! they come where it is not.
+//! How much was requested and how much may be: bytes are claimed before the request if their number is known, else as they arrive.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
-use super::answer::Failure;
+use super::transfer_error::TransferError;
 
-/// What was asked of servers, and how much may come.
+/// Requests sent, bytes received, and the limit on bytes.
 #[derive(Debug)]
 pub(in crate::registry) struct Counters {
     pub(in crate::registry) requests: AtomicU64,
-    /// Bytes of bodies that have come.
+    /// Bytes of bodies received.
     pub(in crate::registry) bytes: AtomicU64,
-    /// Those, and all that are on their way.
+    /// Those, and all that are requested.
     claimed: AtomicU64,
     limit: u64,
 }
 
-/// Bytes that may come.
+/// Permission to receive bytes.
 #[derive(Debug)]
 pub(super) struct Claim {
     counters: Arc<Counters>,
@@ -33,12 +32,12 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// At most `limit` bytes of bodies may come.
+    /// Allows at most `limit` bytes of bodies.
     pub(super) fn new(limit: u64) -> Self {
         Self { requests: AtomicU64::new(0), bytes: AtomicU64::new(0), claimed: AtomicU64::new(0), limit }
     }
 
-    /// Bytes that may still be asked for.
+    /// Bytes that may still be requested.
     pub(in crate::registry) fn left(&self) -> u64 {
         match self.limit {
             u64::MAX => u64::MAX,
@@ -46,13 +45,13 @@ impl Counters {
         }
     }
 
-    /// Fails if so many more bytes may not come.
-    pub(in crate::registry) fn check(&self, bytes: u64) -> Result<(), Failure> {
+    /// Fails if `bytes` more exceed the limit.
+    pub(in crate::registry) fn check(&self, bytes: u64) -> Result<(), TransferError> {
         if bytes <= self.left() { Ok(()) } else { Err(self.exceeded(bytes)) }
     }
 
-    /// So many bytes are going to come, all or none.
-    pub(super) fn claim(self: &Arc<Self>, bytes: u64) -> Result<Claim, Failure> {
+    /// Claims `bytes`, all or none.
+    pub(super) fn claim(self: &Arc<Self>, bytes: u64) -> Result<Claim, TransferError> {
         let more = |claimed: u64| claimed.checked_add(bytes).filter(|claimed| *claimed <= self.limit);
         match self.claimed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
             Ok(_) => Ok(Claim { counters: Arc::clone(self), left: bytes }),
@@ -60,7 +59,7 @@ impl Counters {
         }
     }
 
-    /// Claims as many of these bytes as may come.
+    /// Claims as many of these bytes as the limit allows.
     fn claim_up_to(&self, bytes: u64) -> u64 {
         let granted = |claimed: u64| bytes.min(self.limit.saturating_sub(claimed));
         let more = |claimed: u64| Some(claimed.saturating_add(granted(claimed)));
@@ -68,14 +67,14 @@ impl Counters {
         before.map_or(0, granted)
     }
 
-    fn exceeded(&self, bytes: u64) -> Failure {
-        Failure::over_budget(bytes, self.bytes.load(Ordering::Relaxed), self.limit)
+    fn exceeded(&self, bytes: u64) -> TransferError {
+        TransferError::over_budget(bytes, self.bytes.load(Ordering::Relaxed), self.limit)
     }
 }
 
 impl Claim {
-    /// So many bytes have come: tells how many of them may be used, which is fewer only where more have come than were claimed.
-    pub(super) fn take(&mut self, bytes: u64) -> Result<u64, Failure> {
+    /// Takes note of `bytes` received. Returns how many of them may be used: fewer only if more arrived than were claimed.
+    pub(super) fn take(&mut self, bytes: u64) -> Result<u64, TransferError> {
         let covered = bytes.min(self.left);
         let taken = covered.saturating_add(self.counters.claim_up_to(bytes - covered));
         if taken == 0 {
@@ -86,21 +85,21 @@ impl Claim {
         Ok(taken)
     }
 
-    /// So many bytes more may not come.
-    pub(super) fn exceeded(&self, bytes: u64) -> Failure {
+    /// The error for `bytes` beyond the limit.
+    pub(super) fn exceeded(&self, bytes: u64) -> TransferError {
         self.counters.exceeded(bytes)
     }
 
-    /// A claim to nothing.
+    /// An empty claim.
     pub(super) fn none(&self) -> Self {
         Self { counters: Arc::clone(&self.counters), left: 0 }
     }
 
-    /// No more than so many bytes are going to come now. Tells whether they all may.
+    /// Reduces the claim to `bytes`, or extends it to them. Returns whether the claim covers them all.
     pub(super) fn shrink(&mut self, bytes: u64) -> bool {
-        let given_back = self.left.saturating_sub(bytes);
-        self.left -= given_back;
-        self.counters.claimed.fetch_sub(given_back, Ordering::Relaxed);
+        let returned = self.left.saturating_sub(bytes);
+        self.left -= returned;
+        self.counters.claimed.fetch_sub(returned, Ordering::Relaxed);
         self.left == bytes || {
             self.left += self.counters.claim_up_to(bytes - self.left);
             self.left == bytes
@@ -119,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_claimed_and_does_not_come_may_be_asked_for_again() {
+    fn claimed_bytes_that_do_not_arrive_can_be_claimed_again() {
         let counters = Arc::new(Counters::new(100));
         let mut claim = counters.claim(60).unwrap();
         assert!(counters.claim(41).is_err());
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_claimed_is_cut_where_the_budget_ends() {
+    fn bytes_beyond_the_claim_are_cut_at_the_limit() {
         let counters = Arc::new(Counters::new(100));
         let mut claim = counters.claim(0).unwrap();
         assert_eq!((claim.take(70).unwrap(), claim.take(70).unwrap()), (70, 30));
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_shrinks_to_what_is_still_to_come_and_grows_where_there_is_room() {
+    fn a_claim_shrinks_and_grows_within_the_limit() {
         let counters = Arc::new(Counters::new(100));
         let mut claim = counters.claim(90).unwrap();
         assert!(claim.shrink(10));
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_nothing_is_refused() {
+    fn no_limit_refuses_nothing() {
         let counters = Arc::<Counters>::default();
         let mut claim = counters.claim(u64::MAX).unwrap();
         assert_eq!(claim.take(u64::MAX).unwrap(), u64::MAX);

@@ -1,4 +1,4 @@
-//! Our HTTP client as that of object stores: the same TLS, certificates and proxies.
+//! The HTTP client of object stores: the same TLS, certificates and proxies as for registries.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use object_store::{
 };
 use reqwest::Client;
 
-/// Longest wait for one request, its body included. Tables of large layers have some MB.
+/// Longest time of one request, including its body. TOCs of large layers have some MB.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Makes clients of object stores.
+/// Creates clients for object stores.
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {
     pub(super) client: Client,
@@ -29,9 +29,9 @@ struct Service {
     is_plain: bool,
 }
 
-/// The store's settings want TLS.
+/// The store's settings demand TLS.
 #[derive(Debug, thiserror::Error)]
-#[error("plain http is not allowed for this store (AWS_ALLOW_HTTP and the like)")]
+#[error("plain HTTP is not allowed for this store")]
 struct PlainHttp;
 
 impl HttpConnector for Connector {
@@ -65,6 +65,6 @@ fn failed(error: reqwest::Error) -> HttpError {
         error if error.is_request() || error.is_body() => HttpErrorKind::Interrupted,
         _ => HttpErrorKind::Unknown,
     };
-    // Links may hold signatures.
+    // URLs may contain signatures.
     HttpError::new(kind, error.without_url())
 }

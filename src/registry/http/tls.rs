@@ -1,5 +1,5 @@
-//! Whom we trust: the platform's certificate authorities, and what `--ca` adds. The cryptography is ring's, named here and
-//! nowhere installed as the process's default.
+//! Trusted certificates: those of the platform's authorities, and those that the caller adds. The cryptography is ring's; it is
+//! named here and never installed as the process's default.
 
 use std::{
     path::{Path, PathBuf},
@@ -20,7 +20,7 @@ use rustls_platform_verifier::Verifier as Platform;
 
 use crate::registry::error::Error;
 
-/// Settings for every connection, and who verifies servers by them; reads the certificates in `files` (PEM, any number in each).
+/// The TLS settings of all connections and the verifier of servers. Reads the certificates in `files` (PEM, any number in each).
 pub(super) fn config(files: &[PathBuf]) -> Result<(ClientConfig, Arc<Verifier>), Error> {
     let provider = Arc::new(ring::default_provider());
     let mut extra = Vec::new();
@@ -42,42 +42,42 @@ pub(super) fn config(files: &[PathBuf]) -> Result<(ClientConfig, Arc<Verifier>),
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let doing = format!("reading the certificates in {}", file.display());
+    let operation = format!("reading the certificates in {}", file.display());
     let certificates = CertificateDer::pem_file_iter(file)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| Error::other(&doing, error))?;
+        .map_err(|error| Error::other(&operation, error))?;
     if certificates.is_empty() {
-        return Err(Error::other(&doing, "there is no certificate in PEM form in it"));
+        return Err(Error::other(&operation, "it contains no certificate in PEM form"));
     }
     Ok(certificates)
 }
 
-/// What is wrong with a server's certificate, in words where rustls has only a name for it.
-pub(super) fn certificate_problem(problem: &CertificateError) -> String {
-    let text = problem.to_string();
-    match problem {
+/// What is wrong with a server's certificate, in words where rustls only has a name for it.
+pub(super) fn certificate_detail(detail: &CertificateError) -> String {
+    let text = detail.to_string();
+    match detail {
         CertificateError::UnknownIssuer => "the server's certificate is from an unknown authority".into(),
-        // What webpki finds first of a certificate that was made with `openssl req -x509`.
+        // What webpki reports first for a certificate made with `openssl req -x509`.
         CertificateError::Other(_) if text.contains("CaUsedAsEndEntity") => {
-            "the server's certificate is self-signed, and not one that is trusted".into()
+            "the server's certificate is self-signed and not trusted".into()
         }
         _ => format!("the server's certificate is not valid: {text}"),
     }
 }
 
-/// The platform's verification; in addition a certificate that was itself given with `--ca` is good for the names in it. Many
-/// private registries serve one self-signed certificate, which authorities' rules alone would refuse as a server's.
+/// The platform's verification. In addition, an added certificate is itself valid for the names in it: many private registries
+/// use one self-signed certificate, which the rules for authorities alone would refuse as a server's.
 #[derive(Debug)]
 pub(super) struct Verifier {
     extra: Vec<CertificateDer<'static>>,
-    /// Nothing where there is no authority at all: plain http still works, and https fails when it is tried.
+    /// `None` if there are no authorities at all: plain HTTP still works, and HTTPS fails when it is tried.
     platform: OnceLock<Option<Platform>>,
     provider: Arc<CryptoProvider>,
 }
 
 impl Verifier {
-    /// Reads the platform's authorities, which are hundreds of files in places, while the first connection is made: who needs none
-    /// does not wait for them.
+    /// Reads the platform's authorities, on some systems hundreds of files, while the first connection is made. Clients that never
+    /// use TLS do not read them.
     pub(super) fn prepare(self: &Arc<Self>) {
         if self.platform.get().is_none() {
             let verifier = Arc::clone(self);

@@ -1,34 +1,37 @@
-//! How a session gets its requests authorised: what is refused is renewed once, then given up rung by rung.
+//! How a session authorises its requests: a refused token is renewed once, then the next method is tried.
 
 use super::{
     Session, Task, renewal,
-    request::{Asked, Trouble},
+    request::{AttemptError, Endpoint},
 };
-use crate::registry::{
-    authorization::{Authorization, Grant, Next, Plan, Refusal, Rung, Turn},
-    challenge::Challenge,
-    error::Error,
-    http::{HeaderMap, HeaderValue, StatusCode, Url, address::AddressClass, answer::Answer, header},
-    lock, redirect, response,
-    token::{self, TokenRequest},
+use crate::{
+    hint::Hint,
+    registry::{
+        authorization::{AuthMethod, Authorization, Next, RefreshPermit, RefreshPlan, Refusal, Token},
+        challenge::Challenge,
+        error::Error,
+        http::{HeaderMap, HeaderValue, StatusCode, Url, address::AddressClass, header, response::Response},
+        lock, message, redirect,
+        token::{self, TokenRequest},
+    },
 };
 
-/// Refusals answered in one request: of a stale token, of one fresh token on each rung, and one to spare for tokens that others
-/// renew meanwhile.
-const REFUSALS: usize = 5;
+/// Refusals handled in one request: of a stale token, of one fresh token with each method, and one more for a token that another task
+/// renews in the meantime.
+const MAX_REFUSALS: usize = 5;
 
 impl Session {
-    /// Asks the registry with what authorisation there is; what is refused is renewed once, then given up rung by rung.
+    /// Sends a request to the registry with the current authorisation. A refused one is renewed once, then the next method is tried.
     pub(super) async fn authorized(
         &self,
         task: &Task<'_>,
         headers: &HeaderMap,
-    ) -> Result<(Answer, Option<Authorization>), Trouble> {
+    ) -> Result<(Response, Option<Authorization>), AttemptError> {
         let mut next = self.authority.next(self.http.clock.now());
         let mut refusal: Option<Refusal> = None;
-        for _ in 0..REFUSALS {
-            self.check_open(&task.doing)?;
-            // One that others fetched some time ago may have gone stale since: it is no proof that a fresh one is refused.
+        for _ in 0..MAX_REFUSALS {
+            self.check_open(&task.operation)?;
+            // A token fetched by another task may be stale already: its refusal does not prove that a fresh one is refused.
             let (authorization, is_fresh) = match next {
                 Next::Use(authorization) => (authorization, false),
                 Next::Fetch(plan) => {
@@ -36,14 +39,14 @@ impl Session {
                 }
             };
             let headers = authorized_headers(headers, authorization.as_ref());
-            let mut answer = self.ask(task, Asked::Task, headers).await?;
-            let Some(refused) = self.refusal(&mut answer).await else {
+            let mut response = self.ask(task, Endpoint::Task, headers).await?;
+            let Some(refused) = self.refusal(&mut response).await else {
                 if let Some(warning) = authorization.as_ref().and_then(|one| self.authority.accepted(one)) {
                     self.progress.warning(&format!("{}: {warning}", self.repository.host));
                 }
-                self.habits.answered(lock(&self.origin).is_plain, authorization.is_none());
-                self.is_admitted.send_replace(true);
-                return Ok((answer, authorization));
+                self.hints.answered(lock(&self.origin).is_plain, authorization.is_none());
+                self.auth_settled.send_replace(true);
+                return Ok((response, authorization));
             };
             next = self.authority.refused(authorization.as_ref(), &refused, is_fresh);
             refusal = Some(refused);
@@ -51,77 +54,77 @@ impl Session {
         Err(self.unauthorized(task, refusal.as_ref()).into())
     }
 
-    /// Whether and how an answer of the registry refuses us.
-    async fn refusal(&self, answer: &mut Answer) -> Option<Refusal> {
-        if !matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+    /// Whether and how a response of the registry refuses access.
+    async fn refusal(&self, response: &mut Response) -> Option<Refusal> {
+        if !matches!(response.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             return None;
         }
-        let problem = self.problem(answer).await;
-        let challenges = challenges(answer);
-        // ECR refuses an expired token with 403 and this text; icr.io sends a challenge with 403.
-        let is_ecr = || problem.to_ascii_lowercase().contains("authorization token has expired");
-        let may_be_stale = answer.status == StatusCode::UNAUTHORIZED || !challenges.is_empty() || is_ecr();
-        Some(Refusal { challenges, peer: answer.peer, problem, may_be_stale })
+        let detail = self.detail(response).await;
+        let challenges = challenges(response);
+        // ECR refuses an expired token with 403 and this text; icr.io sends 403 with a challenge.
+        let is_ecr = || detail.to_ascii_lowercase().contains("authorization token has expired");
+        let may_be_stale = response.status == StatusCode::UNAUTHORIZED || !challenges.is_empty() || is_ecr();
+        Some(Refusal { challenges, peer: response.peer, detail, may_be_stale })
     }
 
-    /// Fetches an authorisation, unless somebody else just does.
+    /// Fetches an authorisation, unless another task is doing so.
     async fn fetch(
         &self,
         task: &Task<'_>,
-        plan: Plan,
+        plan: RefreshPlan,
         refusal: Option<&Refusal>,
-    ) -> Result<Authorization, Trouble> {
-        let turn = self.authority.turn(&plan, || self.http.clock.now()).await;
-        let (_guard, mut offered, mut peer) = match turn {
-            Turn::Done(result) => return Ok(result?),
-            Turn::Ours { guard, challenges, peer } => (guard, challenges, peer),
+    ) -> Result<Authorization, AttemptError> {
+        let permit = self.authority.refresh_permit(&plan, || self.http.clock.now()).await;
+        let (_guard, mut offered, mut peer) = match permit {
+            RefreshPermit::Done(result) => return Ok(result?),
+            RefreshPermit::Granted { guard, challenges, peer } => (guard, challenges, peer),
         };
-        // Some refusals come without a challenge (gcr.io, GHCR): the API's root has it.
+        // Some refusals have no challenge (gcr.io, GHCR): the root of the API has one.
         if offered.is_empty() {
-            let mut answer = self.ask(task, Asked::Api, HeaderMap::new()).await?;
-            if response::is_passing(answer.status) {
-                let problem = self.problem(&mut answer).await;
-                return Err(Trouble::Passing(
-                    Error::unavailable(&task.doing, problem).advise("try again later"),
-                ));
+            let mut response = self.ask(task, Endpoint::Api, HeaderMap::new()).await?;
+            if message::is_transient(response.status) {
+                let detail = self.detail(&mut response).await;
+                let error = Error::unavailable(&task.operation, detail).with_status(response.status);
+                return Err(AttemptError::Transient(error));
             }
-            (offered, peer) = (challenges(&answer), answer.peer);
-            self.authority.learn(&offered, peer);
+            (offered, peer) = (challenges(&response), response.peer);
+            self.authority.record_challenges(&offered, peer);
         }
-        let result = self.climb(task, &plan, &offered, peer, refusal).await;
-        let result = self.check_open(&task.doing).and(result);
+        let result = self.try_methods(task, &plan, &offered, peer, refusal).await;
+        let result = self.check_open(&task.operation).and(result);
         let authorization = self.authority.fetched(&plan, result)?;
-        self.is_admitted.send_replace(true);
+        self.auth_settled.send_replace(true);
         Ok(authorization)
     }
 
-    /// Tries one rung after the other; the first refusal is the one to tell.
-    async fn climb(
+    /// Tries one method after the other; the first refusal is the one to report.
+    async fn try_methods(
         &self,
         task: &Task<'_>,
-        plan: &Plan,
+        plan: &RefreshPlan,
         challenges: &[Challenge],
         peer: Option<AddressClass>,
         refusal: Option<&Refusal>,
-    ) -> Result<(Rung, Grant), Error> {
+    ) -> Result<(AuthMethod, Token), Error> {
         let mut first = None;
-        for rung in self.authority.rungs(challenges, plan.from) {
-            if rung == Rung::Bearer {
+        for method in self.authority.methods(challenges, plan.from) {
+            if method == AuthMethod::Bearer {
                 self.check_pin(challenges)?;
             }
-            match self.step(rung, challenges, peer).await {
-                Ok(grant) => return Ok((rung, grant)),
+            match self.try_method(method, challenges, peer).await {
+                Ok(token) => return Ok((method, token)),
                 Err(error) if error.is_unauthorized() => first = first.or(Some(error)),
                 Err(error) => return Err(first.unwrap_or(error)),
             }
         }
         Err(match first {
-            Some(error) => error.advise(self.advice()),
+            Some(error) if error.to_hint().is_some() => error,
+            Some(error) => error.hint(self.login_hint()),
             None => self.unauthorized(task, refusal),
         })
     }
 
-    /// Whether the token server that the registry names is the one that the credential is pinned to, if it is pinned.
+    /// Checks that the registry names the token server that the credential is pinned to, if it is pinned.
     fn check_pin(&self, challenges: &[Challenge]) -> Result<(), Error> {
         let Some(credential) = &self.authority.credential else { return Ok(()) };
         let Some(pin) = credential.token_server() else { return Ok(()) };
@@ -134,31 +137,32 @@ impl Session {
         let shown = Url::parse(named).map_or_else(|_| "nowhere".to_owned(), |realm| redirect::shown(&realm));
         let pinned =
             Url::parse(pin).map_or_else(|_| "no token server".to_owned(), |pin| redirect::shown(&pin));
-        let problem = format!(
-            "the registry sends to the token server {shown}, but the credential from {} is pinned to {pinned}",
+        let detail = format!(
+            "the registry names the token server {shown}, but the credential from {} is pinned to {pinned}; it was not sent",
             credential.source()
         );
-        let doing = format!("getting a token for {}", self.repository);
-        let advice = "it was not sent; if the registry has really moved its token server, log in again";
-        Err(Error::unauthorized(doing, problem).advise(advice))
+        let operation = format!("getting a token for {}", self.repository);
+        let hint = Hint::LogInAgain { registry: self.repository.host.clone() };
+        Err(Error::unauthorized(operation, detail).hint(hint))
     }
 
-    /// Tries one rung.
-    async fn step(
+    /// Tries one method.
+    async fn try_method(
         &self,
-        rung: Rung,
+        method: AuthMethod,
         challenges: &[Challenge],
         peer: Option<AddressClass>,
-    ) -> Result<Grant, Error> {
-        if let Some(grant) = self.authority.ready(rung) {
-            return Ok(grant);
+    ) -> Result<Token, Error> {
+        if let Some(token) = self.authority.ready(method) {
+            return Ok(token);
         }
-        let doing = format!("getting a token for {}", self.repository);
-        let credential = self.authority.credential.as_ref().filter(|_| rung != Rung::Anonymous);
+        let operation = format!("getting a token for {}", self.repository);
+        let credential = self.authority.credential.as_ref().filter(|_| method != AuthMethod::Anonymous);
         let bearer = challenges.iter().find(|challenge| challenge.is("bearer"));
         let named = bearer.and_then(|bearer| bearer.parameter("realm")).unwrap_or_default();
         let is_plain = lock(&self.origin).is_plain;
-        let realm = token::realm(named, is_plain).map_err(|problem| Error::unauthorized(&doing, problem))?;
+        let realm =
+            token::realm(named, is_plain).map_err(|detail| Error::unauthorized(&operation, detail))?;
         let scope = bearer.and_then(|bearer| bearer.parameter("scope"));
         let lease = match credential {
             Some(credential) => renewal::begin(credential).await,
@@ -170,45 +174,44 @@ impl Session {
             http: &self.http,
             counters: &self.counters,
             progress: &self.progress,
-            doing: format!("{doing} from {}", redirect::shown(&realm)),
+            operation: format!("{operation} from {}", redirect::shown(&realm)),
+            registry: &self.repository.host,
             realm,
             service: bearer.and_then(|bearer| bearer.parameter("service")),
             scopes: token::scopes(scope, &self.repository.name, self.pushes),
             credential: kept.as_ref().or(credential),
             wants_identity: false,
             hidden: [self.authority.secret_texts(), renewal::texts(kept.as_ref())].concat(),
-            // Behind a proxy the registry's own address is unknown: of literal addresses only a public one will do then.
-            floor: peer.unwrap_or(AddressClass::Public),
+            // Behind a proxy the registry's own address is unknown: only public literal addresses are allowed then.
+            min_address_class: peer.unwrap_or(AddressClass::Public),
         };
         let fetched = request.fetch().await;
         let token = match lease {
             Some(lease) => renewal::end(lease, fetched, &self.repository.host, &self.progress).await?,
             None => fetched?,
         };
-        Ok(Grant { header: token.header, lifetime: Some((asked, token.left)) })
+        Ok(Token { header: token.header, lifetime: Some((asked, token.left)) })
     }
 
     fn unauthorized(&self, task: &Task<'_>, refusal: Option<&Refusal>) -> Error {
-        let problem = refusal.map_or("the registry asks for authentication", |refusal| &refusal.problem);
+        let detail = refusal.map_or("the registry requires authentication", |refusal| &refusal.detail);
         let offered = refusal.map(|refusal| &refusal.challenges).into_iter().flatten();
         let unknown = offered.map(Challenge::scheme).find(|scheme| !["basic", "bearer"].contains(scheme));
         let unknown =
             unknown.map(|scheme| format!("; it offers the scheme {scheme:?}, which is not supported"));
-        let problem = format!("{problem}{}", unknown.unwrap_or_default());
-        Error::unauthorized(&task.doing, problem).advise(self.advice())
+        let detail = format!("{detail}{}", unknown.unwrap_or_default());
+        Error::unauthorized(&task.operation, detail).hint(self.login_hint())
     }
 
-    fn advice(&self) -> String {
+    /// What the user can do where access is refused.
+    fn login_hint(&self) -> Hint {
+        let registry = self.repository.host.clone();
         match &self.authority.credential {
-            None => format!(
-                "the image is private or does not exist: log in with `layerslayer login {}`, or give --username and \
-                 --password-stdin",
-                self.repository.host
-            ),
-            Some(credential) => format!(
-                "the credential from {} gives no access, or the image does not exist: check the name, log in again",
-                credential.source()
-            ),
+            None => Hint::LogIn { registry },
+            Some(credential) => {
+                let found_in = credential.is_stored().then(|| credential.source().to_owned());
+                Hint::CheckCredential { registry, found_in }
+            }
         }
     }
 }
@@ -219,7 +222,7 @@ pub(super) fn authorized_headers(headers: &HeaderMap, authorization: Option<&Aut
     headers
 }
 
-pub(super) fn challenges(answer: &Answer) -> Vec<Challenge> {
-    let headers = answer.headers.get_all(header::WWW_AUTHENTICATE);
+pub(super) fn challenges(response: &Response) -> Vec<Challenge> {
+    let headers = response.headers.get_all(header::WWW_AUTHENTICATE);
     Challenge::parse_all(headers.iter().map(HeaderValue::as_bytes))
 }

@@ -1,4 +1,4 @@
-//! Whether a registry takes a credential: what `docker login` does before it stores anything (distribution specification,
+//! Whether a registry accepts a credential: what `docker login` does before it stores anything (distribution specification,
 //! "Determining Support"; docker/cli `registry/service.go`).
 
 use secrecy::SecretString;
@@ -7,78 +7,81 @@ use super::{
     Session, Task,
     authorize::challenges,
     renewal,
-    request::{Asked, Trouble},
+    request::{AttemptError, Endpoint},
 };
 use crate::{
     auth::{Credential, credential::Secret},
+    hint::Hint,
     progress::RequestTarget,
     registry::{
         authorization::NO_TOKEN_SERVER,
         error::Error,
-        http::{HeaderMap, HeaderValue, Method, StatusCode, address::AddressClass, answer::Answer, header},
-        redirect, response,
+        http::{
+            HeaderMap, HeaderValue, Method, StatusCode, address::AddressClass, header, response::Response,
+        },
+        message, redirect,
         token::{self, TokenRequest, basic_header},
     },
 };
 
-/// What came of it.
+/// A credential that the registry accepts.
 pub(crate) struct Verified {
-    /// An identity token, to be kept in place of the password.
+    /// An identity token, to be stored instead of the password.
     pub(crate) identity: Option<SecretString>,
-    /// The token server that vouched for it, or [`NO_TOKEN_SERVER`].
+    /// The token server that accepted it, or [`NO_TOKEN_SERVER`].
     pub(crate) token_server: String,
-    /// Whether the registry asked for a credential at all.
-    pub(crate) is_asked_for: bool,
+    /// Whether the registry requires a credential at all.
+    pub(crate) is_required: bool,
 }
 
 impl Session {
-    /// Shows a credential to the registry, or to its token server.
+    /// Sends a credential to the registry, or to its token server.
     pub(crate) async fn verify(&self, credential: &Credential) -> Result<Verified, Error> {
         let host = &self.repository.host;
         let task = Task {
-            doing: format!("logging in to {host}"),
+            operation: format!("logging in to {host}"),
             path: String::new(),
             method: Method::Get,
             target: RequestTarget::Api,
             accept: None,
             digest: None,
-            leads_on: 0,
+            followups: 0,
         };
-        let mut answer = self.knock(&task, None).await?;
-        if answer.status.is_success() {
+        let mut response = self.ping(&task, None).await?;
+        if response.status.is_success() {
             let token_server = NO_TOKEN_SERVER.to_owned();
-            return Ok(Verified { identity: None, token_server, is_asked_for: false });
+            return Ok(Verified { identity: None, token_server, is_required: false });
         }
-        let offered = challenges(&answer);
+        let offered = challenges(&response);
         let offers = |scheme: &str| offered.iter().any(|challenge| challenge.is(scheme));
         let mut refused = None;
         if let Some(bearer) = offered.iter().find(|challenge| challenge.is("bearer")) {
             let named = bearer.parameter("realm").unwrap_or_default();
             let service = bearer.parameter("service");
-            match self.show_to_token_server(&task, credential, named, service, answer.peer).await {
+            match self.send_to_token_server(&task, credential, named, service, response.peer).await {
                 Ok(verified) => return Ok(verified),
                 Err(error) if error.is_unauthorized() && offers("basic") => refused = Some(error),
                 Err(error) => return Err(error),
             }
         }
         if let (true, Secret::Basic { username, password }) = (offers("basic"), &credential.secret) {
-            answer = self.knock(&task, basic_header(username, password)).await?;
-            if answer.status.is_success() {
+            response = self.ping(&task, basic_header(username, password)).await?;
+            if response.status.is_success() {
                 let token_server = NO_TOKEN_SERVER.to_owned();
-                return Ok(Verified { identity: None, token_server, is_asked_for: true });
+                return Ok(Verified { identity: None, token_server, is_required: true });
             }
             return Err(self.invalid(&task, credential));
         }
         Err(refused.unwrap_or_else(|| {
-            let status = response::status_text(answer.status);
+            let status = message::status_text(response.status);
             Error::unauthorized(
-                &task.doing,
+                &task.operation,
                 format!("the registry answers {status} and offers no way to log in"),
             )
         }))
     }
 
-    async fn show_to_token_server(
+    async fn send_to_token_server(
         &self,
         task: &Task<'_>,
         credential: &Credential,
@@ -88,11 +91,11 @@ impl Session {
     ) -> Result<Verified, Error> {
         let is_plain = super::lock(&self.origin).is_plain;
         let realm =
-            token::realm(named, is_plain).map_err(|problem| Error::unauthorized(&task.doing, problem))?;
+            token::realm(named, is_plain).map_err(|detail| Error::unauthorized(&task.operation, detail))?;
         let token_server = token::pin_of(&realm);
         if let Some(pin) = credential.token_server().filter(|pin| *pin != token_server) {
-            let problem = format!("the registry sends to the token server {token_server}, not to {pin}");
-            return Err(Error::unauthorized(&task.doing, problem));
+            let detail = format!("the registry names the token server {token_server}, not {pin}");
+            return Err(Error::unauthorized(&task.operation, detail));
         }
         let shown = redirect::shown(&realm);
         let lease = renewal::begin(credential).await;
@@ -101,7 +104,8 @@ impl Session {
         let request = TokenRequest {
             http: &self.http,
             counters: &self.counters,
-            doing: task.doing.clone(),
+            operation: task.operation.clone(),
+            registry: &self.repository.host,
             realm,
             service,
             scopes: Vec::new(),
@@ -109,7 +113,7 @@ impl Session {
             wants_identity: true,
             progress: &self.progress,
             hidden: renewal::texts(Some(credential)),
-            floor: peer.unwrap_or(AddressClass::Public),
+            min_address_class: peer.unwrap_or(AddressClass::Public),
         };
         let fetched = request.fetch().await;
         let fetched = match lease {
@@ -123,56 +127,56 @@ impl Session {
             }
             error => error,
         })?;
-        let answer = self.knock(task, Some(token.header)).await?;
-        if !answer.status.is_success() {
-            // Distribution answers 401 to a token without access to anything: a denied login it is not.
-            let is_denied = matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-            let status = response::status_text(answer.status);
-            let problem = format!("the registry does not take the token of its own token server ({status})");
+        let response = self.ping(task, Some(token.header)).await?;
+        if !response.status.is_success() {
+            // Distribution responds 401 to a token without access to anything.
+            let is_denied = matches!(response.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+            let status = message::status_text(response.status);
+            let detail = format!("the registry does not accept the token of its own token server ({status})");
             return Err(match is_denied {
-                true => Error::unauthorized(&task.doing, problem),
-                false => Error::other(&task.doing, problem),
+                true => Error::unauthorized(&task.operation, detail),
+                false => Error::other(&task.operation, detail),
             });
         }
-        Ok(Verified { identity: token.identity, token_server, is_asked_for: true })
+        Ok(Verified { identity: token.identity, token_server, is_required: true })
     }
 
-    /// Asks for the API's root; gives every answer that says something.
-    async fn knock(&self, task: &Task<'_>, authorization: Option<HeaderValue>) -> Result<Answer, Error> {
+    /// Requests the root of the API.
+    async fn ping(&self, task: &Task<'_>, authorization: Option<HeaderValue>) -> Result<Response, Error> {
         let host = &self.repository.host;
         let mut headers = HeaderMap::new();
         headers.extend(authorization.map(|value| (header::AUTHORIZATION, value)));
-        let unreachable = |error: Error| {
-            error
-                .because(format!("cannot reach {host}"))
-                .advise("check the name and the network, then try again")
+        let unreachable =
+            |error: Error| error.because(format!("cannot reach {host}")).hint(Hint::CheckNetwork);
+        let response = match self.ask(task, Endpoint::Api, headers).await {
+            Ok(response) => response,
+            Err(AttemptError::Transient(error)) => return Err(unreachable(error)),
+            Err(AttemptError::Fatal(error)) if error.is_unavailable() => return Err(unreachable(error)),
+            Err(AttemptError::Fatal(error)) => return Err(error),
         };
-        let answer = match self.ask(task, Asked::Api, headers).await {
-            Ok(answer) => answer,
-            Err(Trouble::Passing(error)) => return Err(unreachable(error)),
-            Err(Trouble::Final(error)) if error.is_unavailable() => return Err(unreachable(error)),
-            Err(Trouble::Final(error)) => return Err(error),
-        };
-        match answer.status.as_u16() {
-            401 | 403 => Ok(answer),
+        match response.status.as_u16() {
+            401 | 403 => Ok(response),
             429 | 500.. => {
-                let status = response::status_text(answer.status);
-                let problem = format!("{host} is temporarily unavailable (it answers {status})");
-                Err(Error::unavailable(&task.doing, problem).advise("try again later"))
+                let status = message::status_text(response.status);
+                let detail = format!("{host} is temporarily unavailable (it answers {status})");
+                Err(Error::unavailable(&task.operation, detail).with_status(response.status))
             }
-            200..300 => Ok(answer),
+            200..300 => Ok(response),
             _ => {
-                let status = response::status_text(answer.status);
-                Err(Error::other(&task.doing, format!("{host} is no registry: it answers {status} to /v2/")))
+                let status = message::status_text(response.status);
+                Err(Error::other(
+                    &task.operation,
+                    format!("{host} is not a registry: it answers {status} to /v2/"),
+                ))
             }
         }
     }
 
     fn invalid(&self, task: &Task<'_>, credential: &Credential) -> Error {
-        let problem = match credential.secret {
+        let detail = match credential.secret {
             Secret::Basic { .. } => "invalid username or password",
             Secret::Identity { .. } | Secret::Registry { .. } => "session expired, log in again",
         };
-        Error::unauthorized(&task.doing, problem)
+        Error::unauthorized(&task.operation, detail)
     }
 }

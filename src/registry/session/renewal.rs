@@ -1,4 +1,4 @@
-//! Identity tokens that a token server may replace on use.
+//! Identity tokens that a token server may replace when they are used.
 
 use std::sync::Arc;
 
@@ -6,11 +6,12 @@ use secrecy::ExposeSecret as _;
 
 use crate::{
     auth::credential::{Credential, CredentialKind, RefreshLease},
+    hint::Hint,
     progress::Progress,
-    registry::{error::Error, token::Token},
+    registry::{error::Error, token::FetchedToken},
 };
 
-/// Takes the lease of a stored identity token. If that fails, the known token is used: most servers never replace it.
+/// Takes the lease on a stored identity token. If that fails, the known token is used: most servers never replace it.
 pub(super) async fn begin(credential: &Credential) -> Option<Box<dyn RefreshLease>> {
     if credential.kind() != CredentialKind::IdentityToken {
         return None;
@@ -19,13 +20,13 @@ pub(super) async fn begin(credential: &Credential) -> Option<Box<dyn RefreshLeas
     tokio::task::spawn_blocking(move || store.lease().ok()).await.ok().flatten()
 }
 
-/// Stores the token that replaces the one that was sent, or removes the one that was rejected.
+/// Stores the token that replaces the one sent, or removes the one that was refused.
 pub(super) async fn end(
     lease: Box<dyn RefreshLease>,
-    fetched: Result<Token, Error>,
+    fetched: Result<FetchedToken, Error>,
     host: &str,
     progress: &Arc<dyn Progress>,
-) -> Result<Token, Error> {
+) -> Result<FetchedToken, Error> {
     let (identity, is_refused) = match &fetched {
         Ok(token) => (token.identity.clone(), false),
         Err(error) => (None, error.is_unauthorized()),
@@ -42,8 +43,8 @@ pub(super) async fn end(
             .warning(&format!("the identity token for {host} has changed, and could not be stored: {error}"));
     }
     fetched.map_err(|error| {
-        let advice = format!("log in again: layerslayer login {host}");
-        if is_refused { error.because("session expired").advise(advice) } else { error }
+        let hint = Hint::LogInAgain { registry: host.to_owned() };
+        if is_refused { error.because("session expired").hint(hint) } else { error }
     })
 }
 

@@ -1,4 +1,4 @@
-//! How one request of a session is sent: scheme, redirects, further attempts.
+//! How a session sends one request: scheme, redirects, retries.
 
 use std::{
     ops::Range,
@@ -14,75 +14,77 @@ use crate::{
         authorization::Authorization,
         error::Error,
         http::{
-            Beside, HeaderMap, HeaderValue, Method, Outgoing, StatusCode, Url,
+            HeaderMap, HeaderValue, HttpRequest, Method, Preconnect, StatusCode, Url,
             address::AddressClass,
-            answer::{Answer, Failure, FailureKind},
             header,
+            response::Response,
+            transfer_error::{TransferError, TransferErrorKind},
         },
-        lock,
+        lock, message,
         redirect::{self, is_link_refusal, is_redirect},
-        response,
-        retry::{Retry, asked_wait},
+        retry::{Retry, requested_wait},
     },
 };
 
-/// A registry is whom the user names, wherever it is.
-const REGISTRY_FLOOR: AddressClass = AddressClass::LinkLocal;
+/// The user names the registry, so it may have any address.
+const REGISTRY_MIN_ADDRESS_CLASS: AddressClass = AddressClass::LinkLocal;
 
-/// Times that a registry on this machine may speak neither http nor https before it is given up.
-const SILENCES: usize = 3;
+/// Attempts with both HTTP and HTTPS after which a silent registry on this machine is unavailable.
+const MAX_SILENCES: usize = 3;
 
-/// Times that the registry is asked for a link in one request: a link that was refused is asked for once more.
+/// Redirects of the registry used in one request: if the target refuses the first, a new one is requested.
 const RESOLUTIONS: usize = 2;
 
-/// What the registry itself is asked.
+/// What a request to the registry itself addresses.
 #[derive(Clone, Copy)]
-pub(super) enum Asked {
-    /// How to log in.
+pub(super) enum Endpoint {
+    /// The root of the API, which states how to log in.
     Api,
-    /// What the task is about.
+    /// The task's path.
     Task,
 }
 
-/// An attempt that failed.
-pub(super) enum Trouble {
-    /// For good.
-    Final(Error),
-    /// Another attempt may fare better.
-    Passing(Error),
+/// Why an attempt failed.
+pub(super) enum AttemptError {
+    /// Another attempt cannot succeed.
+    Fatal(Error),
+    /// Another attempt may succeed.
+    Transient(Error),
 }
 
-impl From<Error> for Trouble {
+impl From<Error> for AttemptError {
     fn from(error: Error) -> Self {
-        Self::Final(error)
+        Self::Fatal(error)
     }
 }
 
 impl Session {
-    /// Sends a task's request until it is answered for good: authorised, redirects followed, passing failures tried again.
+    /// Sends a task's request until there is a final response: authorised, redirects followed, transient failures retried.
     pub(in crate::registry) async fn get(
         &self,
         task: &Task<'_>,
         range: Option<&Range<u64>>,
         retry: &mut Retry,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Response, Error> {
         loop {
             let (error, wait) = match self.attempt(task, range).await {
-                Ok(answer) if task.is_a_shortcut() && answer.status.is_server_error() => return Ok(answer),
-                Ok(mut answer) if response::is_passing(answer.status) => {
+                Ok(response) if task.is_a_shortcut() && response.status.is_server_error() => {
+                    return Ok(response);
+                }
+                Ok(mut response) if message::is_transient(response.status) => {
                     if matches!(
-                        answer.status,
+                        response.status,
                         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
                     ) {
                         self.transfers.note_refusal();
                     }
-                    let wait = asked_wait(&task.doing, &answer)?;
-                    let problem = self.problem(&mut answer).await;
-                    (Error::unavailable(&task.doing, problem).advise("try again later"), wait)
+                    let wait = requested_wait(&task.operation, &self.repository.host, &response)?;
+                    let detail = self.detail(&mut response).await;
+                    (Error::unavailable(&task.operation, detail).with_status(response.status), wait)
                 }
-                Ok(answer) => return Ok(answer),
-                Err(Trouble::Final(error)) => return Err(error),
-                Err(Trouble::Passing(error)) => {
+                Ok(response) => return Ok(response),
+                Err(AttemptError::Fatal(error)) => return Err(error),
+                Err(AttemptError::Transient(error)) => {
                     self.transfers.note_refusal();
                     (error, None)
                 }
@@ -93,192 +95,200 @@ impl Session {
         }
     }
 
-    /// Sends a task's request once: to where the blob was found lately, else to the registry and on to where it sends us.
-    async fn attempt(&self, task: &Task<'_>, range: Option<&Range<u64>>) -> Result<Answer, Trouble> {
-        self.check_open(&task.doing)?;
+    /// Sends a task's request once: to the remembered location of the blob, else to the registry, following its redirects.
+    async fn attempt(&self, task: &Task<'_>, range: Option<&Range<u64>>) -> Result<Response, AttemptError> {
+        self.check_open(&task.operation)?;
         let headers = request_headers(task, range);
         let mut resolutions = 0;
         if let Some((digest, url)) = self.link(task) {
-            let sent = self.transmit(self.outgoing(task, url, headers.clone(), self.redirect_floor())).await;
-            let answer = match sent {
-                Ok(answer) => self.follow(task, answer, &headers, None).await,
-                Err(failure) => Err(self.trouble(task, failure)),
+            let sent = self
+                .transmit(self.request(task, url, headers.clone(), self.redirect_min_address_class()))
+                .await;
+            let response = match sent {
+                Ok(response) => self.follow(task, response, &headers, None).await,
+                Err(failure) => Err(self.attempt_error(task, failure)),
             };
-            if answer.as_ref().is_ok_and(|answer| answer.status.is_success()) {
-                return answer;
+            if response.as_ref().is_ok_and(|response| response.status.is_success()) {
+                return response;
             }
             lock(&self.links).forget(digest);
-            if !answer.as_ref().is_ok_and(|answer| is_link_refusal(answer.status)) {
-                return answer;
+            if !response.as_ref().is_ok_and(|response| is_link_refusal(response.status)) {
+                return response;
             }
             resolutions = 1;
         }
         loop {
-            let (answer, authorization) = self.authorized(task, &headers).await?;
-            if !is_redirect(answer.status) {
-                return Ok(answer);
+            let (response, authorization) = self.authorized(task, &headers).await?;
+            if !is_redirect(response.status) {
+                return Ok(response);
             }
             resolutions += 1;
-            let answer = self.follow(task, answer, &headers, authorization).await?;
-            if is_link_refusal(answer.status) && resolutions < RESOLUTIONS {
+            let response = self.follow(task, response, &headers, authorization).await?;
+            if is_link_refusal(response.status) && resolutions < RESOLUTIONS {
                 continue;
             }
-            return self.settle(task, answer);
+            return self.settle(task, response);
         }
     }
 
-    /// Makes so many connections to where a blob was read lately, for further requests. What fails will fail again for them, and
-    /// be told then.
+    /// Makes up to `connections` connections to the remembered location of a blob, for further requests. Failures are left to them.
     pub(crate) async fn connect_for(&self, digest: &Digest, connections: usize) {
         let link = lock(&self.links).find(digest, self.http.clock.now());
-        let (url, floor) = match link {
-            Some(link) => (link, self.redirect_floor()),
+        let (url, min_address_class) = match link {
+            Some(link) => (link, self.redirect_min_address_class()),
             None => match self.url("/") {
-                Ok(url) => (url, REGISTRY_FLOOR),
+                Ok(url) => (url, REGISTRY_MIN_ADDRESS_CLASS),
                 Err(_) => return,
             },
         };
-        self.http.connect(&url, floor, connections).await;
+        self.http.connect(&url, min_address_class, connections).await;
     }
 
-    /// Where the task's blob was found lately.
+    /// The remembered location of the task's blob.
     fn link<'a>(&self, task: &Task<'a>) -> Option<(&'a Digest, Url)> {
         let digest = task.digest?;
         let url = lock(&self.links).find(digest, self.http.clock.now())?;
         Some((digest, url))
     }
 
-    /// Remembers where a redirect led, or says that it leads nowhere.
-    fn settle(&self, task: &Task<'_>, answer: Answer) -> Result<Answer, Trouble> {
+    /// Remembers the target of a redirect, or fails if it refuses access.
+    fn settle(&self, task: &Task<'_>, response: Response) -> Result<Response, AttemptError> {
         if let Some(digest) = task.digest
-            && answer.status.is_success()
-            && !self.is_origin(&answer.url)
+            && response.status.is_success()
+            && !self.is_origin(&response.url)
         {
-            lock(&self.links).remember(digest, answer.url.clone(), self.http.clock.now());
-            self.habits.redirected(&answer.url, self.redirect_floor());
+            lock(&self.links).remember(digest, response.url.clone(), self.http.clock.now());
+            self.hints.redirected(&response.url, self.redirect_min_address_class());
         }
-        if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            let (target, status) = (redirect::shown(&answer.url), response::status_text(answer.status));
-            let problem =
+        if matches!(response.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            let (target, status) = (redirect::shown(&response.url), message::status_text(response.status));
+            let detail =
                 format!("{target}, to which the registry redirects, answers {status}, also to a new link");
-            return Err(Error::unavailable(&task.doing, problem).into());
+            return Err(Error::unavailable(&task.operation, detail).with_status(response.status).into());
         }
-        Ok(answer)
+        Ok(response)
     }
 
-    /// Follows redirects. What the registry may see is dropped on the way to anybody else, and not taken up again.
+    /// Follows redirects. The authorisation is dropped at the first target that may not have it, for good.
     async fn follow(
         &self,
         task: &Task<'_>,
-        mut answer: Answer,
+        mut response: Response,
         headers: &HeaderMap,
         mut authorization: Option<Authorization>,
-    ) -> Result<Answer, Trouble> {
+    ) -> Result<Response, AttemptError> {
         let mut redirects = 0;
-        while is_redirect(answer.status) {
+        while is_redirect(response.status) {
             redirects += 1;
             if redirects > limits::REDIRECTS {
-                let problem = format!("more than {} redirects", limits::REDIRECTS);
-                return Err(Error::other(&task.doing, problem).into());
+                let detail = format!("more than {} redirects", limits::REDIRECTS);
+                return Err(Error::other(&task.operation, detail).into());
             }
-            let target = redirect::target(&answer.url, &answer.headers)
-                .map_err(|problem| Error::other(&task.doing, format!("{problem} is not followed")))?;
+            let target = redirect::target(&response.url, &response.headers)
+                .map_err(|detail| Error::other(&task.operation, format!("{detail} is not followed")))?;
             let keeps = redirect::keeps_authorization(&self.url("/")?, &self.repository.name, &target);
             authorization = authorization.filter(|_| keeps);
-            drop(answer);
+            drop(response);
             let headers = authorized_headers(headers, authorization.as_ref());
-            let sent = self.transmit(self.outgoing(task, target, headers, self.redirect_floor())).await;
-            answer = sent.map_err(|failure| self.trouble(task, failure))?;
+            let sent =
+                self.transmit(self.request(task, target, headers, self.redirect_min_address_class())).await;
+            response = sent.map_err(|failure| self.attempt_error(task, failure))?;
         }
-        Ok(answer)
+        Ok(response)
     }
 
-    /// Sends a request to the registry. To one on this machine that has not answered yet: plain http first, https if it turns
-    /// out to speak TLS.
+    /// Sends a request to the registry. A registry on this machine that has not responded yet is tried over plain HTTP first, then
+    /// over HTTPS if it seems to speak TLS.
     pub(super) async fn ask(
         &self,
         task: &Task<'_>,
-        asked: Asked,
+        endpoint: Endpoint,
         headers: HeaderMap,
-    ) -> Result<Answer, Trouble> {
+    ) -> Result<Response, AttemptError> {
         let origin = *lock(&self.origin);
-        let url = match asked {
-            Asked::Api => self.url("/v2/")?,
-            Asked::Task => self.url(&self.path(task))?,
+        let url = match endpoint {
+            Endpoint::Api => self.url("/v2/")?,
+            Endpoint::Task => self.url(&self.path(task))?,
         };
-        let outgoing = |url, headers| {
-            let outgoing = self.outgoing(task, url, headers, REGISTRY_FLOOR);
-            match asked {
-                Asked::Api => Outgoing { method: Method::Get, target: RequestTarget::Api, ..outgoing },
-                Asked::Task => outgoing,
+        let request = |url, headers| {
+            let request = self.request(task, url, headers, REGISTRY_MIN_ADDRESS_CLASS);
+            match endpoint {
+                Endpoint::Api => HttpRequest { method: Method::Get, target: RequestTarget::Api, ..request },
+                Endpoint::Task => request,
             }
         };
         if origin.is_decided {
-            let sent = self.transmit(outgoing(url, headers)).await;
-            let answer = sent.map_err(|failure| self.trouble(task, failure))?;
-            self.decide(origin.is_plain, &answer);
-            return Ok(answer);
+            let sent = self.transmit(request(url, headers)).await;
+            let response = sent.map_err(|failure| self.attempt_error(task, failure))?;
+            self.decide(origin.is_plain, &response);
+            return Ok(response);
         }
         let mut secure = url.clone();
-        // Cannot fail between http and https; if it did, plain http would be tried again.
+        // Cannot fail between http and https; if it did, plain HTTP would be tried again.
         let _ = secure.set_scheme("https");
-        // Who brings certificates along means to use them.
+        // Added certificates are meant to be used.
         let is_secure_first = self.http.has_authorities;
         if is_secure_first {
-            match self.transmit(outgoing(secure.clone(), headers.clone())).await {
-                Ok(answer) => {
-                    self.decide(false, &answer);
-                    return Ok(answer);
+            match self.transmit(request(secure.clone(), headers.clone())).await {
+                Ok(response) => {
+                    self.decide(false, &response);
+                    return Ok(response);
                 }
-                Err(failure) if failure.kind == FailureKind::Certificate => {
-                    return Err(self.trouble(task, failure));
+                Err(failure) if failure.kind == TransferErrorKind::Certificate => {
+                    return Err(self.attempt_error(task, failure));
                 }
                 Err(_) => {}
             }
         }
-        let may_speak_tls = match self.transmit(outgoing(url, headers.clone())).await {
-            Ok(mut answer) => {
-                if answer.status != StatusCode::BAD_REQUEST || !mentions_https(&answer.peek().await) {
-                    self.decide(true, &answer);
-                    return Ok(answer);
+        let may_speak_tls = match self.transmit(request(url, headers.clone())).await {
+            Ok(mut response) => {
+                if response.status != StatusCode::BAD_REQUEST || !mentions_https(&response.peek().await) {
+                    self.decide(true, &response);
+                    return Ok(response);
                 }
-                Failure::wants_https()
+                TransferError::wants_https(&self.repository.host)
             }
-            Err(failure) if failure.kind == FailureKind::Interrupted => failure,
-            Err(failure) => return Err(self.trouble(task, failure)),
+            Err(failure)
+                if matches!(failure.kind, TransferErrorKind::Interrupted | TransferErrorKind::Malformed) =>
+            {
+                failure
+            }
+            Err(failure) => return Err(self.attempt_error(task, failure)),
         };
         if is_secure_first {
-            return Err(self.silent(self.trouble(task, may_speak_tls)));
+            return Err(self.silent(self.attempt_error(task, may_speak_tls)));
         }
-        match self.transmit(outgoing(secure, headers)).await {
-            Ok(answer) => {
-                self.decide(false, &answer);
-                Ok(answer)
+        match self.transmit(request(secure, headers)).await {
+            Ok(response) => {
+                self.decide(false, &response);
+                Ok(response)
             }
-            // It does speak TLS: that is the failure to tell.
-            Err(failure) if failure.kind == FailureKind::Certificate => Err(self.trouble(task, failure)),
-            Err(_) => Err(self.silent(self.trouble(task, may_speak_tls))),
+            // It does speak TLS: report that failure.
+            Err(failure) if failure.kind == TransferErrorKind::Certificate => {
+                Err(self.attempt_error(task, failure))
+            }
+            Err(_) => Err(self.silent(self.attempt_error(task, may_speak_tls))),
         }
     }
 
-    /// What never answers is probably no registry: it is not asked as often as one that once did.
-    fn silent(&self, trouble: Trouble) -> Trouble {
+    /// A server that never responds is probably not a registry: it gets fewer attempts than one that did.
+    fn silent(&self, attempt_error: AttemptError) -> AttemptError {
         let mut origin = lock(&self.origin);
         origin.silences += 1;
-        match trouble {
-            Trouble::Passing(error) if origin.silences >= SILENCES => Trouble::Final(error),
-            trouble => trouble,
+        match attempt_error {
+            AttemptError::Transient(error) if origin.silences >= MAX_SILENCES => AttemptError::Fatal(error),
+            attempt_error => attempt_error,
         }
     }
 
-    fn decide(&self, is_plain: bool, answer: &Answer) {
+    fn decide(&self, is_plain: bool, response: &Response) {
         *lock(&self.origin) =
-            Origin { is_plain, is_decided: true, is_reached: true, silences: 0, peer: answer.peer };
+            Origin { is_plain, is_decided: true, is_reached: true, silences: 0, peer: response.peer };
     }
 
-    /// How private an address a redirect may lead to: one class below the registry's, since a public name may well stand before
-    /// a storage in the same private network, but no further.
-    fn redirect_floor(&self) -> AddressClass {
+    /// The least public address class of a redirect's target: one below the registry's, because a registry with a public name may
+    /// redirect to storage in the same private network, but no further.
+    fn redirect_min_address_class(&self) -> AddressClass {
         match lock(&self.origin).peer {
             Some(AddressClass::Public) | None => AddressClass::Private,
             Some(AddressClass::Private | AddressClass::Loopback) => AddressClass::Loopback,
@@ -286,50 +296,61 @@ impl Session {
         }
     }
 
-    fn outgoing(&self, task: &Task<'_>, url: Url, headers: HeaderMap, floor: AddressClass) -> Outgoing {
+    fn request(
+        &self,
+        task: &Task<'_>,
+        url: Url,
+        headers: HeaderMap,
+        min_address_class: AddressClass,
+    ) -> HttpRequest {
         let (method, target) = (task.method.clone(), task.target.clone());
         let progress = Arc::clone(&self.progress);
-        let beside = self.beside(task, &url, floor);
-        Outgoing { url, headers, method, target, progress, floor, beside }
+        let preconnect = self.preconnect(task, &url, min_address_class);
+        HttpRequest { url, headers, method, target, progress, min_address_class, preconnect }
     }
 
-    /// The connections for what follows the first answer. A manifest leaves one; who asks for its digest alone asks for blobs at the
-    /// same time: at once, over connections of their own, or once there is a token.
-    fn beside(&self, task: &Task<'_>, url: &Url, floor: AddressClass) -> Vec<Beside> {
-        if task.leads_on == 0 || lock(&self.origin).is_reached {
+    /// The connections for the requests after the first response. Fetching a manifest leaves one connection idle. After a HEAD for the
+    /// digest of a tag, blobs are requested concurrently: at once, over connections of their own, or once there is a token.
+    fn preconnect(&self, task: &Task<'_>, url: &Url, min_address_class: AddressClass) -> Vec<Preconnect> {
+        if task.followups == 0 || lock(&self.origin).is_reached {
             return Vec::new();
         }
         let connections = match task.method {
             Method::Head if self.is_probably_open() => 0,
-            Method::Head => task.leads_on,
-            _ => task.leads_on - 1,
+            Method::Head => task.followups,
+            _ => task.followups - 1,
         };
-        let own = Beside { url: url.clone(), floor, connections };
-        let storage = self.habits.storage();
-        let storage = storage.map(|(url, floor)| Beside { url, floor, connections: task.leads_on });
+        let own = Preconnect { url: url.clone(), min_address_class, connections };
+        let storage = self.hints.storage();
+        let storage = storage.map(|(url, min_address_class)| Preconnect {
+            url,
+            min_address_class,
+            connections: task.followups,
+        });
         storage.into_iter().chain([own]).collect()
     }
 
-    async fn transmit(&self, outgoing: Outgoing) -> Result<Answer, Failure> {
-        self.http.send(outgoing, &self.counters).await
+    async fn transmit(&self, request: HttpRequest) -> Result<Response, TransferError> {
+        self.http.send(request, &self.counters).await
     }
 
-    /// A failure to connect may pass only if the registry has been reached before: a mistyped name need not be waited for.
-    fn trouble(&self, task: &Task<'_>, failure: Failure) -> Trouble {
+    /// A failure to connect is transient only if the registry was reached before: waiting does not mend a mistyped name.
+    fn attempt_error(&self, task: &Task<'_>, failure: TransferError) -> AttemptError {
         let is_reached = lock(&self.origin).is_reached;
-        let passes = failure.is_passing() && (is_reached || failure.kind != FailureKind::Connect);
+        let is_transient =
+            failure.is_transient() && (is_reached || failure.kind != TransferErrorKind::Connect);
         let error = match failure.kind {
-            FailureKind::TooPrivate => {
-                Error::other(&task.doing, format!("a redirect is not followed: {failure}"))
+            TransferErrorKind::TooPrivate => {
+                Error::other(&task.operation, format!("a redirect is not followed: {failure}"))
             }
-            _ => failure.into_error(&task.doing),
+            _ => failure.into_error(&task.operation),
         };
-        if passes { Trouble::Passing(error) } else { Trouble::Final(error) }
+        if is_transient { AttemptError::Transient(error) } else { AttemptError::Fatal(error) }
     }
 
-    pub(super) fn check_open(&self, doing: &str) -> Result<(), Error> {
+    pub(super) fn check_open(&self, operation: &str) -> Result<(), Error> {
         if self.is_closed.load(Ordering::Acquire) {
-            return Err(Error::other(doing, "the session has been closed"));
+            return Err(Error::other(operation, "the session has been closed"));
         }
         Ok(())
     }
@@ -344,7 +365,7 @@ fn request_headers(task: &Task<'_>, range: Option<&Range<u64>>) -> HeaderMap {
     headers
 }
 
-/// What Go's and nginx's servers say to plain http on a TLS port.
+/// Recognises the text that the servers of Go and nginx send to plain HTTP on a TLS port.
 fn mentions_https(body: &[u8]) -> bool {
     let text = String::from_utf8_lossy(body).to_ascii_lowercase();
     text.contains("http request to an https server")

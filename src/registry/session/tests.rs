@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::*;
+use crate::hint::Hint;
 use crate::registry::{
     HttpBuilder,
     scripted::{Reply, Request, ScriptedRegistry},
@@ -28,7 +29,7 @@ mod referrers;
 
 const NAME: &str = "library/app";
 
-/// Settings under which retries and stalls take no time to speak of.
+/// Settings with fast retries.
 fn builder() -> HttpBuilder {
     Http::builder().retry_base(Duration::from_millis(1)).stall_window(Duration::from_secs(20))
 }
@@ -50,7 +51,7 @@ fn session_with(
     Session::new(builder.build().unwrap(), repository(&server.host(), NAME), credential)
 }
 
-/// Content that tells where each byte belongs.
+/// Content in which each byte shows its position.
 fn content(length: usize) -> Vec<u8> {
     (0..length).map(|at| (at / 251 + at % 251) as u8).collect()
 }
@@ -81,10 +82,10 @@ impl Warnings {
     }
 }
 
-/// A registry and its token server in one: tokens are good for the repository that they were issued for until revoked.
+/// A registry and its token server in one: tokens are valid for the repository that they were issued for until revoked.
 #[derive(Default)]
 struct Tokens {
-    /// Token and the repository that it is good for.
+    /// Tokens and the repositories that they are valid for.
     good: Mutex<BTreeMap<String, String>>,
     issued: AtomicUsize,
 }
@@ -98,7 +99,7 @@ impl Tokens {
         lock(&self.good).clear();
     }
 
-    /// Answers `/token`.
+    /// Responds to `/token`.
     fn issue(&self, request: &Request) -> Reply {
         let query: BTreeMap<String, String> =
             Url::parse(&format!("http://x{}", request.target)).unwrap().query_pairs().into_owned().collect();
@@ -110,7 +111,7 @@ impl Tokens {
         Reply::token(&token)
     }
 
-    /// Whether the request carries a token that is good for its repository.
+    /// Whether the request has a token that is valid for its repository.
     fn admits(&self, request: &Request) -> bool {
         let Some(token) = request.authorization().and_then(|value| value.strip_prefix("Bearer ")) else {
             return false;
@@ -118,7 +119,7 @@ impl Tokens {
         lock(&self.good).get(token).is_some_and(|name| request.path().starts_with(&format!("/v2/{name}/")))
     }
 
-    /// Answers all requests, admitted ones by `serve`.
+    /// Answers all requests, auth_settled ones by `serve`.
     fn answer(&self, request: &Request, serve: impl Fn(&Request) -> Reply) -> Reply {
         if request.path() == "/token" {
             return self.issue(request);
@@ -130,7 +131,7 @@ impl Tokens {
     }
 }
 
-/// A challenge that sends to `/token` of the same server.
+/// A challenge that names `/token` of the same server.
 fn bearer(request: &Request) -> String {
     let host = request.header("host").unwrap();
     let name = request.path().trim_start_matches("/v2/").rsplitn(3, '/').last().unwrap_or_default();

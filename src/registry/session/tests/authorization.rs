@@ -1,4 +1,4 @@
-//! Tokens: when they are fetched, by whom, and how long they are used.
+//! Tokens: when they are fetched, by which task, and how long they are used.
 
 use std::sync::Condvar;
 
@@ -8,7 +8,7 @@ use super::*;
 use crate::registry::http::clock::ManualClock;
 
 #[tokio::test]
-async fn an_open_registry_is_asked_without_a_token() {
+async fn an_open_registry_needs_no_token() {
     let server = ScriptedRegistry::start(|request| Reply::blob(request, b"content"));
     let session = session(&server);
     assert_eq!(read(&session, b"content", 0..7).await.unwrap(), b"content");
@@ -18,7 +18,7 @@ async fn an_open_registry_is_asked_without_a_token() {
 }
 
 #[tokio::test]
-async fn a_token_is_got_when_first_needed_and_used_from_then_on() {
+async fn a_token_is_fetched_when_first_needed_and_reused() {
     let (server, tokens) = token_server(b"content");
     let session = session(&server);
     for _ in 0..3 {
@@ -32,7 +32,7 @@ async fn a_token_is_got_when_first_needed_and_used_from_then_on() {
         "service=the+service&scope=repository%3Alibrary%2Fapp%3Apull&client_id=layerslayer"
     );
     assert_eq!(asked.authorization(), None);
-    // The first read was tried bare; nothing else was asked for.
+    // The first request had no token; there were no others.
     assert_eq!(server.requests().len(), 1 + 1 + 3);
     assert_eq!(session.requests(), 5);
 }
@@ -58,7 +58,7 @@ async fn fifty_concurrent_reads_with_a_revoked_token_need_one_more() {
 }
 
 #[tokio::test]
-async fn a_fresh_token_that_is_refused_is_the_end() {
+async fn a_refused_fresh_token_is_final() {
     let server = ScriptedRegistry::start(|request| match request.path() {
         "/token" => Reply::token("never-good"),
         _ => Reply::challenge(&bearer(request)),
@@ -68,12 +68,13 @@ async fn a_fresh_token_that_is_refused_is_the_end() {
     assert!(error.is_unauthorized(), "{error}");
     let shown = error.to_string();
     assert!(
-        shown.contains("UNAUTHORIZED: authentication required") && shown.contains("layerslayer login"),
+        shown.contains("UNAUTHORIZED: authentication required")
+            && error.to_hint() == Some(Hint::LogIn { registry: server.host() }),
         "{shown}"
     );
     assert!(!shown.contains("never-good"), "{shown}");
     assert_eq!(server.requests().len(), 3);
-    // Nothing of the failure is kept: the next read begins with a new token.
+    // The failure is not cached: the next read fetches a new token.
     read(&session, b"content", 0..7).await.unwrap_err();
     assert_eq!(server.requests_to("/token").len(), 3);
 }
@@ -92,7 +93,7 @@ async fn a_revoked_token_is_renewed_once_and_retried_once() {
 }
 
 #[tokio::test]
-async fn tokens_are_renewed_ahead_of_their_end() {
+async fn tokens_are_renewed_before_they_expire() {
     for (lifetime, renewed_after) in [(300, 270), (100, 80), (1, 48)] {
         let tokens = Arc::new(Tokens::default());
         let shared = Arc::clone(&tokens);
@@ -112,7 +113,7 @@ async fn tokens_are_renewed_ahead_of_their_end() {
         clock.advance(Duration::from_secs(1));
         read(&session, b"content", 0..7).await.unwrap();
         assert_eq!(tokens.issued(), 2, "{lifetime}");
-        // The registry refused nothing but the first, bare request.
+        // The registry refused only the first request, which had no token.
         assert_eq!(server.requests().len(), 1 + 2 + 3);
     }
 }
@@ -128,7 +129,7 @@ async fn access_token_is_another_name_for_token() {
 }
 
 #[tokio::test]
-async fn a_token_that_others_renewed_and_that_went_stale_since_is_renewed_once_more() {
+async fn a_token_renewed_by_another_task_and_stale_since_is_renewed_again() {
     let tokens = Arc::new(Tokens::default());
     let gate = Arc::new((Mutex::new(false), Condvar::new()));
     let (shared, opened) = (Arc::clone(&tokens), Arc::clone(&gate));
@@ -154,7 +155,7 @@ async fn a_token_that_others_renewed_and_that_went_stale_since_is_renewed_once_m
     assert_eq!(tokens.issued(), 3);
 }
 
-/// A server that stops issuing tokens while told so, and a session whose token has run out.
+/// A server that can be told to issue no tokens, and a session whose token has expired.
 async fn run_out(status: u16) -> (ScriptedRegistry, Arc<AtomicUsize>, Arc<Session>, Arc<ManualClock>) {
     let tokens = Tokens::default();
     let failures = Arc::new(AtomicUsize::new(0));
@@ -175,7 +176,7 @@ async fn run_out(status: u16) -> (ScriptedRegistry, Arc<AtomicUsize>, Arc<Sessio
 }
 
 #[tokio::test]
-async fn a_failure_reaches_all_who_wait_and_is_not_kept() {
+async fn a_failed_fetch_reaches_all_waiters_and_is_not_cached() {
     let (server, failures, session, _) = run_out(403).await;
     failures.store(1, Ordering::SeqCst);
     let reads = join_all((0..10).map(|_| read(&session, b"content", 0..7))).await;
@@ -189,7 +190,7 @@ async fn a_failure_reaches_all_who_wait_and_is_not_kept() {
 }
 
 #[tokio::test]
-async fn a_cancelled_fetch_strands_nobody() {
+async fn a_cancelled_fetch_does_not_block_its_waiters() {
     let tokens = Tokens::default();
     let server = ScriptedRegistry::start(move |request| {
         if request.path() == "/token" && tokens.issued() == 1 {
@@ -220,7 +221,7 @@ async fn a_cancelled_fetch_strands_nobody() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_still_good_is_used_while_the_token_server_is_down() {
+async fn a_valid_token_is_used_while_the_token_server_is_down() {
     let (_server, failures, session, clock) = run_out(503).await;
     read(&session, b"content", 0..7).await.unwrap();
     failures.store(usize::MAX, Ordering::SeqCst);
@@ -232,7 +233,7 @@ async fn a_token_that_is_still_good_is_used_while_the_token_server_is_down() {
 }
 
 #[tokio::test]
-async fn a_token_is_used_up_to_its_end_and_not_at_it() {
+async fn a_token_is_used_until_it_expires() {
     for (age, is_good) in [(299, true), (300, false)] {
         let (_server, failures, session, clock) = run_out(503).await;
         read(&session, b"content", 0..7).await.unwrap();
@@ -243,7 +244,7 @@ async fn a_token_is_used_up_to_its_end_and_not_at_it() {
 }
 
 #[tokio::test]
-async fn a_token_that_the_token_server_refuses_to_renew_is_not_used_on() {
+async fn a_token_that_may_not_be_renewed_is_not_used() {
     let (_server, failures, session, clock) = run_out(403).await;
     read(&session, b"content", 0..7).await.unwrap();
     failures.store(usize::MAX, Ordering::SeqCst);
@@ -253,7 +254,7 @@ async fn a_token_that_the_token_server_refuses_to_renew_is_not_used_on() {
 }
 
 #[tokio::test]
-async fn a_token_server_that_fails_for_a_moment_is_asked_again() {
+async fn a_token_server_that_fails_transiently_is_retried() {
     let (server, failures, session, _) = run_out(503).await;
     failures.store(3, Ordering::SeqCst);
     read(&session, b"content", 0..7).await.unwrap();
@@ -261,7 +262,7 @@ async fn a_token_server_that_fails_for_a_moment_is_asked_again() {
 }
 
 #[tokio::test]
-async fn a_token_server_that_hangs_up_once_is_asked_again() {
+async fn a_token_server_that_closes_the_connection_once_is_retried() {
     let (tokens, asked) = (Tokens::default(), AtomicUsize::new(0));
     let server = ScriptedRegistry::start(move |request| {
         if request.path() == "/token" && asked.fetch_add(1, Ordering::SeqCst) == 0 {
@@ -274,7 +275,7 @@ async fn a_token_server_that_hangs_up_once_is_asked_again() {
 }
 
 #[tokio::test]
-async fn sessions_used_in_turns_never_share_a_token() {
+async fn sessions_never_share_a_token() {
     let (server, tokens) = token_server(b"content");
     let http = builder().build().unwrap();
     let names = ["library/one", "library/two"];
@@ -313,14 +314,14 @@ async fn a_read_survives_a_token_that_ends_in_the_middle_of_it() {
     let ranges: Vec<_> =
         server.requests_to("/v2/").into_iter().filter_map(|request| request.range()).collect();
     let end = 100_000;
-    // Each refused with the old token, then answered with a new one, at the very byte where it broke off.
+    // Each resumes at the byte where the last one broke off, first with the old token, then with a new one.
     let expected = [30_000, 30_000, 60_000, 60_000, 90_000, 90_000].map(|start| (start, end));
     assert_eq!(ranges, expected);
     assert_eq!(tokens.issued(), 4);
 }
 
 #[tokio::test]
-async fn a_closed_session_sends_nothing_more() {
+async fn a_closed_session_sends_nothing() {
     let (server, _) = token_server(b"content");
     let session = session(&server);
     read(&session, b"content", 0..7).await.unwrap();
@@ -336,7 +337,7 @@ async fn a_closed_session_sends_nothing_more() {
 }
 
 #[tokio::test]
-async fn answers_of_a_token_server_that_make_no_sense_are_errors() {
+async fn malformed_token_responses_are_errors() {
     let huge = format!(r#"{{"token":"{}"}}"#, "x".repeat(2 << 20));
     for body in ["", "token", "[]", "{}", r#"{"token":7}"#, r#"{"token":"a\nb"}"#, r#"{"token":"ä"}"#, &huge]
     {

@@ -1,4 +1,4 @@
-//! Which connections are made before anything is asked over them.
+//! Which connections are made before their requests.
 
 use futures_util::FutureExt as _;
 use tokio::{
@@ -16,7 +16,7 @@ async fn listen() -> (TcpListener, Arc<Session>) {
     (listener, Session::new(http, repository(&host, NAME), None))
 }
 
-/// Answers one request for anything.
+/// Responds to one request.
 async fn answer(connection: &mut TcpStream) {
     let mut head = [0; 2048];
     assert!(connection.read(&mut head).await.unwrap() > 0, "a request");
@@ -24,11 +24,11 @@ async fn answer(connection: &mut TcpStream) {
 }
 
 #[tokio::test]
-async fn a_further_connection_is_made_while_the_first_manifest_is_awaited_and_no_third_one() {
+async fn the_first_manifest_preconnects_exactly_once() {
     let (listener, session) = listen().await;
     let server = async {
         let (mut first, _) = listener.accept().await.unwrap();
-        // The answer waits for it.
+        // The response waits for it.
         let (second, _) = listener.accept().await.unwrap();
         answer(&mut first).await;
         answer(&mut first).await;
@@ -45,7 +45,7 @@ async fn a_further_connection_is_made_while_the_first_manifest_is_awaited_and_no
 }
 
 #[tokio::test]
-async fn asking_for_a_digest_makes_one_connection() {
+async fn a_head_request_makes_one_connection() {
     let (listener, session) = listen().await;
     let server = async {
         let (mut first, _) = listener.accept().await.unwrap();
@@ -58,13 +58,14 @@ async fn asking_for_a_digest_makes_one_connection() {
 }
 
 #[tokio::test]
-async fn while_a_digest_is_asked_for_a_connection_is_made_for_what_follows_a_token() {
+async fn a_head_request_preconnects_for_the_requests_after_the_token() {
     for is_open in [false, true] {
         let (listener, _) = listen().await;
         let host = listener.local_addr().unwrap().to_string();
         let record = RegistryRecord { registry: host.clone(), is_plain: true, is_open, storage: None };
         let (http, progress) = (builder().build().unwrap(), Arc::new(crate::progress::Silent));
-        let session = Session::reading(http, repository(&host, NAME), None, progress, Habits::kept(record));
+        let session =
+            Session::reading(http, repository(&host, NAME), None, progress, RegistryHints::loaded(record));
         let server = async {
             let (mut first, _) = listener.accept().await.unwrap();
             let second = if is_open { None } else { Some(listener.accept().await.unwrap()) };
@@ -75,24 +76,24 @@ async fn while_a_digest_is_asked_for_a_connection_is_made_for_what_follows_a_tok
         let (result, _connections) =
             tokio::time::timeout(Duration::from_secs(10), both).await.expect("connections");
         result.unwrap();
-        // Where nothing has to be shown, what follows is asked for at once, and connects by itself.
+        // Without authorisation the next requests follow at once, and connect by themselves.
         assert!(listener.accept().now_or_never().is_none());
     }
 }
 
 #[tokio::test]
-async fn connections_for_ranges_of_a_blob_lead_to_where_it_was_found() {
+async fn connections_for_a_blob_lead_to_its_remembered_location() {
     let ((registry, session), (storage, _)) = (listen().await, listen().await);
     let digest = Digest::sha256(b"content");
     session.connect_for(&digest, 2).await;
-    assert!(has_two(&registry).await, "while nothing else is known");
+    assert!(has_two(&registry).await, "while no location is known");
     assert!(storage.accept().now_or_never().is_none());
     let link = format!("http://{}/blob", storage.local_addr().unwrap()).parse().unwrap();
     lock(&session.links).remember(&digest, link, session.http.clock.now());
     session.connect_for(&digest, 2).await;
     assert!(
         storage.accept().now_or_never().is_none(),
-        "too private as long as nobody knows where the registry is"
+        "too private while the address of the registry is unknown"
     );
     lock(&session.origin).peer = Some(AddressClass::Loopback);
     session.connect_for(&digest, 2).await;
@@ -107,7 +108,7 @@ async fn has_two(listener: &TcpListener) -> bool {
 }
 
 #[tokio::test]
-async fn a_server_that_may_mind_one_connection_at_a_time_is_not_left_to_wait_for_a_request() {
+async fn an_http_1_0_server_gets_no_warm_connections() {
     let (listener, session) = listen().await;
     let server = async {
         let (mut first, _) = listener.accept().await.unwrap();

@@ -1,4 +1,4 @@
-//! Which credential goes where, in which form.
+//! Which credential is sent where, and in which form.
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn stored_basic() -> Option<Credential> {
 /// `me:hush`.
 const BASIC: &str = "Basic bWU6aHVzaA==";
 
-/// A registry that wants `Bearer good` and answers requests for tokens by `issue`.
+/// A registry that requires `Bearer good` and responds to token requests by `issue`.
 fn guarded(issue: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> ScriptedRegistry {
     ScriptedRegistry::start(move |request| match (request.path(), request.authorization()) {
         ("/token", _) => issue(request),
@@ -27,15 +27,18 @@ fn guarded(issue: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Scripte
 }
 
 #[tokio::test]
-async fn basic_alone_without_a_credential_fails_at_once() {
+async fn basic_without_a_credential_fails_at_once() {
     let server = ScriptedRegistry::start(|_| Reply::challenge("Basic realm=\"r\""));
     let error = read(&session(&server), b"content", 0..7).await.unwrap_err();
-    assert!(error.is_unauthorized() && error.to_string().contains("--username"), "{error}");
+    assert!(
+        error.is_unauthorized() && error.to_hint() == Some(Hint::LogIn { registry: server.host() }),
+        "{error}"
+    );
     assert_eq!(server.requests().len(), 1);
 }
 
 #[tokio::test]
-async fn basic_is_sent_once_it_was_asked_for() {
+async fn basic_is_sent_only_after_a_challenge() {
     let server = ScriptedRegistry::start(|request| match request.authorization() {
         Some(BASIC) => Reply::blob(request, b"content"),
         _ => Reply::challenge("Basic realm=\"r\""),
@@ -52,12 +55,13 @@ async fn a_refused_password_is_not_sent_again() {
     let server = ScriptedRegistry::start(|_| Reply::challenge("Basic realm=\"r\""));
     let session = session_with(builder(), &server, given());
     let error = read(&session, b"content", 0..7).await.unwrap_err();
-    assert!(error.is_unauthorized() && error.to_string().contains("credential from the caller"), "{error}");
+    let hint = Hint::CheckCredential { registry: server.host(), found_in: None };
+    assert!(error.is_unauthorized() && error.to_hint() == Some(hint), "{error}");
     assert_eq!(server.requests().len(), 2);
 }
 
 #[tokio::test]
-async fn bearer_goes_before_basic_whatever_their_order() {
+async fn bearer_is_tried_before_basic_in_any_order() {
     let server = ScriptedRegistry::start(|request| match (request.path(), request.authorization()) {
         ("/token", _) => Reply::token("good"),
         (_, Some("Bearer good")) => Reply::blob(request, b"content"),
@@ -69,7 +73,7 @@ async fn bearer_goes_before_basic_whatever_their_order() {
 }
 
 #[tokio::test]
-async fn basic_follows_where_bearer_fails() {
+async fn basic_is_tried_when_bearer_fails() {
     // Refused by the token server, and by the registry.
     for (status, tokens) in [(401, 1), (403, 1), (200, 1)] {
         let server =
@@ -87,7 +91,7 @@ async fn basic_follows_where_bearer_fails() {
 }
 
 #[tokio::test]
-async fn basic_does_not_follow_where_the_token_server_is_down() {
+async fn basic_is_not_tried_when_the_token_server_is_down() {
     let server = ScriptedRegistry::start(|request| match (request.path(), request.authorization()) {
         ("/token", _) => Reply::status(503),
         (_, Some(BASIC)) => Reply::blob(request, b"content"),
@@ -116,7 +120,7 @@ fn identity(username: &str) -> Option<Credential> {
 }
 
 #[tokio::test]
-async fn an_identity_token_is_posted_to_the_token_server() {
+async fn an_identity_token_is_posted() {
     let server = guarded(|request| match request.method.as_str() {
         "POST" => Reply::ok(r#"{"access_token":"good"}"#),
         _ => Reply::status(404),
@@ -136,7 +140,7 @@ async fn an_identity_token_is_posted_to_the_token_server() {
 }
 
 #[tokio::test]
-async fn where_posting_is_unknown_an_identity_token_is_used_as_password() {
+async fn an_identity_token_is_sent_as_password_if_post_is_unknown() {
     for (status, username, falls_back) in [
         (400, "", true),
         (401, "", true),
@@ -159,7 +163,7 @@ async fn where_posting_is_unknown_an_identity_token_is_used_as_password() {
 }
 
 #[tokio::test]
-async fn a_registry_token_is_sent_as_it_is() {
+async fn a_registry_token_is_sent_unchanged() {
     let token = Credential::registry_token("good");
     let server = guarded(|_| Reply::status(500));
     read(&session_with(builder(), &server, stored(token)), b"content", 0..7).await.unwrap();
@@ -220,17 +224,18 @@ async fn a_stored_credential_that_the_registry_denies_is_left_out_with_one_warni
 }
 
 #[tokio::test]
-async fn a_stored_credential_for_a_private_image_is_told_of_in_the_error() {
+async fn the_error_for_a_private_image_names_the_stored_credential() {
     let server = guarded(|_| Reply::status(401));
     let session = session_with(builder(), &server, stored_basic());
     let error = read(&session, b"content", 0..7).await.unwrap_err();
-    let shown = error.to_string();
-    assert!(error.is_unauthorized() && shown.contains("config.json at /home/me"), "{shown}");
+    let found_in = Some("config.json at /home/me".to_owned());
+    let hint = Hint::CheckCredential { registry: server.host(), found_in };
+    assert!(error.is_unauthorized() && error.to_hint() == Some(hint), "{error}");
     assert_eq!(server.requests_to("/token").len(), 2);
 }
 
 #[tokio::test]
-async fn a_credential_that_was_given_is_never_left_out() {
+async fn an_explicit_credential_is_never_left_out() {
     let server = guarded(|request| match request.authorization() {
         None => Reply::token("good"),
         Some(_) => Reply::status(401),
@@ -241,7 +246,7 @@ async fn a_credential_that_was_given_is_never_left_out() {
 }
 
 #[tokio::test]
-async fn a_refusal_without_a_challenge_sends_to_the_root_of_the_api_for_one() {
+async fn a_refusal_without_a_challenge_pings_the_api_root() {
     for status in [401, 403] {
         let server =
             ScriptedRegistry::start(move |request| match (request.path(), request.authorization()) {
@@ -265,7 +270,7 @@ async fn a_refusal_without_a_challenge_sends_to_the_root_of_the_api_for_one() {
 }
 
 #[tokio::test]
-async fn the_root_of_the_api_is_asked_for_a_challenge_once() {
+async fn the_api_root_is_pinged_once() {
     let tokens = Arc::new(Tokens::default());
     let shared = Arc::clone(&tokens);
     let server = ScriptedRegistry::start(move |request| match request.path() {
@@ -288,7 +293,7 @@ async fn the_root_of_the_api_is_asked_for_a_challenge_once() {
 }
 
 #[tokio::test]
-async fn a_registry_that_never_says_how_is_an_error() {
+async fn a_registry_without_a_usable_challenge_is_an_error() {
     let server = ScriptedRegistry::start(|_| Reply::status(401));
     let error = read(&session(&server), b"content", 0..7).await.unwrap_err();
     assert!(error.is_unauthorized(), "{error}");
@@ -299,7 +304,7 @@ async fn a_registry_that_never_says_how_is_an_error() {
 }
 
 #[tokio::test]
-async fn forbidden_means_a_stale_token_only_with_a_challenge_or_in_the_words_of_ecr() {
+async fn a_403_means_a_stale_token_only_with_a_challenge_or_the_text_of_ecr() {
     let ecr = r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired. Reauthenticate and try again."}]}"#;
     for (forbidden, is_renewed) in [
         (Reply::status(403).body(ecr), true),
@@ -345,7 +350,7 @@ async fn no_secret_that_a_server_echoes_gets_into_a_message() {
 }
 
 #[tokio::test]
-async fn a_token_server_cannot_echo_a_credential_that_was_left_out_since() {
+async fn an_echoed_credential_that_was_left_out_is_hidden() {
     let asked = AtomicUsize::new(0);
     let server = guarded(move |request| {
         let count = asked.fetch_add(1, Ordering::SeqCst);
@@ -364,7 +369,7 @@ async fn a_token_server_cannot_echo_a_credential_that_was_left_out_since() {
 }
 
 #[tokio::test]
-async fn a_root_of_the_api_that_fails_for_a_moment_is_asked_again() {
+async fn a_ping_that_fails_transiently_is_retried() {
     let failures = AtomicUsize::new(2);
     let server = ScriptedRegistry::start(move |request| match (request.path(), request.authorization()) {
         ("/token", _) => Reply::token("good"),
@@ -384,7 +389,7 @@ async fn a_root_of_the_api_that_fails_for_a_moment_is_asked_again() {
 }
 
 #[tokio::test]
-async fn a_challenge_may_ask_for_no_more_than_pulling() {
+async fn requested_scopes_are_reduced_to_pulling() {
     let server = ScriptedRegistry::start(|request| match (request.path(), request.authorization()) {
         ("/token", _) => Reply::token("good"),
         (_, Some("Bearer good")) => Reply::blob(request, b"content"),

@@ -1,4 +1,4 @@
-//! Which credential a registry takes, and what comes of a token that replaces another.
+//! Logins, and identity tokens that replace another.
 
 use std::sync::Mutex as StdMutex;
 
@@ -27,7 +27,7 @@ async fn verify(
 }
 
 #[tokio::test]
-async fn a_token_server_that_issues_an_identity_token_is_asked_for_one_without_a_scope() {
+async fn login_requests_an_identity_token_without_a_scope() {
     let server = ScriptedRegistry::start(|request| match (request.path(), request.authorization()) {
         ("/token", Some(ME)) => Reply::ok(r#"{"token":"good","refresh_token":"refresh"}"#),
         ("/token", _) => Reply::status(401),
@@ -40,7 +40,7 @@ async fn a_token_server_that_issues_an_identity_token_is_asked_for_one_without_a
     let verified = verify(&server, &me()).await.unwrap();
     assert_eq!(verified.identity.unwrap().expose_secret(), "refresh");
     assert_eq!(verified.token_server, format!("{}/token", server.url()));
-    assert!(verified.is_asked_for);
+    assert!(verified.is_required);
     let [asked] = &server.requests_to("/token")[..] else { panic!("one request for a token") };
     assert_eq!(asked.query(), "service=s&client_id=layerslayer&offline_token=true&account=me");
     let wrong = Credential::basic("me", "canary");
@@ -50,7 +50,7 @@ async fn a_token_server_that_issues_an_identity_token_is_asked_for_one_without_a
 }
 
 #[tokio::test]
-async fn a_token_that_the_registry_does_not_take_is_no_login() {
+async fn a_token_that_the_registry_refuses_fails_the_login() {
     let server = ScriptedRegistry::start(|request| match request.path() {
         "/token" => Reply::token("never-good"),
         _ => Reply::challenge(&bearer(request)),
@@ -60,21 +60,21 @@ async fn a_token_that_the_registry_does_not_take_is_no_login() {
 }
 
 #[tokio::test]
-async fn basic_is_shown_where_it_is_asked_for() {
+async fn login_sends_basic_only_if_required() {
     let server = ScriptedRegistry::start(|request| match request.authorization() {
         Some(ME) => Reply::ok("{}"),
         _ => Reply::challenge("Basic realm=\"r\""),
     });
     let verified = verify(&server, &me()).await.unwrap();
     assert!(verified.identity.is_none() && verified.token_server == NO_TOKEN_SERVER);
-    // Nothing is shown to who does not ask.
+    // A registry that requires no credential gets none.
     let open = ScriptedRegistry::start(|_| Reply::ok("{}"));
-    assert!(!verify(&open, &me()).await.unwrap().is_asked_for);
+    assert!(!verify(&open, &me()).await.unwrap().is_required);
     assert!(open.requests().iter().all(|request| request.authorization().is_none()));
 }
 
 #[tokio::test]
-async fn a_pin_is_held_also_where_the_registry_turns_to_basic() {
+async fn a_pin_holds_when_the_registry_switches_to_basic() {
     let server = ScriptedRegistry::start(|request| match request.authorization() {
         Some(ME) => Reply::blob(request, b"content"),
         _ => Reply::challenge("Basic realm=\"r\""),
@@ -85,7 +85,7 @@ async fn a_pin_is_held_also_where_the_registry_turns_to_basic() {
     assert!(server.requests().iter().all(|request| request.authorization().is_none()));
     let pinned = me().pinned_to(Some(NO_TOKEN_SERVER.into()));
     read(&session_with(builder(), &server, Some(pinned)), b"content", 0..7).await.unwrap();
-    // The other way round: a pin to no token server at all.
+    // The other way round: a pin to no token server.
     let (server, tokens) = token_server(b"content");
     let pinned = me().pinned_to(Some(NO_TOKEN_SERVER.into()));
     let error = read(&session_with(builder(), &server, Some(pinned)), b"content", 0..7).await.unwrap_err();
@@ -93,7 +93,7 @@ async fn a_pin_is_held_also_where_the_registry_turns_to_basic() {
     assert_eq!(tokens.issued(), 0);
 }
 
-/// Keeps a token in memory.
+/// Stores a token in memory.
 #[derive(Clone, Default)]
 struct Memory(Arc<StdMutex<Option<Credential>>>);
 
@@ -123,7 +123,7 @@ impl RefreshLease for MemoryLease {
 }
 
 #[tokio::test]
-async fn the_token_that_replaces_another_is_kept_and_a_refused_one_removed() {
+async fn a_replaced_identity_token_is_stored_and_a_refused_one_removed() {
     let good = Arc::new(StdMutex::new(1_u32));
     let shared = Arc::clone(&good);
     let server = ScriptedRegistry::start(move |request| {
@@ -140,7 +140,7 @@ async fn the_token_that_replaces_another_is_kept_and_a_refused_one_removed() {
     });
     let first = || Credential::identity_token("me", "refresh-1");
     let memory = Memory(Arc::new(StdMutex::new(Some(first()))));
-    // Each session begins with the first token, as one that was opened earlier would.
+    // Each session starts with the first token, as one that was opened earlier would.
     for number in 2..5 {
         let credential = first().with_source("memory").stored().with_token_store(Arc::new(memory.clone()));
         read(&session_with(builder(), &server, Some(credential)), b"content", 0..7).await.unwrap();
@@ -153,6 +153,9 @@ async fn the_token_that_replaces_another_is_kept_and_a_refused_one_removed() {
         read(&session_with(builder(), &server, Some(credential)), b"content", 0..7).await.unwrap_err();
     let shown = error.to_string();
     assert!(error.is_unauthorized() && shown.contains("session expired"), "{shown}");
-    assert!(shown.contains("log in again") && !shown.contains("refresh-"), "{shown}");
+    assert!(
+        error.to_hint() == Some(Hint::LogInAgain { registry: server.host() }) && !shown.contains("refresh-"),
+        "{shown}"
+    );
     assert!(lock(&memory.0).is_none());
 }

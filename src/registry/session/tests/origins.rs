@@ -1,4 +1,4 @@
-//! How a registry is reached: scheme, certificates, proxies, and what is said when it cannot be.
+//! How a registry is reached: scheme, certificates, proxies, and the errors if it cannot be.
 
 use std::net::TcpListener;
 
@@ -13,7 +13,7 @@ fn serve(request: &Request) -> Reply {
 }
 
 #[tokio::test]
-async fn on_this_machine_https_is_tried_first_where_certificates_were_given() {
+async fn local_registries_are_tried_over_https_first_with_added_certificates() {
     for on_plain in [OnPlain::Alert, OnPlain::Explain] {
         let server = ScriptedRegistry::start_tls("127.0.0.1", Certificate::Signed, on_plain, serve);
         let session = session_with(builder().ca_files(vec![AUTHORITY.into()]), &server, None);
@@ -22,30 +22,30 @@ async fn on_this_machine_https_is_tried_first_where_certificates_were_given() {
         }
         assert_eq!((session.requests(), server.requests().len()), (2, 2));
     }
-    // A registry in plain http beside others that have certificates.
+    // A registry with plain HTTP among others that have certificates.
     let server = ScriptedRegistry::start(serve);
     let session = session_with(builder().ca_files(vec![AUTHORITY.into()]), &server, None);
     for _ in 0..2 {
         assert_eq!(read(&session, b"content", 0..7).await.unwrap(), b"content");
     }
-    // What it turned out to be is remembered: one request in https, two in plain http.
+    // The scheme is remembered: one request over HTTPS, two over plain HTTP.
     assert_eq!((session.requests(), server.requests().len()), (3, 2));
 }
 
 #[tokio::test]
-async fn on_this_machine_plain_http_is_tried_first_and_then_https() {
+async fn local_registries_are_tried_over_plain_http_then_https() {
     for on_plain in [OnPlain::Alert, OnPlain::Explain] {
         let server = ScriptedRegistry::start_tls("127.0.0.1", Certificate::Signed, on_plain, serve);
         let session = session(&server);
         let error = read(&session, b"content", 0..7).await.unwrap_err();
-        // That far it comes: nobody vouches for the certificate.
-        assert!(error.to_string().contains("--ca"), "{error}");
+        // HTTPS is reached, but the certificate is not trusted.
+        assert_eq!(error.to_hint(), Some(Hint::TrustCertificate), "{error}");
         assert_eq!(session.requests(), 2);
     }
 }
 
 #[test]
-fn https_is_the_rule_and_open_only_for_this_machine() {
+fn https_is_the_default_except_on_this_machine() {
     for (host, plain_http, is_plain, is_decided) in [
         ("registry.example", false, false, true),
         ("registry.example:5000", true, true, true),
@@ -60,11 +60,11 @@ fn https_is_the_rule_and_open_only_for_this_machine() {
 }
 
 #[tokio::test]
-async fn what_speaks_neither_http_nor_https_is_told_of_as_http() {
+async fn a_server_without_http_and_https_is_reported_as_http() {
     let server = ScriptedRegistry::start(|_| Reply::close());
     let error = read(&session(&server), b"content", 0..7).await.unwrap_err();
     assert!(error.is_unavailable() && !error.to_string().contains("TLS"), "{error}");
-    // Each time by http and by https, of which the server cannot read the latter.
+    // Each attempt uses HTTP and HTTPS; the server cannot read the latter.
     assert_eq!(server.connections(), 6);
 }
 
@@ -77,15 +77,15 @@ async fn a_bad_request_alone_does_not_mean_https() {
 }
 
 #[tokio::test]
-async fn an_unknown_certificate_is_refused_with_advice() {
+async fn an_untrusted_certificate_is_refused_with_a_hint() {
     let server = ScriptedRegistry::start_tls("127.0.0.1", Certificate::Signed, OnPlain::Alert, serve);
     let error = read(&session(&server), b"content", 0..7).await.unwrap_err();
-    assert!(error.is_unavailable() && error.to_string().contains("--ca"), "{error}");
+    assert!(error.is_unavailable() && error.to_hint() == Some(Hint::TrustCertificate), "{error}");
     assert!(server.requests().is_empty());
 }
 
 #[tokio::test]
-async fn a_self_signed_certificate_that_was_given_is_good_for_its_names_alone() {
+async fn an_added_self_signed_certificate_is_valid_for_its_names_only() {
     for (host, is_good) in [("127.0.0.1", true), ("127.0.0.2", false)] {
         let server = ScriptedRegistry::start_tls(host, Certificate::SelfSigned, OnPlain::Alert, serve);
         let session = session_with(builder().ca_files(vec![SELF_SIGNED.into()]), &server, None);
@@ -102,7 +102,7 @@ fn a_file_without_certificates_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn elsewhere_https_is_spoken_unless_plain_http_is_asked_for() {
+async fn remote_registries_use_https_unless_plain_http_is_allowed() {
     let server = ScriptedRegistry::start(serve);
     let host = format!("registry.test:{}", server.port());
     let names = [("registry.test", "127.0.0.1")];
@@ -111,13 +111,13 @@ async fn elsewhere_https_is_spoken_unless_plain_http_is_asked_for() {
         Session::new(http, repository(&host, NAME), None)
     };
     let error = read(&with(builder()), b"content", 0..7).await.unwrap_err();
-    assert!(error.is_unavailable() && error.to_string().contains("--plain-http"), "{error}");
+    assert!(error.is_unavailable() && error.to_hint() == Some(Hint::AllowPlainHttp), "{error}");
     assert!(server.requests().is_empty());
     read(&with(builder().plain_http(true)), b"content", 0..7).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_registry_that_is_not_there_fails_at_once() {
+async fn an_unreachable_registry_fails_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
     drop(listener);
@@ -128,7 +128,7 @@ async fn a_registry_that_is_not_there_fails_at_once() {
 }
 
 #[tokio::test]
-async fn requests_go_through_the_proxy_but_for_those_to_this_machine() {
+async fn requests_use_the_proxy_except_to_this_machine() {
     let proxy = ScriptedRegistry::start(serve);
     let server = ScriptedRegistry::start(serve);
     let http = builder().plain_http(true).proxy(&proxy.url()).build().unwrap();

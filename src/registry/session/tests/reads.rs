@@ -1,4 +1,4 @@
-//! Manifests and blobs as they should come, and answers that lie about what they are.
+//! Manifests and blobs as they should arrive, and responses that lie about themselves.
 
 use super::*;
 use crate::{
@@ -14,7 +14,7 @@ fn manifests(reply: Reply) -> ScriptedRegistry {
 }
 
 #[tokio::test]
-async fn a_manifest_is_asked_for_in_every_form_and_hashed() {
+async fn a_manifest_is_accepted_in_every_format_and_hashed() {
     let reply = Reply::ok(MANIFEST)
         .header("content-type", "application/vnd.oci.image.manifest.v1+json")
         .header("docker-content-digest", "sha256:wrong");
@@ -28,12 +28,12 @@ async fn a_manifest_is_asked_for_in_every_form_and_hashed() {
     let accept: Vec<_> = request.header("accept").unwrap().split(',').map(str::trim).collect();
     assert_eq!(accept.len(), 6);
     assert!(accept[0].ends_with("oci.image.index.v1+json"));
-    // Schema 1 comes last, in both its forms: to be refused by name.
+    // Schema 1 is last, in both its forms, so that the error can name it.
     assert!(accept[4].ends_with("manifest.v1+prettyjws") && accept[5].ends_with("manifest.v1+json"));
 }
 
 #[tokio::test]
-async fn a_manifest_must_have_the_digest_that_was_asked_for() {
+async fn a_manifest_must_have_the_requested_digest() {
     let server = manifests(Reply::ok(MANIFEST));
     let session = session(&server);
     let right = Digest::sha256(MANIFEST.as_bytes());
@@ -60,14 +60,14 @@ async fn a_manifest_beyond_the_cap_is_refused() {
 }
 
 #[tokio::test]
-async fn a_manifest_that_always_breaks_off_is_given_up() {
+async fn a_manifest_that_always_breaks_off_is_unavailable() {
     let server = manifests(Reply::ok(MANIFEST).cut_after(5));
     let error = session(&server).manifest("latest", None).await.unwrap_err();
     assert!(error.is_unavailable(), "{error}");
 }
 
 #[tokio::test]
-async fn a_registry_that_cannot_do_it_is_unavailable() {
+async fn a_registry_that_fails_is_unavailable() {
     for status in [501, 505] {
         let server = manifests(Reply::status(status));
         let error = session(&server).manifest("latest", None).await.unwrap_err();
@@ -76,7 +76,7 @@ async fn a_registry_that_cannot_do_it_is_unavailable() {
 }
 
 #[tokio::test]
-async fn a_registry_that_refuses_to_tell_a_digest_alone_may_still_send_the_manifest() {
+async fn a_registry_that_refuses_head_may_still_send_the_manifest() {
     for status in [400, 403, 404, 405, 500, 501, 502, 503] {
         let server = ScriptedRegistry::start(move |request| match request.method.as_str() {
             "HEAD" => Reply::status(status),
@@ -85,20 +85,20 @@ async fn a_registry_that_refuses_to_tell_a_digest_alone_may_still_send_the_manif
         let session = session(&server);
         assert_eq!(session.head_manifest("latest", 0).await.unwrap(), None, "{status}");
         assert_eq!(session.manifest("latest", None).await.unwrap().bytes, MANIFEST);
-        // How to log in may have been asked for.
+        // The API root may have been pinged.
         assert_eq!(server.requests().len(), if status == 403 { 3 } else { 2 }, "{status}");
     }
 }
 
 #[tokio::test]
-async fn a_missing_manifest_may_be_a_private_one() {
+async fn a_missing_manifest_may_be_private() {
     let body = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#;
     let server = manifests(Reply::status(404).body(body));
     let error = session(&server).manifest("nope", None).await.unwrap_err();
     let shown = error.to_string();
-    assert!(error.is_manifest_unknown(), "{shown}");
-    for part in ["manifest nope of library/app at 127.0.0.1:", "404 Not Found", "MANIFEST_UNKNOWN", "private"]
-    {
+    assert!(error.is_manifest_unknown() && error.to_hint() == Some(Hint::CheckName), "{shown}");
+    assert_eq!(error.status(), Some(404));
+    for part in ["manifest nope of library/app at 127.0.0.1:", "404 Not Found", "MANIFEST_UNKNOWN"] {
         assert!(shown.contains(part), "{shown}");
     }
 }
@@ -117,12 +117,12 @@ async fn a_blob_is_read_whole_and_by_range() {
     assert_eq!(ranges, [None, Some((0, 1)), Some((99_999, 100_000)), Some((12_345, 67_890))]);
     assert_eq!(session.requests(), 4);
     assert_eq!(session.bytes_fetched(), 100_000 + 1 + 1 + 55_545);
-    // One connection served them all.
+    // One connection served all requests.
     assert_eq!(server.connections(), 1);
 }
 
 #[tokio::test]
-async fn nothing_is_asked_for_an_empty_range() {
+async fn an_empty_range_sends_no_request() {
     let server = ScriptedRegistry::start(|_| Reply::status(500));
     let session = session(&server);
     assert_eq!(read(&session, b"content", 3..3).await.unwrap(), b"");
@@ -162,7 +162,7 @@ async fn a_source_reads_ranges_of_a_blob() {
 }
 
 #[tokio::test]
-async fn a_label_of_compression_is_ignored() {
+async fn content_encoding_of_a_blob_is_ignored() {
     for label in ["gzip", "x-gzip"] {
         let server = ScriptedRegistry::start(move |request| {
             Reply::blob(request, b"content").header("content-encoding", label)
@@ -172,7 +172,7 @@ async fn a_label_of_compression_is_ignored() {
 }
 
 #[tokio::test]
-async fn a_part_that_is_not_the_one_asked_for_is_refused() {
+async fn a_part_other_than_the_requested_one_is_refused() {
     let blob = content(1_000);
     let part = || Reply::ok(&content(1_000)[100..200]).with_status(206);
     let range = |value: &str| part().header("content-range", value);
@@ -224,7 +224,7 @@ async fn a_server_that_ignores_ranges_is_read_up_to_the_range() {
 }
 
 #[tokio::test]
-async fn a_range_far_into_a_blob_that_ranges_are_ignored_of_is_waited_for_once() {
+async fn a_range_far_into_a_blob_is_skipped_to_once() {
     let (far, size) = (limits::SKIP_BYTES + 1, limits::SKIP_BYTES + 100);
     let mut blob = vec![0; size as usize];
     blob[far as usize..].fill(7);
@@ -241,8 +241,8 @@ async fn a_range_far_into_a_blob_that_ranges_are_ignored_of_is_waited_for_once()
             match reader.next().await {
                 Ok(Some(piece)) => length += piece.iter().filter(|byte| **byte == 7).count(),
                 Ok(None) => break,
-                Err(problem) => {
-                    error = Some(problem.to_string());
+                Err(detail) => {
+                    error = Some(detail.to_string());
                     break;
                 }
             }
@@ -263,7 +263,7 @@ async fn a_blob_of_another_length_is_refused() {
             });
             let session = session(&server);
             let error = read(&session, &blob, 0..1_000).await.unwrap_err();
-            // A body without a length that ends early could have been cut: that is tried again.
+            // A body without a length that ends early may have been cut, and is retried.
             let may_be_cut = chunked && length < 1_000;
             assert_eq!((error.is_corrupt(), error.is_unavailable()), (!may_be_cut, may_be_cut), "{error}");
         }
@@ -275,7 +275,7 @@ async fn the_body_of_416_is_never_read() {
     let blob = content(1_000);
     for (range, is_corrupt) in [("bytes */500", true), ("bytes */1000", false)] {
         let server = ScriptedRegistry::start(move |_| {
-            // As distribution 2.8.2: the length of the whole blob over a short body, and the connection stays open.
+            // As distribution 2.8.2: the length of the whole blob with a short body, and the connection stays open.
             Reply::status(416).header("content-range", range).body("short").length(1_000).stall_after(5)
         });
         let session = session(&server);
@@ -287,7 +287,7 @@ async fn the_body_of_416_is_never_read() {
 }
 
 #[tokio::test]
-async fn an_unknown_blob_is_told_apart() {
+async fn an_unknown_blob_has_its_own_kind() {
     let server =
         ScriptedRegistry::start(|_| Reply::status(404).body("{\"errors\":[{\"code\":\"BLOB_UNKNOWN\"}]}"));
     let error = read(&session(&server), b"content", 0..7).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! Where a registry may send us for tokens.
+//! Which token servers a registry may name.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ fn given() -> Option<Credential> {
     Some(Credential::basic("me", "hush"))
 }
 
-/// A registry that names `realm`, and wants `Bearer good`.
+/// A registry that names `realm`, and requires `Bearer good`.
 fn naming(realm: String) -> impl Fn(&Request) -> Reply + Send + Sync + 'static {
     move |request| match request.authorization() {
         Some("Bearer good") => Reply::blob(request, b"content"),
@@ -25,7 +25,7 @@ fn issuing(_: &Request) -> Reply {
 }
 
 #[tokio::test]
-async fn a_token_server_on_another_host_is_asked() {
+async fn a_token_server_on_another_host_is_used() {
     let tokens = ScriptedRegistry::start(issuing);
     let server = ScriptedRegistry::start(naming(format!("{}/token?account=x", tokens.url())));
     read(&session_with(builder(), &server, given()), b"content", 0..7).await.unwrap();
@@ -33,7 +33,7 @@ async fn a_token_server_on_another_host_is_asked() {
 }
 
 #[tokio::test]
-async fn a_token_server_with_a_user_name_in_its_address_is_not_asked() {
+async fn a_token_server_address_with_a_user_name_is_refused() {
     let tokens = ScriptedRegistry::start(issuing);
     let server = ScriptedRegistry::start(naming(format!("http://you:secret@{}/token", tokens.host())));
     let error = read(&session_with(builder(), &server, given()), b"content", 0..7).await.unwrap_err();
@@ -42,7 +42,7 @@ async fn a_token_server_with_a_user_name_in_its_address_is_not_asked() {
 }
 
 #[tokio::test]
-async fn an_https_registry_does_not_send_to_a_plain_token_server() {
+async fn an_https_registry_may_not_name_a_plain_token_server() {
     let tokens = ScriptedRegistry::start(issuing);
     let script = naming(format!("{}/token", tokens.url()));
     let server = ScriptedRegistry::start_tls("127.0.0.1", Certificate::Signed, OnPlain::Alert, script);
@@ -78,7 +78,7 @@ fn play(address: IpAddr) -> AddressClass {
 }
 
 #[tokio::test]
-async fn a_token_server_is_not_reached_at_a_more_private_address_than_the_registry() {
+async fn a_token_server_may_not_be_more_private_than_the_registry() {
     let places = ["127.0.0.1", "127.0.1.1", "127.0.2.1", "127.0.3.1"];
     for (rank, registry) in places.iter().enumerate() {
         for (other_rank, place) in places.iter().enumerate() {
@@ -105,7 +105,7 @@ async fn a_token_server_is_not_reached_at_a_more_private_address_than_the_regist
 }
 
 #[tokio::test]
-async fn behind_a_proxy_literal_addresses_are_checked_still() {
+async fn literal_addresses_are_checked_behind_a_proxy() {
     // The proxy is asked for whole addresses, and answers for all hosts itself.
     let answer = |realm: &'static str| {
         ScriptedRegistry::start(move |request| match request.authorization() {

@@ -1,4 +1,4 @@
-//! Redirects: what goes along, what is remembered, what is refused.
+//! Redirects: what is sent along, what is remembered, what is refused.
 
 use super::*;
 use crate::registry::{
@@ -6,7 +6,7 @@ use crate::registry::{
     scripted::{AUTHORITY, Certificate, OnPlain},
 };
 
-/// A registry with tokens that sends every blob elsewhere.
+/// A registry with tokens that redirects every blob.
 fn sending_to(
     status: u16,
     location: impl Fn(&Request) -> String + Send + Sync + 'static,
@@ -23,7 +23,7 @@ fn storage(blob: &[u8]) -> ScriptedRegistry {
 }
 
 #[tokio::test]
-async fn another_origin_gets_the_range_and_no_token() {
+async fn another_origin_gets_the_range_but_no_token() {
     for status in [301, 302, 303, 307, 308] {
         let storage = storage(b"content");
         let link = format!("{}/blob?signature=hush", storage.url());
@@ -40,7 +40,7 @@ async fn another_origin_gets_the_range_and_no_token() {
 }
 
 #[tokio::test]
-async fn the_same_origin_keeps_the_token_but_for_other_repositories() {
+async fn the_same_origin_keeps_the_token_except_for_other_repositories() {
     for (location, keeps) in [("/storage/x", true), ("/v2/library/other/blobs/x", false)] {
         let tokens = Tokens::default();
         let server = ScriptedRegistry::start(move |request| {
@@ -56,7 +56,7 @@ async fn the_same_origin_keeps_the_token_but_for_other_repositories() {
 }
 
 #[tokio::test]
-async fn a_token_dropped_on_the_way_is_not_taken_up_again() {
+async fn a_token_dropped_by_a_redirect_is_not_restored() {
     let back = Arc::new(Mutex::new(String::new()));
     let home = Arc::clone(&back);
     let detour = ScriptedRegistry::start(move |_| Reply::redirect(302, &lock(&home)));
@@ -72,7 +72,7 @@ async fn a_token_dropped_on_the_way_is_not_taken_up_again() {
 }
 
 #[tokio::test]
-async fn a_link_is_used_again_for_a_while() {
+async fn a_link_is_reused_for_a_minute() {
     let storage = storage(b"content");
     let link = format!("{}/blob", storage.url());
     let server = sending_to(307, move |_| link.clone());
@@ -81,7 +81,7 @@ async fn a_link_is_used_again_for_a_while() {
     for _ in 0..3 {
         read(&session, b"content", 1..6).await.unwrap();
     }
-    // One bare, one with the token.
+    // One without, one with the token.
     assert_eq!(server.requests_to("/v2/").len(), 2);
     assert_eq!(storage.requests().len(), 3);
     clock.advance(Duration::from_secs(61));
@@ -106,7 +106,7 @@ fn expiring(status: u16, good: Arc<AtomicUsize>) -> (ScriptedRegistry, Arc<Scrip
 }
 
 #[tokio::test]
-async fn a_link_that_expired_is_asked_for_once_more() {
+async fn an_expired_link_is_requested_once_more() {
     for status in [400, 401, 403, 404, 410] {
         let good = Arc::new(AtomicUsize::new(0));
         let (server, storage) = expiring(status, Arc::clone(&good));
@@ -116,21 +116,21 @@ async fn a_link_that_expired_is_asked_for_once_more() {
         assert_eq!(read(&session, b"content", 2..5).await.unwrap(), b"nte");
         assert_eq!(storage.requests_to("/blob?n=0").len(), 2);
         assert_eq!(storage.requests_to("/blob?n=1").len(), 1);
-        // The challenge of a storage is nobody's business.
+        // The challenge of a storage is ignored.
         assert!(storage.requests().iter().all(|request| request.authorization().is_none()));
         assert_eq!(server.requests_to("/token").len(), 1);
     }
 }
 
 #[tokio::test]
-async fn a_fresh_link_that_is_refused_is_asked_for_once_more() {
+async fn a_refused_fresh_link_is_requested_once_more() {
     let (server, storage) = expiring(403, Arc::new(AtomicUsize::new(1)));
     read(&session(&server), b"content", 0..7).await.unwrap();
     assert_eq!(storage.requests().len(), 2);
 }
 
 #[tokio::test]
-async fn a_link_refused_twice_is_an_error_without_its_query() {
+async fn the_error_of_a_link_refused_twice_has_no_query() {
     for (status, is_unknown) in [(401, false), (403, false), (404, true), (410, true)] {
         let (server, storage) = expiring(status, Arc::new(AtomicUsize::new(9)));
         let error = read(&session(&server), b"content", 0..7).await.unwrap_err();
@@ -144,7 +144,7 @@ async fn a_link_refused_twice_is_an_error_without_its_query() {
 }
 
 #[tokio::test]
-async fn a_remembered_link_and_its_replacement_refused_are_the_end() {
+async fn a_refused_replacement_of_a_remembered_link_is_final() {
     let good = Arc::new(AtomicUsize::new(0));
     let (server, storage) = expiring(403, Arc::clone(&good));
     let session = session(&server);
@@ -157,7 +157,7 @@ async fn a_remembered_link_and_its_replacement_refused_are_the_end() {
 }
 
 #[tokio::test]
-async fn a_link_that_fails_for_a_moment_is_asked_for_anew() {
+async fn a_link_that_fails_transiently_is_requested_again() {
     let failures = AtomicUsize::new(2);
     let storage = ScriptedRegistry::start(move |request| {
         match failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
@@ -189,7 +189,7 @@ async fn five_redirects_are_followed_and_six_are_not() {
 }
 
 #[tokio::test]
-async fn https_never_leads_to_http() {
+async fn https_never_redirects_to_http() {
     let storage = storage(b"content");
     let link = format!("{}/blob?signature=hush", storage.url());
     let server = ScriptedRegistry::start_tls("127.0.0.1", Certificate::Signed, OnPlain::Alert, move |_| {
@@ -203,7 +203,7 @@ async fn https_never_leads_to_http() {
 }
 
 #[tokio::test]
-async fn a_manifest_may_lie_elsewhere_too() {
+async fn a_manifest_may_be_redirected() {
     let storage = storage(b"{}");
     let link = format!("{}/manifest", storage.url());
     let server = sending_to(307, move |_| link.clone());
@@ -213,7 +213,7 @@ async fn a_manifest_may_lie_elsewhere_too() {
 }
 
 #[tokio::test]
-async fn a_redirect_may_lead_one_class_further_in_and_no_more() {
+async fn a_redirect_may_lead_to_an_address_one_class_more_private_and_no_further() {
     let play = |address: std::net::IpAddr| match address.to_string().as_str() {
         "127.0.0.1" => AddressClass::Public,
         "127.0.1.1" => AddressClass::Private,
@@ -247,10 +247,10 @@ async fn a_redirect_may_lead_one_class_further_in_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_link_that_expires_while_a_cut_read_is_taken_up_is_asked_for_anew() {
+async fn a_link_that_expires_before_a_read_resumes_is_requested_again() {
     let blob = content(100_000);
     let served = blob.clone();
-    // Each link is good for one request, which is cut.
+    // Each link is valid for one request, which breaks off.
     let used = Mutex::new(std::collections::BTreeSet::new());
     let storage = ScriptedRegistry::start(move |request| {
         let is_new = lock(&used).insert(request.target.clone());

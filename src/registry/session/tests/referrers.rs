@@ -1,8 +1,8 @@
-//! The list of what refers to a manifest, over several pages.
+//! The list of a manifest's referrers, over several pages.
 
 use super::*;
 
-/// Where the list of what refers to a manifest lies.
+/// The path of the list of referrers.
 fn list(subject: &Digest) -> String {
     format!("/v2/{NAME}/referrers/{subject}")
 }
@@ -15,7 +15,7 @@ fn page(number: usize, link: Option<&str>) -> Reply {
     }
 }
 
-/// The number of a page, from the query that the one before it has named.
+/// The number of a page, from the query in the link of the previous one.
 fn number(request: &Request) -> usize {
     request.query().rsplit_once('=').map_or(0, |(_, number)| number.parse().unwrap_or(0))
 }
@@ -26,10 +26,10 @@ async fn pages(server: &ScriptedRegistry, subject: &Digest) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_list_is_read_page_after_page_to_its_end() {
+async fn a_list_is_read_to_its_last_page() {
     let subject = Digest::sha256(b"subject");
     let path = list(&subject);
-    // Relative to the registry, to the list and whole, with other links, and a comma in the address.
+    // Links relative to the registry and to the list, and absolute; with other links, and a comma in the URL.
     let server = ScriptedRegistry::start(move |request| match number(request) {
         0 => page(0, Some(&format!("<{path}?n=1&last=1>; rel=\"next\""))),
         1 => page(1, Some("<https://docs.example/>; rel=help, <?a,b&last=2>; title=\"x\"; REL=next")),
@@ -43,7 +43,7 @@ async fn a_list_is_read_page_after_page_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_list_does_not_lead_elsewhere() {
+async fn a_list_continues_only_in_the_same_repository() {
     let subject = Digest::sha256(b"subject");
     let other = ScriptedRegistry::start(|_| Reply::ok("elsewhere"));
     for target in [
@@ -68,20 +68,20 @@ async fn a_list_does_not_lead_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_list_that_never_ends_is_not_read_for_ever() {
+async fn an_endless_list_is_capped() {
     let subject = Digest::sha256(b"subject");
-    // A page that comes again.
+    // A page that repeats.
     let server = ScriptedRegistry::start(|request| {
         page(number(request), Some(&format!("<?last={}>; rel=next", 3 - number(request).max(1))))
     });
     assert_eq!(pages(&server, &subject).await, ["page 0", "page 2", "page 1"]);
-    // Always another one.
+    // Always another page.
     let server = ScriptedRegistry::start(|request| {
         page(number(request), Some(&format!("<?last={}>; rel=next", number(request) + 1)))
     });
     assert_eq!(pages(&server, &subject).await.len(), limits::REFERRERS_PAGES);
     assert_eq!(server.requests().len(), limits::REFERRERS_PAGES);
-    // Too much in all.
+    // Too much in total.
     let server = ScriptedRegistry::start(|request| {
         let link = format!("<?last={}>; rel=next", number(request) + 1);
         Reply::ok(vec![b'x'; limits::MANIFEST_BYTES as usize / 2 - 1]).header("link", &link)
@@ -91,7 +91,7 @@ async fn a_list_that_never_ends_is_not_read_for_ever() {
 }
 
 #[tokio::test]
-async fn what_comes_before_a_page_that_is_missing_counts() {
+async fn pages_before_a_missing_one_count() {
     let subject = Digest::sha256(b"subject");
     let server = ScriptedRegistry::start(|request| match number(request) {
         0 => page(0, Some("<?last=1>; rel=next")),

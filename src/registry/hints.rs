@@ -1,5 +1,5 @@
-//! How a registry behaved the last time: whether it asked for a token, and where it sent us for blobs. What is known beforehand
-//! spares round trips; where it turns out to be otherwise, nothing is lost but those.
+//! What earlier runs learnt about a registry: whether it required a token, and where it redirects for blobs. This saves round trips;
+//! if it is out of date, only those are lost.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,60 +13,60 @@ use crate::{
     },
 };
 
-/// The habits of one registry.
+/// Hints about one registry.
 #[derive(Default)]
-pub(crate) struct Habits {
-    /// Where they outlive the run.
+pub(crate) struct RegistryHints {
+    /// Where the hints persist.
     cache: Option<Cache>,
-    /// As they were.
-    kept: RegistryRecord,
-    /// As they are.
+    /// As earlier runs left them.
+    loaded: RegistryRecord,
+    /// As they are now.
     now: Arc<Mutex<RegistryRecord>>,
-    /// Held by who writes: of two, either writes all that is known then.
+    /// Held while writing: concurrent writers each write the current state.
     writing: Arc<Mutex<()>>,
 }
 
-impl Habits {
-    /// Those of the registry with this API host, as earlier runs have found them.
+impl RegistryHints {
+    /// Loads the hints of the registry with this API host.
     pub(crate) async fn of(host: &str, cache: Option<Cache>) -> Self {
         let host = host.to_owned();
         let reading = cache.clone().map(|cache| {
             let host = host.clone();
             spawn_blocking(move || cache.registry(&host))
         });
-        let kept = match reading {
+        let loaded = match reading {
             Some(reading) => reading.await.ok().flatten(),
             None => None,
         };
-        let kept = kept.unwrap_or_else(|| RegistryRecord { registry: host, ..RegistryRecord::default() });
-        Self { cache, now: Arc::new(Mutex::new(kept.clone())), kept, writing: Arc::default() }
+        let loaded = loaded.unwrap_or_else(|| RegistryRecord { registry: host, ..RegistryRecord::default() });
+        Self { cache, now: Arc::new(Mutex::new(loaded.clone())), loaded, writing: Arc::default() }
     }
 
     #[cfg(test)]
-    pub(super) fn kept(record: RegistryRecord) -> Self {
-        Self { kept: record, ..Self::default() }
+    pub(super) fn loaded(record: RegistryRecord) -> Self {
+        Self { loaded: record, ..Self::default() }
     }
 
-    /// Whether it answered over http (`is_plain`) or https without any authorisation.
+    /// Whether it accepted requests over HTTP (`is_plain`) or HTTPS without authorisation.
     pub(super) fn was_open(&self, is_plain: bool) -> bool {
-        self.kept.is_open && self.kept.is_plain == is_plain
+        self.loaded.is_open && self.loaded.is_plain == is_plain
     }
 
-    /// Where it sent us for blobs, and how private an address that may have.
+    /// Where it redirects for blobs, and the least public address class of that server.
     pub(super) fn storage(&self) -> Option<(Url, AddressClass)> {
-        let storage = self.kept.storage.as_ref()?;
+        let storage = self.loaded.storage.as_ref()?;
         let url: Url = storage.address.parse().ok()?;
         let is_address = matches!(url.scheme(), "http" | "https") && url.has_host();
         let floor = AddressClass::ALL.into_iter().find(|class| class.name() == storage.floor)?;
         is_address.then_some((url, floor))
     }
 
-    /// Notes that the registry has answered.
+    /// Records that the registry has responded.
     pub(super) fn answered(&self, is_plain: bool, is_open: bool) {
         self.note(|now| (now.is_plain, now.is_open) = (is_plain, is_open));
     }
 
-    /// Notes that a blob has come from where the registry redirected to.
+    /// Records the server of a blob that the registry redirected to.
     pub(super) fn redirected(&self, url: &Url, floor: AddressClass) {
         let (address, floor) = (url.origin().ascii_serialization(), floor.name().to_owned());
         self.note(|now| now.storage = Some(StorageRecord { address, floor }));
@@ -102,38 +102,38 @@ mod tests {
     }
 
     #[test]
-    fn a_note_that_makes_no_sense_leads_nowhere() {
-        assert!(Habits::kept(record("https://s.example:8443", "public")).storage().is_some());
+    fn a_malformed_record_is_ignored() {
+        assert!(RegistryHints::loaded(record("https://s.example:8443", "public")).storage().is_some());
         for (address, floor) in [
             ("https://s.example", "anywhere"),
             ("s.example", "public"),
             ("file:///etc/passwd", "public"),
             ("", "public"),
         ] {
-            assert!(Habits::kept(record(address, floor)).storage().is_none(), "{address} {floor}");
+            assert!(RegistryHints::loaded(record(address, floor)).storage().is_none(), "{address} {floor}");
         }
     }
 
     #[test]
-    fn who_was_open_by_one_scheme_is_not_by_the_other() {
-        let habits = Habits::kept(record("https://s.example", "public"));
-        assert_eq!([false, true].map(|is_plain| habits.was_open(is_plain)), [true, false]);
+    fn open_over_one_scheme_does_not_mean_open_over_the_other() {
+        let hints = RegistryHints::loaded(record("https://s.example", "public"));
+        assert_eq!([false, true].map(|is_plain| hints.was_open(is_plain)), [true, false]);
     }
 
     #[tokio::test]
-    async fn the_next_run_knows_where_blobs_came_from_and_nothing_that_is_secret() {
+    async fn the_next_run_knows_the_server_of_blobs_and_no_secret() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(&CacheOptions::new(folder.path().join("cache"))).unwrap();
         let url: Url = "https://s.example:8443/blob?signature=hush".parse().unwrap();
-        let habits = Habits::of(HOST, Some(cache.clone())).await;
-        assert_eq!((habits.storage(), habits.was_open(false)), (None, false));
-        habits.answered(false, true);
-        habits.redirected(&url, AddressClass::Private);
+        let hints = RegistryHints::of(HOST, Some(cache.clone())).await;
+        assert_eq!((hints.storage(), hints.was_open(false)), (None, false));
+        hints.answered(false, true);
+        hints.redirected(&url, AddressClass::Private);
         cache.finish_writes();
-        let next = Habits::of(HOST, Some(cache.clone())).await;
+        let next = RegistryHints::of(HOST, Some(cache.clone())).await;
         let (url, floor) = next.storage().unwrap();
         assert_eq!((url.as_str(), floor), ("https://s.example:8443/", AddressClass::Private));
         assert!(next.was_open(false));
-        assert_eq!(Habits::of("other.example", Some(cache)).await.storage(), None);
+        assert_eq!(RegistryHints::of("other.example", Some(cache)).await.storage(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What the heads and bodies of answers say: pure functions over headers and text.
+//! What the heads and bodies of responses say: pure functions over headers and text.
 
 use std::{
     ops::Range,
@@ -9,15 +9,15 @@ use serde_json::Value;
 
 use crate::registry::http::{HeaderMap, StatusCode, header};
 
-/// Longest text of a server's that is repeated in a message, in characters.
+/// Longest text of a server that is repeated in a message, in characters.
 const MESSAGE_CHARACTERS: usize = 200;
 
 /// A parsed `Content-Range` (RFC 9110, section 14.4).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct ContentRange {
-    /// The bytes that follow; none in the answer to a range that cannot be had.
+    /// The bytes that follow; none in the response to an unsatisfiable range.
     pub(super) range: Option<Range<u64>>,
-    /// Length of the whole, if it is told.
+    /// Length of the whole, if it is known.
     pub(super) total: Option<u64>,
 }
 
@@ -49,16 +49,16 @@ impl ContentRange {
     }
 }
 
-/// A number of digits alone: `str::parse` would take a sign too.
+/// A number of digits only: `str::parse` would accept a sign too.
 fn number(text: &str) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
-/// How long the server asks us to wait: `Retry-After` in seconds, or as a date by the server's own clock.
+/// How long the server asks to wait: `Retry-After` in seconds, or as a date by the server's own clock.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than a number holds is certainly beyond every cap.
+        // A number that overflows is beyond every cap.
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
     let until = httpdate::parse_http_date(value).ok()?;
@@ -66,17 +66,17 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(until.duration_since(now).unwrap_or_default())
 }
 
-/// When the server says it answered.
+/// The date of the response by the server's clock.
 pub(super) fn date(headers: &HeaderMap) -> Option<SystemTime> {
     httpdate::parse_http_date(headers.get(header::DATE)?.to_str().ok()?).ok()
 }
 
 /// Whether the same request may succeed later: distribution's and go-containerregistry's lists.
-pub(super) fn is_passing(status: StatusCode) -> bool {
+pub(super) fn is_transient(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 499 | 500 | 502 | 503 | 504 | 522)
 }
 
-/// What an error's body says, in one short line without control characters, links' queries or any of `secrets`.
+/// The message in an error's body as one short line, without control characters, queries of links or any of `secrets`.
 pub(super) fn server_message(body: &[u8], secrets: &[&str]) -> Option<String> {
     let text = match serde_json::from_slice::<Value>(body) {
         Ok(value) => json_message(&value)?,
@@ -101,7 +101,7 @@ pub(super) fn server_message(body: &[u8], secrets: &[&str]) -> Option<String> {
     if shown.is_empty() { None } else { Some(shown) }
 }
 
-/// The errors of the distribution specification, of OAuth 2, and of others that answer with a message.
+/// The errors of the distribution specification, of OAuth 2, and of others that response with a message.
 fn json_message(value: &Value) -> Option<String> {
     let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
     if let Some(first) = value.get("errors").and_then(|errors| errors.get(0)) {
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_content_range_is_read_only_if_it_makes_sense() {
+    fn a_content_range_must_be_consistent() {
         let range = |value: &str| ContentRange::parse(value);
         let some = |range, total| Some(ContentRange { range, total });
         assert_eq!(range("bytes 0-9/10"), some(Some(0..10), Some(10)));
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_asked_for_in_seconds_or_until_a_date_by_the_servers_clock() {
+    fn a_wait_is_in_seconds_or_until_a_date_by_the_servers_clock() {
         let wait = |pairs: &[(&'static str, &str)]| retry_after(&headers(pairs));
         assert_eq!(wait(&[("retry-after", "7")]), Some(Duration::from_secs(7)));
         assert_eq!(wait(&[("retry-after", "99999999999999999999999")]), Some(Duration::from_secs(u64::MAX)));
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_servers_message_is_one_clean_line() {
+    fn a_server_message_is_one_clean_line() {
         let message = |body: &str| server_message(body.as_bytes(), &["hush"]);
         let denied = r#"{"errors":[{"code":"DENIED","message":"no\u001b[31m\n access"}]}"#;
         assert_eq!(message(denied).as_deref(), Some("DENIED: no [31m access"));
