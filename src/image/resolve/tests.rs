@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    hint::Hint,
     oci::digest::Hasher,
     offset::Compressed,
     registry::{
