@@ -87,7 +87,7 @@ pub(crate) async fn run<V: Visitor>(
                 failure = Some(layer.error(error));
             }
             // One of the background passes has the memory. Alone it succeeds, or fails for a reason of its own.
-            Err(error) if error.is_for_want_of_a_window() && prefetcher.end_passes() => {
+            Err(error) if error.is_window_busy() && prefetcher.end_passes() => {
                 prefetcher = &alone;
                 failure = Some(layer.error(error));
             }
@@ -128,7 +128,7 @@ pub(crate) async fn index(layer: &Layer, prefetcher: &Prefetcher) -> Result<(), 
                 toc.store(layer);
                 return Ok(());
             }
-            Err(error) if !error.is_for_want_of_a_window() => return Err(layer.error(error)),
+            Err(error) if !error.is_window_busy() => return Err(layer.error(error)),
             Err(_) => {
                 prefetcher.end_passes();
                 prefetcher = &alone;

@@ -65,15 +65,18 @@ fn literals(source: &str) -> Vec<(usize, String)> {
 /// What a text names that only the command line may name.
 fn names(text: &str) -> Option<&'static str> {
     let is_identifier = |text: &str| text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+    // Flags of other programs: `cp`.
+    let foreign = ["--remove-destination"];
     let is_flag = |word: &str| {
         let word = word.trim_start_matches(['`', '(', '\'']);
         word.strip_prefix("--").is_some_and(|name| name.starts_with(|first: char| first.is_ascii_lowercase()))
     };
-    // The name alone is what is looked up.
-    if text.contains("LAYERSLAYER_") && !is_identifier(text) {
+    // The name alone is what is looked up. The encrypted store takes its passphrase from two variables, and says so.
+    let is_allowed = is_identifier(text) || text.contains("LAYERSLAYER_PASSPHRASE or ");
+    if text.contains("LAYERSLAYER_") && !is_allowed {
         return Some("an environment variable");
     }
-    if text.split_whitespace().any(is_flag) {
+    if text.split_whitespace().any(|word| is_flag(word) && !foreign.contains(&word)) {
         return Some("a flag");
     }
     let commands = ["auth", "cache", "carve", "login", "logout", "peek", "toc"];

@@ -63,7 +63,7 @@ fn an_unreachable_registry_is_reported() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     assert_ne!(host, port.to_string());
     let ran = home.login(&port.to_string(), USER, PASSWORD, &PLAIN).failed(7);
-    ran.said(&format!("cannot reach {port}")).said("try again");
+    ran.said(&format!("cannot reach {port}")).said("check the name");
     nothing_is_stored(&home);
 }
 
@@ -88,7 +88,7 @@ fn a_failing_registry_or_token_server_is_temporarily_unavailable() {
 fn a_server_that_is_not_a_registry_is_reported() {
     let home = Home::new();
     let server = ScriptedRegistry::start(|_| Reply::status(404));
-    home.login(&server.host(), USER, PASSWORD, &PLAIN).failed(1).said("is no registry");
+    home.login(&server.host(), USER, PASSWORD, &PLAIN).failed(1).said("is not a registry");
     home.login("not a host", USER, PASSWORD, &PLAIN).failed(2);
     nothing_is_stored(&home);
 }
