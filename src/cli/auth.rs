@@ -88,7 +88,6 @@ fn take(mut secret: Zeroizing<String>) -> String {
     std::mem::take(&mut secret)
 }
 
-
 /// Refuses a user name that Basic authentication cannot transmit (RFC 7617, section 2): the first colon ends it.
 pub(crate) fn check_username(username: &str) -> Result<(), Failure> {
     match username.contains(':') || username.chars().any(char::is_control) {

@@ -3,7 +3,8 @@
 use std::io;
 
 use layerslayer::{
-    Cache, CacheOptions, CarveOptions, Client, Credential, Error, File, Image, ImageReference, Limits, Platform,
+    Cache, CacheOptions, CarveOptions, Client, Credential, Error, File, Image, ImageReference, Limits,
+    Platform,
 };
 
 use super::{

@@ -101,7 +101,8 @@ pub(crate) async fn last_seen(
 
 /// Resolves an image in an OCI image layout.
 pub(crate) async fn layout(request: ImageRequest, path: &Path, archive: bool) -> Result<Image, Error> {
-    let (local, wanted) = (open_local(path, archive, request.limits.unpacked_archive_bytes).await?, request.clone());
+    let (local, wanted) =
+        (open_local(path, archive, request.limits.unpacked_archive_bytes).await?, request.clone());
     let local = Arc::new(local);
     let root = {
         let local = Arc::clone(&local);

@@ -117,6 +117,8 @@ fn undecodable(error: decompress::Error, name: &str) -> Error {
             name,
             problem: format!("is damaged: {what} at byte {} of the compressed archive", at.0),
         },
-        error @ decompress::Error::Busy { .. } => Error::Unusable { name, problem: error.to_string() },
+        error @ (decompress::Error::Busy { .. } | decompress::Error::Window { .. }) => {
+            Error::Unusable { name, problem: error.to_string() }
+        }
     }
 }

@@ -86,7 +86,7 @@ fn a_compressed_archive_unpacks_to_at_most_the_limit_of_the_caller() {
 fn a_layer_with_more_entries_than_the_limit_of_the_caller_fails() {
     let folder = tools::temporary_folder();
     let file = folder.path().join("image.tar");
-    let tar = (0..100).fold(Tar::new(), |tar, number| tar.file(&format!("file-{number}"), "x")).finish();
+    let tar = (0..100).fold(Tar::new(), |tar, number| tar.file(format!("file-{number}"), "x")).finish();
     let image = Image::new().layer(Layer::new(&tar, Compression::Gzip));
     transport::save_oci_archive(&Layout::of(&image), "latest", &file);
     let listed = |limit: u64| {

@@ -289,7 +289,7 @@ fn links_that_take_too_many_steps_are_rejected() {
     // Two directories in turn, so that neither is the last one.
     let entry = |number: u64| Entry {
         header_offset: Uncompressed(number * 512),
-        ..file(format!("{}/{number}", if number % 2 == 0 { "a" } else { "b" }))
+        ..file(format!("{}/{number}", if number.is_multiple_of(2) { "a" } else { "b" }))
     };
     let mut tree = incomplete([soft("a", &target), soft("b", &target)]);
     let refused = (4..30_000).find_map(|number| tree.insert(&entry(number)).err()).unwrap();
