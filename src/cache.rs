@@ -46,7 +46,7 @@ pub(crate) use self::{
 use crate::{
     limits,
     oci::digest::Digest,
-    progress::{Progress, Silent},
+    progress::Reporter,
     toc::format::{self, HEADER_BYTES},
 };
 
@@ -64,7 +64,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Cache {
     directory: Arc<Directory>,
-    progress: Arc<dyn Progress>,
+    progress: Arc<Reporter>,
     has_warned: Arc<AtomicBool>,
     writes: Arc<Writes>,
     keys: Arc<Keys>,
@@ -146,7 +146,7 @@ impl Cache {
         let directory = Directory::open(options.directory()?, options.capacity())?;
         Ok(Self {
             directory: Arc::new(directory),
-            progress: Arc::new(Silent),
+            progress: Arc::new(Reporter::silent()),
             has_warned: Arc::default(),
             writes: Arc::default(),
             keys: Arc::new(Keys::load(options.keys())?),
@@ -269,7 +269,7 @@ impl Cache {
 /// Reading and writing. These methods block and do not fail: a cache that does not work causes one warning and counts as empty.
 impl Cache {
     /// Reports warnings to `progress`.
-    pub(crate) fn with_progress(self, progress: Arc<dyn Progress>) -> Self {
+    pub(crate) fn with_progress(self, progress: Arc<Reporter>) -> Self {
         Self { progress, ..self }
     }
 

@@ -12,7 +12,9 @@ use std::{
 use args::{Command, Invocation, TocAction, account::AuthAction};
 use console::Console;
 use exit::{Exit, Failure};
+use output::sanitize;
 use report::Report;
+use signals::TimeLimit;
 
 mod args;
 mod auth;
@@ -32,10 +34,11 @@ mod report;
 mod runtime;
 mod selector;
 mod signals;
+mod startup;
 mod toc;
 
-/// Longest wait for the progress bars to disappear from a terminal that is blocked.
-const CLEAR_TIMEOUT: Duration = Duration::from_millis(100);
+/// Longest wait for a terminal that is blocked, at the end of the program.
+const END_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Runs the program.
 pub(crate) fn main() -> ExitCode {
@@ -51,6 +54,9 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => {
             // A reader that closes the pipe early is not an error.
             drop(error.print());
+            if !error.use_stderr() && startup::stdout_is_closed() {
+                return ExitCode::from(Exit::Other.code());
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage.code()));
         }
     };
@@ -70,7 +76,8 @@ pub(crate) fn main() -> ExitCode {
     let console = Console::new(common.quiet, command.explains());
     let mut report = Report::new(&command);
     let on_forced_exit = on_forced_exit(&command, &console, started);
-    let failure = runtime::block_on(run(&command, &console, &mut report), on_forced_exit).err();
+    let time_limit = TimeLimit { started, limit: common.timeout };
+    let failure = runtime::block_on(run(&command, &console, &mut report), time_limit, on_forced_exit).err();
     console.clear();
     let mut exit = failure.as_ref().map_or(Exit::Done, |failure| failure.exit);
     if let Some(failure) = &failure {
@@ -99,24 +106,27 @@ fn disable_core_dumps() {
     }
 }
 
-/// Returns what to do when the program exits while the main thread is blocked on a write: clear the bars, write the report.
+/// Returns what to do when the program exits while the main thread is blocked on a write: clear the bars, print the failure and
+/// write the report.
 fn on_forced_exit(
     command: &Command,
     console: &Console,
     started: Instant,
-) -> impl FnOnce(Exit) + Send + 'static {
+) -> impl FnOnce(&Failure) + Send + 'static {
     let (mut report, path) = (Report::new(command), command.common().report.clone());
     let display = console.display();
-    move |exit| {
-        display.clear_within(CLEAR_TIMEOUT);
+    move |failure| {
+        let lines = failure.messages.iter().map(|message| sanitize::stderr_line(message)).collect();
+        display.end_within(END_TIMEOUT, lines);
         if let Some(path) = path {
             // An error could not be reported to anyone.
-            drop(report.write(&path, exit, None, started.elapsed()));
+            drop(report.write(&path, failure.exit, Some(failure), started.elapsed()));
         }
     }
 }
 
 async fn run(command: &Command, console: &Console, report: &mut Report) -> Result<(), Failure> {
+    tokio::spawn(console.display().watch_stalls());
     match command {
         Command::Carve(arguments) => carve::run(arguments, console, report).await,
         Command::Peek(arguments) => peek::run(arguments, console, report).await,

@@ -17,7 +17,7 @@ use crate::{
         platform::Platform,
         reference::{ImageReference, Reference},
     },
-    progress::{Progress, Silent},
+    progress::{Progress, Reporter, Silent},
     read::pool::WorkerPool,
     registry::{Http, HttpBuilder, RegistryHints, Repository, Session},
 };
@@ -51,7 +51,7 @@ pub struct Client {
     http: Arc<Http>,
     credentials: Vec<(String, Credential)>,
     provider: Option<Arc<dyn CredentialProvider>>,
-    progress: Arc<dyn Progress>,
+    progress: Arc<Reporter>,
     cache: Option<Cache>,
     parallel_layers: usize,
     pool: Arc<WorkerPool>,
@@ -107,7 +107,7 @@ impl Client {
             ImageReference::OciArchive { path, .. } => resolve::layout(request, path, true).await,
             ImageReference::OciLayout { path, .. } => resolve::layout(request, path, false).await,
             ImageReference::Registry(reference) => {
-                let session = self.session(reference).await?;
+                let session = self.session(reference, &request.progress).await?;
                 resolve::registry(request, reference, session, 0).await
             }
         }
@@ -135,7 +135,7 @@ impl Client {
         ImageRequest {
             reference: reference.clone(),
             platform: platform.clone(),
-            progress: Arc::clone(&self.progress),
+            progress: Arc::new(self.progress.for_image(reference)),
             cache: self.cache.clone(),
             parallel_layers: self.parallel_layers,
             pool: Arc::clone(&self.pool),
@@ -143,28 +143,37 @@ impl Client {
         }
     }
 
-    async fn session(&self, reference: &Reference) -> Result<Arc<Session>, Error> {
+    async fn session(&self, reference: &Reference, progress: &Arc<Reporter>) -> Result<Arc<Session>, Error> {
         let hints = RegistryHints::of(reference.api_host(), self.cache.clone());
-        let (access, hints) = future::join(self.access(reference), hints).await;
+        let (access, hints) = future::join(self.access(reference, progress), hints).await;
         let (repository, credential) = access?;
-        let (http, progress) = (Arc::clone(&self.http), Arc::clone(&self.progress));
+        let (http, progress) = (Arc::clone(&self.http), Arc::clone(progress));
         Ok(Session::reading(http, repository, credential, progress, hints))
     }
 
     /// A repository, and the credential for it.
-    async fn access(&self, reference: &Reference) -> Result<(Repository, Option<Credential>), Error> {
+    async fn access(
+        &self,
+        reference: &Reference,
+        progress: &Reporter,
+    ) -> Result<(Repository, Option<Credential>), Error> {
         let (host, name) = (reference.api_host().to_owned(), reference.repository().to_owned());
         let mut given = self.credentials.iter().rev();
         let given = given.find(|(registry, _)| registry == reference.registry() || *registry == host);
         let credential = match given {
             Some((_, credential)) => Some(credential.clone()),
-            None => self.stored(reference.registry(), reference.repository()).await?,
+            None => self.stored(reference.registry(), reference.repository(), progress).await?,
         };
         Ok((Repository { host, name }, credential))
     }
 
     /// The provider's credential for a repository. It may block, so it runs on a thread for blocking work.
-    async fn stored(&self, registry: &str, repository: &str) -> Result<Option<Credential>, Error> {
+    async fn stored(
+        &self,
+        registry: &str,
+        repository: &str,
+        progress: &Reporter,
+    ) -> Result<Option<Credential>, Error> {
         let Some(provider) = self.provider.clone() else { return Ok(None) };
         let failed = |error: &dyn fmt::Display| {
             Error::new(Kind::Other, format!("looking for the credential of {registry}: {error}"))
@@ -177,7 +186,7 @@ impl Client {
         };
         let (found, warnings) = tokio::task::spawn_blocking(search).await.map_err(|error| failed(&error))?;
         for warning in warnings {
-            self.progress.warning(&format!("{warning}; continuing without it"));
+            progress.warning(&format!("{warning}; continuing without it"));
         }
         Ok(found.map_err(|error| failed(&error))?.map(Credential::stored))
     }
@@ -352,7 +361,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Tells `progress` of transfers and warnings.
+    /// Reports events to `progress`.
     ///
     /// ```
     /// let progress = std::sync::Arc::new(layerslayer::Silent);
@@ -379,6 +388,7 @@ impl ClientBuilder {
     pub fn build(self) -> Result<Client, Error> {
         let Self { http, ca_files, credentials, provider, progress, cache, parallel_layers, limits } = self;
         let http = http.ca_files(ca_files).build()?;
+        let progress = Arc::new(Reporter::new(progress));
         let cache = cache.map(|cache| cache.with_progress(Arc::clone(&progress)));
         #[cfg(feature = "object-store")]
         let cache = match cache.map(|cache| cache.connect(http.objects())).transpose() {

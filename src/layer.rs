@@ -6,7 +6,7 @@ use crate::{
     error::Error,
     limits::Limits,
     oci::{digest::Digest, media_type::MediaType},
-    progress::Progress,
+    progress::Reporter,
     read::{config::ConfigFuture, pool::WorkerPool},
     referrers::{Referrers, soci::SociIndex},
     source::Source,
@@ -45,7 +45,7 @@ pub struct Layer {
     pub(crate) referrers: Option<Arc<Referrers>>,
     pub(crate) toc: Arc<TocCell>,
     pub(crate) source: Arc<dyn Source>,
-    pub(crate) progress: Arc<dyn Progress>,
+    pub(crate) progress: Arc<Reporter>,
     pub(crate) pool: Arc<WorkerPool>,
     pub(crate) limits: Limits,
 }

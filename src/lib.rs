@@ -86,7 +86,7 @@ pub use oci::{
 pub use offset::{Compressed, Uncompressed};
 pub use open::OpenFile;
 pub use peek::{Entries, LayersInTurn, PeekOptions, PlannedRead, Rootfs, RootfsEntry};
-pub use progress::{Progress, Request, RequestMethod, RequestTarget, Silent};
+pub use progress::{Event, EventImage, EventLayer, Progress, Request, RequestMethod, RequestTarget, Silent};
 pub use read::{method::ReadMethod, verification::Verification};
 pub use scan::{Found, Scan, ScanAction, ScanCache, ScanContent, ScanOptions};
 pub use tar::entry::{Entry, EntryKind, Timestamp, Xattrs};

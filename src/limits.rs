@@ -248,3 +248,6 @@ pub(crate) const PARALLEL_RANGES: usize = 4;
 
 /// Most bytes of one blob that are buffered while ranges are received in parallel.
 pub(crate) const READ_AHEAD_BYTES: u64 = 16 << 20;
+
+/// Largest file of CA certificates, in bytes.
+pub(crate) const CA_FILE_BYTES: u64 = 4 << 20;

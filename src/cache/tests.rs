@@ -17,9 +17,11 @@ const NAME: &str = "docker.io/library/nginx:latest";
 #[derive(Default)]
 struct Warnings(Mutex<Vec<String>>);
 
-impl Progress for Warnings {
-    fn warning(&self, message: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(message.to_owned());
+impl crate::progress::Progress for Warnings {
+    fn event(&self, event: &crate::progress::Event) {
+        if let crate::progress::Event::Warning { message, .. } = event {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(message.to_owned());
+        }
     }
 }
 
@@ -116,7 +118,8 @@ fn a_contradicted_toc_is_remembered_by_the_digest_of_its_layer() {
 fn a_failing_cache_causes_one_warning_and_counts_as_empty() {
     let (_folder, cache) = cache();
     let warnings = Arc::new(Warnings::default());
-    let cache = cache.with_progress(Arc::<Warnings>::clone(&warnings));
+    let cache =
+        cache.with_progress(Arc::new(crate::progress::Reporter::new(Arc::<Warnings>::clone(&warnings))));
     let digest = Digest::sha256(b"{}");
     cache.put_document(&digest, b"{}");
     fs::set_permissions(cache.path(), fs::Permissions::from_mode(0o777)).unwrap();

@@ -3,6 +3,7 @@
 use std::{
     ffi::{OsStr, OsString},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use account::{AuthArguments, LoginArguments, LogoutArguments};
@@ -29,6 +30,12 @@ pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) invocation: Invocation,
 }
+
+/// Upper limit of `--timeout` in milliseconds: 30 days.
+const MAX_TIMEOUT_MS: u64 = 30 * 24 * 3_600_000;
+
+const NOT_A_DURATION: &str =
+    "not a duration: expected a number from 1 with an optional suffix ms, s, m or h, at most 30 days";
 
 /// Upper limit of `--parallel-layers`.
 const MOST_PARALLEL_LAYERS: i64 = 16;
@@ -192,6 +199,9 @@ pub(crate) struct CarveArguments {
     /// Restore owners, set-user-ID and set-group-ID bits and extended attributes in files that `-o` writes
     #[arg(long, requires = "output", conflicts_with = "tar")]
     pub(crate) same_permissions: bool,
+    /// Create device nodes below `-o DIR/`, which only root may do
+    #[arg(long, requires = "output", conflicts_with = "tar")]
+    pub(crate) devices: bool,
     #[command(flatten)]
     pub(crate) common: Common,
 }
@@ -231,13 +241,14 @@ pub(crate) struct Common {
     /// Write a JSON report of the result, requests, bytes and time to FILE
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
-    /// Print only verified content; `--verify=blob` accepts only layers that are read and hashed as a whole
+    /// Print only content that is verified: `span` (the default), `chunk`, which also trusts the TOC of the publisher, or
+    /// `blob`, which reads and hashes whole layers
     #[arg(
         long,
         value_name = "LEVEL",
         num_args = 0..=1,
         require_equals = true,
-        default_missing_value = "any",
+        default_missing_value = "span",
         hide_possible_values = true
     )]
     pub(crate) verify: Option<Verify>,
@@ -262,6 +273,9 @@ pub(crate) struct Common {
     /// Limit the temporary copy of a compressed or piped image archive to this many bytes [default: 16G]
     #[arg(long, value_name = "BYTES", value_parser = size)]
     pub(crate) max_unpacked: Option<u64>,
+    /// Give up after DURATION, a number with an optional suffix ms, s, m or h [default suffix: s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
     /// Read up to N layers in parallel when all layers are read [default: depends on the number of cores]
     #[arg(long, value_name = "N", value_parser = value_parser!(u8).range(1..=MOST_PARALLEL_LAYERS))]
     pub(crate) parallel_layers: Option<u8>,
@@ -281,8 +295,9 @@ impl Common {
     pub(crate) fn min_verification(&self) -> Verification {
         match self.verify {
             None => Verification::None,
-            Some(Verify::Any) => Verification::Chunk,
             Some(Verify::Blob) => Verification::Blob,
+            Some(Verify::Chunk) => Verification::Chunk,
+            Some(Verify::Span) => Verification::Span,
         }
     }
 }
@@ -290,11 +305,12 @@ impl Common {
 /// The values of `--verify`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Verify {
-    /// Anything that is chained to the manifest's digest.
-    #[value(hide = true)]
-    Any,
-    /// Only whole blobs that match their digest.
+    /// Whole blobs that match their digest.
     Blob,
+    /// Content that matches a TOC of the publisher, too.
+    Chunk,
+    /// Content that an earlier verified pass or a trusted key covers, or whole blobs.
+    Span,
 }
 
 /// Parses the arguments, starting with the program name. Invoked as `peek` or `carve`, the program is that subcommand.
@@ -318,6 +334,23 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arg
 fn size(text: &str) -> Result<u64, &'static str> {
     layerslayer::parse_size(text)
         .ok_or("not a size: expected a number of bytes with an optional suffix K, M or G")
+}
+
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let milliseconds = match unit {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(NOT_A_DURATION),
+    };
+    let number: u64 = number.parse().map_err(|_| NOT_A_DURATION)?;
+    match number.checked_mul(milliseconds) {
+        Some(milliseconds @ 1..=MAX_TIMEOUT_MS) => Ok(Duration::from_millis(milliseconds)),
+        _ => Err(NOT_A_DURATION),
+    }
 }
 
 fn alone<A: Args>(name: &'static str) -> clap::Command {

@@ -14,6 +14,7 @@ use super::{
     console::Console,
     exit::{Exit, Failure},
     runtime,
+    signals::TimeLimit,
 };
 
 pub(crate) mod helper;
@@ -55,7 +56,8 @@ pub(crate) fn main(action: &AuthAction) -> ExitCode {
 }
 
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    runtime::block_on(command, |_| {})
+    let time_limit = TimeLimit { started: Instant::now(), limit: None };
+    runtime::block_on(command, time_limit, |_| {})
 }
 
 /// The user's credentials. The passphrase is requested on the terminal.

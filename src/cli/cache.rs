@@ -62,33 +62,33 @@ fn print_removed(out: &mut impl Write, removed: Removed) -> io::Result<()> {
 }
 
 /// Prints the cached TOCs as text.
-fn print_text(out: &mut impl Write, tables: &[CachedToc]) -> io::Result<()> {
-    for table in tables {
-        let entries = match (table.entries, table.complete) {
+fn print_text(out: &mut impl Write, tocs: &[CachedToc]) -> io::Result<()> {
+    for toc in tocs {
+        let entries = match (toc.entries, toc.complete) {
             (Some(entries), Some(true)) => format!("{entries} entries"),
             (Some(entries), _) => format!("{entries} entries, incomplete"),
             (None, _) => "not readable".to_owned(),
         };
-        let used = time::minute(time::of(table.used));
-        writeln!(out, "{}  {:>8}  {used}  {entries}", table.digest, text::size(table.size))?;
+        let used = time::minute(time::of(toc.used));
+        writeln!(out, "{}  {:>8}  {used}  {entries}", toc.digest, text::size(toc.size))?;
     }
     Ok(())
 }
 
 /// Prints the cached TOCs as JSON Lines.
-fn print_json(out: &mut impl Write, cache: &Cache, tables: &[CachedToc]) -> io::Result<()> {
+fn print_json(out: &mut impl Write, cache: &Cache, tocs: &[CachedToc]) -> io::Result<()> {
     let path = cache.path().to_string_lossy();
     line(out, &Head { kind: "cache", schema: SCHEMA, path: &path, capacity: cache.capacity() })?;
-    for table in tables {
+    for toc in tocs {
         line(
             out,
-            &Table {
+            &TocLine {
                 kind: "table",
-                layer: table.digest.to_string(),
-                size: table.size,
-                entries: table.entries,
-                complete: table.complete,
-                used: time::rfc3339(time::of(table.used)),
+                layer: toc.digest.to_string(),
+                size: toc.size,
+                entries: toc.entries,
+                complete: toc.complete,
+                used: time::rfc3339(time::of(toc.used)),
             },
         )?;
     }
@@ -110,7 +110,7 @@ struct Head<'a> {
 }
 
 #[derive(Serialize)]
-struct Table {
+struct TocLine {
     #[serde(rename = "type")]
     kind: &'static str,
     layer: String,

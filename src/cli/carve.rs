@@ -9,7 +9,11 @@ use super::{
     args::CarveArguments,
     connect::{self, Connection},
     console::Console,
-    destination::{Destination, Target, archive::Archive, is_binary, tree::Tree},
+    destination::{
+        Destination, Target, TextCheck,
+        archive::Archive,
+        tree::{Tree, TreeOptions},
+    },
     exit::{Exit, Failure},
     output::{
         Listing as _, Row,
@@ -174,14 +178,21 @@ impl Carve<'_> {
         })?;
         // Create the file only after the first piece has arrived, so that an early failure leaves nothing behind.
         let mut piece = file.next().await.transpose()?;
-        if target.is_guarded_terminal() && piece.as_ref().is_some_and(|piece| is_binary(piece)) {
-            let advice = "binary content can mess up the terminal; use -o FILE to save it or `-o -` to print it anyway";
-            return Err(Failure::new(Exit::Other, advice));
-        }
-        let mut sink = target.open(self.console)?;
+        let mut text = target.is_guarded_terminal().then(TextCheck::default);
+        let mut check = |piece: &[u8]| {
+            if text.as_mut().is_none_or(|text| text.is_text(piece)) {
+                return Ok(());
+            }
+            let advice = "binary content or control sequences can mess up the terminal; use -o FILE to save the content or \
+                          `-o -` to print it anyway";
+            Err(Failure::new(Exit::Other, advice))
+        };
+        check(piece.as_deref().unwrap_or_default())?;
+        let mut sink = target.open_for(self.console, file.entry())?;
         while let Some(bytes) = piece {
             sink.write_all(&bytes).map_err(|error| target.failure(&error))?;
             piece = file.next().await.transpose()?;
+            check(piece.as_deref().unwrap_or_default())?;
         }
         if self.arguments.same_permissions {
             let lost = sink.apply_attributes(file.entry()).map_err(|error| target.failure(&error))?;
@@ -208,8 +219,7 @@ impl Carve<'_> {
         };
         let place = directory.join(OsStr::from_bytes(&name));
         let failed = |error: &std::io::Error| Failure::writing(place.display(), error);
-        let mut tree =
-            Tree::open(directory, self.arguments.same_permissions).map_err(|error| failed(&error))?;
+        let mut tree = Tree::open(directory, self.tree_options(&[])).map_err(|error| failed(&error))?;
         let mut out = tree.create(&name, file.entry()).map_err(|error| failed(&error))?;
         while let Some(bytes) = piece {
             out.write_all(&bytes).map_err(|error| failed(&error))?;
@@ -339,8 +349,8 @@ impl Carve<'_> {
 
     fn write_tree(&self, collection: &Collection, items: &[Item], directory: &Path) -> Result<(), Failure> {
         let failed = |path: &Path, error: &std::io::Error| Failure::writing(path.display(), error);
-        let mut tree = Tree::open(directory, self.arguments.same_permissions)
-            .map_err(|error| failed(directory, &error))?;
+        let mut tree =
+            Tree::open(directory, self.tree_options(items)).map_err(|error| failed(directory, &error))?;
         for item in items {
             tree.write(&item.path, &item.entry, item.hardlink_to.as_deref(), collection.open(item))
                 .map_err(|error| failed(&directory.join(OsStr::from_bytes(&item.path)), &error))?;
@@ -348,6 +358,15 @@ impl Carve<'_> {
         tree.close().map_err(|error| failed(directory, &error))?;
         self.warn_lost(tree.lost());
         Ok(())
+    }
+
+    fn tree_options(&self, items: &[Item]) -> TreeOptions {
+        let files = items.iter().filter(|item| item.hardlink_to.is_none());
+        TreeOptions {
+            same_permissions: self.arguments.same_permissions,
+            devices: self.arguments.devices,
+            copy_bytes: files.map(|item| item.entry.size).fold(0, u64::saturating_add),
+        }
     }
 
     fn warn_lost(&self, lost: Vec<String>) {

@@ -9,7 +9,12 @@ use std::{
 
 use layerslayer::{Layer, RequestTarget};
 
-use super::{exit::Failure, output::sanitize, progress::Display};
+use super::{
+    exit::{Exit, Failure},
+    output::sanitize,
+    progress::Display,
+    startup,
+};
 
 /// Size of the stdout buffer in bytes.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -39,7 +44,7 @@ impl Console {
 
     /// Prints an error.
     pub(crate) fn error(&self, message: &str) {
-        self.display.line(&format!("layerslayer: {}", sanitize::message(message)));
+        self.display.line(&sanitize::stderr_line(message));
     }
 
     /// Prints a note.
@@ -73,10 +78,13 @@ impl Console {
 
     /// Opens stdout, buffered; writes to a terminal do not mix with progress bars.
     pub(crate) fn stdout(&self) -> Result<BufWriter<Stdout>, Failure> {
+        if startup::stdout_is_closed() {
+            return Err(Failure::new(Exit::Other, "writing stdout: it is closed"));
+        }
         let stdout = io::stdout();
         let file = stdout.as_fd().try_clone_to_owned().map_err(|error| Failure::writing("stdout", &error))?;
-        let display = stdout.is_terminal().then(|| self.display());
-        Ok(BufWriter::with_capacity(BUFFER_BYTES, Stdout { file: file.into(), display }))
+        let (display, is_terminal) = (self.display(), stdout.is_terminal());
+        Ok(BufWriter::with_capacity(BUFFER_BYTES, Stdout { file: file.into(), display, is_terminal }))
     }
 }
 
@@ -93,15 +101,17 @@ pub(crate) fn stdout_width() -> Option<usize> {
 /// Stdout without line buffering.
 pub(crate) struct Stdout {
     file: File,
-    display: Option<Arc<Display>>,
+    display: Arc<Display>,
+    is_terminal: bool,
 }
 
 impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &self.display {
-            Some(display) => display.suspend(|| self.file.write(bytes)),
-            None => self.file.write(bytes),
-        }
+        let display = &self.display;
+        display.while_blocked(|| match self.is_terminal {
+            true => display.suspend(|| self.file.write(bytes)),
+            false => self.file.write(bytes),
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {

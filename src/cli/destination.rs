@@ -4,15 +4,17 @@ use std::{
     io::{self, BufWriter, IsTerminal as _, Read, Write},
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use file::Replacement;
+use file::{FILE_MODE, Replacement};
 use layerslayer::Entry;
 
 use super::{
     args::CarveArguments,
     console::{Console, Stdout},
     exit::Failure,
+    progress::Display,
 };
 
 pub(crate) mod archive;
@@ -89,13 +91,28 @@ impl Destination {
 }
 
 impl Target {
-    /// Opens the stream for writing.
+    /// Opens the stream for an archive.
     pub(crate) fn open(&self, console: &Console) -> Result<Sink, Failure> {
+        self.create(console, FILE_MODE, 0)
+    }
+
+    /// Opens the stream for the content of `entry`. A file gets its permission bits, under the umask.
+    pub(crate) fn open_for(&self, console: &Console, entry: &Entry) -> Result<Sink, Failure> {
+        self.create(console, entry.mode, entry.size)
+    }
+
+    fn create(&self, console: &Console, mode: u32, size: u64) -> Result<Sink, Failure> {
         match self {
-            Self::File(path) => match Replacement::create(path) {
-                Ok(file) => Ok(Sink::File(BufWriter::new(file))),
-                Err(error) => Err(Failure::writing(path.display(), &error)),
-            },
+            Self::File(path) => {
+                let file = Replacement::create(path, mode).and_then(|file| {
+                    file.check_size(size)?;
+                    Ok(file)
+                });
+                match file {
+                    Ok(file) => Ok(Sink::File(BufWriter::new(file), console.display())),
+                    Err(error) => Err(Failure::writing(path.display(), &error)),
+                }
+            }
             Self::Stdout { .. } => console.stdout().map(Sink::Stdout),
         }
     }
@@ -116,7 +133,8 @@ impl Target {
 
 /// An open output stream. Dropping an unfinished file keeps the previous one.
 pub(crate) enum Sink {
-    File(BufWriter<Replacement>),
+    /// A file, and the display that must know when a write blocks, as on a FIFO.
+    File(BufWriter<Replacement>, Arc<Display>),
     Stdout(BufWriter<Stdout>),
 }
 
@@ -124,7 +142,7 @@ impl Sink {
     /// Completes the output.
     pub(crate) fn finish(self) -> io::Result<()> {
         match self {
-            Self::File(file) => file.into_inner().map_err(io::IntoInnerError::into_error)?.finish(),
+            Self::File(file, _) => file.into_inner().map_err(io::IntoInnerError::into_error)?.finish(),
             Self::Stdout(mut out) => out.flush(),
         }
     }
@@ -132,7 +150,7 @@ impl Sink {
     /// Applies the owner, mode and extended attributes of `entry`; returns what could not be applied.
     pub(crate) fn apply_attributes(&self, entry: &Entry) -> io::Result<Vec<String>> {
         match self {
-            Self::File(file) => file.get_ref().apply_attributes(entry),
+            Self::File(file, _) => file.get_ref().apply_attributes(entry),
             Self::Stdout(_) => Ok(Vec::new()),
         }
     }
@@ -141,14 +159,14 @@ impl Sink {
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::File(file) => file.write(bytes),
+            Self::File(file, display) => display.while_blocked(|| file.write(bytes)),
             Self::Stdout(out) => out.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
-            Self::File(file) => file.flush(),
+            Self::File(file, display) => display.while_blocked(|| file.flush()),
             Self::Stdout(out) => out.flush(),
         }
     }
@@ -163,14 +181,37 @@ fn copy_exactly(content: impl Read, out: &mut impl Write, size: u64) -> io::Resu
     }
 }
 
-/// Whether content that starts like this should not be printed on a terminal.
-pub(crate) fn is_binary(beginning: &[u8]) -> bool {
-    // The end of the piece may cut a character in two.
-    let is_text = match str::from_utf8(beginning) {
-        Ok(_) => true,
-        Err(error) => error.error_len().is_none(),
-    };
-    !is_text || beginning.contains(&0)
+/// Finds content that a terminal should not get: binary data and control sequences.
+#[derive(Debug, Default)]
+pub(crate) struct TextCheck {
+    /// The start of a character that the end of the last piece cut off.
+    cut: Vec<u8>,
+}
+
+impl TextCheck {
+    /// Whether the next piece of the content is text without control sequences.
+    pub(crate) fn is_text(&mut self, piece: &[u8]) -> bool {
+        let mut bytes = std::mem::take(&mut self.cut);
+        bytes.extend_from_slice(piece);
+        let text = match str::from_utf8(&bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                let (text, rest) = bytes.split_at(error.valid_up_to());
+                if error.error_len().is_some() {
+                    return false;
+                }
+                self.cut = rest.to_vec();
+                str::from_utf8(text).unwrap_or_default()
+            }
+        };
+        !text.contains(is_control)
+    }
+}
+
+/// Control characters other than those that programs use to lay out text. ESC and U+0080 to U+009F start sequences that can change
+/// the title of a window, type on behalf of the user, or hide text.
+fn is_control(character: char) -> bool {
+    matches!(character, '\0'..='\x06' | '\x0e'..='\x1f' | '\x7f'..='\u{9f}')
 }
 
 #[cfg(test)]
@@ -225,11 +266,31 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_character_does_not_make_text_binary() {
-        assert!(!is_binary(b""));
-        assert!(!is_binary("gr\u{fc}n\n".as_bytes()));
-        assert!(!is_binary(b"gr\xc3"));
-        assert!(is_binary(b"\x7fELF\0"));
-        assert!(is_binary(b"gr\xfcn"));
+    fn text_is_recognised_across_pieces() {
+        let is_text = |pieces: &[&[u8]]| {
+            let mut check = TextCheck::default();
+            pieces.iter().all(|piece| check.is_text(piece))
+        };
+        let text: [&[&[u8]]; 4] = [
+            &[b""],
+            &["gr\u{fc}n\t\r\n\x08\x0c\x07".as_bytes()],
+            &[b"gr\xc3", b"\xbcn"],
+            &[b"\xf0", b"\x9f\x98", b"\x80"],
+        ];
+        for pieces in text {
+            assert!(is_text(pieces), "{pieces:?}");
+        }
+        let binary: [&[&[u8]]; 7] = [
+            &[b"\x7fELF\0"],
+            &[b"gr\xfcn"],
+            &[b"plain, then ", b"\x1b]0;title\x07"],
+            &["\u{9b}31m".as_bytes()],
+            &[b"\xc2", b"\x9b31m"],
+            &[b"\x9b31m"],
+            &[b"gr\xc3", b"n"],
+        ];
+        for pieces in binary {
+            assert!(!is_text(pieces), "{pieces:?}");
+        }
     }
 }

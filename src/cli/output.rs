@@ -27,14 +27,23 @@ pub(crate) struct Row<'a> {
 pub(crate) struct Proof {
     /// The verification level.
     pub(crate) verified: String,
-    /// `toc` if it came from a TOC, `tar` if the layer was read.
+    /// What was read, see [`source`].
     pub(crate) source: &'static str,
 }
 
 impl Proof {
     /// Creates the proof of a listing.
     pub(crate) fn new(verification: Verification, is_from_toc: bool) -> Self {
-        Self { verified: verification.to_string(), source: if is_from_toc { "toc" } else { "tar" } }
+        Self { verified: verification.to_string(), source: source(verification, is_from_toc) }
+    }
+}
+
+/// `publisher-toc` for a TOC that the publisher of the image made, `toc` for another TOC, `tar` for the layer itself.
+pub(crate) fn source(verification: Verification, is_from_toc: bool) -> &'static str {
+    match (is_from_toc, verification) {
+        (true, Verification::Chunk) => "publisher-toc",
+        (true, _) => "toc",
+        (false, _) => "tar",
     }
 }
 

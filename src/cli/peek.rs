@@ -101,7 +101,13 @@ async fn list_verified(
     console: &Console,
     report: &mut Report,
 ) -> Result<(), Failure> {
-    let failed = |error| Failure::caused("writing the listing to a temporary file", &error);
+    let folder = std::env::temp_dir();
+    let failed = |error| {
+        Failure::caused(
+            format_args!("writing the listing to a temporary file in {}", folder.display()),
+            &error,
+        )
+    };
     let mut spool = io::BufWriter::new(tempfile::tempfile().map_err(failed)?);
     list(arguments, image, patterns, report, &mut spool).await?;
     let mut file = spool.into_inner().map_err(|error| failed(error.into_error()))?;

@@ -7,10 +7,9 @@ use serde::Serialize;
 
 use super::{
     args::Command,
-    auth,
-    destination::file::Replacement,
+    destination::file::{FILE_MODE, Replacement},
     exit::{Exit, Failure},
-    output::{json::SCHEMA, text},
+    output::{json::SCHEMA, source, text},
 };
 
 /// The report of a run.
@@ -35,6 +34,8 @@ pub(crate) struct Report {
     size: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     plan: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     verified: Option<String>,
     #[serde(rename = "final", skip_serializing_if = "Option::is_none")]
@@ -114,6 +115,10 @@ impl Report {
     /// Records how a listing was verified and read.
     pub(crate) fn verified(&mut self, verification: Verification, method: ReadMethod) {
         self.plan = Some(method.to_string());
+        self.source = Some(match method {
+            ReadMethod::Chunks | ReadMethod::Soci => "publisher-toc",
+            method => source(verification, method == ReadMethod::Toc),
+        });
         self.verified = Some(verification.to_string());
     }
 
@@ -150,7 +155,7 @@ impl Report {
         self.elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         let mut text = serde_json::to_vec(self)?;
         text.push(b'\n');
-        let mut file = Replacement::create(path)?;
+        let mut file = Replacement::create(path, FILE_MODE)?;
         file.write_all(&text)?;
         file.finish()
     }
@@ -199,7 +204,7 @@ mod tests {
         report.is_final = Some(false);
         let value = written(&mut report, Exit::Done, None);
         let keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
-        let expected = "schema command reference digest platform path resolved_path layer size plan verified final \
+        let expected = "schema command reference digest platform path resolved_path layer size plan source verified final \
                         requests bytes_fetched bytes_of_layers elapsed_ms exit";
         assert_eq!(keys, expected.split_whitespace().collect::<Vec<_>>());
         assert_eq!(value["layer"], serde_json::json!({"index": 1, "digest": "sha256:1"}));

@@ -11,7 +11,6 @@ use crate::{
         resolve::{self, ImageRequest},
     },
     oci::{platform::Platform, reference::ImageReference},
-    progress::Unconfirmed,
     read::task::Task,
 };
 
@@ -51,15 +50,15 @@ impl Client {
             let file = image.carve_with(path, options).await;
             return Ok((image, file));
         };
-        let (request, session) = (self.request(reference, platform), self.session(registry).await?);
+        let request = self.request(reference, platform);
+        let session = self.session(registry, &request.progress).await?;
         // Under a budget only what is certainly needed is requested.
         let may_guess = session.allowance() == u64::MAX;
         // Both may warn about the same.
-        let [opened, progress] = [(); 2].map(|()| Arc::new(Unconfirmed::new(Arc::clone(&self.progress))));
-        let of = |progress: &Arc<_>| ImageRequest {
-            progress: Arc::<Unconfirmed>::clone(progress),
-            ..request.clone()
-        };
+        let opened = Arc::new(request.progress.holding_warnings());
+        // The image that was seen last may be another one.
+        let progress = Arc::new(self.progress.for_image(reference).holding_warnings());
+        let of = |progress: &Arc<_>| ImageRequest { progress: Arc::clone(progress), ..request.clone() };
         let opening = resolve::registry(of(&opened), registry, Arc::clone(&session), may_guess.into());
         let (seen, last) = (of(&progress), Arc::new(OnceLock::new()));
         // The image that the tag meant last time: its file is requested while the tag is resolved.

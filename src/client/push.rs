@@ -75,8 +75,10 @@ impl Client {
             return Err(error.with_hint(Hint::CreateSigningKey));
         };
         image.build_tocs().await?;
-        let (repository, credential) = self.access(reference).await?;
-        let (http, progress) = (Arc::clone(&self.http), Arc::clone(&self.progress));
+        let progress = self.progress.for_image(reference);
+        progress.resolved(image.digest(), image.layers().iter().map(|layer| layer.digest().clone()));
+        let (repository, credential) = self.access(reference, &progress).await?;
+        let (http, progress) = (Arc::clone(&self.http), Arc::new(progress));
         let session = Session::pushing(http, repository, credential, progress);
         let (mut tables, mut seen, mut bytes) = (Vec::new(), BTreeSet::new(), 0);
         for layer in image.layers() {

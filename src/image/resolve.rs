@@ -26,7 +26,7 @@ use crate::{
         platform::Platform,
         reference::{ImageReference, Reference},
     },
-    progress::Progress,
+    progress::Reporter,
     read::{
         config::{ConfigFuture, Configuration},
         pool::WorkerPool,
@@ -63,7 +63,7 @@ pub(super) struct RootManifest {
 pub(crate) struct ImageRequest {
     pub(crate) reference: ImageReference,
     pub(crate) platform: Platform,
-    pub(crate) progress: Arc<dyn Progress>,
+    pub(crate) progress: Arc<Reporter>,
     /// The cache on disk, if one is used.
     pub(crate) cache: Option<Cache>,
     /// Most layers that are decoded at the same time.
@@ -120,6 +120,7 @@ pub(crate) async fn docker_archive(request: ImageRequest, path: &Path) -> Result
     check_platform(&request, platform.as_ref())?;
     let configuration = ConfigFuture::ready(Configuration::new(saved.config, platform, saved.layers.len()));
     let image: Arc<str> = request.reference.to_string().into();
+    request.progress.resolved(&saved.digest, saved.layers.iter().map(|layer| layer.diff_id.clone()));
     let layers = saved.layers.into_iter().enumerate().map(|(index, layer)| Layer {
         image: Arc::clone(&image),
         index,
@@ -131,8 +132,8 @@ pub(crate) async fn docker_archive(request: ImageRequest, path: &Path) -> Result
         soci: None,
         referrers: None,
         toc: Arc::new(TocCell::new(request.cache.clone())),
+        progress: Arc::new(request.progress.for_layer(index, &layer.diff_id)),
         source: Arc::new(TracedSource::new(layer.blob, layer.diff_id, Arc::clone(&request.progress))),
-        progress: Arc::clone(&request.progress),
         pool: Arc::clone(&request.pool),
         limits: request.limits,
     });
@@ -221,6 +222,8 @@ async fn image(
     if may_be_other || is_budgeted {
         configuration.read().await?;
     }
+    let blobs = manifest.layers().iter().map(|descriptor| descriptor.digest().clone());
+    request.progress.resolved(&digest, blobs);
     let name: Arc<str> = request.reference.to_string().into();
     let soci = session.as_ref().and_then(|session| SociIndex::of(manifest, session, request.cache.as_ref()));
     // Referrers are requested only where a key tells which of them to trust.
@@ -245,7 +248,7 @@ async fn image(
             referrers: referrers.clone(),
             toc,
             source: store.blob(descriptor, &request.progress),
-            progress: Arc::clone(&request.progress),
+            progress: Arc::new(request.progress.for_layer(index, descriptor.digest())),
             pool: Arc::clone(&request.pool),
             limits: request.limits,
         });
@@ -363,7 +366,7 @@ impl ImageStore {
         }
     }
 
-    fn blob(&self, descriptor: &Descriptor, progress: &Arc<dyn Progress>) -> Arc<dyn Source> {
+    fn blob(&self, descriptor: &Descriptor, progress: &Arc<Reporter>) -> Arc<dyn Source> {
         let (digest, size) = (descriptor.digest(), descriptor.size());
         match self {
             Self::Layout(local) => {

@@ -24,7 +24,7 @@ use crate::{
     error::Error,
     oci::digest::Digest,
     offset::Compressed,
-    progress::Progress,
+    progress::Reporter,
     source::{
         Source,
         adaptive::{AdaptiveReader, ReadProgress},
@@ -53,10 +53,8 @@ pub(crate) struct PassJob {
     pub(crate) configuration: ConfigFuture,
     /// The layer's index, 0 = base.
     pub(crate) layer: usize,
-    /// Its name in progress reports.
-    pub(crate) name: Digest,
     /// Receives progress.
-    pub(crate) progress: Arc<dyn Progress>,
+    pub(crate) progress: Arc<Reporter>,
     /// Where the work is done.
     pub(crate) pool: Arc<WorkerPool>,
     /// How the blob is fetched.
@@ -108,7 +106,7 @@ pub(crate) async fn scan<V: Visitor>(mut job: PassJob, visitor: V) -> Result<Sca
     let read_progress = Arc::clone(&job.read_progress);
     let decode = Decode::new(start, visitor)?;
     let mut decoding = job.pool.spawn(async move { decode.run(received, &read_progress).await })?;
-    job.progress.layer_started(job.layer, &job.name, job.source.size());
+    job.progress.layer_started(job.source.size());
     let _finished = Finished(&job);
     let scanned = tokio::select! {
         biased;
@@ -135,7 +133,7 @@ struct Finished<'a>(&'a PassJob);
 
 impl Drop for Finished<'_> {
     fn drop(&mut self) {
-        self.0.progress.layer_finished(self.0.layer);
+        self.0.progress.layer_finished();
     }
 }
 
@@ -151,7 +149,7 @@ async fn pump(
         Fetch::Full => AdaptiveReader::full(source, from, Arc::clone(&job.read_progress)),
     };
     let mut stream = pin!(reader.located());
-    job.progress.layer_advanced(job.layer, from.0);
+    job.progress.layer_advanced(from.0);
     if job.fetch == Fetch::Full {
         job.near(from);
     }
@@ -163,7 +161,7 @@ async fn pump(
             piece = stream.try_next(), if !is_read => match piece? {
                 Some((at, piece)) => {
                     let length = piece.len() as u64;
-                    job.progress.layer_advanced(job.layer, length);
+                    job.progress.layer_advanced(length);
                     if job.fetch == Fetch::Full {
                         job.near(Compressed(at.0 + length));
                     }
@@ -211,7 +209,7 @@ mod tests {
     use super::*;
     use crate::{
         oci::{manifest::ImageConfig, platform::Platform},
-        progress::Silent,
+        progress::Reporter,
         read::{
             decode::PassEnd,
             visit::{Piece, VisitAction},
@@ -297,12 +295,11 @@ mod tests {
     fn job(source: Arc<Archive>) -> PassJob {
         let config = ImageConfig::parse(b"{}").unwrap();
         PassJob {
-            name: Digest::sha256(&source.bytes),
             source: Arc::new(source),
             digest: None,
             configuration: ConfigFuture::ready(Configuration::new(config, Platform::default(), 1)),
             layer: 0,
-            progress: Arc::new(Silent),
+            progress: Arc::new(Reporter::silent()),
             pool: WorkerPool::with_threads(2),
             fetch: Fetch::Full,
             record: false,

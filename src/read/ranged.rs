@@ -15,9 +15,8 @@ use tokio::sync::mpsc;
 use super::{method::ReadMethod, pool::WorkerPool, verification::Verification, visit::Visitor};
 use crate::{
     error::Error,
-    oci::digest::Digest,
     offset::{Compressed, Uncompressed},
-    progress::Progress,
+    progress::Reporter,
     source::{
         Source,
         adaptive::{AdaptiveReader, ReadProgress},
@@ -52,11 +51,7 @@ pub(crate) struct Extraction {
     /// How far the TOC is verified.
     pub(crate) level: Verification,
     /// Receives progress.
-    pub(crate) progress: Arc<dyn Progress>,
-    /// The layer's index, 0 = base.
-    pub(crate) layer: usize,
-    /// Its name in progress reports.
-    pub(crate) name: Digest,
+    pub(crate) progress: Arc<Reporter>,
     /// Where the work is done.
     pub(crate) pool: Arc<WorkerPool>,
 }
@@ -201,7 +196,7 @@ async fn pump(
             continue;
         }
         while let Some(piece) = stream.try_next().await? {
-            job.progress.layer_advanced(job.layer, piece.len() as u64);
+            job.progress.layer_advanced(piece.len() as u64);
             if pieces.send(RangeInput::Piece(piece)).await.is_err() {
                 return Ok(());
             }
@@ -240,7 +235,7 @@ async fn pump_together(
             let is_wanted = at >= range.start.0;
             at += length as u64;
             if is_wanted {
-                job.progress.layer_advanced(job.layer, length as u64);
+                job.progress.layer_advanced(length as u64);
                 if pieces.send(RangeInput::Piece(now)).await.is_err() {
                     return Ok(());
                 }
@@ -258,13 +253,13 @@ struct Finished<'a>(&'a Extraction);
 
 impl<'a> Finished<'a> {
     fn start(job: &'a Extraction, total: u64) -> Self {
-        job.progress.layer_started(job.layer, &job.name, total);
+        job.progress.layer_started(total);
         Self(job)
     }
 }
 
 impl Drop for Finished<'_> {
     fn drop(&mut self) {
-        self.0.progress.layer_finished(self.0.layer);
+        self.0.progress.layer_finished();
     }
 }

@@ -219,8 +219,6 @@ pub(crate) fn extraction(layer: &Layer, state: &TocState) -> Option<Extraction> 
         toc: Arc::clone(state.toc()),
         level,
         progress: Arc::clone(&layer.progress),
-        layer: layer.index,
-        name: layer.name.clone(),
         pool: Arc::clone(&layer.pool),
     };
     extraction.is_possible().then_some(extraction)
@@ -249,7 +247,6 @@ fn job(layer: &Layer, fetch: Fetch) -> PassJob {
         digest: layer.digest.clone(),
         configuration: layer.configuration.clone(),
         layer: layer.index,
-        name: layer.name.clone(),
         progress: Arc::clone(&layer.progress),
         pool: Arc::clone(&layer.pool),
         fetch,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{
     hint::Hint,
     limits,
-    progress::{Progress, RequestTarget},
+    progress::{Reporter, RequestTarget},
     registry::{
         error::Error,
         http::{
@@ -69,7 +69,7 @@ struct Body {
 pub(crate) struct Device {
     http: Arc<Http>,
     counters: Arc<Counters>,
-    progress: Arc<dyn Progress>,
+    progress: Arc<Reporter>,
     server: Url,
     client_id: String,
     operation: String,
@@ -81,7 +81,7 @@ impl Device {
         http: &Arc<Http>,
         server: &str,
         client_id: &str,
-        progress: &Arc<dyn Progress>,
+        progress: &Arc<Reporter>,
     ) -> Result<Self, Error> {
         let operation = format!("signing in at {server}");
         let url = Url::parse(server).map_err(|_| Error::other(&operation, "not a valid address"))?;
@@ -261,8 +261,8 @@ mod tests {
         })
     }
 
-    fn silent() -> Arc<dyn Progress> {
-        Arc::new(crate::progress::Silent)
+    fn silent() -> Arc<Reporter> {
+        Arc::new(crate::progress::Reporter::silent())
     }
 
     fn device(server: &ScriptedRegistry, clock: &Arc<ManualClock>) -> Device {

@@ -33,7 +33,7 @@ pub(crate) mod transfer_error;
 mod warm;
 
 use crate::{
-    progress::{Ongoing, Progress, RequestMethod, RequestTarget},
+    progress::{Ongoing, Reporter, RequestMethod, RequestTarget},
     registry::{
         error::Error,
         http::{
@@ -128,7 +128,7 @@ pub(super) struct HttpRequest {
     pub(super) method: Method,
     /// What it is for, as reported to `progress`.
     pub(super) target: RequestTarget,
-    pub(super) progress: Arc<dyn Progress>,
+    pub(super) progress: Arc<Reporter>,
     /// The least public address class that the request may reach.
     pub(super) min_address_class: AddressClass,
     /// Connections made concurrently, for the requests that follow the response.
@@ -186,7 +186,7 @@ impl Http {
         }
         let mut claim = counters.claim(range.as_ref().map_or(0, |range| range.end - range.start))?;
         let mut ongoing =
-            Ongoing::new(progress, method.reported(), target).of(server(&url)).range(range.clone());
+            Ongoing::start(progress, (method.reported(), target), Some(server(&url)), range.clone());
         let is_proxied = self.is_proxied(&url);
         let pool = self.direct.get(&min_address_class).filter(|_| !is_proxied);
         let client = pool.map_or(&self.proxied, |pool| &pool.client);

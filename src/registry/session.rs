@@ -20,7 +20,7 @@ use crate::{
         digest::{Digest, Hasher},
         media_type::ACCEPTED_MANIFESTS,
     },
-    progress::{Progress, RequestTarget},
+    progress::{Reporter, RequestTarget},
     registry::{
         Repository,
         authorization::Authority,
@@ -55,7 +55,7 @@ const DIGEST_HEADER: &str = "docker-content-digest";
 pub(crate) struct Session {
     pub(super) http: Arc<Http>,
     repository: Repository,
-    progress: Arc<dyn Progress>,
+    progress: Arc<Reporter>,
     pub(super) counters: Arc<Counters>,
     authority: Authority,
     origin: Mutex<Origin>,
@@ -129,7 +129,7 @@ impl Task<'_> {
 impl Session {
     /// A session without progress.
     pub(crate) fn new(http: Arc<Http>, repository: Repository, credential: Option<Credential>) -> Arc<Self> {
-        Self::with_progress(http, repository, credential, Arc::new(crate::progress::Silent))
+        Self::with_progress(http, repository, credential, Arc::new(crate::progress::Reporter::silent()))
     }
 
     /// Requests sent so far, including token requests and failed ones.
@@ -149,7 +149,7 @@ impl Session {
         http: Arc<Http>,
         repository: Repository,
         credential: Option<Credential>,
-        progress: Arc<dyn Progress>,
+        progress: Arc<Reporter>,
     ) -> Arc<Self> {
         Arc::new(Self::open(http, repository, credential, progress))
     }
@@ -159,7 +159,7 @@ impl Session {
         http: Arc<Http>,
         repository: Repository,
         credential: Option<Credential>,
-        progress: Arc<dyn Progress>,
+        progress: Arc<Reporter>,
         hints: RegistryHints,
     ) -> Arc<Self> {
         Arc::new(Self { hints, ..Self::open(http, repository, credential, progress) })
@@ -170,7 +170,7 @@ impl Session {
         http: Arc<Http>,
         repository: Repository,
         credential: Option<Credential>,
-        progress: Arc<dyn Progress>,
+        progress: Arc<Reporter>,
     ) -> Arc<Self> {
         Arc::new(Self { pushes: true, ..Self::open(http, repository, credential, progress) })
     }
@@ -179,7 +179,7 @@ impl Session {
         http: Arc<Http>,
         repository: Repository,
         credential: Option<Credential>,
-        progress: Arc<dyn Progress>,
+        progress: Arc<Reporter>,
     ) -> Self {
         let is_loopback = http::is_loopback(host_without_port(&repository.host));
         let origin = Origin {

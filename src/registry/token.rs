@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::{
     auth::credential::{Credential, Secret, encoded},
     limits,
-    progress::{Progress, RequestTarget},
+    progress::{Reporter, RequestTarget},
     registry::{
         error::{Error, Kind},
         http::{
@@ -41,7 +41,7 @@ pub(super) struct TokenRequest<'a> {
     pub(super) http: &'a Http,
     pub(super) counters: &'a Arc<Counters>,
     /// Where requests are reported.
-    pub(super) progress: &'a Arc<dyn Progress>,
+    pub(super) progress: &'a Arc<Reporter>,
     /// The registry that the token is for.
     pub(super) registry: &'a str,
     pub(super) realm: Url,

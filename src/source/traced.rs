@@ -7,7 +7,7 @@ use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::Bo
 use crate::{
     oci::digest::Digest,
     offset::Compressed,
-    progress::{Ongoing, Progress, RequestMethod, RequestTarget},
+    progress::{Ongoing, Reporter, RequestMethod, RequestTarget},
     source::{ByteStream, Error, Source},
 };
 
@@ -15,12 +15,12 @@ use crate::{
 pub(crate) struct TracedSource<S> {
     source: S,
     name: Digest,
-    progress: Arc<dyn Progress>,
+    progress: Arc<Reporter>,
 }
 
 impl<S> TracedSource<S> {
     /// Reports every read of `source` to `progress`.
-    pub(crate) fn new(source: S, name: Digest, progress: Arc<dyn Progress>) -> Self {
+    pub(crate) fn new(source: S, name: Digest, progress: Arc<Reporter>) -> Self {
         Self { source, name, progress }
     }
 }
@@ -33,8 +33,9 @@ impl<S: Source> Source for TracedSource<S> {
     fn open(&self, range: Range<Compressed>) -> BoxFuture<'_, Result<ByteStream, Error>> {
         async move {
             let target = RequestTarget::Blob(self.name.clone());
-            let ongoing = Ongoing::new(Arc::clone(&self.progress), RequestMethod::Read, target);
-            let mut ongoing = ongoing.range(Some(range.start.0..range.end.0));
+            let bytes = Some(range.start.0..range.end.0);
+            let progress = Arc::clone(&self.progress);
+            let mut ongoing = Ongoing::start(progress, (RequestMethod::Read, target), None, bytes);
             let pieces = self.source.open(range).await?;
             Ok(pieces.inspect_ok(move |piece| ongoing.advanced(piece.len() as u64)).boxed())
         }

@@ -66,31 +66,32 @@ pub(crate) fn wait_for(what: &str, is_there: impl Fn() -> bool) {
     }
 }
 
-fn names_in(folder: &Path) -> Vec<String> {
+pub(crate) fn names_in(folder: &Path) -> Vec<String> {
     let Ok(names) = fs::read_dir(folder) else { return Vec::new() };
     names.map(|name| name.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-fn program(words: &[&str], home: &Path) -> Child {
+pub(crate) fn program(words: &[&str], home: &Path) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_layerslayer"));
     command.env_clear().env("HOME", home).env("LAYERSLAYER_CACHE_DIR", tools::cache()).args(words);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-fn send(signal: &str, child: &Child) {
+pub(crate) fn send(signal: &str, child: &Child) {
     tools::run(tools::command("bash").args(["-c", &format!("kill -{signal} {}", child.id())]));
 }
 
 #[test]
 fn an_interrupted_transfer_leaves_no_file_and_exits_with_the_signal_status() {
     let stalling = Stalling::start();
-    for (signal, code, target) in [
+    let signals = [
         ("INT", 130, "file"),
         ("TERM", 143, "file"),
         ("HUP", 129, "file"),
         ("QUIT", 131, "file"),
         ("INT", 130, ""),
-    ] {
+    ];
+    for (signal, code, target) in signals {
         let (home, out) = (tools::temporary_folder(), tools::temporary_folder());
         let report = home.path().join("report.json");
         let target = format!("{}/{target}", tools::text(out.path()));

@@ -188,8 +188,8 @@ fn a_pattern_that_nothing_matches_is_not_found() {
 fn empty_paths_and_impossible_requests_are_usage_failures() {
     let out = tools::temporary_folder();
     let below = format!("{}/", tools::text(out.path()));
-    carve(&[DEMO, "", "-o", &below]).failed(2).said("a PATH is empty");
-    carve(&[DEMO, "--glob", "", "-o", &below]).failed(2).said("a pattern is empty");
+    carve(&[DEMO, "", "-o", &below]).failed(2).said("PATH is empty");
+    carve(&[DEMO, "--glob", "", "-o", &below]).failed(2).said("pattern is empty");
     carve(&[DEMO, "/etc/passwd", "--same-permissions", "-o", "-"]).failed(2).said("--same-permissions");
     assert_eq!(names(out.path()), Vec::<String>::new());
 }

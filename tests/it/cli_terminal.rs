@@ -49,9 +49,13 @@ fn image() -> Layout {
 fn binary_content_goes_to_a_terminal_only_with_an_explicit_dash() {
     let layout = image();
     let image = layout.reference("latest");
+    let escape_layout = Layout::of(&Image::of([Tar::new().file("escape", "plain\x1b]0;title\x07").finish()]));
+    let escape = escape_layout.reference("latest");
     for (line, code, content) in [
         (format!("P carve {image} /text"), 0, "gr\u{fc}n\n"),
         (format!("P carve {image} /binary"), 1, ""),
+        (format!("P carve {escape} /escape"), 1, ""),
+        (format!("P carve {escape} /escape -o -"), 0, "plain\x1b]0;title\x07"),
         (format!("P carve {image} /binary -o -"), 0, "\x7fELF\0\0"),
         (format!("P carve {image} /etc --tar"), 1, ""),
         (format!("P carve {image} /binary | cat"), 0, "\x7fELF\0\0"),

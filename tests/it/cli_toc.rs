@@ -142,12 +142,12 @@ fn a_damaged_toc_is_built_again() {
         String::from_utf8(ran.stdout).unwrap()
     };
     assert!(run().contains("  made  "));
-    let tables = cache.path().join("toc/sha256");
-    let table = fs::read_dir(tables).unwrap().next().unwrap().unwrap().path();
-    let mut bytes = fs::read(&table).unwrap();
+    let tocs = cache.path().join("toc/sha256");
+    let toc = fs::read_dir(tocs).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&toc).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
-    fs::write(&table, &bytes).unwrap();
+    fs::write(&toc, &bytes).unwrap();
     assert!(run().contains("  made  "));
     assert!(run().contains("  kept  "));
 }

@@ -86,8 +86,10 @@ fn nothing_is_printed_if_the_configuration_is_wrong_or_missing() {
 struct Reading(String, Arc<Gate>);
 
 impl Progress for Reading {
-    fn request(&self, request: &layerslayer::Request) {
-        if matches!(&request.target, RequestTarget::Blob(digest) if digest.to_string() == self.0) {
+    fn event(&self, event: &layerslayer::Event) {
+        if let layerslayer::Event::RequestFinished { request, .. } = event
+            && matches!(&request.target, RequestTarget::Blob(digest) if digest.to_string() == self.0)
+        {
             self.1.came("the layer's bytes");
         }
     }

@@ -210,8 +210,8 @@ fn many(tar: Tar, noise: &mut Noise) -> Tar {
 
 /// The size of the largest TOC in a cache.
 fn largest(cache: &Path) -> u64 {
-    let tables = fs::read_dir(cache.join("toc/sha256")).into_iter().flatten().flatten();
-    tables.map(|table| table.metadata().map_or(0, |metadata| metadata.len())).max().unwrap_or(0)
+    let tocs = fs::read_dir(cache.join("toc/sha256")).into_iter().flatten().flatten();
+    tocs.map(|toc| toc.metadata().map_or(0, |metadata| metadata.len())).max().unwrap_or(0)
 }
 
 fn images(registry: &DockerRegistry) -> Vec<String> {
@@ -267,7 +267,7 @@ fn a_killed_run_never_makes_a_later_run_wrong() {
                 while kills.load(Ordering::SeqCst) < KILLS || torn.load(Ordering::SeqCst) < TORN {
                     assert!(
                         rounds.fetch_add(1, Ordering::SeqCst) < ROUNDS,
-                        "{kills:?} kills, {torn:?} within tables"
+                        "{kills:?} kills, {torn:?} within TOCs"
                     );
                     // With an empty cache, or with what earlier rounds left.
                     if noise.below(2) == 0 {

@@ -270,8 +270,10 @@ fn layers_with_a_large_zstd_window_are_read_in_parallel_like_others() {
 struct FirstRead(Arc<Event>);
 
 impl Progress for FirstRead {
-    fn layer_finished(&self, layer: usize) {
-        if layer == 1 {
+    fn event(&self, event: &layerslayer::Event) {
+        if let layerslayer::Event::LayerFinished { layer, .. } = event
+            && layer.index == 1
+        {
             self.0.happen();
         }
     }

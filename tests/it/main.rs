@@ -12,6 +12,7 @@ mod cli_demo;
 mod cli_flags;
 mod cli_help;
 mod cli_interruption;
+mod cli_limits;
 mod cli_output;
 mod cli_requests;
 mod cli_terminal;

@@ -129,14 +129,16 @@ fn how(ran: &Ran) -> (&str, &str) {
 fn a_file_of_a_layer_with_a_toc_costs_the_toc_and_its_chunks_and_is_verified() {
     for name in WITH_TOC {
         let shelf = Shelf::new(with_toc(name));
-        for words in [&["/var/last"][..], &["/var/last", "--verify"]] {
+        for words in [&["/var/last"][..], &["/var/last", "--verify=chunk"]] {
             let ran = shelf.carve(words).done();
             assert_eq!((how(&ran), ran.stdout.as_slice()), (("chunks", "chunk"), &b"last\n"[..]), "{name}");
             assert!(ran.report["requests"].as_u64().unwrap() <= 7, "{name}: {}", ran.report);
             assert!(ran.report["bytes_fetched"].as_u64().unwrap() <= 20_000, "{name}: {}", ran.report);
         }
-        let ran = shelf.carve(&["/var/last", "--verify=blob"]).done();
-        assert_eq!((how(&ran), ran.stdout.as_slice()), (("scan", "blob"), &b"last\n"[..]), "{name}");
+        for verify in ["--verify", "--verify=span", "--verify=blob"] {
+            let ran = shelf.carve(&["/var/last", verify]).done();
+            assert_eq!((how(&ran), ran.stdout.as_slice()), (("scan", "blob"), &b"last\n"[..]), "{name}");
+        }
     }
 }
 
@@ -173,7 +175,7 @@ fn every_file_is_the_same_by_its_chunks_as_by_reading_the_layer() {
         let end = |ran: &Ran| ran.lines().into_iter().find(|line| line["type"] == "layer_end").unwrap();
         assert_eq!(
             (end(&by_toc)["source"].clone(), end(&by_toc)["verified"].clone()),
-            ("toc".into(), "chunk".into())
+            ("publisher-toc".into(), "chunk".into())
         );
         assert_eq!(end(&whole)["source"], "tar");
     }
@@ -246,7 +248,8 @@ fn a_file_is_read_by_the_soci_index_that_the_manifest_names() {
         assert_eq!((how(&by_spans), how(&whole)), (("soci", "chunk"), ("scan", "blob")), "{path}");
         assert!(by_spans.report["requests"].as_u64().unwrap() <= 6, "{path}: {}", by_spans.report);
     }
-    assert_eq!(how(&shelf.carve(&["/var/last", "--verify"]).done()), ("soci", "chunk"));
+    assert_eq!(how(&shelf.carve(&["/var/last", "--verify=chunk"]).done()), ("soci", "chunk"));
+    assert_eq!(how(&shelf.carve(&["/var/last", "--verify"]).done()), ("scan", "blob"));
     shelf.carve(&["/not/there", "--verify"]).failed(3);
     let folder = tools::temporary_folder();
     let both =

@@ -46,8 +46,10 @@ struct Fixture {
 struct Warnings(Mutex<Vec<String>>);
 
 impl Progress for Warnings {
-    fn warning(&self, message: &str) {
-        self.0.lock().unwrap().push(message.to_owned());
+    fn event(&self, event: &layerslayer::Event) {
+        if let layerslayer::Event::Warning { message, .. } = event {
+            self.0.lock().unwrap().push(message.to_owned());
+        }
     }
 }
 

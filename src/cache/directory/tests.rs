@@ -164,6 +164,18 @@ fn the_least_recently_used_entries_are_evicted_once_the_capacity_is_exceeded() {
 }
 
 #[test]
+fn eviction_does_not_follow_links() {
+    let (folder, cache) = cache(ROOM);
+    assert!(put(&cache, &toc(1), b"kept"));
+    let (toc_folder, elsewhere) = (cache.path.join("toc"), folder.path().join("elsewhere"));
+    std::fs::rename(&toc_folder, &elsewhere).unwrap();
+    symlink(&elsewhere, &toc_folder).unwrap();
+    let error = cache.shrink(0).unwrap_err();
+    assert!(format!("{error:?}").contains("is a symbolic link"), "{error:?}");
+    assert!(elsewhere.join(toc(1).path().strip_prefix("toc/").unwrap()).exists());
+}
+
+#[test]
 fn a_lost_or_damaged_log_is_restarted() {
     let (_folder, cache) = cache(4 * BLOCK);
     let log = cache.path.join(USAGE);

@@ -15,7 +15,6 @@ use super::*;
 use crate::{
     cache::{Cache, CacheOptions, SharedToc, SigningKey, directory::Directory},
     oci::digest::Digest,
-    progress::Progress,
     registry::Http,
     toc::{
         ContentMap, LayerToc,
@@ -170,9 +169,11 @@ struct Machine {
 #[derive(Default)]
 struct Warnings(std::sync::Mutex<Vec<String>>);
 
-impl Progress for Warnings {
-    fn warning(&self, message: &str) {
-        self.0.lock().unwrap().push(message.to_owned());
+impl crate::progress::Progress for Warnings {
+    fn event(&self, event: &crate::progress::Event) {
+        if let crate::progress::Event::Warning { message, .. } = event {
+            self.0.lock().unwrap().push(message.to_owned());
+        }
     }
 }
 
@@ -249,7 +250,8 @@ fn a_failing_store_causes_one_warning_and_the_cache_still_works() {
     // A file blocks the store's directory.
     fs::write(store.path().join("toc"), b"").unwrap();
     let warnings = Arc::new(Warnings::default());
-    let cache = machine.cache.clone().with_progress(Arc::<Warnings>::clone(&warnings));
+    let reporter = crate::progress::Reporter::new(Arc::<Warnings>::clone(&warnings));
+    let cache = machine.cache.clone().with_progress(Arc::new(reporter));
     assert!(cache.put_toc(&layer, |out| out.write_all(&toc(&layer, true))));
     assert!(cache.put_toc(&layer, |out| out.write_all(&toc(&layer, true))));
     assert!(cache.toc(&layer).is_some());

@@ -54,8 +54,10 @@ fn verify_takes_a_level_only_after_an_equals_sign() {
         parsed(&all).map(|command| command.common().verify)
     };
     assert_eq!(verify(&["image", "a"]).unwrap(), None);
-    assert_eq!(verify(&["--verify", "image", "a"]).unwrap(), Some(Verify::Any));
+    assert_eq!(verify(&["--verify", "image", "a"]).unwrap(), Some(Verify::Span));
     assert_eq!(verify(&["--verify=blob", "image", "a"]).unwrap(), Some(Verify::Blob));
+    assert_eq!(verify(&["--verify=chunk", "image", "a"]).unwrap(), Some(Verify::Chunk));
+    assert_eq!(verify(&["--verify=span", "image", "a"]).unwrap(), Some(Verify::Span));
     assert!(verify(&["--verify=rumour", "image", "a"]).is_err());
 }
 
@@ -68,7 +70,7 @@ fn username_and_password_stdin_require_each_other() {
 
 #[test]
 fn contradictory_arguments_are_refused() {
-    let cases: [&[&str]; 9] = [
+    let cases: [&[&str]; 10] = [
         &["layerslayer"],
         &["layerslayer", "peek"],
         &["layerslayer", "peek", "image", "--all", "--rootfs"],
@@ -78,6 +80,7 @@ fn contradictory_arguments_are_refused() {
         &["layerslayer", "carve", "image"],
         &["layerslayer", "carve", "image", "a", "--glob", "b"],
         &["layerslayer", "carve", "image", "a", "--same-permissions"],
+        &["layerslayer", "carve", "image", "a", "--devices"],
     ];
     for arguments in cases {
         refused(arguments);
@@ -105,6 +108,32 @@ fn max_bytes_may_have_a_suffix() {
         |bytes| parsed(&["peek", "image", "--max-bytes", bytes]).map(|command| command.common().max_bytes);
     assert_eq!((limit("0").unwrap(), limit("3M").unwrap()), (Some(0), Some(3 << 20)));
     assert_eq!(limit("much").unwrap_err().exit_code(), 2);
+}
+
+#[test]
+fn a_timeout_is_a_number_with_a_unit() {
+    let timeout =
+        |text| parsed(&["peek", "image", "--timeout", text]).map(|command| command.common().timeout);
+    for (text, milliseconds) in
+        [("5", 5_000), ("5s", 5_000), ("250ms", 250), ("2m", 120_000), ("1h", 3_600_000)]
+    {
+        assert_eq!(timeout(text).unwrap(), Some(Duration::from_millis(milliseconds)), "{text}");
+    }
+    for text in [
+        "",
+        "0",
+        "0ms",
+        "s",
+        "-1",
+        "1.5s",
+        "5 s",
+        "5d",
+        "721h",
+        "18446744073709551616ms",
+        "5124095576030432h",
+    ] {
+        assert_eq!(timeout(text).unwrap_err().exit_code(), 2, "{text}");
+    }
 }
 
 #[test]

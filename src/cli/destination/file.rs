@@ -14,9 +14,13 @@ use layerslayer::Entry;
 use tempfile::{Builder, NamedTempFile};
 
 use super::{attributes, holes, temporary::Pending};
+use crate::cli::startup;
 
-/// Permission bits of new files before the umask applies.
-const MODE: u32 = 0o666;
+/// Permission bits of ordinary new files before the umask applies.
+pub(crate) const FILE_MODE: u32 = 0o666;
+
+/// Symlinks that are followed to a target, as many as Linux follows.
+const MAX_LINKS: usize = 40;
 
 /// Name prefix of temporary files.
 pub(super) const TEMPORARY_PREFIX: &str = ".layerslayer-";
@@ -31,28 +35,13 @@ pub(crate) enum Replacement {
 }
 
 impl Replacement {
-    /// Opens `path` for writing.
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+    /// Opens `path` for writing; a new or replaced file gets the permission bits `mode`, under the umask.
+    pub(crate) fn create(path: &Path, mode: u32) -> io::Result<Self> {
         if let Some(stream) = standard_stream(path)? {
             return Ok(Self::Through(stream));
         }
-        let target = match fs::symlink_metadata(path) {
-            Ok(metadata) if metadata.is_file() => path.to_owned(),
-            Ok(metadata) if metadata.is_symlink() => match fs::canonicalize(path) {
-                Ok(target) if target.is_file() && !is_system_path(&target) && !is_system_path(path) => target,
-                // A device, or a link to a file that is not there yet.
-                _ => {
-                    return OpenOptions::new()
-                        .write(true)
-                        .create(true)
-                        .truncate(false)
-                        .open(path)
-                        .map(Self::Through);
-                }
-            },
-            Ok(_) => return OpenOptions::new().write(true).open(path).map(Self::Through),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
-            Err(error) => return Err(error),
+        let Some(target) = regular_target(path)? else {
+            return OpenOptions::new().write(true).open(path).map(Self::Through);
         };
         if target.as_os_str().as_bytes().ends_with(b"/") {
             return Err(io::ErrorKind::IsADirectory.into());
@@ -63,10 +52,18 @@ impl Replacement {
         fs::metadata(directory)?;
         let temporary = Builder::new()
             .prefix(TEMPORARY_PREFIX)
-            .permissions(Permissions::from_mode(MODE))
+            .permissions(Permissions::from_mode(mode & 0o777))
             .tempfile_in(directory)?;
         let pending = Pending::new(temporary.path());
         Ok(Self::Beside { temporary, pending, target })
+    }
+
+    /// Refuses content of `size` bytes if the file system cannot hold it. Call this before writing.
+    pub(crate) fn check_size(&self, size: u64) -> io::Result<()> {
+        match self {
+            Self::Beside { temporary, .. } => holes::check_size(temporary.as_file(), size),
+            Self::Through(_) => Ok(()),
+        }
     }
 
     /// Applies the owner, mode and extended attributes of `entry`; returns what could not be applied.
@@ -112,11 +109,36 @@ impl Write for Replacement {
 /// that `>>` appends to.
 fn standard_stream(path: &Path) -> io::Result<Option<File>> {
     let stream = match path.to_str() {
+        Some("/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1") if startup::stdout_is_closed() => {
+            return Err(io::Error::other("it is closed"));
+        }
         Some("/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1") => io::stdout().as_fd().try_clone_to_owned()?,
         Some("/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2") => io::stderr().as_fd().try_clone_to_owned()?,
         _ => return Ok(None),
     };
     Ok(Some(stream.into()))
+}
+
+/// The file that `path` names, after links, if it is a regular file or does not exist; `None` for a device, a FIFO and the like.
+fn regular_target(path: &Path) -> io::Result<Option<PathBuf>> {
+    let mut target = path.to_owned();
+    for _ in 0..=MAX_LINKS {
+        if is_system_path(&target) {
+            return Ok(None);
+        }
+        match fs::symlink_metadata(&target) {
+            Ok(metadata) if metadata.is_symlink() => {
+                let link = fs::read_link(&target)?;
+                // A relative link starts at the directory of the link, whatever links lead to that directory.
+                target = target.parent().unwrap_or(Path::new("/")).join(link);
+            }
+            Ok(metadata) if metadata.is_file() => return Ok(Some(target)),
+            Ok(_) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(target)),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::from_raw_os_error(rustix::io::Errno::LOOP.raw_os_error()))
 }
 
 /// Links below these directories lead to open files of a process, not to files by name. `/dev/shm` is an ordinary directory.
@@ -131,7 +153,7 @@ mod tests {
     use super::*;
 
     fn write(path: &Path, content: &[u8]) {
-        let mut file = Replacement::create(path).unwrap();
+        let mut file = Replacement::create(path, FILE_MODE).unwrap();
         file.write_all(content).unwrap();
         file.finish().unwrap();
     }
@@ -148,7 +170,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         fs::write(&path, "old").unwrap();
-        let mut file = Replacement::create(&path).unwrap();
+        let mut file = Replacement::create(&path, FILE_MODE).unwrap();
         file.write_all(b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"old");
         file.finish().unwrap();
@@ -160,7 +182,7 @@ mod tests {
     fn an_abandoned_file_leaves_no_trace() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
-        let mut file = Replacement::create(&path).unwrap();
+        let mut file = Replacement::create(&path, FILE_MODE).unwrap();
         file.write_all(b"half").unwrap();
         drop(file);
         assert!(names(directory.path()).is_empty());
@@ -188,6 +210,51 @@ mod tests {
     }
 
     #[test]
+    fn a_dangling_symlink_stays_and_its_target_appears_only_when_complete() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name| directory.path().join(name);
+        fs::create_dir(path("below")).unwrap();
+        symlink("below/second", path("first")).unwrap();
+        symlink("../file", path("below/second")).unwrap();
+        let mut file = Replacement::create(&path("first"), FILE_MODE).unwrap();
+        file.write_all(b"half").unwrap();
+        drop(file);
+        assert_eq!(names(directory.path()), ["below", "first"]);
+        write(&path("first"), b"whole");
+        assert_eq!(fs::read(path("file")).unwrap(), b"whole");
+        assert!(fs::symlink_metadata(path("below/second")).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn a_symlink_loop_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("loop");
+        symlink("loop", &path).unwrap();
+        assert!(Replacement::create(&path, FILE_MODE).is_err());
+    }
+
+    #[test]
+    fn another_hard_link_of_a_replaced_file_keeps_its_content() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, other) = (directory.path().join("file"), directory.path().join("other"));
+        fs::write(&other, "old").unwrap();
+        fs::hard_link(&other, &file).unwrap();
+        write(&file, b"new");
+        assert_eq!((fs::read(&file).unwrap(), fs::read(&other).unwrap()), (b"new".to_vec(), b"old".to_vec()));
+    }
+
+    #[test]
+    fn the_mode_of_a_file_is_under_the_umask() {
+        let directory = tempfile::tempdir().unwrap();
+        let usual = directory.path().join("usual");
+        fs::write(&usual, "").unwrap();
+        let path = directory.path().join("file");
+        Replacement::create(&path, 0o4755).unwrap().finish().unwrap();
+        let umask = !fs::metadata(usual).unwrap().mode() & 0o666;
+        assert_eq!(fs::metadata(path).unwrap().mode() & 0o7777, 0o755 & !umask);
+    }
+
+    #[test]
     fn files_in_shared_memory_are_ordinary_files() {
         for (path, expected) in [("/dev/fd/3", true), ("/proc/self/fd/3", true), ("/dev/shm/a", false)] {
             assert_eq!(is_system_path(Path::new(path)), expected, "{path}");
@@ -202,6 +269,6 @@ mod tests {
 
     #[test]
     fn a_missing_directory_is_an_error() {
-        assert!(Replacement::create(Path::new("no/such/directory/file")).is_err());
+        assert!(Replacement::create(Path::new("no/such/directory/file"), FILE_MODE).is_err());
     }
 }

@@ -11,6 +11,26 @@ const HOLE_BYTES: usize = 4 << 10;
 /// Zeros to compare with: comparing memory is many times faster than checking every byte.
 const ZEROS: &[u8] = &[0; 64 << 10];
 
+/// From this size on, in bytes, a file is checked before it is written.
+const LARGE_FILE: u64 = 1 << 30;
+
+/// Refuses a size that the file system cannot hold, before the first byte is written. The file must be empty.
+pub(super) fn check_size(file: &File, size: u64) -> io::Result<()> {
+    if size < LARGE_FILE {
+        return Ok(());
+    }
+    let system = rustix::fs::fstatvfs(file)?;
+    let total = system.f_blocks.saturating_mul(system.f_frsize);
+    // Some network file systems do not know their size.
+    if total > 0 && size > total {
+        let problem = format!("{size} bytes do not fit on this file system of {total} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
+    }
+    // The limit for a single file can be lower.
+    file.set_len(size)?;
+    file.set_len(0)
+}
+
 /// Like [`File::write`], but leaves a hole for a long run of zeros. The file must be new.
 pub(super) fn write(file: &mut File, bytes: &[u8]) -> io::Result<usize> {
     let is_zero = |piece: &[u8]| ZEROS.get(..piece.len()) == Some(piece);
@@ -32,6 +52,16 @@ mod tests {
     use std::io::Read as _;
 
     use super::*;
+
+    #[test]
+    fn a_size_beyond_the_file_system_is_refused() {
+        let file = tempfile::tempfile().unwrap();
+        for size in [1 << 62, u64::MAX] {
+            assert_eq!(check_size(&file, size).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        }
+        check_size(&file, LARGE_FILE).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 0);
+    }
 
     #[test]
     fn holes_in_the_middle_and_at_the_end_read_as_zeros() {

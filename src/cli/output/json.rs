@@ -8,6 +8,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use layerslayer::{Entry, EntryKind, PlannedRead};
+use repeats::LongValues;
 use serde::Serialize;
 
 use super::{
@@ -16,18 +17,23 @@ use super::{
     time,
 };
 
+mod repeats;
+
 /// Version of the schema; it changes when a key is removed or changes its meaning.
 pub(crate) const SCHEMA: u32 = 1;
 
 /// Writes JSON Lines.
 pub(crate) struct Json<W> {
     out: W,
+    /// The number of `entry` lines so far.
+    entries: u64,
+    values: LongValues,
 }
 
 impl<W: Write> Json<W> {
     /// Creates a writer to `out`.
     pub(crate) fn new(out: W) -> Self {
-        Self { out }
+        Self { out, entries: 0, values: LongValues::default() }
     }
 
     /// Writes a PATH or pattern that could not be carved.
@@ -75,7 +81,11 @@ impl<W: Write + Send> Listing for Json<W> {
     }
 
     fn entry(&mut self, row: &Row<'_>) -> io::Result<()> {
-        self.line(&EntryLine::of(row))
+        let line = EntryLine::new(row, self.entries, &mut self.values);
+        self.entries += 1;
+        // Not `self.line`: the line borrows the values.
+        serde_json::to_writer(&mut self.out, &line)?;
+        self.out.write_all(b"\n")
     }
 
     fn layer_end(&mut self, layer: usize, entries: u64, proof: &Proof) -> io::Result<()> {
@@ -195,15 +205,51 @@ struct EntryLine<'a> {
     dev: Option<(u32, u32)>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     xattrs: BTreeMap<Cow<'a, str>, String>,
+    #[serde(skip_serializing_if = "SameAs::is_empty")]
+    same_as: SameAs<'a>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     implied: bool,
 }
 
+/// The numbers of earlier `entry` lines that have the values which this line leaves out.
+#[derive(Default, Serialize)]
+struct SameAs<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uname: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gname: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link: Option<u64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    xattrs: BTreeMap<Cow<'a, str>, u64>,
+}
+
+impl SameAs<'_> {
+    fn is_empty(&self) -> bool {
+        let Self { uname, gname, link, xattrs } = self;
+        uname.is_none() && gname.is_none() && link.is_none() && xattrs.is_empty()
+    }
+}
+
 impl<'a> EntryLine<'a> {
-    fn of(row: &Row<'a>) -> Self {
+    /// The line with this number. Long values that an earlier line has are replaced by its number.
+    fn new(row: &Row<'a>, number: u64, values: &mut LongValues) -> Self {
         let entry: &Entry = row.entry;
         let (path, path_bytes) = text(&entry.path);
-        let link = is_link(entry.kind).then(|| text(&entry.link));
+        let mut same_as = SameAs {
+            uname: values.earlier(&[b"uname"], &entry.uname, number),
+            gname: values.earlier(&[b"gname"], &entry.gname, number),
+            link: values.earlier(&[b"link"], &entry.link, number),
+            xattrs: BTreeMap::new(),
+        };
+        let mut xattrs = BTreeMap::new();
+        for (name, value) in &entry.xattrs {
+            match values.earlier(&[b"xattrs", name], value, number) {
+                Some(line) => drop(same_as.xattrs.insert(text(name).0, line)),
+                None => drop(xattrs.insert(text(name).0, base64(value))),
+            }
+        }
+        let link = (is_link(entry.kind) && same_as.link.is_none()).then(|| text(&entry.link));
         // Whiteouts, opaque directories and implied directories have no attributes.
         let has_attributes = !row.implied && !matches!(entry.kind, EntryKind::Opaque | EntryKind::Whiteout);
         Self {
@@ -216,13 +262,22 @@ impl<'a> EntryLine<'a> {
             mode: has_attributes.then(|| format!("{:04o}", entry.mode)),
             uid: has_attributes.then_some(entry.uid),
             gid: has_attributes.then_some(entry.gid),
-            uname: String::from_utf8_lossy(if has_attributes { &entry.uname } else { b"" }),
-            gname: String::from_utf8_lossy(if has_attributes { &entry.gname } else { b"" }),
+            uname: String::from_utf8_lossy(if has_attributes && same_as.uname.is_none() {
+                &entry.uname
+            } else {
+                b""
+            }),
+            gname: String::from_utf8_lossy(if has_attributes && same_as.gname.is_none() {
+                &entry.gname
+            } else {
+                b""
+            }),
             mtime: if has_attributes { time::rfc3339(entry.mtime) } else { None },
             link_bytes: link.as_ref().and_then(|(_, bytes)| bytes.clone()),
             link: link.map(|(link, _)| link),
             dev: entry.device,
-            xattrs: entry.xattrs.iter().map(|(name, value)| (text(name).0, base64(value))).collect(),
+            xattrs,
+            same_as,
             implied: row.implied,
         }
     }

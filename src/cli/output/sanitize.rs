@@ -38,6 +38,11 @@ pub(crate) fn message(message: &str) -> String {
     text
 }
 
+/// A message as a line of stderr, escaped.
+pub(crate) fn stderr_line(text: &str) -> String {
+    format!("layerslayer: {}", message(text))
+}
+
 fn push(text: &mut String, character: char) {
     match character {
         '\n' => text.push_str("\\n"),

@@ -19,6 +19,12 @@ const DIGEST_DIGITS: usize = 12;
 /// Initial width of owner, group and size together, as in GNU tar.
 const OWNER_SIZE_COLUMNS: usize = 19;
 
+/// Greatest width of the name of an owner or a group; Linux allows 32.
+const MAX_OWNER_COLUMNS: usize = 32;
+
+/// Greatest width of a path or a link target, one more than the longest path that Linux allows.
+const MAX_PATH_COLUMNS: usize = 4096;
+
 /// Prints the summary of an image, with lines cut at `width` columns.
 pub(crate) fn summary(
     out: &mut impl Write,
@@ -183,7 +189,8 @@ impl<W: Write + Send> Listing for Text<W> {
     }
 }
 
-/// Appends a line like `tar -tv`. `columns` is the width of owner and size together; it grows as needed.
+/// Appends a line like `tar -tv`. `columns` is the width of owner and size together; it grows as needed. Long names are cut: many
+/// entries can share one.
 fn push_entry(line: &mut String, entry: &Entry, columns: &mut usize) {
     push_mode(line, entry);
     line.push(' ');
@@ -204,18 +211,18 @@ fn push_entry(line: &mut String, entry: &Entry, columns: &mut usize) {
     line.push(' ');
     match entry.path.is_empty() {
         true => line.push('.'),
-        false => sanitize::push_name(line, &entry.path),
+        false => push_cut(line, &entry.path, MAX_PATH_COLUMNS),
     }
     match entry.kind {
         EntryKind::Directory => line.push('/'),
         EntryKind::Hardlink => {
             line.push_str(" link to ");
-            sanitize::push_name(line, &entry.link);
+            push_cut(line, &entry.link, MAX_PATH_COLUMNS);
         }
         EntryKind::Opaque => line.push_str("/ (opaque)"),
         EntryKind::Symlink => {
             line.push_str(" -> ");
-            sanitize::push_name(line, &entry.link);
+            push_cut(line, &entry.link, MAX_PATH_COLUMNS);
         }
         EntryKind::Whiteout => line.push_str(" (whiteout)"),
         _ => {}
@@ -253,7 +260,22 @@ fn push_mode(line: &mut String, entry: &Entry) {
 fn push_owner(line: &mut String, name: &[u8], id: u64) {
     match name {
         [] => line.push_str(&id.to_string()),
-        _ => sanitize::push_name(line, name),
+        _ => push_cut(line, name, MAX_OWNER_COLUMNS),
+    }
+}
+
+/// Appends a name, cut to `columns` characters with a mark at the end.
+fn push_cut(line: &mut String, name: &[u8], columns: usize) {
+    let start = line.len();
+    // A character has at most four bytes, so the rest cannot be visible.
+    let visible = name.get(..columns.saturating_mul(4)).unwrap_or(name);
+    sanitize::push_name(line, visible);
+    let text = line.get(start..).unwrap_or_default();
+    if let Some((end, _)) = text.char_indices().nth(columns - 1)
+        && (text.chars().nth(columns).is_some() || visible.len() < name.len())
+    {
+        line.truncate(start + end);
+        line.push('…');
     }
 }
 

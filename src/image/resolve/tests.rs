@@ -93,9 +93,11 @@ fn with(mut descriptor: Value, key: &str, value: Value) -> Value {
 #[derive(Default)]
 struct Warnings(Mutex<Vec<String>>);
 
-impl Progress for Warnings {
-    fn warning(&self, message: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(message.to_owned());
+impl crate::progress::Progress for Warnings {
+    fn event(&self, event: &crate::progress::Event) {
+        if let crate::progress::Event::Warning { message, .. } = event {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(message.to_owned());
+        }
     }
 }
 
@@ -105,7 +107,7 @@ async fn resolve(
     platform: &str,
 ) -> (Result<Image, Error>, Vec<String>) {
     let warnings = Arc::new(Warnings::default());
-    let progress: Arc<dyn Progress> = Arc::<Warnings>::clone(&warnings);
+    let progress = Arc::new(Reporter::new(Arc::<Warnings>::clone(&warnings)));
     let reference: ImageReference = format!("{}/app{suffix}", server.host()).parse().unwrap();
     let ImageReference::Registry(registry) = reference.clone() else { panic!("not a registry reference") };
     let platform = if platform.is_empty() { Platform::host() } else { platform.parse().unwrap() };

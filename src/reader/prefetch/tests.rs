@@ -16,7 +16,7 @@ use crate::{
     layer::toc_state::{TocCell, TocState},
     oci::{digest::Digest, manifest::ImageConfig, media_type::MediaType, platform::Platform},
     offset::Compressed,
-    progress::Silent,
+    progress::Reporter,
     read::{config::Configuration, pool::WorkerPool},
     reader::driver,
     source::{self, ByteStream, Source},
@@ -126,7 +126,7 @@ fn layer(index: usize, blob: &Arc<Blob>) -> Layer {
         referrers: None,
         toc: Arc::new(TocCell::new(None)),
         source: Arc::new(Arc::clone(blob)),
-        progress: Arc::new(Silent),
+        progress: Arc::new(Reporter::silent()),
         pool: WorkerPool::with_threads(2),
         limits: Default::default(),
     }

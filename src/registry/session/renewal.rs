@@ -7,7 +7,7 @@ use secrecy::ExposeSecret as _;
 use crate::{
     auth::credential::{Credential, CredentialKind, RefreshLease},
     hint::Hint,
-    progress::Progress,
+    progress::Reporter,
     registry::{error::Error, token::FetchedToken},
 };
 
@@ -25,7 +25,7 @@ pub(super) async fn end(
     lease: Box<dyn RefreshLease>,
     fetched: Result<FetchedToken, Error>,
     host: &str,
-    progress: &Arc<dyn Progress>,
+    progress: &Arc<Reporter>,
 ) -> Result<FetchedToken, Error> {
     let (identity, is_refused) = match &fetched {
         Ok(token) => (token.identity.clone(), false),

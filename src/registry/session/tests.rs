@@ -70,9 +70,11 @@ async fn read(session: &Arc<Session>, blob: &[u8], range: Range<u64>) -> Result<
 #[derive(Default)]
 struct Warnings(Mutex<Vec<String>>);
 
-impl Progress for Warnings {
-    fn warning(&self, message: &str) {
-        lock(&self.0).push(message.to_owned());
+impl crate::progress::Progress for Warnings {
+    fn event(&self, event: &crate::progress::Event) {
+        if let crate::progress::Event::Warning { message, .. } = event {
+            lock(&self.0).push(message.to_owned());
+        }
     }
 }
 

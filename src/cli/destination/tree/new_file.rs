@@ -1,9 +1,10 @@
-//! One file below a directory, until it has its place.
+//! A file below a directory that is still being written.
 
 use std::{
     fs::File,
     io::{self, Write},
     os::fd::OwnedFd,
+    sync::Arc,
 };
 
 use layerslayer::Entry;
@@ -11,14 +12,14 @@ use rustix::fs::AtFlags;
 
 use crate::cli::destination::{holes, temporary::Pending};
 
-/// A file of a [`Tree`] being written; dropped unfinished, it is removed.
+/// A temporary file of a [`Tree`](super::Tree). Dropping an unfinished one removes it.
 #[derive(Debug)]
 pub(crate) struct NewFile {
     pub(super) file: File,
-    pub(super) parent: OwnedFd,
+    pub(super) parent: Arc<OwnedFd>,
     pub(super) name: Vec<u8>,
     pub(super) temporary: String,
-    /// Present until the file has its place.
+    /// `None` once the file has been renamed.
     pub(super) pending: Option<Pending>,
     pub(super) entry: Entry,
 }
@@ -36,7 +37,7 @@ impl Write for NewFile {
 impl Drop for NewFile {
     fn drop(&mut self) {
         if self.pending.take().is_some() {
-            // There is nobody to tell.
+            // An error cannot be reported from here.
             let _ = rustix::fs::unlinkat(&self.parent, self.temporary.as_str(), AtFlags::empty());
         }
     }

@@ -13,7 +13,11 @@ struct Case {
 impl Case {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let tree = Tree::open(&directory.path().join("out"), false).unwrap();
+        let tree = Tree::open(
+            &directory.path().join("out"),
+            TreeOptions { copy_bytes: 20, ..TreeOptions::default() },
+        )
+        .unwrap();
         Self { directory, tree }
     }
 
@@ -127,6 +131,48 @@ fn an_existing_link_is_replaced_and_not_followed() {
 }
 
 #[test]
+fn the_other_hard_links_of_an_existing_file_keep_their_content() {
+    let mut case = Case::new();
+    let outside = case.directory.path().join("outside");
+    fs::write(&outside, "old").unwrap();
+    for name in ["file", "link", "hard", "pipe"] {
+        fs::hard_link(&outside, case.path(name)).unwrap();
+    }
+    case.file("file", "new").unwrap();
+    case.other("link", EntryKind::Symlink, "file").unwrap();
+    let hard = Entry::new("hard", EntryKind::File);
+    case.tree.write(b"hard", &hard, Some(b"file"), io::empty()).unwrap();
+    case.other("pipe", EntryKind::Fifo, "").unwrap();
+    let metadata = fs::metadata(&outside).unwrap();
+    assert_eq!((fs::read(&outside).unwrap(), metadata.nlink()), (b"old".to_vec(), 1));
+    assert_eq!(fs::read(case.path("hard")).unwrap(), b"new");
+}
+
+#[test]
+fn copies_in_place_of_hard_links_have_a_budget() {
+    let mut case = Case::new();
+    let mut entry = Entry::new("b", EntryKind::File);
+    entry.size = 9;
+    // 20 bytes are enough for two copies.
+    for path in ["a", "b"] {
+        case.tree.write(path.as_bytes(), &entry, Some(b"never"), &b"nine byte"[..]).unwrap();
+    }
+    let error = case.tree.write(b"c", &entry, Some(b"never"), &b"nine byte"[..]).unwrap_err();
+    assert!(error.to_string().contains("hard link"), "{error}");
+    assert_eq!(case.names(""), ["a", "b"]);
+}
+
+#[test]
+fn a_size_beyond_the_file_system_is_refused_at_once() {
+    let mut case = Case::new();
+    let mut entry = Entry::new("big", EntryKind::File);
+    entry.size = 1 << 62;
+    let error = case.tree.write(b"big", &entry, None, io::repeat(0)).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+    assert!(case.names("").is_empty());
+}
+
+#[test]
 fn a_path_that_leaves_the_directory_is_refused() {
     let mut case = Case::new();
     for path in ["../file", "a/../../file", "/file", "a//b", "..", "a/.."] {
@@ -157,7 +203,9 @@ fn devices_are_skipped_and_reported() {
 #[test]
 fn same_permissions_restores_all_mode_bits_of_own_files() {
     let directory = tempfile::tempdir().unwrap();
-    let mut tree = Tree::open(directory.path(), true).unwrap();
+    let mut tree =
+        Tree::open(directory.path(), TreeOptions { same_permissions: true, ..TreeOptions::default() })
+            .unwrap();
     let owner = fs::metadata(directory.path()).unwrap();
     let mut entry = Entry::new("su", EntryKind::File);
     (entry.uid, entry.gid) = (owner.uid().into(), owner.gid().into());

@@ -41,7 +41,7 @@ fn a_listing_has_its_lines_and_keys_in_order() {
         json.layer(&layer)?;
         json.layer_end(0, 7, &Proof::new(Verification::Blob, false))?;
         json.layer(&bare)?;
-        json.rootfs_end(9, &Proof::new(Verification::None, true))?;
+        json.rootfs_end(9, &Proof::new(Verification::Chunk, true))?;
         json.failure(b"etc/\xff", 3, "no such path")?;
         json.end()
     });
@@ -51,7 +51,7 @@ fn a_listing_has_its_lines_and_keys_in_order() {
         r#"{"type":"layer","layer":0,"digest":"sha256:1","diff_id":"sha256:2","media_type":"m","size":5,"created_by":"RUN a \"b\""}"#,
         r#"{"type":"layer_end","layer":0,"entries":7,"verified":"blob","source":"tar"}"#,
         r#"{"type":"layer","layer":1,"digest":"sha256:1","media_type":"m","size":5}"#,
-        r#"{"type":"rootfs_end","entries":9,"verified":"none","source":"toc"}"#,
+        r#"{"type":"rootfs_end","entries":9,"verified":"chunk","source":"publisher-toc"}"#,
         "{\"type\":\"failure\",\"path\":\"etc/\u{fffd}\",\"path_bytes\":\"ZXRjL/8=\",\"exit\":3,\"error\":\"no such path\"}",
         r#"{"type":"end","complete":true}"#,
     ];
@@ -109,6 +109,35 @@ fn names_that_are_not_utf8_are_exact_in_base64() {
     let line: Value = serde_json::from_str(&entry_line(&plain)).unwrap();
     assert_eq!(line["path"], "a\nb\x1b\u{202e}");
     assert_eq!(line.get("path_bytes"), None);
+}
+
+#[test]
+fn a_long_value_is_written_once() {
+    let long = vec![b'x'; 60_000];
+    let mut first = Entry::new("a", EntryKind::Symlink);
+    (first.uname, first.gname, first.link) = (long.clone(), long.clone(), long.clone());
+    first.xattrs.insert(b"user.a".to_vec(), long.clone());
+    first.xattrs.insert(b"user.b".to_vec(), b"short".to_vec());
+    let mut second = first.clone();
+    second.path = b"b".to_vec();
+    let rows = lines(|json| {
+        json.entry(&Row { layer: 0, entry: &Entry::new("base", EntryKind::File), implied: false })?;
+        json.entry(&Row { layer: 0, entry: &first, implied: false })?;
+        json.entry(&Row { layer: 0, entry: &second, implied: false })
+    });
+    let line = |index: usize| serde_json::from_str::<Value>(&rows[index]).unwrap();
+    let text = Value::from(String::from_utf8(long.clone()).unwrap());
+    let whole = line(1);
+    assert_eq!((&whole["uname"], &whole["gname"], &whole["link"]), (&text, &text, &text));
+    assert_eq!((&whole["xattrs"]["user.a"], whole.get("same_as")), (&base64(&long).into(), None));
+    assert!(rows[2].len() < 1000, "{} bytes", rows[2].len());
+    let repeated = line(2);
+    let expected = serde_json::json!({ "uname": 1, "gname": 1, "link": 1, "xattrs": { "user.a": 1 } });
+    assert_eq!(repeated["same_as"], expected);
+    assert_eq!(repeated["xattrs"], serde_json::json!({ "user.b": base64(b"short") }));
+    for absent in ["uname", "gname", "link", "link_bytes"] {
+        assert_eq!(repeated.get(absent), None, "{absent}");
+    }
 }
 
 #[test]

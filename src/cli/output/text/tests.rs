@@ -78,6 +78,24 @@ fn sizes_are_aligned_until_one_needs_more_columns() {
 }
 
 #[test]
+fn long_names_are_cut_with_a_mark() {
+    let mut long = entry(&"d/".repeat(4_000), EntryKind::Symlink, 0o777);
+    long.link = vec![b'\xff'; 1 << 20];
+    long.uname = vec![b'u'; 1 << 20];
+    long.gname = "\u{e9}".repeat(33).into_bytes();
+    let text = line(&long);
+    let (owners, rest) = text.strip_prefix("lrwxrwxrwx ").unwrap().split_once(' ').unwrap();
+    assert_eq!(owners, format!("{}…/{}…", "u".repeat(31), "\u{e9}".repeat(31)));
+    let (path, link) = rest.strip_prefix("0 2024-01-01 00:00 ").unwrap().split_once(" -> ").unwrap();
+    for name in [path, link] {
+        assert_eq!((name.chars().count(), name.chars().last()), (4096, Some('…')));
+    }
+    let mut fitting = entry("a", EntryKind::File, 0o644);
+    fitting.uname = vec![b'u'; 32];
+    assert!(line(&fitting).contains(&format!(" {}/root ", "u".repeat(32))));
+}
+
+#[test]
 fn names_cannot_fake_a_line_or_control_a_terminal() {
     let mut link = entry("a\nb", EntryKind::Symlink, 0o777);
     link.link = b"\x1b[2J".to_vec();

@@ -63,7 +63,7 @@ async fn a_head_request_preconnects_for_the_requests_after_the_token() {
         let (listener, _) = listen().await;
         let host = listener.local_addr().unwrap().to_string();
         let record = RegistryRecord { registry: host.clone(), is_plain: true, is_open, storage: None };
-        let (http, progress) = (builder().build().unwrap(), Arc::new(crate::progress::Silent));
+        let (http, progress) = (builder().build().unwrap(), Arc::new(crate::progress::Reporter::silent()));
         let session =
             Session::reading(http, repository(&host, NAME), None, progress, RegistryHints::loaded(record));
         let server = async {

@@ -175,7 +175,7 @@ async fn read_with_warnings(
     credential: Option<Credential>,
 ) -> (bool, Vec<String>) {
     let warnings = Arc::new(Warnings::default());
-    let progress: Arc<dyn Progress> = Arc::<Warnings>::clone(&warnings);
+    let progress = Arc::new(crate::progress::Reporter::new(Arc::<Warnings>::clone(&warnings)));
     let http = builder().build().unwrap();
     let session = Session::with_progress(http, repository(&server.host(), NAME), credential, progress);
     let mut is_ok = true;
