@@ -1,11 +1,15 @@
 //! Internals for the benches of this project, behind the feature `internals`. They are not a stable API and change without
 //! notice.
 
+mod fuzz;
 mod spans;
 
 use bytes::Bytes;
 
-pub use self::spans::{RecordedSpans, checkpoints, unpack};
+pub use self::{
+    fuzz::{FUZZ_TARGETS, FuzzTarget},
+    spans::{RecordedSpans, checkpoints, unpack},
+};
 pub use crate::registry::held::HeldToken;
 use crate::{
     decompress::Encoding,
