@@ -68,7 +68,10 @@ impl ScanPass {
         let record = store::is_recorded(&self.layer);
         let request = PassRequest { fetch: Fetch::Full, record, resume: false, prefetcher: &prefetcher };
         // Entries that were given cannot be taken back.
-        let finished = driver::run(&self.layer, request, |_| parts.take()).await?;
+        let finished = driver::run(&self.layer, request, |tree| {
+            parts.take().map(|visitor| ScanVisitor { tree, ..visitor })
+        })
+        .await?;
         if finished.visitor.visibility.is_some() {
             self.state = Some(self.layer.toc.state());
         }
