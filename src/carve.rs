@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod answer;
+mod blob;
 mod candidates;
 mod collect;
 mod collection;
@@ -45,6 +46,7 @@ use self::{
     sink::{ContentSink, Sinks, StreamReader, StreamSink},
 };
 pub use self::{
+    blob::LayerBlob,
     collection::{Collection, Item},
     file::{File, Outcome},
     metadata::DirectoryEntry,

@@ -18,6 +18,7 @@ use signals::TimeLimit;
 
 mod args;
 mod auth;
+mod blob;
 mod cache;
 mod carve;
 mod connect;

@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
 
-use crate::{decompress, hint::Hint, registry, source, toc};
+use crate::{decompress, hint::Hint, registry, source, tar, toc};
 
 /// Why a question could not be answered.
 ///
@@ -160,6 +160,14 @@ impl Error {
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         self.first_set(|inner| inner.status)
+    }
+
+    /// Whether a layer failed only because it has another format than tar.
+    pub(crate) fn is_not_tar(&self) -> bool {
+        let is_not_tar = |error: &(dyn StdError + 'static)| {
+            error.downcast_ref().is_some_and(tar::Error::is_not_tar).then_some(())
+        };
+        self.first_of(is_not_tar).is_some()
     }
 
     /// The content is corrupt: a digest, checksum, length or format does not hold.

@@ -156,7 +156,9 @@ impl Layer {
 
     /// Adds to an error which layer it is about.
     pub(crate) fn error(&self, error: Error) -> Error {
-        error.context(format!("layer {} ({}) of {}", self.index, self.name, self.image))
+        // Layers of artifacts can have any format, which the media type tells.
+        let media_type = if error.is_not_tar() { format!(", {}", self.media_type) } else { String::new() };
+        error.context(format!("layer {} ({}{media_type}) of {}", self.index, self.name, self.image))
     }
 }
 

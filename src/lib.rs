@@ -64,7 +64,7 @@ pub use auth::{
 };
 pub use build_toc::BuiltToc;
 pub use cache::{Cache, CacheError, CacheOptions, CachedToc, Removed, SigningKey, parse_size};
-pub use carve::{CarveOptions, Collection, DirectoryEntry, File, Item, Outcome, Selection};
+pub use carve::{CarveOptions, Collection, DirectoryEntry, File, Item, LayerBlob, Outcome, Selection};
 pub use client::{Client, ClientBuilder, DeviceSignIn, Login, PushedArtifact, Transferred};
 pub use error::Error;
 pub use hint::Hint;

@@ -150,7 +150,8 @@ impl Rootfs {
 }
 
 impl Image {
-    /// Reads all layers and merges them into what a container would see.
+    /// Reads all layers and merges them into what a container would see. A layer of another format than tar, as artifacts have, is
+    /// left out with a warning.
     ///
     /// # Errors
     ///
@@ -193,10 +194,25 @@ impl Image {
         let min_verification = options.min_verification;
         let prefetcher = driver::prefetch(self.layers(), min_verification, self.inner.parallel_layers);
         let merged = async {
+            let mut layers = Vec::with_capacity(self.layers().len());
             for layer in self.layers() {
-                driver::complete(layer, min_verification, &prefetcher).await?;
+                match driver::complete(layer, min_verification, &prefetcher).await {
+                    // Artifacts have layers of other formats.
+                    Err(error) if error.is_not_tar() && !layer.media_type().is_layer() => {
+                        let (index, media_type, image) = (layer.index, &layer.media_type, &layer.image);
+                        let message = format!(
+                            "layer {index} of {image} is not a tar archive ({media_type}) and is left out"
+                        );
+                        layer.progress.warning(&message);
+                        layers.push(TocState::left_out());
+                    }
+                    completed => {
+                        completed?;
+                        layers.push(layer.toc.state());
+                    }
+                }
             }
-            Ok(Rootfs { layers: self.layers().iter().map(|layer| layer.toc.state()).collect() })
+            Ok(Rootfs { layers })
         };
         self.configured(merged).await
     }

@@ -179,12 +179,12 @@ pub(crate) struct CarveArguments {
     /// NAME[:TAG][@DIGEST], oci:DIR[:TAG|@DIGEST], oci-archive:FILE[:TAG] or docker-archive:FILE[:REF|@N]
     pub(crate) image: String,
     /// Paths in the image, taken literally
-    #[arg(value_name = "PATH", required_unless_present = "globs")]
+    #[arg(value_name = "PATH", required_unless_present_any = ["globs", "layer"])]
     pub(crate) paths: Vec<OsString>,
     /// Extract all paths that match PATTERN (`*` does not match `/`, `**` does); repeatable
     #[arg(long = "glob", value_name = "PATTERN", conflicts_with = "paths")]
     pub(crate) globs: Vec<OsString>,
-    /// Search only this layer: an index (0 is the base) or at least 6 digits of a digest
+    /// Search only this layer: an index (0 is the base) or at least 6 digits of a digest. Without PATH, extract its blob as stored
     #[arg(long, value_name = "N|DIGEST")]
     pub(crate) layer: Option<String>,
     /// Write to FILE, or below DIR/ if it ends in a slash or exists; `-` is stdout, even for binary content on a terminal

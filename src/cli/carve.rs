@@ -7,6 +7,7 @@ use layerslayer::{CarveOptions, Collection, Error, File, Image, Item, Outcome, S
 
 use super::{
     args::CarveArguments,
+    blob,
     connect::{self, Connection},
     console::Console,
     destination::{
@@ -59,6 +60,9 @@ pub(crate) async fn run(
     console: &Console,
     report: &mut Report,
 ) -> Result<(), Failure> {
+    if let ([], [], Some(layer)) = (&*arguments.paths, &*arguments.globs, &arguments.layer) {
+        return blob::run(arguments, layer, console, report).await;
+    }
     let is_dry = arguments.common.dry_run;
     let destination = if is_dry { None } else { Some(Destination::of(arguments)?) };
     let patterns = Patterns::new(&arguments.globs)?;

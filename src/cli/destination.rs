@@ -51,13 +51,8 @@ impl Destination {
             return Err(Failure::usage("PATH is empty; use / for the root"));
         }
         let output = arguments.output.as_deref();
-        let is_directory =
-            output.is_some_and(|path| path.as_os_str().as_bytes().ends_with(b"/") || path.is_dir());
-        let target = match output {
-            Some(path) if path == Path::new("-") => Target::Stdout { force: true },
-            Some(path) => Target::File(path.to_owned()),
-            None => Target::Stdout { force: false },
-        };
+        let is_directory = output.is_some_and(Target::is_directory);
+        let target = Target::of(output);
         let writes_json = arguments.common.json;
         match (arguments.tar, is_directory, target) {
             (_, _, Target::Stdout { .. }) if writes_json => Err(Failure::usage(
@@ -91,6 +86,20 @@ impl Destination {
 }
 
 impl Target {
+    /// Returns the stream that `-o` selects.
+    pub(crate) fn of(output: Option<&Path>) -> Self {
+        match output {
+            Some(path) if path == Path::new("-") => Self::Stdout { force: true },
+            Some(path) => Self::File(path.to_owned()),
+            None => Self::Stdout { force: false },
+        }
+    }
+
+    /// Whether `-o` names a directory.
+    pub(crate) fn is_directory(path: &Path) -> bool {
+        path.as_os_str().as_bytes().ends_with(b"/") || path.is_dir()
+    }
+
     /// Opens the stream for an archive.
     pub(crate) fn open(&self, console: &Console) -> Result<Sink, Failure> {
         self.create(console, FILE_MODE, 0)

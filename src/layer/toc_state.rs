@@ -25,6 +25,13 @@ impl TocState {
         Self::Absent(Arc::new(LayerToc { entries: EntryTree::new(), content: ContentMap::Nothing }))
     }
 
+    /// The state of a layer that the merged view leaves out: no entries, and nothing to verify.
+    pub(crate) fn left_out() -> Self {
+        let mut entries = EntryTree::new();
+        entries.complete();
+        Self::Absent(Arc::new(LayerToc { entries, content: ContentMap::Nothing }))
+    }
+
     /// The TOC: of all of the layer only in the state `Complete`.
     pub(crate) fn toc(&self) -> &Arc<LayerToc> {
         let (Self::Absent(toc) | Self::Partial(toc) | Self::Complete(toc, _)) = self;

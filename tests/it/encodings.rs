@@ -237,7 +237,16 @@ fn a_wrong_diff_id_is_corrupt() {
     for compression in Compression::ALL {
         let mut layer = Layer::new(&archive(), compression);
         layer.diff_id.clone_from(&other.diff_id);
-        fails(&layout(layer), Failure::Corrupt, "DiffID");
+        let (digest, diff_id) = (layer.digest(), layer.diff_id.clone());
+        let words = match compression {
+            // The blob of a plain layer is what the DiffID is of.
+            Compression::None => "DiffID".to_owned(),
+            _ => format!("the blob matches its digest {digest}, but its DiffID is"),
+        };
+        let layout = layout(layer);
+        fails(&layout, Failure::Corrupt, &words);
+        fails(&layout, Failure::Corrupt, &format!("not {diff_id} as the image's configuration says"));
+        fails(&layout, Failure::Corrupt, "container runtimes refuse such an image");
     }
 }
 

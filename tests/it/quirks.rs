@@ -208,3 +208,62 @@ fn a_layout_with_a_device_for_a_document_is_refused_at_once() {
     symlink(Path::new("/dev/zero"), &index).unwrap();
     carve(&format!("oci:{}", tools::text(layout.path())), "f").run().failed(1).said("not a regular file");
 }
+
+/// Stores an artifact whose layers are a WebAssembly module and a tar, and returns its reference.
+fn wasm(layout: &mut Layout) -> (String, Vec<u8>) {
+    let module = [&b"\0asm\x01\0\0\0"[..], &[7; 2_000]].concat();
+    let layer = Layer::new(&Tar::new().file("f", "content").finish(), Compression::Gzip);
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": layout.blob(b"{}", "application/vnd.wasm.config.v1+json"),
+        "layers": [layout.blob(&module, "application/wasm"), layout.blob(&layer.blob, &layer.media_type)],
+    });
+    let descriptor = layout.blob(manifest.to_string().as_bytes(), MANIFEST);
+    layout.tag("wasm", descriptor);
+    (layout.reference("wasm"), module)
+}
+
+#[test]
+fn the_merged_view_leaves_out_layers_of_other_formats_with_a_note() {
+    let mut layout = Layout::new();
+    let (reference, _) = wasm(&mut layout);
+    let ran = Program::new(["peek", &reference, "--rootfs", "--json"]).run().done();
+    let ran = ran.said("layer 0 of").said("is not a tar archive (application/wasm) and is left out");
+    let entries: Vec<_> = ran.lines().into_iter().filter(|line| line["type"] == "entry").collect();
+    assert_eq!((entries.len(), &entries[0]["path"]), (1, &"f".into()));
+    // The file could be in any layer, so the one that cannot be read is an error that names its media type.
+    carve(&reference, "missing").run().failed(1).said("application/wasm").said("not a tar archive");
+}
+
+#[test]
+fn the_blob_of_a_layer_is_carved_as_stored_and_verified() {
+    let mut layout = Layout::new();
+    let (reference, module) = wasm(&mut layout);
+    for verify in [None, Some("--verify"), Some("--verify=blob")] {
+        let ran = Program::new(["carve", &reference, "--layer", "0"]).args(verify).run().done();
+        assert_eq!((ran.stdout, &ran.report["verified"]), (module.clone(), &"blob".into()));
+    }
+    let folder = tools::temporary_folder();
+    let output = folder.path().join("module");
+    let to_file = || Program::new(["carve", &reference, "--layer", "0", "-o"]).arg(&output);
+    to_file().run().done();
+    assert_eq!(fs::read(&output).unwrap(), module);
+    for flag in ["--tar", "--json", "--dry-run"] {
+        to_file().arg(flag).run().failed(2).said(&format!("{flag} requires a PATH"));
+    }
+    Program::new(["carve", &reference, "--layer", "0", "-o"])
+        .arg(folder.path())
+        .run()
+        .failed(2)
+        .said("-o FILE");
+    // A blob that does not match its digest leaves the old file, and with --verify prints nothing.
+    let digest = layerslayer::Digest::sha256(&module).to_string();
+    let mut tampered = module.clone();
+    tampered[100] ^= 1;
+    fs::write(layout.blob_file(&digest), tampered).unwrap();
+    to_file().run().failed(8).said("the blob hashes to");
+    assert_eq!(fs::read(&output).unwrap(), module);
+    let ran = Program::new(["carve", &reference, "--layer", "0", "--verify"]).run().failed(8);
+    assert_eq!(ran.stdout, b"");
+}
