@@ -3,28 +3,22 @@
 use std::{
     collections::BTreeSet,
     error::Error,
-    io::{self, Read as _, Write},
+    io::{self, Write},
 };
 
-use layerslayer::{CarveOptions, Client, EntryKind, Platform, Selection};
+use layerslayer::{Client, EntryKind, Platform, ScanAction, ScanOptions};
 
-/// The files in which package managers record what is installed.
-const FILES: [&str; 8] = [
-    "var/lib/dpkg/status",
-    "var/lib/dpkg/status.d/*",
-    "lib/apk/db/installed",
-    "usr/lib/apk/db/installed",
-    "**/*.dist-info/METADATA",
-    "**/*.egg-info/PKG-INFO",
-    "**/node_modules/*/package.json",
-    "**/node_modules/@*/*/package.json",
-];
+/// The largest file that is read, in bytes.
+const FILE_BYTES: u64 = 64 << 20;
 
-/// A `package.json`.
-#[derive(serde::Deserialize)]
-struct Npm {
-    name: String,
-    version: String,
+/// Whether a package manager records in this file what is installed.
+fn is_record(path: &str) -> bool {
+    path == "var/lib/dpkg/status"
+        || path.starts_with("var/lib/dpkg/status.d/")
+        || path.ends_with("lib/apk/db/installed")
+        || path.ends_with(".dist-info/METADATA")
+        || path.ends_with(".egg-info/PKG-INFO")
+        || (path.contains("node_modules/") && path.ends_with("/package.json"))
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -36,18 +30,25 @@ async fn main() -> Result<(), Box<dyn Error>> {
 pub(crate) async fn run(image: &str, out: &mut (dyn Write + Send)) -> Result<(), Box<dyn Error>> {
     let client = Client::builder().build()?;
     let image = client.image(&image.parse()?, &Platform::default()).await?;
-    let found = image.collect(&Selection::globs(FILES)?, &CarveOptions::default()).await?;
     let mut packages = BTreeSet::new();
-    for item in found.items().iter().filter(|item| item.entry.kind == EntryKind::File) {
-        let path = String::from_utf8_lossy(&item.path).into_owned();
-        let mut content = Vec::new();
-        found.open(item).read_to_end(&mut content)?;
-        let text = String::from_utf8_lossy(&content);
+    let mut scan = image.scan(ScanOptions::merged()).filter(|entry, _| {
+        let is_file = entry.kind == EntryKind::File;
+        if is_file && is_record(&String::from_utf8_lossy(&entry.path)) {
+            ScanAction::Read
+        } else {
+            ScanAction::Skip
+        }
+    });
+    while let Some(found) = scan.next().await {
+        let mut found = found?;
+        let Some(content) = &mut found.content else { continue };
+        let content = content.read_to_end(FILE_BYTES).await?;
+        let (path, text) = (String::from_utf8_lossy(&found.entry.path), String::from_utf8_lossy(&content));
         if path.ends_with(".json") {
-            // Other files of this name are not npm's.
-            if let Ok(Npm { name, version }) = serde_json::from_slice(&content) {
-                packages.insert(format!("npm {name} {version}"));
-            }
+            let json: serde_json::Value = serde_json::from_slice(&content).unwrap_or_default();
+            let field = |name| json.get(name).and_then(serde_json::Value::as_str);
+            let package = field("name").zip(field("version"));
+            packages.extend(package.map(|(name, version)| format!("npm {name} {version}")));
         } else if path.contains("/dpkg/") {
             packages.extend(records(&text, "Package: ", "Version: ").map(|package| format!("deb {package}")));
         } else if path.contains("/apk/") {

@@ -2,12 +2,11 @@
 //! `cargo run --example secrets -- nginx:alpine`.
 
 use std::{
-    collections::HashMap,
     error::Error,
-    io::{self, Read as _, Write},
+    io::{self, Write},
 };
 
-use layerslayer::{CarveOptions, Client, EntryKind, Platform, Selection};
+use layerslayer::{Client, EntryKind, Platform, ScanAction, ScanOptions};
 use regex::bytes::RegexSet;
 
 /// What is looked for, by name.
@@ -31,30 +30,28 @@ pub(crate) async fn run(image: &str, out: &mut (dyn Write + Send)) -> Result<(),
     let patterns = RegexSet::new(PATTERNS.map(|(_, pattern)| format!("(?-u){pattern}")))?;
     let client = Client::builder().build()?;
     let image = client.image(&image.parse()?, &Platform::default()).await?;
-    // The layer from which a container gets each path.
-    let visible: HashMap<Vec<u8>, usize> =
-        image.rootfs().await?.entries().into_iter().map(|item| (item.entry.path, item.layer)).collect();
-    for layer in 0..image.layers().len() {
-        let files = Selection::globs(["**"])?;
-        let found = image.collect(&files, &CarveOptions::default().layer(layer)).await?;
-        for item in found.items() {
-            if item.entry.kind != EntryKind::File || item.entry.size > FILE_BYTES {
-                continue;
-            }
-            let mut content = Vec::new();
-            found.open(item).read_to_end(&mut content)?;
-            // Text has no NUL.
-            if content.contains(&0) {
-                continue;
-            }
-            let state =
-                if visible.get(&item.path) == Some(&layer) { "visible" } else { "deleted or replaced" };
-            let matches = patterns.matches(&content);
-            let names = PATTERNS.iter().enumerate().filter(|(index, _)| matches.matched(*index));
-            for (_, (name, _)) in names {
-                writeln!(out, "layer {layer}: {}: {name} ({state})", item.path.escape_ascii())?;
-            }
+    let mut secrets = Vec::new();
+    let mut scan = image.scan(ScanOptions::each_layer()).filter(|entry, _| match entry.kind {
+        EntryKind::File if entry.size <= FILE_BYTES => ScanAction::Read,
+        _ => ScanAction::Skip,
+    });
+    while let Some(found) = scan.next().await {
+        let mut found = found?;
+        let Some(content) = &mut found.content else { continue };
+        let content = content.read_to_end(FILE_BYTES).await?;
+        // Text has no NUL.
+        if content.contains(&0) {
+            continue;
         }
+        let matches = patterns.matches(&content);
+        let names = PATTERNS.iter().enumerate().filter(|(index, _)| matches.matched(*index));
+        secrets.extend(names.map(|(_, (name, _))| (found.layer, found.entry.path.clone(), name)));
+    }
+    let tree = image.tree().await?;
+    for (layer, path, name) in secrets {
+        let is_visible = tree.get(&path).is_some_and(|entry| entry.layer() == layer);
+        let state = if is_visible { "visible" } else { "deleted or replaced" };
+        writeln!(out, "layer {layer}: {}: {name} ({state})", path.escape_ascii())?;
     }
     Ok(())
 }

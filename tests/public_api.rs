@@ -155,18 +155,29 @@ fn exported(lib: &str) -> BTreeSet<String> {
 #[test]
 fn the_public_api_is_the_recorded_one() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let sources: Vec<String> =
-        sources(&root.join("src")).iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let sources: Vec<(PathBuf, String)> = sources(&root.join("src"))
+        .into_iter()
+        .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
+        .collect();
     let lib = fs::read_to_string(root.join("src/lib.rs")).unwrap();
     let exported = exported(&lib);
-    let private = sources.iter().flat_map(|source| source.lines()).filter_map(|line| {
+    let private = sources.iter().flat_map(|(_, source)| source.lines()).filter_map(|line| {
         let line =
             line.strip_prefix("pub(crate) ").or_else(|| line.strip_prefix("pub(super) ")).unwrap_or(line);
         line.starts_with("trait ").then(|| name(line, "trait ").to_owned())
     });
     let private = private.collect();
-    let mut items: BTreeSet<String> =
-        sources.iter().flat_map(|source| items(source, &exported, &private)).collect();
+    let mut items = BTreeSet::new();
+    for (path, source) in &sources {
+        // The public modules have types of the same names as the crate itself.
+        let first = path.strip_prefix(root.join("src")).unwrap().iter().next().unwrap().to_str().unwrap();
+        let module = first.trim_end_matches(".rs");
+        let is_public = lib.contains(&format!("\npub mod {module};"));
+        let prefix = if is_public { format!("{module}::") } else { String::new() };
+        items.extend(
+            self::items(source, &exported, &private).into_iter().map(|item| format!("{prefix}{item}")),
+        );
+    }
     items.extend(exported.iter().map(|name| format!("pub use {name}")));
     let current: String = items.iter().map(|item| format!("{item}\n")).collect();
     let record = root.join("tests/public_api.txt");
