@@ -30,6 +30,15 @@ pub trait CredentialProvider: Send + Sync {
     /// # Errors
     ///
     /// If the image must not be read without the credential that could not be obtained. Otherwise use [`CredentialQuery::warn`].
+    ///
+    /// ```
+    /// # use layerslayer::*;
+    /// # fn example(provider: &dyn CredentialProvider, query: &mut CredentialQuery<'_>) -> Result<(), CredentialError> {
+    /// let credential = provider.find(query)?;
+    /// # let _ = credential;
+    /// # Ok(())
+    /// # }
+    /// ```
     fn find(&self, query: &mut CredentialQuery<'_>) -> Result<Option<Credential>, CredentialError>;
 }
 
@@ -58,18 +67,44 @@ impl<'a> CredentialQuery<'a> {
     }
 
     /// The registry, without a path.
+    ///
+    /// ```
+    /// # use layerslayer::*;
+    /// # fn example(provider: &dyn CredentialProvider, query: &mut CredentialQuery<'_>) -> Result<(), CredentialError> {
+    /// let is_hub = query.registry().as_str() == "docker.io";
+    /// # let _ = is_hub;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn registry(&self) -> &RegistryKey {
         self.registry
     }
 
     /// The repository's name below the registry, such as `library/nginx`.
+    ///
+    /// ```
+    /// # use layerslayer::*;
+    /// # fn example(provider: &dyn CredentialProvider, query: &mut CredentialQuery<'_>) -> Result<(), CredentialError> {
+    /// let is_official = query.repository().starts_with("library/");
+    /// # let _ = is_official;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn repository(&self) -> &str {
         self.repository
     }
 
     /// Reports a problem that does not keep the image from being read. It reaches the client's [`Progress`](crate::Progress).
+    ///
+    /// ```
+    /// # use layerslayer::*;
+    /// # fn example(provider: &dyn CredentialProvider, query: &mut CredentialQuery<'_>) -> Result<(), CredentialError> {
+    /// query.warn("the vault is sealed");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn warn(&mut self, message: impl Into<String>) {
         self.warnings.push(message.into());
     }
