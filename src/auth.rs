@@ -21,6 +21,7 @@ pub(crate) mod migrate;
 #[cfg(feature = "stores")]
 pub(crate) mod passphrase;
 pub(crate) mod provider;
+pub(crate) mod redact;
 #[cfg(feature = "stores")]
 mod registries_conf;
 pub(crate) mod store;

@@ -19,7 +19,7 @@ use crate::{
     },
     progress::{Progress, Reporter, Silent},
     read::pool::WorkerPool,
-    registry::{Http, HttpBuilder, RegistryHints, Repository, Session},
+    registry::{AddressPolicy, Http, HttpBuilder, RegistryHints, Repository, Session},
 };
 
 mod carve;
@@ -372,6 +372,21 @@ impl ClientBuilder {
     #[must_use]
     pub fn progress(mut self, progress: Arc<dyn Progress>) -> Self {
         self.progress = progress;
+        self
+    }
+
+    /// Reaches only the addresses that `policy` allows.
+    ///
+    /// ```
+    /// use layerslayer::{AddressPolicy, Client};
+    ///
+    /// let client = Client::builder().address_policy(AddressPolicy::new().public_only()).build()?;
+    /// # let _ = client;
+    /// # Ok::<(), layerslayer::Error>(())
+    /// ```
+    #[must_use]
+    pub fn address_policy(mut self, policy: AddressPolicy) -> Self {
+        self.http = self.http.address_policy(policy);
         self
     }
 

@@ -22,6 +22,8 @@ use std::fmt;
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Hint {
+    /// A redirect or token server is in a more private network than its registry: allow its host if that is intended.
+    AllowHost,
     /// The server does not speak TLS: allow plain HTTP if that is acceptable.
     AllowPlainHttp,
     /// The registry refuses the credential: check it and the name of the image.
@@ -69,6 +71,7 @@ pub enum Hint {
 impl fmt::Display for Hint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::AllowHost => f.write_str("if that is intended, allow the host"),
             Self::AllowPlainHttp => f.write_str("allow plain HTTP for this registry if that is acceptable"),
             Self::CheckCredential { found_in: Some(place), .. } => write!(
                 f,

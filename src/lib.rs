@@ -88,6 +88,7 @@ pub use open::OpenFile;
 pub use peek::{Entries, LayersInTurn, PeekOptions, PlannedRead, Rootfs, RootfsEntry};
 pub use progress::{Event, EventImage, EventLayer, Progress, Request, RequestMethod, RequestTarget, Silent};
 pub use read::{method::ReadMethod, verification::Verification};
+pub use registry::AddressPolicy;
 pub use scan::{Found, Scan, ScanAction, ScanCache, ScanContent, ScanOptions};
 pub use tar::entry::{Entry, EntryKind, Timestamp, Xattrs};
 pub use tree::{Change, Tree, TreeEntry};

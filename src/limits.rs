@@ -159,6 +159,9 @@ pub(crate) const TOKEN_LIFETIME_SECONDS: u64 = 24 * 60 * 60;
 /// Authentication challenges read from one response.
 pub(crate) const CHALLENGES: usize = 16;
 
+/// Largest file of certificates, in bytes; a system's whole collection has some hundred KiB.
+pub(crate) const CERTIFICATES_BYTES: u64 = 8 << 20;
+
 /// Largest `config.json` of docker, in bytes.
 pub(crate) const DOCKER_CONFIG_BYTES: u64 = 4 << 20;
 
@@ -248,6 +251,3 @@ pub(crate) const PARALLEL_RANGES: usize = 4;
 
 /// Most bytes of one blob that are buffered while ranges are received in parallel.
 pub(crate) const READ_AHEAD_BYTES: u64 = 16 << 20;
-
-/// Largest file of CA certificates, in bytes.
-pub(crate) const CA_FILE_BYTES: u64 = 4 << 20;

@@ -22,6 +22,7 @@ mod transfers;
 pub(crate) use authorization::NO_TOKEN_SERVER;
 pub(crate) use error::{Error, Kind};
 pub(crate) use hints::RegistryHints;
+pub use http::policy::AddressPolicy;
 pub(crate) use http::transfer_error::TransferError;
 pub(crate) use http::{Http, HttpBuilder};
 pub(crate) use session::Session;

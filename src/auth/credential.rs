@@ -330,15 +330,6 @@ impl Credential {
         self.expires = expires;
         self
     }
-
-    /// The secret texts in it, to redact from messages.
-    pub(crate) fn texts(&self) -> Vec<SecretString> {
-        let mut texts = vec![self.secret().clone()];
-        if let Secret::Basic { username, password } = &self.secret {
-            texts.push(encoded(username, password));
-        }
-        texts
-    }
 }
 
 impl fmt::Debug for Credential {

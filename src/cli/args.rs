@@ -255,6 +255,9 @@ pub(crate) struct Common {
     /// Contact registries over HTTP instead of HTTPS
     #[arg(long)]
     pub(crate) plain_http: bool,
+    /// Allow redirects to HOST and token servers there although the registry is less private
+    #[arg(long, value_name = "HOST")]
+    pub(crate) allow_host: Vec<String>,
     /// Trust the CA certificates in FILE (PEM) in addition to the system's
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,

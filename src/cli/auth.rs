@@ -3,8 +3,8 @@
 use std::{process::ExitCode, sync::Arc, time::Instant};
 
 use layerslayer::{
-    Client, CredentialError, CredentialKind, CredentialStore, Credentials, PassphrasePurpose, RegistryKey,
-    StoreKind,
+    AddressPolicy, Client, CredentialError, CredentialKind, CredentialStore, Credentials, PassphrasePurpose,
+    RegistryKey, StoreKind,
 };
 
 use zeroize::Zeroizing;
@@ -85,6 +85,11 @@ pub(crate) fn credentials() -> Credentials {
     })
 }
 
+/// The default policy, with exceptions for these hosts.
+pub(crate) fn address_policy(allowed: &[String]) -> AddressPolicy {
+    allowed.iter().fold(AddressPolicy::new(), AddressPolicy::allow_host)
+}
+
 /// Moves a secret to a function that wipes it.
 fn take(mut secret: Zeroizing<String>) -> String {
     std::mem::take(&mut secret)
@@ -104,6 +109,7 @@ impl Context<'_> {
     fn client(&self) -> Result<Client, Failure> {
         let mut builder = Client::builder()
             .plain_http(self.common.plain_http)
+            .address_policy(address_policy(&self.common.allow_host))
             .progress(self.console.display())
             .credentials(self.credentials.clone());
         if let Some(file) = &self.common.ca {

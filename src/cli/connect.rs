@@ -103,6 +103,7 @@ fn target(image: &str, common: &Common, console: &Console) -> Result<Target, Fai
     };
     let mut builder = Client::builder()
         .plain_http(common.plain_http)
+        .address_policy(auth::address_policy(&common.allow_host))
         .progress(console.display())
         .credentials(auth::credentials());
     let writes = CacheWrites(cache(common, console)?);

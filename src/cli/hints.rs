@@ -5,6 +5,7 @@ use layerslayer::Hint;
 /// What to try, for the end of an error message.
 pub(super) fn advice(hint: &Hint) -> String {
     match hint {
+        Hint::AllowHost => "if that is intended, use --allow-host".to_owned(),
         Hint::AllowPlainHttp => "if plain HTTP is acceptable, use --plain-http".to_owned(),
         Hint::CheckCredential { registry, found_in: Some(place) } => format!(
             "the credential from {place} gives no access, or the image does not exist: check the name, or log in again \
@@ -44,6 +45,7 @@ mod tests {
     fn hints_name_the_flag_or_command_that_helps() {
         let registry = || "registry.example".to_owned();
         for (hint, words) in [
+            (Hint::AllowHost, "--allow-host"),
             (Hint::AllowPlainHttp, "--plain-http"),
             (Hint::CheckCredential { registry: registry(), found_in: None }, "--username"),
             (Hint::CheckCredential { registry: registry(), found_in: Some("a.json".into()) }, "a.json"),

@@ -14,14 +14,18 @@
 //! next one in the queue fetches. Callers that waited while a fetch failed get its error; later ones try again.
 
 use std::{
+    collections::VecDeque,
     sync::Mutex,
     time::{Duration, Instant},
 };
 
-use secrecy::ExposeSecret as _;
+use secrecy::SecretString;
 
 use crate::{
-    auth::credential::{Credential, Secret},
+    auth::{
+        credential::{Credential, Secret},
+        redact::Redactor,
+    },
     registry::{
         challenge::Challenge,
         error::Error,
@@ -33,6 +37,9 @@ use crate::{
 
 /// Tokens are renewed this long before they expire, or a fifth of their lifetime if that is shorter.
 const REFRESH_AHEAD: Duration = Duration::from_secs(30);
+
+/// The latest so many secrets are redacted from messages.
+const SECRETS: usize = 32;
 
 /// The pin of a credential that its registry accepts without a token server.
 pub(crate) const NO_TOKEN_SERVER: &str = "none";
@@ -100,6 +107,8 @@ pub(super) struct Authority {
 
 #[derive(Default)]
 struct State {
+    /// The latest secrets that were sent, to redact from messages.
+    sent: VecDeque<SecretString>,
     current: Option<Authorization>,
     generation: u64,
     /// Fetches that ended, successful or not.
@@ -224,6 +233,14 @@ impl Authority {
                 state.generation += 1;
                 state.failure = None;
                 let authorization = Authorization::new(token, method, state.generation);
+                if let Some((_, text)) =
+                    authorization.header.to_str().ok().and_then(|text| text.split_once(' '))
+                {
+                    if state.sent.len() >= SECRETS {
+                        state.sent.pop_front();
+                    }
+                    state.sent.push_back(SecretString::from(text));
+                }
                 state.current = Some(authorization.clone());
                 Ok(authorization)
             }
@@ -253,16 +270,19 @@ impl Authority {
         Some(format!("the credential from {} was refused; continuing without it", credential.source()))
     }
 
-    /// Texts that no message may contain.
-    pub(super) fn secret_texts(&self) -> Vec<String> {
-        let stored = self.credential.as_ref().map(Credential::texts).unwrap_or_default();
-        let mut texts: Vec<String> = stored.iter().map(|text| text.expose_secret().to_owned()).collect();
-        let current = lock(&self.state).current.as_ref().and_then(|current| {
-            let header = current.header.to_str().ok()?;
-            header.split_once(' ').map(|(_, token)| token.to_owned())
-        });
-        texts.extend(current);
-        texts
+    /// Removes the session's secrets from texts: the credential, and the tokens and refreshed credentials so far.
+    pub(super) fn redactor(&self) -> Redactor {
+        let credential = self.credential.as_ref().map(|credential| credential.secret().clone());
+        Redactor::new(credential.into_iter().chain(lock(&self.state).sent.iter().cloned()))
+    }
+
+    /// Remembers a secret that is not the session's credential.
+    pub(super) fn remember_secret(&self, secret: &SecretString) {
+        let mut state = lock(&self.state);
+        if state.sent.len() >= SECRETS {
+            state.sent.pop_front();
+        }
+        state.sent.push_back(secret.clone());
     }
 
     /// Discards tokens and challenges.

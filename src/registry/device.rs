@@ -16,7 +16,7 @@ use crate::{
             Counters, HeaderMap, HeaderValue, Http, HttpRequest, Method, StatusCode, Url,
             address::AddressClass, header,
         },
-        message,
+        message, redirect,
     },
 };
 
@@ -83,8 +83,13 @@ impl Device {
         client_id: &str,
         progress: &Arc<Reporter>,
     ) -> Result<Self, Error> {
-        let operation = format!("signing in at {server}");
-        let url = Url::parse(server).map_err(|_| Error::other(&operation, "not a valid address"))?;
+        // The text may have a password in it.
+        let url = Url::parse(server)
+            .map_err(|_| Error::other("signing in", "the server is not a valid address"))?;
+        let operation = format!("signing in at {}", redirect::shown(&url));
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(Error::other(&operation, "the address has a user name or password"));
+        }
         let is_local = url.host_str().is_some_and(super::http::is_loopback);
         if url.scheme() != "https" && !(url.scheme() == "http" && (is_local || http.plain_http)) {
             return Err(Error::other(&operation, "the address is not https"));

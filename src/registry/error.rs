@@ -3,6 +3,7 @@
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use crate::{
+    auth::redact::Redactor,
     hint::Hint,
     registry::http::{StatusCode, transfer_error::TransferError},
 };
@@ -20,6 +21,7 @@ struct Inner {
     hint: Option<Hint>,
     status: Option<u16>,
     retry_after: Option<Duration>,
+    is_invalid_grant: bool,
     source: Option<TransferError>,
 }
 
@@ -52,6 +54,7 @@ impl Error {
             hint: None,
             status: None,
             retry_after: None,
+            is_invalid_grant: false,
             source: None,
         }))
     }
@@ -81,6 +84,21 @@ impl Error {
     /// Adds what the user can do about it.
     pub(super) fn hint(self, hint: Hint) -> Self {
         self.with(|inner| inner.hint = Some(hint))
+    }
+
+    /// Records that the token server no longer accepts the identity token.
+    pub(super) fn invalid_grant(self) -> Self {
+        self.with(|inner| inner.is_invalid_grant = true)
+    }
+
+    /// Whether the token server no longer accepts the identity token.
+    pub(super) fn is_invalid_grant(&self) -> bool {
+        self.0.is_invalid_grant
+    }
+
+    /// Removes secrets that a peer may have brought in.
+    pub(super) fn redacted(self, redactor: &Redactor) -> Self {
+        self.with(|inner| inner.detail = redactor.redact(&inner.detail).into())
     }
 
     /// Records the HTTP status that the server sent.

@@ -12,7 +12,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{Client, redirect::Policy};
 pub(super) use reqwest::{
     StatusCode, Url,
@@ -27,6 +26,8 @@ mod budget;
 pub(crate) mod clock;
 #[cfg(feature = "object-store")]
 pub(crate) mod objects;
+pub(crate) mod policy;
+mod proxy;
 pub(super) mod response;
 mod tls;
 pub(crate) mod transfer_error;
@@ -39,6 +40,8 @@ use crate::{
         http::{
             address::{AddressClass, Network, Resolver},
             clock::Clock,
+            policy::AddressPolicy,
+            proxy::Proxies,
             response::Response,
             transfer_error::TransferError,
             warm::Pool,
@@ -52,7 +55,7 @@ const USER_AGENT: &str = concat!("layerslayer/", env!("CARGO_PKG_VERSION"));
 const STALL_BYTES_PER_SECOND: u64 = 1 << 10;
 const STALL_WINDOW: Duration = Duration::from_secs(30);
 /// Longest time that all transfers for one token may take together: every request waits for it.
-const TOKEN_DEADLINE: Duration = Duration::from_secs(30);
+const TOKEN_DEADLINE: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_BASE: Duration = Duration::from_millis(500);
 const IDLE_CONNECTIONS_PER_HOST: usize = 16;
@@ -70,8 +73,8 @@ pub(crate) struct Http {
     stall_window: Duration,
     network: Arc<Network>,
     verifier: Arc<tls::Verifier>,
-    /// Decides, as reqwest does, which requests go through a proxy.
-    matcher: Matcher,
+    pub(super) address_policy: AddressPolicy,
+    proxies: Proxies,
     direct: BTreeMap<AddressClass, Pool>,
     proxied: Client,
 }
@@ -92,9 +95,9 @@ pub(crate) struct HttpBuilder {
     retry_base: Duration,
     clock: Clock,
     max_bytes: u64,
+    address_policy: AddressPolicy,
     network: Network,
-    #[cfg(test)]
-    proxy: Option<String>,
+    proxies: Proxies,
 }
 
 /// Method and body of a request. Contains secrets: a form may have a refresh token.
@@ -154,9 +157,10 @@ impl Http {
             retry_base: RETRY_BASE,
             clock: Clock::default(),
             max_bytes: u64::MAX,
+            address_policy: AddressPolicy::default(),
             network: Network::default(),
-            #[cfg(test)]
-            proxy: None,
+            // Tests do not depend on the environment's proxies.
+            proxies: if cfg!(test) { Proxies::default() } else { Proxies::from_environment() },
         }
     }
 
@@ -187,7 +191,8 @@ impl Http {
         let mut claim = counters.claim(range.as_ref().map_or(0, |range| range.end - range.start))?;
         let mut ongoing =
             Ongoing::start(progress, (method.reported(), target), Some(server(&url)), range.clone());
-        let is_proxied = self.is_proxied(&url);
+        let proxy = self.proxies.of(&url).map_err(TransferError::setting)?;
+        let is_proxied = proxy.is_some();
         let pool = self.direct.get(&min_address_class).filter(|_| !is_proxied);
         let client = pool.map_or(&self.proxied, |pool| &pool.client);
         // Blobs are raw bytes and must arrive uncompressed.
@@ -215,7 +220,10 @@ impl Http {
         let sent = tokio::time::timeout(patience, request.headers(headers).send());
         let _preconnecting = self.preconnect(preconnect);
         let sent = sent.await;
-        let server = server(&url);
+        let server = match proxy {
+            Some(proxy) => format!("{} through the proxy {}", server(&url), self::server(proxy)),
+            None => server(&url),
+        };
         let Ok(sent) = sent else { return Err(TransferError::stalled(&server, self.stall_window)) };
         let response = sent.map_err(|error| TransferError::from_reqwest(&server, error))?;
         if let Some(pool) = pool {
@@ -270,12 +278,9 @@ impl Http {
         objects::Connector { client: self.proxied.clone() }
     }
 
-    /// Whether requests to `url` go through a proxy. Those to this machine never do, as in Go's clients.
+    /// Whether requests to `url` go through a proxy, or would if its variable were valid.
     fn is_proxied(&self, url: &Url) -> bool {
-        if url.host_str().is_some_and(is_loopback) {
-            return false;
-        }
-        url.as_str().parse().is_ok_and(|uri| self.matcher.intercept(&uri).is_some())
+        self.proxies.of(url) != Ok(None)
     }
 
     /// Checks an address literal. Names are checked when they are resolved; a proxy resolves them itself, so they cannot be.
@@ -308,6 +313,12 @@ impl HttpBuilder {
         self
     }
 
+    /// Reach only the addresses that this policy allows.
+    pub(crate) fn address_policy(mut self, policy: AddressPolicy) -> Self {
+        self.address_policy = policy;
+        self
+    }
+
     /// Reads the certificates and sets up the clients.
     pub(crate) fn build(self) -> Result<Arc<Http>, Error> {
         let (tls, verifier) = tls::config(&self.ca_files)?;
@@ -321,7 +332,8 @@ impl HttpBuilder {
             };
             direct.insert(min_address_class, Pool::new(client).map_err(failed)?);
         }
-        let (matcher, proxied) = self.proxies(self.client(&tls)).map_err(failed)?;
+        let proxies = self.proxies.clone();
+        let proxied = self.client(&tls).proxy(reqwest::Proxy::custom(move |url| proxies.address(url)));
         Ok(Arc::new(Http {
             plain_http: self.plain_http,
             has_authorities: !self.ca_files.is_empty(),
@@ -332,7 +344,8 @@ impl HttpBuilder {
             stall_window: self.stall_window,
             network,
             verifier,
-            matcher,
+            address_policy: self.address_policy,
+            proxies: self.proxies,
             direct,
             proxied: proxied.build().map_err(failed)?,
         }))
@@ -353,23 +366,6 @@ impl HttpBuilder {
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST)
     }
-
-    #[cfg(not(test))]
-    fn proxies(&self, client: reqwest::ClientBuilder) -> reqwest::Result<(Matcher, reqwest::ClientBuilder)> {
-        Ok((Matcher::from_system(), client))
-    }
-
-    /// Tests do not depend on the environment's proxies.
-    #[cfg(test)]
-    fn proxies(&self, client: reqwest::ClientBuilder) -> reqwest::Result<(Matcher, reqwest::ClientBuilder)> {
-        match &self.proxy {
-            Some(proxy) => {
-                let matcher = Matcher::builder().all(proxy.clone()).build();
-                Ok((matcher, client.proxy(reqwest::Proxy::all(proxy)?)))
-            }
-            None => Ok((Matcher::builder().build(), client.no_proxy())),
-        }
-    }
 }
 
 /// Settings that only tests change.
@@ -381,7 +377,7 @@ impl HttpBuilder {
         self
     }
 
-    /// Longest time of all transfers for one token; the default is 30 s.
+    /// Longest time of all transfers for one token; the default is 10 s.
     pub(crate) fn token_deadline(mut self, deadline: Duration) -> Self {
         self.token_deadline = deadline;
         self
@@ -399,7 +395,7 @@ impl HttpBuilder {
     }
 
     pub(crate) fn proxy(mut self, url: &str) -> Self {
-        self.proxy = Some(url.to_owned());
+        self.proxies = Proxies::all(url);
         self
     }
 

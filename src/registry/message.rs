@@ -7,7 +7,10 @@ use std::{
 
 use serde_json::Value;
 
-use crate::registry::http::{HeaderMap, StatusCode, header};
+use crate::{
+    auth::redact::Redactor,
+    registry::http::{HeaderMap, StatusCode, header},
+};
 
 /// Longest text of a server that is repeated in a message, in characters.
 const MESSAGE_CHARACTERS: usize = 200;
@@ -76,8 +79,9 @@ pub(super) fn is_transient(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 499 | 500 | 502 | 503 | 504 | 522)
 }
 
-/// The message in an error's body as one short line, without control characters, queries of links or any of `secrets`.
-pub(super) fn server_message(body: &[u8], secrets: &[&str]) -> Option<String> {
+/// The message in an error's body as one short line, without control characters, secrets, or more of a URL than its server. This is the
+/// one place where a peer's text enters a message.
+pub(super) fn server_message(body: &[u8], redactor: &Redactor) -> Option<String> {
     let text = match serde_json::from_slice::<Value>(body) {
         Ok(value) => json_message(&value)?,
         Err(_) => {
@@ -88,17 +92,35 @@ pub(super) fn server_message(body: &[u8], secrets: &[&str]) -> Option<String> {
             text.to_owned()
         }
     };
-    if secrets.iter().any(|secret| !secret.is_empty() && text.contains(secret)) {
-        return None;
-    }
+    one_line(&text, redactor)
+}
+
+/// As [`server_message`], for a token server: only the fields of a JSON error. Its other responses contain tokens.
+pub(super) fn token_server_message(body: &[u8], redactor: &Redactor) -> Option<String> {
+    one_line(&json_message(&serde_json::from_slice(body).ok()?)?, redactor)
+}
+
+fn one_line(text: &str, redactor: &Redactor) -> Option<String> {
+    // Before it is cut: a part of a secret would remain.
+    let text = redactor.redact(text);
     let words = text.split(|character: char| character.is_whitespace() || character.is_control());
-    let words = words.filter(|word| !word.is_empty()).map(|word| match word.split_once('?') {
-        Some((address, _)) if address.contains("://") => address,
-        _ => word,
-    });
+    let words = words.filter(|word| !word.is_empty()).map(without_path);
     let line = words.collect::<Vec<_>>().join(" ");
     let shown: String = line.chars().take(MESSAGE_CHARACTERS).collect();
     if shown.is_empty() { None } else { Some(shown) }
+}
+
+/// A URL in a text up to its server: a presigned one may have its signature in the path, too.
+fn without_path(word: &str) -> String {
+    let Some((scheme, rest)) = word.split_once("://") else { return word.to_owned() };
+    let server = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let server = server.rsplit_once('@').map_or(server, |(_, host)| host);
+    format!("{scheme}://{server}")
+}
+
+/// The OAuth 2 error code in a body (RFC 6749, section 5.2).
+pub(super) fn oauth_error(body: &[u8]) -> Option<String> {
+    serde_json::from_slice::<Value>(body).ok()?.get("error")?.as_str().map(str::to_owned)
 }
 
 /// The errors of the distribution specification, of OAuth 2, and of others that response with a message.
@@ -168,14 +190,25 @@ mod tests {
     }
 
     #[test]
+    fn of_a_token_servers_body_only_the_error_is_shown() {
+        let message = |body: &str| token_server_message(body.as_bytes(), &Redactor::default());
+        assert_eq!(message(r#"{"error":"denied","token":"abc"}"#).as_deref(), Some("denied"));
+        for body in ["abc", r#"{"token":"abc"}"#, r#""abc""#, r#"{"errors":["abc"]}"#] {
+            assert_eq!(message(body), None, "{body}");
+        }
+    }
+
+    #[test]
     fn a_server_message_is_one_clean_line() {
-        let message = |body: &str| server_message(body.as_bytes(), &["hush"]);
+        let message =
+            |body: &str| server_message(body.as_bytes(), &Redactor::new([String::from("hush").into()]));
         let denied = r#"{"errors":[{"code":"DENIED","message":"no\u001b[31m\n access"}]}"#;
         assert_eq!(message(denied).as_deref(), Some("DENIED: no [31m access"));
         assert_eq!(message(r#"{"details":"wrong password"}"#).as_deref(), Some("wrong password"));
-        assert_eq!(message("see https://s3/x?sig=1 now").as_deref(), Some("see https://s3/x now"));
+        assert_eq!(message("see https://s3/x?sig=1 now").as_deref(), Some("see https://s3 now"));
         assert_eq!(message("<html>"), None);
-        assert_eq!(message(r#"{"message":"bad token hush!"}"#), None);
+        assert_eq!(message(r#"{"message":"bad token hush!"}"#).as_deref(), Some("bad token [redacted]!"));
+        assert_eq!(message("at https://me:pw@s3:1/hash/signature;").as_deref(), Some("at https://s3:1"));
         assert_eq!(message(&"x".repeat(1_000)).unwrap().len(), MESSAGE_CHARACTERS);
     }
 }

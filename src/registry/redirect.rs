@@ -8,7 +8,7 @@ use std::{
 use crate::{
     limits,
     oci::digest::Digest,
-    registry::http::{HeaderMap, StatusCode, Url, header},
+    registry::http::{self, HeaderMap, StatusCode, Url, header},
 };
 
 /// Presigned links are valid for about five minutes; a new one is requested well before.
@@ -94,13 +94,9 @@ pub(super) fn is_same_origin(one: &Url, other: &Url) -> bool {
         && one.port_or_known_default() == other.port_or_known_default()
 }
 
-/// A URL for messages, without its query, which may be a signature.
+/// A URL for messages: scheme, host and port. A signature may be in the query or in the path.
 pub(super) fn shown(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    match url.port() {
-        Some(port) => format!("{}://{host}:{port}{}", url.scheme(), url.path()),
-        None => format!("{}://{host}{}", url.scheme(), url.path()),
-    }
+    http::server(url)
 }
 
 /// Recent locations of blobs.

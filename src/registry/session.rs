@@ -183,8 +183,9 @@ impl Session {
     ) -> Self {
         let is_loopback = http::is_loopback(host_without_port(&repository.host));
         let origin = Origin {
-            is_plain: http.plain_http || is_loopback,
-            is_decided: http.plain_http || !is_loopback,
+            // Added certificates are meant to be used: nothing is sent in plain text then, least of all a password.
+            is_plain: http.plain_http || (is_loopback && !http.has_authorities),
+            is_decided: http.plain_http || !is_loopback || http.has_authorities,
             is_reached: false,
             silences: 0,
             peer: None,
@@ -226,7 +227,7 @@ impl Session {
         let is_plain = {
             let origin = lock(&self.origin);
             // The scheme that is tried first.
-            if origin.is_decided { origin.is_plain } else { !self.http.has_authorities }
+            origin.is_plain
         };
         self.authority.credential.is_none() && self.hints.was_open(is_plain)
     }
@@ -363,9 +364,7 @@ impl Session {
             return format!("{} answers {status}", crate::registry::redirect::shown(&response.url));
         }
         let body = response.peek().await;
-        let secrets = self.authority.secret_texts();
-        let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
-        match message::server_message(&body, &secrets) {
+        match message::server_message(&body, &self.authority.redactor()) {
             Some(message) => format!("the registry answers {status} ({message})"),
             None => format!("the registry answers {status}"),
         }

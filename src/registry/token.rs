@@ -13,14 +13,17 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    auth::credential::{Credential, Secret, encoded},
+    auth::{
+        credential::{Credential, Secret, encoded},
+        redact::Redactor,
+    },
     limits,
     progress::{Reporter, RequestTarget},
     registry::{
         error::{Error, Kind},
         http::{
             Counters, HeaderMap, HeaderValue, Http, HttpRequest, Method, StatusCode, Url,
-            address::AddressClass, header,
+            address::AddressClass, header, is_loopback,
         },
         message,
         redirect::{is_redirect, shown},
@@ -50,8 +53,8 @@ pub(super) struct TokenRequest<'a> {
     pub(super) credential: Option<&'a Credential>,
     /// Whether to request an identity token too, as `docker login` does.
     pub(super) wants_identity: bool,
-    /// Texts that no message may contain: the server may know a credential from an earlier request.
-    pub(super) hidden: Vec<String>,
+    /// Removes secrets from messages, including those of earlier requests that the server may know.
+    pub(super) redactor: Redactor,
     /// The least public address class of the token server.
     pub(super) min_address_class: AddressClass,
     /// For messages.
@@ -94,9 +97,9 @@ enum Attempt {
     },
 }
 
-/// Checks the address of the token server that a registry names: it has no user name, and uses HTTPS unless the registry itself uses
-/// plain HTTP.
-pub(super) fn realm(text: &str, is_registry_plain: bool) -> Result<Url, String> {
+/// Checks the address of the token server that a registry names: it has no user name, and uses HTTPS, or plain HTTP on the host of a
+/// registry that uses plain HTTP itself (`registry` is then its URL).
+pub(super) fn realm(text: &str, registry: Option<&Url>) -> Result<Url, String> {
     if text.len() > limits::URL_BYTES {
         return Err(format!(
             "the registry names a token server by an address of more than {} bytes",
@@ -109,9 +112,19 @@ pub(super) fn realm(text: &str, is_registry_plain: bool) -> Result<Url, String> 
     }
     match realm.scheme() {
         "https" => Ok(realm),
-        "http" if is_registry_plain => Ok(realm),
+        "http" if registry.is_some_and(|registry| is_same_host(&realm, registry)) => Ok(realm),
+        "http" if registry.is_some() => Err(format!(
+            "the registry names a token server over plain HTTP on another host: {}; a credential would be sent to it in plain text",
+            shown(&realm)
+        )),
         _ => Err(format!("the registry names a token server that is not https: {}", shown(&realm))),
     }
+}
+
+/// Whether both URLs name the same host, on any port. All names of this machine are one.
+fn is_same_host(one: &Url, other: &Url) -> bool {
+    let is_local = |url: &Url| url.host_str().is_some_and(is_loopback);
+    one.host() == other.host() || (is_local(one) && is_local(other))
 }
 
 /// The scopes to request: those of the challenge, reduced to pulling; pulling from the repository if there are none; and pushing to the
@@ -153,6 +166,9 @@ impl TokenRequest<'_> {
             Some(Secret::Basic { username, password }) => (username, password),
             Some(Secret::Identity { username, token }) => {
                 let reply = self.exchange(|| self.post(token)).await?;
+                if is_invalid_grant(&reply) {
+                    return Err(self.refused(Kind::Unauthorized, &reply).invalid_grant());
+                }
                 match reply.status.as_u16() {
                     // Servers that do not know this form respond 404 (GCR), 401 (Artifactory), 400 (ACR) or 405.
                     400 | 401 | 404 => {}
@@ -167,7 +183,10 @@ impl TokenRequest<'_> {
             }
         };
         let reply = self.exchange(|| self.query(Some((username, password)))).await?;
-        self.read(&reply)
+        match is_invalid_grant(&reply) {
+            true => Err(self.refused(Kind::Unauthorized, &reply).invalid_grant()),
+            false => self.read(&reply),
+        }
     }
 
     fn query(&self, basic: Option<(&String, &SecretString)>) -> HttpRequest {
@@ -302,13 +321,19 @@ impl TokenRequest<'_> {
     }
 
     fn refused(&self, kind: Kind, reply: &Reply) -> Error {
-        let secrets: Vec<&str> = self.hidden.iter().map(String::as_str).collect();
         let mut detail = format!("the token server answers {}", message::status_text(reply.status));
-        if let Some(message) = message::server_message(&reply.body, &secrets) {
+        if let Some(message) = message::token_server_message(&reply.body, &self.redactor) {
             detail = format!("{detail} ({message})");
         }
         Error::new(kind, &self.operation, detail).with_status(reply.status)
     }
+}
+
+/// Whether the token server says that the identity token is no longer valid (RFC 6749, section 5.2). A bare 400, 401, 403 or 404 may
+/// come from anything in between.
+fn is_invalid_grant(reply: &Reply) -> bool {
+    matches!(reply.status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED)
+        && message::oauth_error(&reply.body).is_some_and(|error| error == "invalid_grant")
 }
 
 /// `Bearer …`, if the token is valid in a header.
@@ -380,11 +405,20 @@ mod tests {
 
     #[test]
     fn a_realm_uses_https_unless_the_registry_is_plain_and_has_no_user() {
-        assert!(realm("https://auth.example/token?x=1", false).is_ok());
-        assert!(realm("http://auth.example/token", true).is_ok());
-        assert!(realm("https://auth.example/token", true).is_ok());
-        assert!(realm(&format!("https://auth.example/{}", "x".repeat(limits::URL_BYTES)), false).is_err());
-        for (wrong, plain) in [
+        let plain = Url::parse("http://auth.example:5000/").unwrap();
+        let local = Url::parse("http://localhost:5000/").unwrap();
+        assert!(realm("https://auth.example/token?x=1", None).is_ok());
+        assert!(realm("http://auth.example/token", Some(&plain)).is_ok());
+        assert!(realm("http://127.0.0.1:5001/token", Some(&local)).is_ok());
+        assert!(realm("https://other.example/token", Some(&plain)).is_ok());
+        for public in ["http://other.example/token", "http://8.8.8.8/token", "http://auth.example.evil/token"]
+        {
+            for registry in [&plain, &local] {
+                assert!(realm(public, Some(registry)).unwrap_err().contains("another host"), "{public}");
+            }
+        }
+        assert!(realm(&format!("https://auth.example/{}", "x".repeat(limits::URL_BYTES)), None).is_err());
+        for (wrong, is_plain) in [
             ("http://auth.example/token", false),
             ("https://me:hush@auth.example/token", false),
             ("https://me@auth.example/token", true),
@@ -393,7 +427,7 @@ mod tests {
             ("/token", true),
             ("", false),
         ] {
-            let refused = realm(wrong, plain).unwrap_err();
+            let refused = realm(wrong, is_plain.then_some(&plain)).unwrap_err();
             assert!(!refused.contains("hush"), "{refused}");
         }
     }

@@ -156,6 +156,9 @@ pub(crate) struct AccountCommon {
     /// Contact registries over plain HTTP instead of HTTPS
     #[arg(long)]
     pub(crate) plain_http: bool,
+    /// Allow token servers at HOST although the registry is less private
+    #[arg(long, value_name = "HOST")]
+    pub(crate) allow_host: Vec<String>,
     /// Also trust the certificates in FILE (PEM)
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,

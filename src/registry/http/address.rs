@@ -101,7 +101,7 @@ impl Default for Network {
 
 /// All addresses of a host were refused.
 #[derive(Debug, thiserror::Error)]
-#[error("{host} has the address {address}, which is more private than the registry's")]
+#[error("{host} has the address {address}, which is more private than allowed")]
 pub(super) struct TooPrivate {
     pub(super) host: String,
     pub(super) address: IpAddr,

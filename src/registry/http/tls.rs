@@ -20,7 +20,7 @@ use rustls::{
 };
 use rustls_platform_verifier::Verifier as Platform;
 
-use crate::{limits, registry::error::Error};
+use crate::{files::read_document, limits, registry::error::Error};
 
 /// The TLS settings of all connections and the verifier of servers. Reads the certificates in `files` (PEM, any number in each).
 pub(super) fn config(files: &[PathBuf]) -> Result<(ClientConfig, Arc<Verifier>), Error> {
@@ -45,27 +45,15 @@ pub(super) fn config(files: &[PathBuf]) -> Result<(ClientConfig, Arc<Verifier>),
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let operation = format!("reading the certificates in {}", file.display());
-    let pem = read_pem(file).map_err(|error| Error::other(&operation, error))?;
-    let certificates = CertificateDer::pem_slice_iter(&pem)
+    let text =
+        read_document(file, limits::CERTIFICATES_BYTES).map_err(|error| Error::other(&operation, error))?;
+    let certificates = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Error::other(&operation, error))?;
     if certificates.is_empty() {
         return Err(Error::other(&operation, "it contains no certificate in PEM form"));
     }
     Ok(certificates)
-}
-
-/// Reads a file of certificates. A FIFO would block and a device may be endless, so both are refused.
-fn read_pem(file: &Path) -> io::Result<Vec<u8>> {
-    if !fs::metadata(file)?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    let mut pem = Vec::new();
-    fs::File::open(file)?.take(limits::CA_FILE_BYTES + 1).read_to_end(&mut pem)?;
-    if pem.len() as u64 > limits::CA_FILE_BYTES {
-        return Err(io::Error::other(format!("longer than {} bytes", limits::CA_FILE_BYTES)));
-    }
-    Ok(pem)
 }
 
 /// What is wrong with a server's certificate, in words where rustls has only a name for it.

@@ -31,6 +31,8 @@ pub(crate) enum TransferErrorKind {
     NotTls,
     /// More bytes than may be fetched.
     OverBudget,
+    /// A setting of this machine is invalid.
+    Setting,
     /// Too slow for too long.
     Stalled,
     /// The address is more private than allowed.
@@ -54,6 +56,11 @@ impl TransferError {
         let bytes = if bytes == 1 { "1 byte".to_owned() } else { format!("{bytes} bytes") };
         let text = format!("{bytes} more, after {fetched}, would pass the limit of {limit} bytes");
         Self::new(TransferErrorKind::OverBudget, text)
+    }
+
+    /// A setting of this machine, such as a proxy, cannot be used.
+    pub(super) fn setting(text: &str) -> Self {
+        Self::new(TransferErrorKind::Setting, text)
     }
 
     /// A server demanded HTTPS over plain HTTP.
@@ -95,7 +102,8 @@ impl TransferError {
             }
             TransferErrorKind::Malformed => error(Kind::Unavailable),
             TransferErrorKind::OverBudget => error(Kind::OverBudget).hint(Hint::RaiseByteLimit),
-            TransferErrorKind::TooPrivate => error(Kind::Unauthorized),
+            TransferErrorKind::Setting => error(Kind::Other),
+            TransferErrorKind::TooPrivate => error(Kind::Unauthorized).hint(Hint::AllowHost),
         };
         error.with_source(self)
     }
@@ -157,7 +165,10 @@ impl fmt::Display for TransferError {
 impl StdError for TransferError {
     /// The innermost cause: what lies between only repeats that sending failed. None where the text says it already.
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        if matches!(self.kind, TransferErrorKind::Certificate | TransferErrorKind::TooPrivate) {
+        if matches!(
+            self.kind,
+            TransferErrorKind::Certificate | TransferErrorKind::Setting | TransferErrorKind::TooPrivate
+        ) {
             return None;
         }
         causes(self.cause.as_deref()?).last()

@@ -146,6 +146,13 @@ impl Session {
         Err(Error::unauthorized(operation, detail).hint(hint))
     }
 
+    /// The token server that the registry names, if it is acceptable.
+    pub(super) fn realm(&self, named: &str) -> Result<Url, String> {
+        let is_plain = lock(&self.origin).is_plain;
+        let registry = self.url("/").ok().filter(|_| is_plain);
+        token::realm(named, registry.as_ref())
+    }
+
     /// Tries one method.
     async fn try_method(
         &self,
@@ -160,15 +167,17 @@ impl Session {
         let credential = self.authority.credential.as_ref().filter(|_| method != AuthMethod::Anonymous);
         let bearer = challenges.iter().find(|challenge| challenge.is("bearer"));
         let named = bearer.and_then(|bearer| bearer.parameter("realm")).unwrap_or_default();
-        let is_plain = lock(&self.origin).is_plain;
-        let realm =
-            token::realm(named, is_plain).map_err(|detail| Error::unauthorized(&operation, detail))?;
+        let realm = self.realm(named).map_err(|detail| Error::unauthorized(&operation, detail))?;
         let scope = bearer.and_then(|bearer| bearer.parameter("scope"));
         let lease = match credential {
             Some(credential) => renewal::begin(credential).await,
             None => None,
         };
         let kept = lease.as_ref().and_then(|lease| lease.credential().cloned());
+        if let Some(kept) = &kept {
+            self.authority.remember_secret(kept.secret());
+        }
+        let min_address_class = self.http.address_policy.target_class(&realm, peer);
         let asked = self.http.clock.now();
         let request = TokenRequest {
             http: &self.http,
@@ -181,9 +190,8 @@ impl Session {
             scopes: token::scopes(scope, &self.repository.name, self.pushes),
             credential: kept.as_ref().or(credential),
             wants_identity: false,
-            hidden: [self.authority.secret_texts(), renewal::texts(kept.as_ref())].concat(),
-            // Behind a proxy the registry's own address is unknown: only public literal addresses are allowed then.
-            min_address_class: peer.unwrap_or(AddressClass::Public),
+            redactor: self.authority.redactor(),
+            min_address_class,
         };
         let fetched = request.fetch().await;
         let token = match lease {

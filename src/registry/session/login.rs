@@ -10,7 +10,7 @@ use super::{
     request::{AttemptError, Endpoint},
 };
 use crate::{
-    auth::{Credential, credential::Secret},
+    auth::{Credential, credential::Secret, redact::Redactor},
     hint::Hint,
     progress::RequestTarget,
     registry::{
@@ -37,6 +37,11 @@ pub(crate) struct Verified {
 impl Session {
     /// Sends a credential to the registry, or to its token server.
     pub(crate) async fn verify(&self, credential: &Credential) -> Result<Verified, Error> {
+        let redactor = Redactor::new([credential.secret().clone()]);
+        self.try_to_log_in(credential).await.map_err(|error| error.redacted(&redactor))
+    }
+
+    async fn try_to_log_in(&self, credential: &Credential) -> Result<Verified, Error> {
         let host = &self.repository.host;
         let task = Task {
             operation: format!("logging in to {host}"),
@@ -89,9 +94,7 @@ impl Session {
         service: Option<&str>,
         peer: Option<AddressClass>,
     ) -> Result<Verified, Error> {
-        let is_plain = super::lock(&self.origin).is_plain;
-        let realm =
-            token::realm(named, is_plain).map_err(|detail| Error::unauthorized(&task.operation, detail))?;
+        let realm = self.realm(named).map_err(|detail| Error::unauthorized(&task.operation, detail))?;
         let token_server = token::pin_of(&realm);
         if let Some(pin) = credential.token_server().filter(|pin| *pin != token_server) {
             let detail = format!("the registry names the token server {token_server}, not {pin}");
@@ -101,6 +104,7 @@ impl Session {
         let lease = renewal::begin(credential).await;
         let kept = lease.as_ref().and_then(|lease| lease.credential().cloned());
         let credential = kept.as_ref().unwrap_or(credential);
+        let min_address_class = self.http.address_policy.target_class(&realm, peer);
         let request = TokenRequest {
             http: &self.http,
             counters: &self.counters,
@@ -112,16 +116,18 @@ impl Session {
             credential: Some(credential),
             wants_identity: true,
             progress: &self.progress,
-            hidden: renewal::texts(Some(credential)),
-            min_address_class: peer.unwrap_or(AddressClass::Public),
+            redactor: Redactor::new([credential.secret().clone()]),
+            min_address_class,
         };
         let fetched = request.fetch().await;
         let fetched = match lease {
             Some(lease) => renewal::end(lease, fetched, &self.repository.host, &self.progress).await,
             None => fetched,
         };
+        let is_password = matches!(credential.secret, Secret::Basic { .. });
         let token = fetched.map_err(|error| match error {
-            error if error.is_unauthorized() => self.invalid(task, credential),
+            error if error.is_unauthorized() && is_password => self.invalid(task, credential),
+            error if error.is_invalid_grant() => self.invalid(task, credential),
             error if error.is_unavailable() => {
                 error.because(format!("its token server {shown} is temporarily unavailable"))
             }

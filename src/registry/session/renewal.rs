@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use secrecy::ExposeSecret as _;
-
 use crate::{
     auth::credential::{Credential, CredentialKind, RefreshLease},
     hint::Hint,
@@ -29,7 +27,8 @@ pub(super) async fn end(
 ) -> Result<FetchedToken, Error> {
     let (identity, is_refused) = match &fetched {
         Ok(token) => (token.identity.clone(), false),
-        Err(error) => (None, error.is_unauthorized()),
+        // Only a refusal of the token itself: a proxy, a captive portal or a broken server may answer 400, 403 or a redirect.
+        Err(error) => (None, error.is_invalid_grant()),
     };
     if identity.is_none() && !is_refused {
         return fetched;
@@ -46,10 +45,4 @@ pub(super) async fn end(
         let hint = Hint::LogInAgain { registry: host.to_owned() };
         if is_refused { error.because("session expired").hint(hint) } else { error }
     })
-}
-
-/// The secret texts of a credential, to redact from messages.
-pub(super) fn texts(credential: Option<&Credential>) -> Vec<String> {
-    let texts = credential.map(Credential::texts).unwrap_or_default();
-    texts.iter().map(|text| text.expose_secret().to_owned()).collect()
 }

@@ -7,6 +7,7 @@ use std::{
 
 use super::{Origin, Session, Task, authorize::authorized_headers};
 use crate::{
+    hint::Hint,
     limits,
     oci::digest::Digest,
     progress::RequestTarget,
@@ -25,9 +26,6 @@ use crate::{
         retry::{Retry, requested_wait},
     },
 };
-
-/// The user names the registry, so it may have any address.
-const REGISTRY_MIN_ADDRESS_CLASS: AddressClass = AddressClass::LinkLocal;
 
 /// Attempts with both HTTP and HTTPS after which a silent registry on this machine is unavailable.
 const MAX_SILENCES: usize = 3;
@@ -83,14 +81,14 @@ impl Session {
                     (Error::unavailable(&task.operation, detail).with_status(response.status), wait)
                 }
                 Ok(response) => return Ok(response),
-                Err(AttemptError::Fatal(error)) => return Err(error),
+                Err(AttemptError::Fatal(error)) => return Err(error.redacted(&self.authority.redactor())),
                 Err(AttemptError::Transient(error)) => {
                     self.transfers.note_refusal();
                     (error, None)
                 }
             };
             if !retry.pause(wait).await {
-                return Err(error);
+                return Err(error.redacted(&self.authority.redactor()));
             }
         }
     }
@@ -101,9 +99,8 @@ impl Session {
         let headers = request_headers(task, range);
         let mut resolutions = 0;
         if let Some((digest, url)) = self.link(task) {
-            let sent = self
-                .transmit(self.request(task, url, headers.clone(), self.redirect_min_address_class()))
-                .await;
+            let min_address_class = self.redirect_class(&url);
+            let sent = self.transmit(self.request(task, url, headers.clone(), min_address_class)).await;
             let response = match sent {
                 Ok(response) => self.follow(task, response, &headers, None).await,
                 Err(failure) => Err(self.attempt_error(task, failure)),
@@ -135,9 +132,15 @@ impl Session {
     pub(crate) async fn connect_for(&self, digest: &Digest, connections: usize) {
         let link = lock(&self.links).find(digest, self.http.clock.now());
         let (url, min_address_class) = match link {
-            Some(link) => (link, self.redirect_min_address_class()),
+            Some(link) => {
+                let min_address_class = self.redirect_class(&link);
+                (link, min_address_class)
+            }
             None => match self.url("/") {
-                Ok(url) => (url, REGISTRY_MIN_ADDRESS_CLASS),
+                Ok(url) => {
+                    let min_address_class = self.http.address_policy.registry_class(&url);
+                    (url, min_address_class)
+                }
                 Err(_) => return,
             },
         };
@@ -158,7 +161,8 @@ impl Session {
             && !self.is_origin(&response.url)
         {
             lock(&self.links).remember(digest, response.url.clone(), self.http.clock.now());
-            self.hints.redirected(&response.url, self.redirect_min_address_class());
+            let peer = lock(&self.origin).peer.unwrap_or(AddressClass::Public);
+            self.hints.redirected(&response.url, peer);
         }
         if matches!(response.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             let (target, status) = (redirect::shown(&response.url), message::status_text(response.status));
@@ -190,8 +194,8 @@ impl Session {
             authorization = authorization.filter(|_| keeps);
             drop(response);
             let headers = authorized_headers(headers, authorization.as_ref());
-            let sent =
-                self.transmit(self.request(task, target, headers, self.redirect_min_address_class())).await;
+            let min_address_class = self.redirect_class(&target);
+            let sent = self.transmit(self.request(task, target, headers, min_address_class)).await;
             response = sent.map_err(|failure| self.attempt_error(task, failure))?;
         }
         Ok(response)
@@ -210,8 +214,9 @@ impl Session {
             Endpoint::Api => self.url("/v2/")?,
             Endpoint::Task => self.url(&self.path(task))?,
         };
-        let request = |url, headers| {
-            let request = self.request(task, url, headers, REGISTRY_MIN_ADDRESS_CLASS);
+        let request = |url: Url, headers| {
+            let min_address_class = self.http.address_policy.registry_class(&url);
+            let request = self.request(task, url, headers, min_address_class);
             match endpoint {
                 Endpoint::Api => HttpRequest { method: Method::Get, target: RequestTarget::Api, ..request },
                 Endpoint::Task => request,
@@ -226,20 +231,6 @@ impl Session {
         let mut secure = url.clone();
         // Cannot fail between http and https; if it did, plain HTTP would be tried again.
         let _ = secure.set_scheme("https");
-        // Added certificates are meant to be used.
-        let is_secure_first = self.http.has_authorities;
-        if is_secure_first {
-            match self.transmit(request(secure.clone(), headers.clone())).await {
-                Ok(response) => {
-                    self.decide(false, &response);
-                    return Ok(response);
-                }
-                Err(failure) if failure.kind == TransferErrorKind::Certificate => {
-                    return Err(self.attempt_error(task, failure));
-                }
-                Err(_) => {}
-            }
-        }
         let may_speak_tls = match self.transmit(request(url, headers.clone())).await {
             Ok(mut response) => {
                 if response.status != StatusCode::BAD_REQUEST || !mentions_https(&response.peek().await) {
@@ -255,9 +246,6 @@ impl Session {
             }
             Err(failure) => return Err(self.attempt_error(task, failure)),
         };
-        if is_secure_first {
-            return Err(self.silent(self.attempt_error(task, may_speak_tls)));
-        }
         match self.transmit(request(secure, headers)).await {
             Ok(response) => {
                 self.decide(false, &response);
@@ -286,14 +274,9 @@ impl Session {
             Origin { is_plain, is_decided: true, is_reached: true, silences: 0, peer: response.peer };
     }
 
-    /// The least public address class of a redirect's target: one below the registry's, because a registry with a public name may
-    /// redirect to storage in the same private network, but no further.
-    fn redirect_min_address_class(&self) -> AddressClass {
-        match lock(&self.origin).peer {
-            Some(AddressClass::Public) | None => AddressClass::Private,
-            Some(AddressClass::Private | AddressClass::Loopback) => AddressClass::Loopback,
-            Some(AddressClass::LinkLocal) => AddressClass::LinkLocal,
-        }
+    /// The least public address class that a redirect to `target` may reach.
+    fn redirect_class(&self, target: &Url) -> AddressClass {
+        self.http.address_policy.target_class(target, lock(&self.origin).peer)
     }
 
     fn request(
@@ -322,9 +305,9 @@ impl Session {
         };
         let own = Preconnect { url: url.clone(), min_address_class, connections };
         let storage = self.hints.storage();
-        let storage = storage.map(|(url, min_address_class)| Preconnect {
+        let storage = storage.map(|(url, peer)| Preconnect {
+            min_address_class: self.http.address_policy.target_class(&url, Some(peer)),
             url,
-            min_address_class,
             connections: task.followups,
         });
         storage.into_iter().chain([own]).collect()
@@ -340,9 +323,7 @@ impl Session {
         let is_transient =
             failure.is_transient() && (is_reached || failure.kind != TransferErrorKind::Connect);
         let error = match failure.kind {
-            TransferErrorKind::TooPrivate => {
-                Error::other(&task.operation, format!("a redirect is not followed: {failure}"))
-            }
+            TransferErrorKind::TooPrivate => Error::other(&task.operation, &failure).hint(Hint::AllowHost),
             _ => failure.into_error(&task.operation),
         };
         if is_transient { AttemptError::Transient(error) } else { AttemptError::Fatal(error) }

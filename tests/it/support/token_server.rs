@@ -258,6 +258,8 @@ fn respond(head: &Head, parameters: Vec<(String, String)>, state: &mut State) ->
             body["refresh_token"] = next.into();
         }
         (200, body)
+    } else if one("refresh_token").is_some() {
+        (400, json!({ "error": "invalid_grant" }))
     } else {
         (401, json!({ "errors": [{ "code": "UNAUTHORIZED", "message": "authentication required" }] }))
     };

@@ -403,3 +403,62 @@ async fn requested_scopes_are_reduced_to_pulling() {
     let [asked] = &server.requests_to("/token")[..] else { panic!("one request for a token") };
     assert_eq!(asked.query(), "scope=repository%3Alibrary%2Fapp%3Apull&client_id=layerslayer");
 }
+
+/// What a server was sent it can send back, in any form.
+#[tokio::test]
+async fn an_echoed_credential_is_redacted_in_every_form() {
+    use base64::{
+        Engine as _,
+        engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+    };
+
+    const PASSWORD: &str = "p/w+d \"canary\"?";
+    let percent: String = PASSWORD.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let pair = format!("me:{PASSWORD}");
+    let identity = || stored(Credential::identity_token("me", PASSWORD));
+    let forms = [
+        PASSWORD.to_owned(),
+        percent,
+        STANDARD.encode(PASSWORD),
+        STANDARD.encode(&pair),
+        URL_SAFE_NO_PAD.encode(&pair),
+        serde_json::to_string(PASSWORD).unwrap(),
+        STANDARD.encode(&pair).split_at(9).0.to_owned() + "\n" + STANDARD.encode(&pair).split_at(9).1,
+        format!("https://s3.example/{PASSWORD}/x?sig=canary"),
+    ];
+    for form in forms {
+        for (credential, path) in [
+            (stored(Credential::basic("me", PASSWORD)), "/token"),
+            (identity(), "/token"),
+            (identity(), "/v2/"),
+        ] {
+            let body =
+                serde_json::json!({ "error": "denied", "message": format!("you sent {form}") }).to_string();
+            let text = form.clone();
+            let server = ScriptedRegistry::start(move |request| match request.path() {
+                "/token" if path == "/token" && text.len() % 2 == 0 => Reply::status(401).body(text.clone()),
+                "/token" if path == "/token" => {
+                    Reply::status(403).body(body.replace("\"error\":\"denied\",", ""))
+                }
+                "/token" => Reply::token("good"),
+                _ if request.authorization() == Some("Bearer good") => {
+                    Reply::status(403).body(body.replace("\"error\":\"denied\",", ""))
+                }
+                _ => Reply::challenge(&bearer(request)),
+            });
+            let error =
+                read(&session_with(builder(), &server, credential), b"content", 0..7).await.unwrap_err();
+            let shown = format!("{error} {error:?}");
+            for secret in [
+                PASSWORD,
+                "anary",
+                &STANDARD.encode(PASSWORD)[..12],
+                &STANDARD.encode(&pair)[4..16],
+                "%63%61",
+                "%70%2f",
+            ] {
+                assert!(!shown.contains(secret), "{form}: {secret} in {shown}");
+            }
+        }
+    }
+}

@@ -133,7 +133,7 @@ async fn a_replaced_identity_token_is_stored_and_a_refused_one_removed() {
                 *good += 1;
                 Reply::ok(format!(r#"{{"access_token":"good","refresh_token":"refresh-{}"}}"#, *good))
             }
-            ("/token", _) => Reply::status(401),
+            ("/token", _) => Reply::status(400).body(r#"{"error":"invalid_grant"}"#),
             (_, Some("Bearer good")) => Reply::blob(request, b"content"),
             _ => Reply::challenge(&bearer(request)),
         }
@@ -158,4 +158,38 @@ async fn a_replaced_identity_token_is_stored_and_a_refused_one_removed() {
         "{shown}"
     );
     assert!(lock(&memory.0).is_none());
+}
+
+/// Anything between us and the token server may answer so: a proxy, a captive portal, a broken deployment.
+#[tokio::test]
+async fn an_identity_token_is_removed_only_for_an_invalid_grant() {
+    let grant = r#"{"error":"invalid_grant"}"#;
+    for (status, body, is_removed) in [
+        (400, grant, true),
+        (401, grant, true),
+        (400, "", false),
+        (400, r#"{"error":"invalid_request"}"#, false),
+        (401, "", false),
+        (401, r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#, false),
+        (403, grant, false),
+        (403, "<html>sign in to the Wi-Fi</html>", false),
+        (404, "", false),
+        (302, "", false),
+    ] {
+        let server = ScriptedRegistry::start(move |request| match request.path() {
+            "/token" if status == 302 => Reply::redirect(302, "http://portal.example/"),
+            "/token" => Reply::status(status).body(body),
+            _ => Reply::challenge(&bearer(request)),
+        });
+        let memory = Memory(Arc::new(StdMutex::new(Some(Credential::identity_token("me", "refresh-1")))));
+        let credential = Credential::identity_token("me", "refresh-1").with_source("memory").stored();
+        let credential = credential.with_token_store(Arc::new(memory.clone()));
+        let error =
+            read(&session_with(builder(), &server, Some(credential)), b"content", 0..7).await.unwrap_err();
+        let shown = error.to_string();
+        assert_eq!(lock(&memory.0).is_none(), is_removed, "{status} {body}: {shown}");
+        let came = if status == 302 { "redirects".to_owned() } else { status.to_string() };
+        assert!(error.is_unauthorized() && shown.contains(&came), "{shown}");
+        assert_eq!(shown.contains("session expired"), is_removed, "{shown}");
+    }
 }

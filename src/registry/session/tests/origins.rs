@@ -13,7 +13,7 @@ fn serve(request: &Request) -> Reply {
 }
 
 #[tokio::test]
-async fn local_registries_are_tried_over_https_first_with_added_certificates() {
+async fn local_registries_use_https_with_added_certificates() {
     for on_plain in [OnPlain::Alert, OnPlain::Explain] {
         let server = ScriptedRegistry::start_tls("127.0.0.1", Certificate::Signed, on_plain, serve);
         let session = session_with(builder().ca_files(vec![AUTHORITY.into()]), &server, None);
@@ -22,14 +22,17 @@ async fn local_registries_are_tried_over_https_first_with_added_certificates() {
         }
         assert_eq!((session.requests(), server.requests().len()), (2, 2));
     }
-    // A registry with plain HTTP among others that have certificates.
+}
+
+#[tokio::test]
+async fn with_added_certificates_nothing_is_sent_in_plain_text() {
     let server = ScriptedRegistry::start(serve);
-    let session = session_with(builder().ca_files(vec![AUTHORITY.into()]), &server, None);
-    for _ in 0..2 {
-        assert_eq!(read(&session, b"content", 0..7).await.unwrap(), b"content");
-    }
-    // The scheme is remembered: one request over HTTPS, two over plain HTTP.
-    assert_eq!((session.requests(), server.requests().len()), (3, 2));
+    let credential = Some(Credential::basic("me", "hush"));
+    let session = session_with(builder().ca_files(vec![AUTHORITY.into()]), &server, credential);
+    let error = read(&session, b"content", 0..7).await.unwrap_err();
+    assert!(error.is_unavailable(), "{error}");
+    // What the server received is no HTTP request.
+    assert!(server.requests().iter().all(|request| request.authorization().is_none()));
 }
 
 #[tokio::test]

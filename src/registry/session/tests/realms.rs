@@ -83,25 +83,35 @@ async fn a_token_server_may_not_be_more_private_than_the_registry() {
     for (rank, registry) in places.iter().enumerate() {
         for (other_rank, place) in places.iter().enumerate() {
             let tokens = ScriptedRegistry::start_at(place, issuing);
-            // The same by name and as a literal.
+            // The same by name and as a literal. The token server does not speak TLS, so that it is only connected to.
             for name in ["realm.test", place] {
-                let script = naming(format!("http://{name}:{}/token", tokens.port()));
+                let script = naming(format!("https://{name}:{}/token", tokens.port()));
                 let server = ScriptedRegistry::start_at(registry, script);
                 let names = [("registry.test", *registry), ("realm.test", *place)];
                 let http = builder().plain_http(true).network(play, &names).build().unwrap();
                 let host = format!("registry.test:{}", server.port());
                 let session = Session::new(http, repository(&host, NAME), given());
-                let before = tokens.requests().len();
-                let result = read(&session, b"content", 0..7).await;
+                let before = tokens.connections();
+                let shown = read(&session, b"content", 0..7).await.unwrap_err().to_string();
                 let is_allowed = other_rank <= rank;
-                assert_eq!(result.is_ok(), is_allowed, "{registry} {name} {place}");
-                assert_eq!(tokens.requests().len() - before, usize::from(is_allowed));
-                if let Err(error) = result {
-                    assert!(error.is_unauthorized() && error.to_string().contains("more private"), "{error}");
-                }
+                assert_eq!(tokens.connections() > before, is_allowed, "{registry} {name} {place}");
+                assert_eq!(shown.contains("more private than allowed"), !is_allowed, "{shown}");
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_plain_token_server_on_another_host_is_refused_without_sending_anything() {
+    let tokens = ScriptedRegistry::start_at("127.0.1.1", issuing);
+    let server = ScriptedRegistry::start(naming(format!("http://realm.test:{}/token", tokens.port())));
+    let names = [("registry.test", "127.0.0.1"), ("realm.test", "127.0.1.1")];
+    let http = builder().plain_http(true).network(AddressClass::of, &names).build().unwrap();
+    let host = format!("registry.test:{}", server.port());
+    let error =
+        read(&Session::new(http, repository(&host, NAME), given()), b"content", 0..7).await.unwrap_err();
+    assert!(error.is_unauthorized() && error.to_string().contains("plain HTTP on another host"), "{error}");
+    assert_eq!(tokens.connections(), 0);
 }
 
 #[tokio::test]
@@ -114,18 +124,38 @@ async fn literal_addresses_are_checked_behind_a_proxy() {
             _ => Reply::challenge(&format!("Bearer realm=\"{realm}\"")),
         })
     };
-    for (realm, is_allowed) in [
-        ("http://realm.test/token", true),
-        ("http://8.8.8.8/token", true),
-        ("http://10.0.0.1/token", false),
-        ("http://169.254.169.254/token", false),
-        ("http://[::ffff:10.0.0.1]/token", false),
-        ("http://2130706433/token", false),
+    for (realm, is_refused) in [
+        ("https://realm.test/token", false),
+        ("https://8.8.8.8/token", false),
+        ("https://10.0.0.1/token", true),
+        ("https://169.254.169.254/token", true),
+        ("https://[::ffff:10.0.0.1]/token", true),
+        ("https://2130706433/token", true),
     ] {
         let proxy = answer(realm);
         let http = builder().plain_http(true).proxy(&proxy.url()).build().unwrap();
         let session = Session::new(http, repository("registry.test", NAME), None);
-        assert_eq!(read(&session, b"content", 0..7).await.is_ok(), is_allowed, "{realm}");
+        // This proxy opens no tunnels.
+        let shown = read(&session, b"content", 0..7).await.unwrap_err().to_string();
+        assert_eq!(shown.contains("more private than allowed"), is_refused, "{realm}: {shown}");
         assert!(proxy.requests()[0].target.starts_with("http://registry.test/v2/"));
     }
+    let proxy = answer("http://registry.test/token");
+    let http = builder().plain_http(true).proxy(&proxy.url()).build().unwrap();
+    read(&Session::new(http, repository("registry.test", NAME), None), b"content", 0..7).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dead_proxy_is_named() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let proxy = format!("http://me:hush@{closed}");
+    let http = builder().plain_http(true).proxy(&proxy).build().unwrap();
+    let error = read(&Session::new(http, repository("registry.test", NAME), None), b"content", 0..7)
+        .await
+        .unwrap_err();
+    let shown = error.to_string();
+    assert!(
+        shown.contains(&format!("through the proxy http://{closed}")) && !shown.contains("hush"),
+        "{shown}"
+    );
 }

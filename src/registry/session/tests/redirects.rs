@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::registry::{
-    http::{address::AddressClass, clock::ManualClock},
+    http::{address::AddressClass, clock::ManualClock, policy::AddressPolicy},
     scripted::{AUTHORITY, Certificate, OnPlain},
 };
 
@@ -213,7 +213,7 @@ async fn a_manifest_may_be_redirected() {
 }
 
 #[tokio::test]
-async fn a_redirect_may_lead_to_an_address_one_class_more_private_and_no_further() {
+async fn a_redirect_may_lead_to_a_more_private_address_only_if_its_host_is_allowed() {
     let play = |address: std::net::IpAddr| match address.to_string().as_str() {
         "127.0.0.1" => AddressClass::Public,
         "127.0.1.1" => AddressClass::Private,
@@ -221,28 +221,55 @@ async fn a_redirect_may_lead_to_an_address_one_class_more_private_and_no_further
         _ => AddressClass::LinkLocal,
     };
     let places = ["127.0.0.1", "127.0.1.1", "127.0.2.1", "127.0.3.1"];
-    let deepest = [1, 2, 2, 3];
-    for (registry, deepest) in places.iter().zip(deepest) {
+    for (own_rank, registry) in places.iter().enumerate() {
         for (rank, place) in places.iter().enumerate() {
             let storage = ScriptedRegistry::start_at(place, |request| Reply::blob(request, b"content"));
-            for name in ["storage.test", place] {
+            for (name, is_host_allowed) in [("storage.test", false), (*place, false), ("storage.test", true)]
+            {
                 let link = format!("http://{name}:{}/blob", storage.port());
                 let server = ScriptedRegistry::start_at(registry, move |_| Reply::redirect(307, &link));
                 let names = [("registry.test", *registry), ("storage.test", *place)];
-                let http = builder().plain_http(true).network(play, &names).build().unwrap();
+                let policy = match is_host_allowed {
+                    true => AddressPolicy::new().allow_host("storage.test"),
+                    false => AddressPolicy::new(),
+                };
+                let http = builder().plain_http(true).network(play, &names).address_policy(policy);
                 let host = format!("registry.test:{}", server.port());
-                let session = Session::new(http, repository(&host, NAME), None);
+                let session = Session::new(http.build().unwrap(), repository(&host, NAME), None);
+                let before = storage.requests().len();
                 let result = read(&session, b"content", 0..7).await;
-                assert_eq!(result.is_ok(), rank <= deepest, "{registry} {name} {place}");
+                let is_allowed = is_host_allowed || rank <= own_rank;
+                assert_eq!(result.is_ok(), is_allowed, "{registry} {name} {place}");
+                assert_eq!(storage.requests().len() - before, usize::from(is_allowed));
                 if let Err(error) = result {
                     let shown = error.to_string();
                     assert!(
-                        !error.is_unauthorized() && shown.contains("a redirect is not followed"),
+                        !error.is_unauthorized() && shown.contains("more private than allowed"),
                         "{shown}"
                     );
+                    assert_eq!(error.to_hint(), Some(Hint::AllowHost));
                 }
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn a_policy_for_services_keeps_private_registries_from_being_reached() {
+    let play = |address: std::net::IpAddr| match address.to_string().as_str() {
+        "127.0.0.1" => AddressClass::Public,
+        _ => AddressClass::Private,
+    };
+    for (place, is_allowed) in [("127.0.0.1", true), ("127.0.1.1", false)] {
+        let server = ScriptedRegistry::start_at(place, |request| Reply::blob(request, b"content"));
+        let policy = AddressPolicy::new().public_only();
+        for name in ["registry.test", place] {
+            let http = builder().plain_http(true).network(play, &[("registry.test", place)]);
+            let http = http.address_policy(policy.clone()).build().unwrap();
+            let session = Session::new(http, repository(&format!("{name}:{}", server.port()), NAME), None);
+            assert_eq!(read(&session, b"content", 0..7).await.is_ok(), is_allowed, "{name} {place}");
+        }
+        assert_eq!(server.requests().is_empty(), !is_allowed);
     }
 }
 
