@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(redirected("http://r.example/", "https://s.example/z").unwrap(), "https://s.example/z");
         assert_eq!(redirected("http://r.example/", "http://s.example/z").unwrap(), "http://s.example/z");
         let refused = redirected(from, "http://s.example/z?signature=hush").unwrap_err();
-        assert!(refused.contains("http://s.example/z") && !refused.contains("hush"), "{refused}");
+        assert!(refused.ends_with("http://s.example") && !refused.contains("hush"), "{refused}");
         for wrong in ["ftp://s.example/", "file:///etc/passwd", "https://me:hush@s.example/", "https://[/"] {
             let refused = redirected(from, wrong).unwrap_err();
             assert!(!refused.contains("hush"), "{refused}");

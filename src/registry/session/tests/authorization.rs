@@ -347,7 +347,7 @@ async fn malformed_token_responses_are_errors() {
             _ => Reply::challenge(&bearer(request)),
         });
         let error = read(&session(&server), b"content", 0..7).await.unwrap_err();
-        assert!(error.to_string().contains("/token: "), "{error}");
+        assert!(error.to_string().contains("getting a token for "), "{error}");
         assert_eq!(server.requests_to("/v2/").len(), 1);
     }
 }

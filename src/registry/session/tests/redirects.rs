@@ -136,7 +136,7 @@ async fn the_error_of_a_link_refused_twice_has_no_query() {
         let error = read(&session(&server), b"content", 0..7).await.unwrap_err();
         assert_eq!((error.is_blob_unknown(), error.is_unavailable()), (is_unknown, !is_unknown), "{error}");
         let shown = error.to_string();
-        assert!(shown.contains(&format!("{}/blob", storage.url())), "{shown}");
+        assert!(shown.contains(&storage.url()) && !shown.contains("/blob,"), "{shown}");
         assert!(!shown.contains("n=") && !shown.contains("hush"), "{shown}");
         assert_eq!(storage.requests().len(), 2);
         assert_eq!(server.requests_to("/token").len(), 1);
