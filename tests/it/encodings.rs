@@ -209,7 +209,7 @@ fn a_blob_whose_size_differs_from_its_descriptor_is_corrupt() {
         let mut blob = layer.blob.clone();
         blob.resize(length, 0);
         fs::write(layout.blob_file(&layer.digest()), blob).unwrap();
-        fails(&layout, Failure::Corrupt, "bytes, not the");
+        fails(&layout, Failure::Corrupt, "bytes, but its descriptor says");
     }
 }
 
