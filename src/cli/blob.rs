@@ -8,7 +8,7 @@ use super::{
     args::CarveArguments,
     connect::{self, Connection},
     console::Console,
-    destination::{Sink, Target, is_binary},
+    destination::{Sink, Target, TextCheck},
     exit::{Exit, Failure},
     output::facts::LayerFacts,
     report::Report,
@@ -93,7 +93,7 @@ async fn write_verified(blob: &mut LayerBlob, target: &Target, console: &Console
 }
 
 fn check_terminal(target: &Target, beginning: &[u8]) -> Result<(), Failure> {
-    if target.is_guarded_terminal() && is_binary(beginning) {
+    if target.is_guarded_terminal() && !TextCheck::default().is_text(beginning) {
         let advice =
             "binary content can mess up the terminal; use -o FILE to save it or `-o -` to print it anyway";
         return Err(Failure::new(Exit::Other, advice));

@@ -21,7 +21,7 @@ pub(crate) enum Exit {
     NotFound,
     /// Any other failure, or several of different kinds.
     Other,
-    /// SIGQUIT.
+    /// Ended by SIGQUIT.
     Quit,
     /// Terminated by SIGTERM.
     Terminated,

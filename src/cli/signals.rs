@@ -44,7 +44,8 @@ impl TimeLimit {
 struct Signals(Vec<(Exit, Signal)>);
 
 impl Signals {
-    /// Starts to handle signals. Signals that were ignored when the program started stay ignored, as `nohup` expects.
+    /// Starts to handle signals. Signals that were ignored when the program started stay ignored, as `nohup` expects. SIGINT always
+    /// ends the program: shells without job control ignore it for background commands.
     fn listen() -> Result<Self, Failure> {
         let kinds = [
             (Exit::HungUp, SignalKind::hangup()),
@@ -53,7 +54,9 @@ impl Signals {
             (Exit::Terminated, SignalKind::terminate()),
         ];
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let handled = kinds.into_iter().filter(|(_, kind)| !is_ignored(&status, kind.as_raw_value()));
+        let handled = kinds
+            .into_iter()
+            .filter(|(exit, kind)| *exit == Exit::Interrupted || !is_ignored(&status, kind.as_raw_value()));
         let signals = handled.map(|(exit, kind)| Ok((exit, signal(kind)?)));
         let signals: std::io::Result<Vec<_>> = signals.collect();
         signals.map(Self).map_err(|error| Failure::caused("watching for signals", &error))

@@ -2,8 +2,6 @@
 //! named here and never installed as the process's default.
 
 use std::{
-    fs,
-    io::{self, Read as _},
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
