@@ -48,6 +48,7 @@ mod registry;
 mod scan;
 mod source;
 mod tar;
+mod threads;
 mod toc;
 mod tree;
 

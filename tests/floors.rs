@@ -13,6 +13,7 @@ const ROOMS: &[(&str, u32, &[&str])] = &[
     ("limits", 0, &[]),
     ("files", 0, &[]),
     ("offset", 0, &[]),
+    ("threads", 0, &[]),
     ("oci", 0, &["limits"]),
     ("progress", 0, &["oci"]),
     ("decompress", 1, &[]),

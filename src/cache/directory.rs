@@ -3,7 +3,6 @@
 //! ```text
 //! toc/sha256/HEX     TOC of a layer               blob/sha256/HEX    manifest or configuration, unchanged
 //! tag/HEX            last digest of a tag         registry/HEX       properties of a registry
-//! contradicted/sha256/HEX                         layer whose tar contradicts its publisher's TOC
 //! usage              total size                   tmp/HEX            file being written, locked by its writer
 //! ```
 //!
@@ -27,16 +26,7 @@ use super::{
 };
 
 /// All folders with entries.
-const FOLDERS: [&str; 8] = [
-    "blob/sha256",
-    "blob/sha512",
-    "contradicted/sha256",
-    "contradicted/sha512",
-    "registry",
-    "tag",
-    "toc/sha256",
-    "toc/sha512",
-];
+const FOLDERS: [&str; 6] = ["blob/sha256", "blob/sha512", "registry", "tag", "toc/sha256", "toc/sha512"];
 /// The log of size changes.
 const USAGE: &str = "usage";
 /// A full cache is shrunk by this fraction more than necessary, so that eviction is rare.

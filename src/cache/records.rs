@@ -12,12 +12,6 @@ struct TagRecord {
     digest: String,
 }
 
-/// That the tar of a layer contradicts its publisher's TOC.
-#[derive(Debug, Deserialize, Serialize)]
-struct ContradictedRecord {
-    layer: String,
-}
-
 /// Properties of a registry, observed when its blobs were last read.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct RegistryRecord {
@@ -67,20 +61,6 @@ impl Cache {
     /// Records the properties of a registry.
     pub(crate) fn put_registry(&self, record: &RegistryRecord) {
         self.put_record(&Key::registry(&record.registry), record);
-    }
-
-    /// Whether the tar of this layer was seen to contradict its publisher's TOC, so that the TOC must not be used.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the reader of layers is about to use it"))]
-    pub(crate) fn is_contradicted(&self, layer: &Digest) -> bool {
-        let is_layer = |record: ContradictedRecord| (record.layer == layer.to_string()).then_some(());
-        self.record(&Key::Contradicted(layer.clone()), is_layer).is_some()
-    }
-
-    /// Records that the tar of this layer contradicts its publisher's TOC.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the reader of layers is about to use it"))]
-    pub(crate) fn mark_contradicted(&self, layer: &Digest) {
-        let record = ContradictedRecord { layer: layer.to_string() };
-        self.put_record(&Key::Contradicted(layer.clone()), &record);
     }
 
     /// Reads a record. An invalid one is removed.

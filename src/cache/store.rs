@@ -13,8 +13,6 @@ use crate::oci::digest::Digest;
 /// The key of a cache entry.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) enum Key {
-    /// The record that a publisher's TOC contradicts the layer, by the digest of the layer's blob.
-    Contradicted(Digest),
     /// A manifest or configuration, by its digest.
     Document(Digest),
     /// The record of a registry, by the SHA-256 of its host.
@@ -69,9 +67,6 @@ impl Key {
     /// The path below the cache directory.
     pub(super) fn path(&self) -> String {
         match self {
-            Self::Contradicted(digest) => {
-                format!("contradicted/{}/{}", digest.algorithm().as_str(), digest.hex())
-            }
             Self::Document(digest) => format!("blob/{}/{}", digest.algorithm().as_str(), digest.hex()),
             Self::Registry(digest) => format!("registry/{}", digest.hex()),
             Self::Tag(digest) => format!("tag/{}", digest.hex()),
@@ -85,7 +80,6 @@ impl Key {
         let digest = |text: &str| text.replacen('/', ":", 1).parse::<Digest>().ok();
         let key = match kind {
             "blob" => Self::Document(digest(rest)?),
-            "contradicted" => Self::Contradicted(digest(rest)?),
             "registry" => Self::Registry(format!("sha256:{rest}").parse().ok()?),
             "tag" => Self::Tag(format!("sha256:{rest}").parse().ok()?),
             "toc" => Self::Toc(digest(rest)?),

@@ -97,24 +97,6 @@ fn only_tocs_are_listed_sorted_by_layer() {
 }
 
 #[test]
-fn a_contradicted_toc_is_remembered_by_the_digest_of_its_layer() {
-    let (_folder, cache) = cache();
-    let [layer, other] = [b"layer", b"other"].map(|content| Digest::sha256(content));
-    assert!(!cache.is_contradicted(&layer));
-    cache.mark_contradicted(&layer);
-    assert_eq!((cache.is_contradicted(&layer), cache.is_contradicted(&other)), (true, false));
-    // A record that was copied to another layer is ignored, and so is a damaged one.
-    let path = |layer: &Digest| cache.path().join(Key::Contradicted(layer.clone()).path());
-    fs::copy(path(&layer), path(&other)).unwrap();
-    assert!(!cache.is_contradicted(&other));
-    fs::write(path(&layer), "{}").unwrap();
-    assert!(!cache.is_contradicted(&layer));
-    cache.mark_contradicted(&layer);
-    assert_eq!(cache.clear().unwrap().files, 1);
-    assert!(!cache.is_contradicted(&layer));
-}
-
-#[test]
 fn a_failing_cache_causes_one_warning_and_counts_as_empty() {
     let (_folder, cache) = cache();
     let warnings = Arc::new(Warnings::default());

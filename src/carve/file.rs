@@ -7,8 +7,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{FutureExt as _, Stream, StreamExt};
+use futures_util::{FutureExt as _, Stream, StreamExt, TryStreamExt as _};
 use tokio::sync::mpsc;
+use tokio_util::io::StreamReader;
 
 use super::sink::ContentPiece;
 use crate::{
@@ -246,6 +247,24 @@ impl File {
             content.extend_from_slice(&piece);
         }
         Ok(content)
+    }
+
+    /// The content as [`tokio::io::AsyncRead`]. An error of the transfer or of the proof is the error of the last read.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = layerslayer::Client::builder().build()?;
+    /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+    /// let mut reader = image.carve("/etc/app.conf").await?.into_async_read();
+    /// let mut content = Vec::new();
+    /// tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut content).await?;
+    /// assert_eq!(content, b"listen = 8080\n");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn into_async_read(self) -> impl tokio::io::AsyncRead + Send + Unpin {
+        StreamReader::new(self.map_err(io::Error::other))
     }
 
     /// Waits for the first piece, which [`File::next`] then gives.

@@ -9,7 +9,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::task::spawn_blocking;
 
 use super::resolve::RootManifest;
 use crate::{
@@ -18,6 +17,7 @@ use crate::{
     limits,
     oci::{digest::Digest, manifest::Manifest, reference::Reference},
     registry::{Session, session::FetchedManifest},
+    threads::run_blocking,
 };
 
 /// Reads the documents of one repository.
@@ -177,7 +177,7 @@ impl Documents {
         read: impl FnOnce(&Cache) -> Option<T> + Send + 'static,
     ) -> Option<T> {
         let cache = self.cache.clone()?;
-        spawn_blocking(move || read(&cache)).await.ok()?
+        run_blocking(move || read(&cache)).await.ok()?
     }
 }
 

@@ -34,6 +34,7 @@ use crate::{
     referrers::{Referrers, soci::SociIndex},
     registry::session::Session,
     source::{Source, local::Local, registry_blob::RegistryBlob, traced::TracedSource},
+    threads::run_blocking,
 };
 
 #[cfg(test)]
@@ -153,7 +154,7 @@ async fn open_local(path: &Path, archive: bool, max_unpacked: u64) -> Result<Loc
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    match tokio::task::spawn_blocking(work).await {
+    match run_blocking(work).await {
         Ok(result) => result,
         Err(error) => Err(Error::caused(Kind::Other, "reading was interrupted", error)),
     }

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::{sync::OnceCell, task::spawn_blocking};
+use tokio::sync::OnceCell;
 
 use crate::{
     cache::Cache,
@@ -21,6 +21,7 @@ use crate::{
         manifest::{Descriptor, ImageManifest},
     },
     registry::session::Session,
+    threads::run_blocking,
     toc::{
         LayerToc,
         soci::{self, Index, IndexVersion},
@@ -100,7 +101,7 @@ impl SociIndex {
             return Ok(None);
         }
         let bytes = self.ztoc(ztoc).await?;
-        match spawn_blocking(move || soci::ztoc(&bytes, size)).await {
+        match run_blocking(move || soci::ztoc(&bytes, size)).await {
             Ok(toc) => toc.map(Some).map_err(unusable),
             Err(error) => Err(Error::caused(Kind::Other, "reading was interrupted", error)),
         }
@@ -154,7 +155,7 @@ impl SociIndex {
 
     async fn cached(&self, digest: &Digest, cap: u64) -> Option<Bytes> {
         let (cache, digest) = (self.cache.clone()?, digest.clone());
-        spawn_blocking(move || cache.document(&digest, cap)).await.ok()?
+        run_blocking(move || cache.document(&digest, cap)).await.ok()?
     }
 
     /// Stores a verified document in the background.

@@ -18,7 +18,7 @@ use futures_util::{
 use rustix::fs::OFlags;
 
 use super::{ByteStream, Error, Source};
-use crate::offset::Compressed;
+use crate::{offset::Compressed, threads::run_blocking};
 
 /// Bytes read at a time.
 const CHUNK_BYTES: u64 = 256 << 10;
@@ -105,7 +105,7 @@ impl Source for FileBlob {
         let stream = stream::unfold((blob, range.start.0), move |(blob, at)| async move {
             let length = CHUNK_BYTES.min(range.end.0.checked_sub(at).filter(|&left| left > 0)?);
             let reader = blob.clone();
-            let read = tokio::task::spawn_blocking(move || {
+            let read = run_blocking(move || {
                 let mut chunk = vec![0; length as usize];
                 reader.read_exact_at(&mut chunk, at).map(|()| Bytes::from(chunk))
             });

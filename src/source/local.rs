@@ -11,7 +11,7 @@ use std::{
 use futures_util::future::BoxFuture;
 
 use super::{ByteStream, Error, Source, archive::Archive, file::FileBlob};
-use crate::offset::Compressed;
+use crate::{offset::Compressed, threads::run_blocking};
 
 /// Where the files of a local image are.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Source for LocalBlob {
         let blob = Self { local: Arc::clone(&self.local), name: self.name.clone(), size: self.size };
         Box::pin(async move {
             let name = blob.name.clone();
-            let opened = tokio::task::spawn_blocking(move || blob.file()).await;
+            let opened = run_blocking(move || blob.file()).await;
             let file =
                 opened.map_err(|error| Error::Io { path: name, source: io::Error::other(error) })??;
             file.open(range).await

@@ -10,6 +10,7 @@ use crate::{
         toc_state::{TocSourceId, TocState},
     },
     read::verification::Verification,
+    threads::run_blocking,
 };
 
 /// The cache on disk.
@@ -44,7 +45,7 @@ pub(crate) async fn load(layer: &Layer) -> Option<TocState> {
         Ok((header, toc)) if header.complete => Some(TocState::Complete(toc, Verification::Span)),
         Ok((_, toc)) => Some(TocState::Partial(toc)),
         Err(error) => {
-            let _ = tokio::task::spawn_blocking(move || cache.remove_toc(&digest)).await;
+            let _ = run_blocking(move || cache.remove_toc(&digest)).await;
             let name = &layer.name;
             layer.progress.warning(&format!(
                 "the cached TOC of {name} cannot be used ({error}); it will be built again"

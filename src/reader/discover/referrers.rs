@@ -13,6 +13,7 @@ use crate::{
     },
     read::verification::Verification,
     reader::store::warn_unusable,
+    threads::run_blocking,
 };
 
 /// TOCs that refer to the image and that a trusted key has signed.
@@ -61,7 +62,7 @@ async fn signed(layer: &Layer) -> Result<Option<TocState>, String> {
         let (toc, signature) = referrers.fetch(&toc).await.map_err(|error| error.to_string())?;
         let (cache, digest) = (cache.clone(), digest.clone());
         let accept = move || cache.store_signed(&digest, &toc, &signature);
-        if tokio::task::spawn_blocking(accept).await.unwrap_or(false) {
+        if run_blocking(accept).await.unwrap_or(false) {
             return Ok(cached::load(layer).await);
         }
     }

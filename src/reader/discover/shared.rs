@@ -11,6 +11,7 @@ use crate::{
         toc_state::{TocSourceId, TocState},
     },
     read::verification::Verification,
+    threads::run_blocking,
 };
 
 /// The object store that several machines share. A TOC there that no trusted key has signed is only a hint.
@@ -35,7 +36,7 @@ impl TocSource for SharedStore {
                 return Ok(None);
             };
             let read = move || cache.shared_toc(&digest);
-            let (bytes, level) = match tokio::task::spawn_blocking(read).await.unwrap_or_default() {
+            let (bytes, level) = match run_blocking(read).await.unwrap_or_default() {
                 None => return Ok(None),
                 Some(SharedToc::Untrusted(bytes)) => (bytes, Verification::None),
                 Some(SharedToc::Trusted(bytes)) => (bytes, Verification::Span),

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     layer::Layer,
+    threads::run_blocking,
     toc::{ContentMap, LayerToc, format},
 };
 
@@ -21,7 +22,7 @@ pub(super) async fn read(
     bytes: impl FnOnce() -> Option<Bytes> + Send + 'static,
 ) -> Option<Result<(format::Header, Arc<LayerToc>), format::Error>> {
     let read = move || bytes().map(format::read);
-    let (header, toc) = match tokio::task::spawn_blocking(read).await.ok()?? {
+    let (header, toc) = match run_blocking(read).await.ok()?? {
         Ok(stored) => stored,
         Err(error) => return Some(Err(error)),
     };
@@ -42,5 +43,5 @@ pub(crate) async fn stored(layer: &Layer) -> Option<StoredToc> {
         let is_whole = header.complete && matches!(toc.content, ContentMap::Spans(_));
         (fits && is_whole).then_some(StoredToc { bytes, header })
     };
-    tokio::task::spawn_blocking(read).await.ok()?
+    run_blocking(read).await.ok()?
 }
