@@ -102,6 +102,7 @@ impl Image {
         path: impl AsRef<[u8]> + Send,
         options: &CarveOptions,
     ) -> Result<File, Error> {
+        self.begin_question();
         if let Some(layer) = options.layer {
             self.layer(layer)?;
         }

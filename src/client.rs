@@ -1,6 +1,6 @@
 //! Where everything begins: settings, and images by their references.
 
-use std::{fmt, path::PathBuf, sync::Arc, thread};
+use std::{fmt, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use futures_util::future;
 
@@ -345,6 +345,23 @@ impl ClientBuilder {
     #[must_use]
     pub fn parallel_layers(mut self, layers: usize) -> Self {
         self.parallel_layers = layers.max(1);
+        self
+    }
+
+    /// Limits the time that servers may take for each question: for opening an image, and for each question about it. Beyond it the
+    /// question fails with [`Error::is_timed_out`]. Without a limit, a question ends only once servers have made it wait for 60 s
+    /// without progress.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let client = layerslayer::Client::builder().timeout(Duration::from_secs(30)).build()?;
+    /// # let _ = client;
+    /// # Ok::<(), layerslayer::Error>(())
+    /// ```
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.http = self.http.timeout(timeout);
         self
     }
 

@@ -49,6 +49,8 @@ pub(crate) enum Kind {
     Other,
     /// The limit on transferred bytes was reached.
     OverBudget,
+    /// The time limit of the question was reached.
+    TimedOut,
     /// The registry refused access.
     Unauthorized,
     /// The registry or the network did not respond.
@@ -261,6 +263,26 @@ impl Error {
         self.inner.kind == Kind::OverBudget
     }
 
+    /// The time limit, [`ClientBuilder::timeout`](crate::ClientBuilder::timeout), was reached.
+    ///
+    /// ```no_run
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    ///
+    /// let client = layerslayer::Client::builder().timeout(Duration::from_secs(10)).build()?;
+    /// match client.image(&"ubuntu:24.04".parse()?, &Default::default()).await {
+    ///     Err(error) if error.is_timed_out() => println!("not within 10 s: {error}"),
+    ///     image => println!("{} layers", image?.layers().len()),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn is_timed_out(&self) -> bool {
+        self.inner.kind == Kind::TimedOut
+    }
+
     /// Authentication or authorisation was refused.
     ///
     /// ```no_run
@@ -338,6 +360,7 @@ impl From<registry::Error> for Error {
             registry::Kind::ManifestUnknown => Kind::NoSuchImage,
             registry::Kind::Other => Kind::Other,
             registry::Kind::OverBudget => Kind::OverBudget,
+            registry::Kind::TimedOut => Kind::TimedOut,
             registry::Kind::Unauthorized => Kind::Unauthorized,
             registry::Kind::Unavailable => Kind::Unavailable,
         };

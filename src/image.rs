@@ -198,6 +198,13 @@ impl Image {
         })
     }
 
+    /// Starts a new question: its waits and its time limit begin now.
+    pub(crate) fn begin_question(&self) {
+        if let Some(session) = &self.inner.session {
+            session.begin_question();
+        }
+    }
+
     /// Ends the session with the registry and discards its tokens. Dropping the last clone of the image does the same.
     ///
     /// ```

@@ -150,9 +150,6 @@ pub(crate) const DOCUMENT_ITEMS: usize = 16_384;
 /// Most bytes of an unneeded response that are read so that its connection can be reused.
 pub(crate) const DRAIN_BYTES: u64 = 64 << 10;
 
-/// Longest wait that a server can request with `Retry-After`.
-pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(60);
-
 /// Longest accepted lifetime of a token, in seconds.
 pub(crate) const TOKEN_LIFETIME_SECONDS: u64 = 24 * 60 * 60;
 

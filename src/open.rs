@@ -92,6 +92,7 @@ impl Image {
         path: impl AsRef<[u8]> + Send,
         options: &CarveOptions,
     ) -> Result<OpenFile, Error> {
+        self.begin_question();
         let path = path.as_ref();
         let mut found = self.locate(path, *options, Last::Follow).await?;
         if found.entry.kind != EntryKind::File {

@@ -191,6 +191,7 @@ impl Image {
     /// # }
     /// ```
     pub async fn rootfs_with(&self, options: &PeekOptions) -> Result<Rootfs, Error> {
+        self.begin_question();
         let min_verification = options.min_verification;
         let prefetcher = driver::prefetch(self.layers(), min_verification, self.inner.parallel_layers);
         let merged = async {

@@ -18,6 +18,7 @@ pub(crate) mod scripted;
 pub(crate) mod session;
 mod token;
 mod transfers;
+mod wait_budget;
 
 pub(crate) use authorization::NO_TOKEN_SERVER;
 pub(crate) use error::{Error, Kind};

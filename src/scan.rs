@@ -207,6 +207,7 @@ impl Image {
     /// ```
     #[must_use]
     pub fn scan(&self, options: ScanOptions) -> Scan {
+        self.begin_question();
         let filter: Filter = Arc::new(|_, _| ScanAction::Stat);
         Scan { image: self.clone(), options, filter, state: State::Waiting }
     }

@@ -101,8 +101,6 @@ mod tests {
         let keys = [
             Key::Document(digest.clone()),
             Key::Document(long.clone()),
-            Key::Contradicted(digest.clone()),
-            Key::Contradicted(long.clone()),
             Key::registry("registry-1.docker.io"),
             Key::tag("docker.io/library/nginx:latest"),
             Key::Toc(digest.clone()),

@@ -63,7 +63,7 @@ impl Exit {
             _ if error.is_deleted() => Self::Deleted,
             _ if error.is_no_such_image() => Self::NoSuchImage,
             _ if error.is_not_found() => Self::NotFound,
-            _ if error.is_over_budget() => Self::Other,
+            _ if error.is_over_budget() || error.is_timed_out() => Self::Other,
             _ if error.is_unauthorized() => Self::Unauthorized,
             _ if error.is_unavailable() => Self::Unavailable,
             _ if error.is_usage() => Self::Usage,

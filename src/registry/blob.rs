@@ -10,7 +10,7 @@ use crate::{
     oci::digest::Digest,
     registry::{
         error::{Error, Kind},
-        http::{response::Response, transfer_error::TransferErrorKind},
+        http::{response::Response, transfer_error::TransferError},
         message::ContentRange,
         retry::Retry,
         session::Session,
@@ -53,7 +53,7 @@ struct Transfer {
 
 impl BlobReader {
     pub(super) fn new(session: Arc<Session>, digest: Digest, range: Range<u64>, size: u64) -> Self {
-        let retry = Retry::new(&session.http);
+        let retry = Retry::new(&session.http, &session.budget);
         let end = range.end.min(size);
         let wanted = range.start.min(end)..end;
         let (skip_budget, has_skipped) = (limits::SKIP_BYTES, false);
@@ -69,18 +69,16 @@ impl BlobReader {
             }
             self.start().await?;
             let Some(transfer) = &mut self.transfer else { continue };
-            let detail = match transfer.response.chunk().await {
+            let failure = match transfer.response.chunk().await {
                 Ok(Some(chunk)) => match self.take(chunk) {
                     Some(piece) => return Ok(Some(piece)),
                     None => continue,
                 },
-                Ok(None) => "the response ended early".to_owned(),
-                Err(failure) if failure.kind == TransferErrorKind::OverBudget => {
-                    return Err(failure.into_error(&self.operation()));
-                }
-                Err(failure) => failure.to_string(),
+                Ok(None) => None,
+                Err(failure) if failure.is_transient() => Some(failure),
+                Err(failure) => return Err(failure.into_error(&self.operation())),
             };
-            self.resume(&detail).await?;
+            self.resume(failure).await?;
         }
     }
 
@@ -154,24 +152,29 @@ impl BlobReader {
         }
         if !is_done && transfer.delivered < LEAST_PART_BYTES {
             // A small part is progress, but requests for a few bytes each must not follow each other immediately.
-            self.retry.pause(None).await;
+            let detail = format!(
+                "the server sends no more than {} B of a range at a time, at byte {place} of {}",
+                transfer.delivered, self.size
+            );
+            self.retry.pause(Error::unavailable(self.operation(), detail), None).await?;
         }
         Ok(())
     }
 
     /// Prepares the next request at the byte where the response broke off.
-    async fn resume(&mut self, detail: &str) -> Result<(), Error> {
+    async fn resume(&mut self, failure: Option<TransferError>) -> Result<(), Error> {
         let transfer = self.transfer.take();
         if transfer.as_ref().is_some_and(|transfer| transfer.delivered >= STRIDE_BYTES) {
             return Ok(());
         }
         self.session.transfers.note_refusal();
         drop(transfer);
-        if self.retry.pause(None).await {
-            return Ok(());
-        }
-        let detail = format!("{detail}, at byte {} of {}, again and again", self.wanted.start, self.size);
-        Err(Error::unavailable(self.operation(), detail))
+        let place = format!("at byte {} of {}, repeatedly", self.wanted.start, self.size);
+        let error = match failure {
+            Some(failure) => failure.into_error(&self.operation()).after(place),
+            None => Error::unavailable(self.operation(), format!("the response ended early, {place}")),
+        };
+        self.retry.pause(error, None).await
     }
 
     fn accept_whole(&mut self, response: Response, request: BlobRequest) -> Result<Transfer, Error> {
@@ -213,8 +216,10 @@ impl BlobReader {
             return Err(self.wrong_size(total));
         }
         let length = end - start;
-        if let Some(announced) = response.length.filter(|announced| *announced > length) {
-            return wrong(format!("the server answers with {length} bytes, and announces {announced}"));
+        if let Some(announced) = response.length.filter(|announced| *announced != length) {
+            return wrong(format!(
+                "the server announces {length} bytes in Content-Range, and {announced} in Content-Length"
+            ));
         }
         Ok(Transfer { response, skip: 0, end, delivered: 0, _request: request })
     }

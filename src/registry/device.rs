@@ -199,8 +199,17 @@ impl Device {
         let is_local = url.host_str().is_some_and(super::http::is_loopback);
         let min_address_class = if is_local { AddressClass::Loopback } else { AddressClass::Private };
         let (target, progress) = (RequestTarget::Token, Arc::clone(&self.progress));
-        let request =
-            HttpRequest { url, headers, method, target, progress, min_address_class, preconnect: Vec::new() };
+        let budget = self.http.wait_budget();
+        let request = HttpRequest {
+            url,
+            headers,
+            method,
+            target,
+            progress,
+            budget,
+            min_address_class,
+            preconnect: Vec::new(),
+        };
         let sent = self.http.send(request, &self.counters).await;
         let mut response = sent.map_err(|failure| {
             let is_transient = failure.is_transient();

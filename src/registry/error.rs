@@ -5,7 +5,10 @@ use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 use crate::{
     auth::redact::Redactor,
     hint::Hint,
-    registry::http::{StatusCode, transfer_error::TransferError},
+    registry::http::{
+        StatusCode,
+        transfer_error::{TransferError, seconds},
+    },
 };
 
 /// Why a registry request failed: the operation, what went wrong, its cause and a typed hint. It contains no token, password or
@@ -38,6 +41,8 @@ pub(crate) enum Kind {
     Other,
     /// More bytes than may be fetched.
     OverBudget,
+    /// The time limit of the question was reached.
+    TimedOut,
     /// Authentication or authorisation refused.
     Unauthorized,
     /// Unreachable, failing or too slow, after retries.
@@ -79,6 +84,18 @@ impl Error {
     /// Prefixes the detail with `what`.
     pub(super) fn because(self, what: impl fmt::Display) -> Self {
         self.with(|inner| inner.detail = format!("{what}: {}", inner.detail).into())
+    }
+
+    /// Appends what was done about it.
+    pub(super) fn after(self, what: impl fmt::Display) -> Self {
+        self.with(|inner| inner.detail = format!("{}; {what}", inner.detail).into())
+    }
+
+    /// Turns into the failure that the question reached its time limit.
+    pub(super) fn timed_out(self, limit: Duration) -> Self {
+        let limit = format!("the time limit of {} s was reached", seconds(limit));
+        let error = self.after(limit).hint(Hint::RaiseTimeLimit);
+        error.with(|inner| inner.kind = Kind::TimedOut)
     }
 
     /// Adds what the user can do about it.

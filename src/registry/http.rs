@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use reqwest::{Client, redirect::Policy};
 pub(super) use reqwest::{
     StatusCode, Url,
@@ -26,6 +27,7 @@ mod budget;
 pub(crate) mod clock;
 #[cfg(feature = "object-store")]
 pub(crate) mod objects;
+mod patience;
 pub(crate) mod policy;
 mod proxy;
 pub(super) mod response;
@@ -42,10 +44,11 @@ use crate::{
             clock::Clock,
             policy::AddressPolicy,
             proxy::Proxies,
-            response::Response,
+            response::{Body, Response},
             transfer_error::TransferError,
             warm::Pool,
         },
+        wait_budget::{WAIT_LIMIT, WaitBudget},
     },
 };
 
@@ -57,6 +60,8 @@ const STALL_WINDOW: Duration = Duration::from_secs(30);
 /// Longest time that all transfers for one token may take together: every request waits for it.
 const TOKEN_DEADLINE: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The part of each request's wait that is usual.
+const USUAL_WAIT: Duration = Duration::from_secs(1);
 const RETRY_BASE: Duration = Duration::from_millis(500);
 const IDLE_CONNECTIONS_PER_HOST: usize = 16;
 
@@ -68,6 +73,8 @@ pub(crate) struct Http {
     pub(super) retry_base: Duration,
     pub(super) clock: Clock,
     pub(super) token_deadline: Duration,
+    wait_limit: Duration,
+    timeout: Option<Duration>,
     /// Requests and bytes of all sessions.
     pub(super) counters: Arc<Counters>,
     stall_window: Duration,
@@ -93,6 +100,8 @@ pub(crate) struct HttpBuilder {
     stall_window: Duration,
     token_deadline: Duration,
     retry_base: Duration,
+    wait_limit: Duration,
+    timeout: Option<Duration>,
     clock: Clock,
     max_bytes: u64,
     address_policy: AddressPolicy,
@@ -132,6 +141,8 @@ pub(super) struct HttpRequest {
     /// What it is for, as reported to `progress`.
     pub(super) target: RequestTarget,
     pub(super) progress: Arc<Reporter>,
+    /// The waits of the question.
+    pub(super) budget: Arc<WaitBudget>,
     /// The least public address class that the request may reach.
     pub(super) min_address_class: AddressClass,
     /// Connections made concurrently, for the requests that follow the response.
@@ -155,6 +166,8 @@ impl Http {
             stall_window: STALL_WINDOW,
             token_deadline: TOKEN_DEADLINE,
             retry_base: RETRY_BASE,
+            wait_limit: WAIT_LIMIT,
+            timeout: None,
             clock: Clock::default(),
             max_bytes: u64::MAX,
             address_policy: AddressPolicy::default(),
@@ -174,13 +187,18 @@ impl Http {
         self.counters.bytes.load(Ordering::Relaxed)
     }
 
+    /// The budget of a new question.
+    pub(super) fn wait_budget(&self) -> Arc<WaitBudget> {
+        WaitBudget::new(self.clock.clone(), self.wait_limit, self.timeout)
+    }
+
     /// Sends a request and waits for the head of the response.
     pub(super) async fn send(
         &self,
         request: HttpRequest,
         counters: &Arc<Counters>,
     ) -> Result<Response, TransferError> {
-        let HttpRequest { url, mut headers, method, target, progress, min_address_class, preconnect } =
+        let HttpRequest { url, mut headers, method, target, progress, budget, min_address_class, preconnect } =
             request;
         self.check_literal(&url, min_address_class)?;
         let range = range(&headers);
@@ -197,7 +215,8 @@ impl Http {
         let client = pool.map_or(&self.proxied, |pool| &pool.client);
         // Blobs are raw bytes and must arrive uncompressed.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let mut patience = self.stall_window;
+        // Slow progress of a large upload cannot be seen.
+        let mut patience = self.stall_window.min(budget.left() + USUAL_WAIT);
         let request = match method {
             Method::Begin => {
                 headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
@@ -217,14 +236,24 @@ impl Http {
             }
         };
         counters.requests.fetch_add(1, Ordering::Relaxed);
-        let sent = tokio::time::timeout(patience, request.headers(headers).send());
-        let _preconnecting = self.preconnect(preconnect);
-        let sent = sent.await;
         let server = match proxy {
             Some(proxy) => format!("{} through the proxy {}", server(&url), self::server(proxy)),
             None => server(&url),
         };
-        let Ok(sent) = sent else { return Err(TransferError::stalled(&server, self.stall_window)) };
+        let began = budget.now();
+        let mut sending = Box::pin(request.headers(headers).send());
+        // The request itself connects first.
+        let sent = match (&mut sending).now_or_never() {
+            Some(sent) => Ok(sent),
+            None => {
+                let _preconnecting = self.preconnect(preconnect);
+                patience::wait(sending, patience, &server, &budget).await
+            }
+        };
+        let waited = budget.now().saturating_duration_since(began);
+        let is_healthy = matches!(sent, Ok(Ok(_)));
+        budget.spend(if is_healthy { waited.saturating_sub(USUAL_WAIT) } else { waited });
+        let sent = sent?;
         let response = sent.map_err(|error| TransferError::from_reqwest(&server, error))?;
         if let Some(pool) = pool {
             pool.answered(&url, response.version());
@@ -237,7 +266,8 @@ impl Http {
         }
         let peer =
             response.remote_addr().filter(|_| !is_proxied).map(|peer| (self.network.classify)(peer.ip()));
-        Ok(Response::new(response, server, peer, self.stall_window, claim, ongoing))
+        let body = Body { server, window: self.stall_window, budget, claim, ongoing };
+        Ok(Response::new(response, peer, body))
     }
 
     /// Makes connections in a task of its own, which ends with the returned guard.
@@ -319,6 +349,12 @@ impl HttpBuilder {
         self
     }
 
+    /// Limit the time of each question.
+    pub(crate) fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
     /// Reads the certificates and sets up the clients.
     pub(crate) fn build(self) -> Result<Arc<Http>, Error> {
         let (tls, verifier) = tls::config(&self.ca_files)?;
@@ -340,6 +376,8 @@ impl HttpBuilder {
             retry_base: self.retry_base,
             clock: self.clock,
             token_deadline: self.token_deadline,
+            wait_limit: self.wait_limit,
+            timeout: self.timeout,
             counters: Arc::new(Counters::new(self.max_bytes)),
             stall_window: self.stall_window,
             network,

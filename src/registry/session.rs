@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    io::Read as _,
     ops::Range,
     sync::{
         Arc, LazyLock, Mutex,
@@ -10,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use flate2::read::GzDecoder;
 use tokio::sync::watch;
 
 use crate::{
@@ -27,11 +29,15 @@ use crate::{
         blob::BlobReader,
         error::{Error, Kind},
         hints::RegistryHints,
-        http::{self, Counters, Http, Method, StatusCode, Url, address::AddressClass, response::Response},
+        http::{
+            self, Counters, HeaderValue, Http, Method, StatusCode, Url, address::AddressClass,
+            response::Response,
+        },
         lock, message,
         redirect::Links,
         retry::Retry,
         transfers::Transfers,
+        wait_budget::WaitBudget,
     },
 };
 
@@ -63,6 +69,8 @@ pub(crate) struct Session {
     hints: RegistryHints,
     /// Whether a request has been accepted, or the authorisation for it is at hand.
     auth_settled: watch::Sender<bool>,
+    /// The waits of the current question.
+    pub(super) budget: Arc<WaitBudget>,
     ranges_ignored: AtomicBool,
     pub(crate) transfers: Arc<Transfers>,
     is_closed: AtomicBool,
@@ -192,6 +200,7 @@ impl Session {
         };
         Self {
             counters: Arc::clone(&http.counters),
+            budget: http.wait_budget(),
             http,
             repository,
             progress,
@@ -232,6 +241,11 @@ impl Session {
         self.authority.credential.is_none() && self.hints.was_open(is_plain)
     }
 
+    /// Starts a new question, whose waits and time limit begin now.
+    pub(crate) fn begin_question(&self) {
+        self.budget.restart();
+    }
+
     /// Bytes that may still be requested.
     pub(crate) fn allowance(&self) -> u64 {
         self.counters.left()
@@ -250,8 +264,8 @@ impl Session {
     ) -> Result<FetchedManifest, Error> {
         let operation = format!("fetching the manifest {reference} of {}", self.repository);
         let task = Task::of_manifest(operation, Method::Get, reference);
-        let mut retry = Retry::new(&self.http);
-        let (bytes, content_type) = loop {
+        let mut retry = Retry::new(&self.http, &self.budget);
+        let (bytes, content_type, encoding) = loop {
             let mut response = self.get(&task, None, &mut retry).await?;
             if response.status != StatusCode::OK {
                 return Err(self.unexpected(&task, &mut response, Kind::ManifestUnknown).await);
@@ -259,15 +273,21 @@ impl Session {
             let content_type = response.headers.get(http::header::CONTENT_TYPE);
             let content_type = content_type.and_then(|value| value.to_str().ok()).map(str::to_owned);
             match response.whole(limits::MANIFEST_BYTES).await {
-                Ok(Some(bytes)) => break (bytes, content_type),
+                Ok(Some(bytes)) => {
+                    let encoding = response.headers.get_all(http::header::CONTENT_ENCODING).iter();
+                    break (bytes, content_type, encoding.cloned().collect::<Vec<_>>());
+                }
                 Ok(None) => {
                     let detail = format!("it is larger than {} bytes", limits::MANIFEST_BYTES);
                     return Err(Error::other(&task.operation, detail));
                 }
-                Err(failure) if failure.is_transient() && retry.pause(None).await => drop(failure),
+                Err(failure) if failure.is_transient() => {
+                    retry.pause(failure.into_error(&task.operation), None).await?;
+                }
                 Err(failure) => return Err(failure.into_error(&task.operation)),
             }
         };
+        let bytes = decoded(&task.operation, &encoding, bytes)?;
         let asked = reference.parse::<Digest>().ok();
         let Some(expected) = expected.or(asked.as_ref()) else {
             return Ok(FetchedManifest { digest: Digest::sha256(&bytes), bytes, content_type });
@@ -284,9 +304,9 @@ impl Session {
     pub(crate) async fn head_manifest(&self, tag: &str, followups: usize) -> Result<Option<Digest>, Error> {
         let operation = format!("requesting the digest of {tag} of {}", self.repository);
         let task = Task { followups, ..Task::of_manifest(operation, Method::Head, tag) };
-        let response = match self.get(&task, None, &mut Retry::new(&self.http)).await {
-            // Some registries refuse HEAD. If the manifest is refused, too, fetching it says so.
-            Err(error) if error.is_unauthorized() => return Ok(None),
+        let response = match self.get(&task, None, &mut Retry::new(&self.http, &self.budget)).await {
+            // Some registries refuse HEAD, or close the connection. Whatever is wrong, fetching the manifest says so.
+            Err(error) if error.is_unauthorized() || error.is_unavailable() => return Ok(None),
             response => response?,
         };
         if response.status != StatusCode::OK {
@@ -391,6 +411,32 @@ impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session").field("repository", &self.repository).finish_non_exhaustive()
     }
+}
+
+/// A manifest without its content coding: some servers compress manifests unasked. False labels are ignored.
+fn decoded(operation: &str, codings: &[HeaderValue], bytes: Bytes) -> Result<Bytes, Error> {
+    let is_identity = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
+    let coding = match codings {
+        [] => return Ok(bytes),
+        [one] if is_identity(one) || bytes.trim_ascii_start().first() == Some(&b'{') => return Ok(bytes),
+        [one] => String::from_utf8_lossy(one.as_bytes()).to_ascii_lowercase(),
+        _ => return Err(Error::other(operation, "there is more than one Content-Encoding")),
+    };
+    if !matches!(coding.as_str(), "gzip" | "x-gzip") {
+        let detail = format!("the Content-Encoding {:?} is not supported", coding.escape_debug().to_string());
+        return Err(Error::other(operation, detail));
+    }
+    let mut plain = Vec::new();
+    let read = GzDecoder::new(&bytes[..]).take(limits::MANIFEST_BYTES + 1).read_to_end(&mut plain);
+    if let Err(error) = read {
+        let detail = format!("the body is not what its Content-Encoding says, gzip: {error}");
+        return Err(Error::corrupt(operation, detail));
+    }
+    if plain.len() as u64 > limits::MANIFEST_BYTES {
+        let detail = format!("it is larger than {} bytes", limits::MANIFEST_BYTES);
+        return Err(Error::other(operation, detail));
+    }
+    Ok(plain.into())
 }
 
 /// The host of `host:port`, with the brackets of an IPv6 address.

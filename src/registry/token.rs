@@ -28,6 +28,7 @@ use crate::{
         message,
         redirect::{is_redirect, shown},
         retry::{Retry, requested_wait},
+        wait_budget::WaitBudget,
     },
 };
 
@@ -43,6 +44,8 @@ const SHORTEST_USE: Duration = Duration::from_secs(10);
 pub(super) struct TokenRequest<'a> {
     pub(super) http: &'a Http,
     pub(super) counters: &'a Arc<Counters>,
+    /// The waits of the question.
+    pub(super) budget: &'a Arc<WaitBudget>,
     /// Where requests are reported.
     pub(super) progress: &'a Arc<Reporter>,
     /// The registry that the token is for.
@@ -235,10 +238,12 @@ impl TokenRequest<'_> {
     fn request(&self, url: Url, headers: HeaderMap, method: Method) -> HttpRequest {
         let progress = Arc::clone(self.progress);
         let target = RequestTarget::Token;
+        let budget = Arc::clone(self.budget);
         HttpRequest {
             url,
             headers,
             method,
+            budget,
             target,
             progress,
             min_address_class: self.min_address_class,
@@ -249,7 +254,7 @@ impl TokenRequest<'_> {
     /// Sends a request until there is a final response. The time is limited, because every request waits for the token. Waits that the
     /// server requests do not count.
     async fn exchange(&self, request: impl Fn() -> HttpRequest) -> Result<Reply, Error> {
-        let mut retry = Retry::new(self.http);
+        let mut retry = Retry::new(self.http, self.budget);
         let mut left = self.http.token_deadline;
         loop {
             let began = Instant::now();
@@ -262,16 +267,14 @@ impl TokenRequest<'_> {
                 Attempt::Failed { detail, wait } => (detail, wait),
             };
             left = left.saturating_sub(began.elapsed());
-            if !retry.pause(wait).await {
-                return Err(Error::unavailable(&self.operation, detail));
-            }
+            retry.pause(Error::unavailable(&self.operation, detail), wait).await?;
         }
     }
 
     async fn attempt(&self, request: HttpRequest) -> Result<Attempt, Error> {
         let (detail, wait) = match self.http.send(request, self.counters).await {
             Ok(response) if message::is_transient(response.status) => {
-                let wait = requested_wait(&self.operation, self.registry, &response)?;
+                let wait = requested_wait(&self.operation, self.registry, &response, self.budget)?;
                 (format!("the token server answers {}", message::status_text(response.status)), wait)
             }
             Ok(mut response) => match response.whole(limits::TOKEN_BYTES).await {

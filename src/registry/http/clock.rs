@@ -1,16 +1,16 @@
-//! Time, so that tests can let it pass.
+//! The clock, so that tests can control it.
 
 #[cfg(test)]
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Where "now" comes from and how waiting is done. Time of day plays no part: it may be wrong.
+/// The source of the current time and of waits. It is monotonic: the time of day may be wrong.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Clock {
-    /// The machine's monotonic clock.
+    /// The machine's monotonic clock, by way of the runtime's.
     #[default]
     System,
-    /// A clock that moves only when it is told to, or when somebody waits.
+    /// A clock that advances only by calls and by waits.
     #[cfg(test)]
     Manual(Arc<ManualClock>),
 }
@@ -18,7 +18,7 @@ pub(crate) enum Clock {
 impl Clock {
     pub(crate) fn now(&self) -> Instant {
         match self {
-            Self::System => Instant::now(),
+            Self::System => tokio::time::Instant::now().into_std(),
             #[cfg(test)]
             Self::Manual(clock) => clock.start + clock.lock().0,
         }
@@ -37,7 +37,7 @@ impl Clock {
     }
 }
 
-/// A clock under a test's control.
+/// A clock that a test controls.
 #[cfg(test)]
 #[derive(Debug)]
 pub(crate) struct ManualClock {
@@ -55,7 +55,7 @@ impl ManualClock {
         self.lock().0 += by;
     }
 
-    /// Every wait so far.
+    /// All waits so far.
     pub(crate) fn waits(&self) -> Vec<Duration> {
         self.lock().1.clone()
     }

@@ -35,6 +35,8 @@ pub(crate) enum TransferErrorKind {
     Setting,
     /// Too slow for too long.
     Stalled,
+    /// The time limit of the question was reached.
+    TimedOut,
     /// The address is more private than allowed.
     TooPrivate,
 }
@@ -61,6 +63,12 @@ impl TransferError {
     /// A setting of this machine, such as a proxy, cannot be used.
     pub(super) fn setting(text: &str) -> Self {
         Self::new(TransferErrorKind::Setting, text)
+    }
+
+    /// The time limit was reached while waiting for `server`.
+    pub(super) fn timed_out(server: &str, limit: Duration) -> Self {
+        let text = format!("the time limit of {} s was reached while waiting for {server}", seconds(limit));
+        Self::new(TransferErrorKind::TimedOut, text)
     }
 
     /// A server demanded HTTPS over plain HTTP.
@@ -103,6 +111,7 @@ impl TransferError {
             TransferErrorKind::Malformed => error(Kind::Unavailable),
             TransferErrorKind::OverBudget => error(Kind::OverBudget).hint(Hint::RaiseByteLimit),
             TransferErrorKind::Setting => error(Kind::Other),
+            TransferErrorKind::TimedOut => error(Kind::TimedOut).hint(Hint::RaiseTimeLimit),
             TransferErrorKind::TooPrivate => error(Kind::Unauthorized).hint(Hint::AllowHost),
         };
         error.with_source(self)
@@ -117,8 +126,8 @@ impl TransferError {
     }
 }
 
-/// `30`, `0.02`: as short as it is exact enough.
-fn seconds(duration: Duration) -> String {
+/// Seconds for a message: `30`, `0.02`.
+pub(in crate::registry) fn seconds(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 1.0 { format!("{seconds:.2}") } else { format!("{seconds:.0}") }
 }

@@ -183,6 +183,7 @@ impl Session {
             http: &self.http,
             counters: &self.counters,
             progress: &self.progress,
+            budget: &self.budget,
             operation: format!("{operation} from {}", redirect::shown(&realm)),
             registry: &self.repository.host,
             realm,

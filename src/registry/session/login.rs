@@ -116,6 +116,7 @@ impl Session {
             credential: Some(credential),
             wants_identity: true,
             progress: &self.progress,
+            budget: &self.budget,
             redactor: Redactor::new([credential.secret().clone()]),
             min_address_class,
         };

@@ -34,7 +34,7 @@ impl Session {
             digest: None,
             followups: 0,
         };
-        if self.get(&task, None, &mut Retry::new(&self.http)).await?.status == StatusCode::OK {
+        if self.get(&task, None, &mut Retry::new(&self.http, &self.budget)).await?.status == StatusCode::OK {
             return Ok(());
         }
         task.path = "blobs/uploads/".to_owned();
@@ -75,7 +75,7 @@ impl Session {
         task.path.clone_from(&list);
         let (mut pages, mut asked, mut left) = (Vec::new(), BTreeSet::new(), limits::MANIFEST_BYTES);
         while asked.len() < limits::REFERRERS_PAGES && asked.insert(task.path.clone()) {
-            let mut response = self.get(&task, None, &mut Retry::new(&self.http)).await?;
+            let mut response = self.get(&task, None, &mut Retry::new(&self.http, &self.budget)).await?;
             match response.status {
                 StatusCode::OK => {}
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => break,
@@ -118,7 +118,7 @@ impl Session {
     }
 
     async fn stored(&self, task: &Task<'_>, expected: StatusCode) -> Result<Response, Error> {
-        let mut response = self.get(task, None, &mut Retry::new(&self.http)).await?;
+        let mut response = self.get(task, None, &mut Retry::new(&self.http, &self.budget)).await?;
         if response.status == expected {
             return Ok(response);
         }

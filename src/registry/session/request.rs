@@ -66,7 +66,7 @@ impl Session {
     ) -> Result<Response, Error> {
         loop {
             let (error, wait) = match self.attempt(task, range).await {
-                Ok(response) if task.is_a_shortcut() && response.status.is_server_error() => {
+                Ok(response) if task.is_a_shortcut() && message::is_transient(response.status) => {
                     return Ok(response);
                 }
                 Ok(mut response) if message::is_transient(response.status) => {
@@ -76,20 +76,22 @@ impl Session {
                     ) {
                         self.transfers.note_refusal();
                     }
-                    let wait = requested_wait(&task.operation, &self.repository.host, &response)?;
+                    let host = &self.repository.host;
+                    let wait = requested_wait(&task.operation, host, &response, &self.budget)?;
                     let detail = self.detail(&mut response).await;
                     (Error::unavailable(&task.operation, detail).with_status(response.status), wait)
                 }
                 Ok(response) => return Ok(response),
                 Err(AttemptError::Fatal(error)) => return Err(error.redacted(&self.authority.redactor())),
+                Err(AttemptError::Transient(error)) if task.is_a_shortcut() => {
+                    return Err(error.redacted(&self.authority.redactor()));
+                }
                 Err(AttemptError::Transient(error)) => {
                     self.transfers.note_refusal();
                     (error, None)
                 }
             };
-            if !retry.pause(wait).await {
-                return Err(error.redacted(&self.authority.redactor()));
-            }
+            retry.pause(error.redacted(&self.authority.redactor()), wait).await?;
         }
     }
 
@@ -289,7 +291,8 @@ impl Session {
         let (method, target) = (task.method.clone(), task.target.clone());
         let progress = Arc::clone(&self.progress);
         let preconnect = self.preconnect(task, &url, min_address_class);
-        HttpRequest { url, headers, method, target, progress, min_address_class, preconnect }
+        let budget = Arc::clone(&self.budget);
+        HttpRequest { url, headers, method, target, progress, budget, min_address_class, preconnect }
     }
 
     /// The connections for the requests after the first response. Fetching a manifest leaves one connection idle. After a HEAD for the

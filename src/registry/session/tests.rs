@@ -26,6 +26,7 @@ mod reads;
 mod realms;
 mod redirects;
 mod referrers;
+mod waiting;
 
 const NAME: &str = "library/app";
 
