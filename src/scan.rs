@@ -137,6 +137,18 @@ impl ScanOptions {
 }
 
 /// An entry that a scan has found.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let client = layerslayer::Client::builder().build()?;
+/// # let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
+/// let mut scan = image.scan(layerslayer::ScanOptions::each_layer());
+/// let found = scan.next().await.ok_or("an empty image")??;
+/// assert_eq!((found.layer, &found.layer_digest), (0, image.layer(0)?.digest()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Found {

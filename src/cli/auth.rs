@@ -121,10 +121,12 @@ impl Context<'_> {
     /// The requested store, else the most secure one that works.
     fn store(&self, kind: Option<StoreKind>) -> Result<Arc<dyn CredentialStore>, Failure> {
         let store = match kind {
-            Some(kind) => self.credentials.store(kind),
-            None => self.credentials.secure_store(),
+            Some(kind) => self.credentials.store(kind).map_err(failure),
+            None => self.credentials.secure_store().map_err(|error| {
+                failure(error).advise("`--store plaintext` stores the credential in plain text")
+            }),
         };
-        Ok(store.map_err(failure)?.into())
+        Ok(store?.into())
     }
 }
 

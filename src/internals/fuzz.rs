@@ -10,6 +10,7 @@ use crate::{
     offset::{Compressed, Uncompressed},
     tar::{
         Decoder, Event,
+        entry::Entry,
         whiteout::{self, Meaning},
     },
     toc::{entries::EntryTree, estargz, format, soci, zstd_chunked},
@@ -19,6 +20,11 @@ use crate::{
 const UNPACKED_BYTES: usize = 4 << 20;
 
 /// A name, and a function that parses any bytes.
+///
+/// ```
+/// let target: layerslayer::internals::FuzzTarget = ("nothing", |_| ());
+/// target.1(b"");
+/// ```
 pub type FuzzTarget = (&'static str, fn(&[u8]));
 
 /// All targets.
@@ -112,7 +118,7 @@ fn parse_tar(bytes: &[u8]) {
     drop(tree.warning());
 }
 
-fn entries(bytes: &[u8], step: usize) -> (Vec<crate::Entry>, bool) {
+fn entries(bytes: &[u8], step: usize) -> (Vec<Entry>, bool) {
     let (mut decoder, mut entries) = (Decoder::new(), Vec::new());
     for mut piece in bytes.chunks(step) {
         loop {

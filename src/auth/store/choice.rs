@@ -161,8 +161,7 @@ impl Credentials {
             Err(error) if sealed.file_exists() || !error.lacks_passphrase() => Err(error),
             Err(_) => Err(CredentialError::locked(format!(
                 "no secure store is available ({keyring}; there is no passphrase for the encrypted file): set \
-                 LAYERSLAYER_PASSPHRASE or LAYERSLAYER_PASSPHRASE_FD, or run this in a terminal; `--store plaintext` stores \
-                 it in plain text"
+                 LAYERSLAYER_PASSPHRASE or LAYERSLAYER_PASSPHRASE_FD, or run this in a terminal"
             ))),
         }
     }

