@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use layerslayer::{
-    CarveOptions, Change, EntryKind, PeekOptions, ScanAction, ScanOptions, Tree, Verification,
-};
+use layerslayer::{Change, EntryKind, PeekOptions, ScanAction, ScanOptions, Tree, Verification};
 
 use crate::support::{
     images::{Compression, Image, Layer, Layout, Tar, debian, tar::Member},
@@ -291,33 +289,5 @@ fn a_scan_of_a_damaged_layer_ends_with_an_error() {
         let image = open(&layout.reference("latest")).await.unwrap();
         let ended = image.scan(ScanOptions::each_layer()).for_each(|_| async { Ok(()) }).await;
         assert!(ended.is_err_and(|error| error.is_corrupt()));
-    });
-}
-
-#[test]
-fn a_thousand_carves_at_once_share_a_few_threads() {
-    let tars =
-        (0..4).map(|layer| Tar::new().file(format!("f{layer}"), Noise::new(layer + 1).bytes(300 << 10)));
-    let layout = layers(Compression::Gzip, tars);
-    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
-    block_on(async {
-        let image = open(&layout.reference("latest")).await.unwrap();
-        let before = threads();
-        let carves = (0..1_000).map(|number| {
-            let image = image.clone();
-            async move {
-                let path = format!("/f{}", number % 4);
-                let mut file = image.carve_with(path, &CarveOptions::default()).await.unwrap();
-                file.read_to_end(1 << 20).await.unwrap().len()
-            }
-        });
-        let mut most = 0;
-        let mut running: futures_util::stream::FuturesUnordered<_> = carves.collect();
-        while let Some(length) = futures_util::StreamExt::next(&mut running).await {
-            assert_eq!(length, 300 << 10);
-            most = most.max(threads());
-        }
-        // Other tests of this process have threads of their own.
-        assert!(most < before + 64, "{most} threads, {before} before");
     });
 }

@@ -195,7 +195,7 @@ fn a_toc_that_does_not_match_its_digest_in_the_manifest_is_rejected() {
     // A TOC beyond the end of the blob is not requested.
     let mut base = with_toc("zstd-chunked");
     base.annotations["io.github.containers.zstd-chunked.manifest-position"] = json!("18917:1336000:4612:1");
-    let ran = Shelf::new(base).carve(&["/var/last"]).done().said("outside of the blob");
+    let ran = Shelf::new(base).carve(&["/var/last"]).done().said("outside the blob");
     assert_eq!(how(&ran).0, "scan");
 }
 
