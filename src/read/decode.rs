@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::{
     hash::{Expected, HashWorker, SnapshotAt},
     method::ReadMethod,
-    pool::{Buffer, WorkerPool},
+    pool::{Buffer, PassGuard, WorkerPool},
     record::SpanRecorder,
     visit::{Interest, VisitAction, Visitor},
 };
@@ -84,6 +84,7 @@ pub(super) struct Decode<V> {
     interest: Interest,
     source: Arc<dyn Source>,
     pool: Arc<WorkerPool>,
+    _pass: PassGuard,
     read: u64,
     /// `None` once content has been skipped.
     hashes: Option<HashWorker>,
@@ -103,6 +104,7 @@ impl<V: Visitor> Decode<V> {
             not_tar: None,
             interest: Interest::new(),
             source,
+            _pass: pool.begin_pass(),
             pool,
             read: 0,
             hashes,

@@ -6,7 +6,10 @@
 
 use std::{
     ops::{Deref, DerefMut},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
 
@@ -33,6 +36,8 @@ pub(crate) struct WorkerPool {
     threads: usize,
     permits: Arc<Semaphore>,
     free: Mutex<Vec<Vec<u8>>>,
+    /// How many passes are under way: without any, no buffer is kept.
+    passes: AtomicUsize,
     runtime: Mutex<Option<Runtime>>,
 }
 
@@ -47,7 +52,13 @@ impl WorkerPool {
     pub(crate) fn with_threads(threads: usize) -> Arc<Self> {
         let threads = threads.max(1);
         let permits = Arc::new(Semaphore::new(threads * BUFFERS));
-        Arc::new(Self { threads, permits, free: Mutex::default(), runtime: Mutex::default() })
+        Arc::new(Self {
+            threads,
+            permits,
+            free: Mutex::default(),
+            passes: AtomicUsize::new(0),
+            runtime: Mutex::default(),
+        })
     }
 
     /// Runs `work` on the pool.
@@ -60,6 +71,12 @@ impl WorkerPool {
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<Task<T>, Error> {
         Ok(Task::spawn_on(&self.handle()?, work))
+    }
+
+    /// Says that a pass begins. Free buffers are kept until the last one has ended.
+    pub(crate) fn begin_pass(self: &Arc<Self>) -> PassGuard {
+        self.passes.fetch_add(1, Ordering::Relaxed);
+        PassGuard(Arc::clone(self))
     }
 
     /// A buffer, once one is free. Who holds one must not wait for a consumer.
@@ -94,6 +111,20 @@ impl Drop for WorkerPool {
     }
 }
 
+/// A pass under way.
+#[derive(Debug)]
+pub(crate) struct PassGuard(Arc<WorkerPool>);
+
+impl Drop for PassGuard {
+    fn drop(&mut self) {
+        let mut free = lock(&self.0.free);
+        if self.0.passes.fetch_sub(1, Ordering::Relaxed) == 1 {
+            free.clear();
+            free.shrink_to_fit();
+        }
+    }
+}
+
 /// [`BUFFER_BYTES`] bytes, lent by the pool.
 #[derive(Debug)]
 pub(crate) struct Buffer {
@@ -118,7 +149,10 @@ impl DerefMut for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        lock(&self.pool.free).push(std::mem::take(&mut self.bytes));
+        let mut free = lock(&self.pool.free);
+        if self.pool.passes.load(Ordering::Relaxed) > 0 {
+            free.push(std::mem::take(&mut self.bytes));
+        }
     }
 }
 

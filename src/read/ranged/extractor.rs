@@ -14,7 +14,7 @@ use crate::{
     oci::digest::Hasher,
     offset::Uncompressed,
     read::{
-        pool::WorkerPool,
+        pool::{PassGuard, WorkerPool},
         visit::{Interest, Piece, VisitAction, Visitor},
     },
     tar::{
@@ -39,6 +39,7 @@ pub(super) struct Extractor<V> {
     verifies: bool,
     visitor: V,
     pool: Arc<WorkerPool>,
+    _pass: PassGuard,
 }
 
 impl<V: Visitor> Extractor<V> {
@@ -50,7 +51,8 @@ impl<V: Visitor> Extractor<V> {
         visitor: V,
         pool: Arc<WorkerPool>,
     ) -> Self {
-        Self { toc, feed, interest: Interest::new(), verifies, visitor, pool }
+        let pass = pool.begin_pass();
+        Self { toc, feed, interest: Interest::new(), verifies, visitor, pool, _pass: pass }
     }
 
     /// Reads the ranges in the order in which they arrive.
