@@ -89,6 +89,9 @@ pub(crate) const XATTR_BYTES: usize = 64 << 10;
 /// maximum length (`PATH_MAX`, 4,096 bytes).
 pub(crate) const PATH_COMPONENTS: usize = 4_096;
 
+/// Most components that are looked up in all layers to resolve one path, links included.
+pub(crate) const PATH_STEPS: usize = 4 << 20;
+
 /// Largest PAX extended header or GNU long name, in bytes. Extended attributes are in PAX headers too.
 pub(crate) const PAX_BYTES: u64 = 1 << 20;
 

@@ -61,6 +61,8 @@ struct Resolver<'s, 'a> {
     trace: Trace,
     symlinks: usize,
     hardlinks: usize,
+    /// Components that were looked up, in all layers.
+    steps: usize,
     /// The first incomplete layer of which an entry has been believed.
     unsure: Option<usize>,
 }
@@ -97,7 +99,7 @@ enum End {
 
 impl<'s, 'a> Resolver<'s, 'a> {
     fn new(stack: &'s Stack<'a>, base: usize) -> Self {
-        Self { stack, base, trace: Trace::default(), symlinks: 0, hardlinks: 0, unsure: None }
+        Self { stack, base, trace: Trace::default(), symlinks: 0, hardlinks: 0, steps: 0, unsure: None }
     }
 
     /// Resolves a path in the layers from the base up to, and without, `top`.
@@ -115,12 +117,24 @@ impl<'s, 'a> Resolver<'s, 'a> {
         // The components to come, last first.
         let mut pending: Vec<Vec<u8>> = Vec::new();
         let mut must_be_directory = push(&mut pending, path);
+        // So many leading components of `done` are known to be a directory without links, and so is this name in it.
+        let (mut known, mut child) = (0, None);
         loop {
             if done.len() + pending.len() > limits::PATH_COMPONENTS {
                 return Err(End::Loop);
             }
             while let Some(name) = pending.pop_if(|name| name.as_slice() != b"..") {
+                if done.len() == known && child.take().is_some_and(|child| child == name) {
+                    known += 1;
+                }
                 done.push(name);
+            }
+            if !pending.is_empty() && done.len() <= known {
+                // `..`: the root's parent is the root.
+                pending.pop();
+                child = done.pop();
+                known = done.len();
+                continue;
             }
             let (layer, content, before) = match self.walk(&done, top)? {
                 Walked::Link { layer, content, before } => (layer, content, before),
@@ -135,9 +149,8 @@ impl<'s, 'a> Resolver<'s, 'a> {
                     } else if at_end {
                         return Err(End::Missing);
                     } else if kind == EntryKind::Directory {
-                        // `..`: the root's parent is the root.
-                        pending.pop();
-                        done.pop();
+                        // The next component is `..`, which is handled above.
+                        (known, child) = (done.len(), None);
                         continue;
                     } else {
                         self.trace.add(layer, done.join(&b'/'), StepKind::File);
@@ -157,10 +170,12 @@ impl<'s, 'a> Resolver<'s, 'a> {
             }
             let ends_here = pending.is_empty() && before + 1 == done.len();
             pending.extend(done.drain(before..).skip(1).rev());
+            (known, child) = (known.min(done.len()), None);
             let slash = push(&mut pending, target);
             must_be_directory |= ends_here && slash;
             if target.starts_with(b"/") {
                 done.clear();
+                known = 0;
             }
         }
     }
@@ -194,6 +209,10 @@ impl<'s, 'a> Resolver<'s, 'a> {
         let mut directory = ROOT;
         let mut hides = table.is_opaque(ROOT).then_some((0, StepKind::Opaque));
         for (before, name) in path.iter().enumerate() {
+            self.steps += 1;
+            if self.steps > limits::PATH_STEPS {
+                return Err(End::Loop);
+            }
             let so_far = |components: usize| path.get(..components).unwrap_or_default().join(&b'/');
             if hides.is_none() && table.whiteout(directory, name) {
                 hides = Some((before + 1, StepKind::Whiteout));

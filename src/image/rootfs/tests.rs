@@ -148,6 +148,25 @@ fn so_many_components_are_walked_and_no_more() {
 }
 
 #[test]
+fn links_that_go_up_and_down_deep_directories_are_resolved_in_bounded_steps() {
+    let deep = "d/".repeat(1_000);
+    let up_and_down = format!("/{deep}{}{}", "x/../".repeat(1_000), "../".repeat(1_001));
+    let links = (0..39).map(|number| soft(format!("s{number}"), format!("{up_and_down}s{}", number + 1)));
+    let entries: Vec<_> = [dir(format!("{deep}x")), file("s39")].into_iter().chain(links).collect();
+    let layers: Vec<_> =
+        std::iter::once(layer(entries)).chain((0..60).map(|n| layer([file(format!("b{n}"))]))).collect();
+    assert_eq!(answer(&layers, "s0"), "0:s39");
+    // Each of these directories is another one.
+    let names: String = (0..1_200).map(|number| format!("{number:04}/../")).collect();
+    let entries = (0..1_200).map(|number| dir(format!("{deep}{number:04}")));
+    let links = (0..39).map(|number| {
+        soft(format!("s{number}"), format!("/{deep}{names}{}s{}", "../".repeat(1_000), number + 1))
+    });
+    let entries: Vec<_> = entries.chain(links).chain([file("s39")]).collect();
+    assert_eq!(answer(&[layer(entries)], "s0"), "loop");
+}
+
+#[test]
 fn forty_hard_links_are_followed_across_layers_and_no_more() {
     let links = (1..=41).map(|number| layer([hard(format!("l{number}"), format!("l{}", number - 1))]));
     let layers: Vec<_> = std::iter::once(layer([file("l0")])).chain(links).collect();
