@@ -35,6 +35,10 @@ mod image;
 #[doc(hidden)]
 pub mod internals;
 mod layer;
+#[cfg_attr(
+    not(feature = "stores"),
+    allow(dead_code, reason = "limits of files that the engine alone does not read")
+)]
 mod limits;
 mod oci;
 mod offset;

@@ -2,11 +2,7 @@
 //! Formats: docker/cli `cli/config/configfile/file.go` and `cli/config/types/authconfig.go`; containers/image
 //! `pkg/docker/config/config.go` and `docs/containers-auth.json.5.md`.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io::ErrorKind,
-    path::Path,
-};
+use std::{collections::BTreeMap, io::ErrorKind, path::Path};
 
 use base64::{
     Engine as _,
@@ -287,7 +283,7 @@ impl AuthFile {
     #[cfg(feature = "stores")]
     pub(crate) fn plain_entries(&self) -> Vec<PlainEntry> {
         let keys = self.config.auths.keys().filter_map(|key| key.parse().ok());
-        let registries: BTreeSet<RegistryKey> = keys.collect();
+        let registries: std::collections::BTreeSet<RegistryKey> = keys.collect();
         let entries = registries.into_iter().filter_map(|registry| {
             let found = self.in_file(&registry, None).transpose()?;
             Some((registry, found))

@@ -113,7 +113,7 @@ impl ImageManifest {
         &self.config
     }
 
-    /// The layers, base first; at most [`limits::LAYERS`].
+    /// The layers, base first; at most 1,024.
     #[must_use]
     pub fn layers(&self) -> &[Descriptor] {
         &self.layers
@@ -224,7 +224,7 @@ impl ImageIndex {
     }
 
     /// The entries in order, including attestations (see [`Descriptor::is_attestation`]); at most
-    /// [`limits::MANIFESTS`].
+    /// 16,384.
     #[must_use]
     pub fn manifests(&self) -> &[Descriptor] {
         &self.manifests

@@ -131,7 +131,7 @@ impl ImageConfig {
         self.author.as_deref()
     }
 
-    /// Digests of the unpacked layers, base first; at most [`limits::LAYERS`].
+    /// Digests of the unpacked layers, base first; at most 1,024.
     ///
     /// ```
     /// # use layerslayer::ImageConfig;
