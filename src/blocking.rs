@@ -106,7 +106,7 @@ impl Client {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let client = layerslayer::blocking::Client::new()?;
 /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default())?;
-/// assert_eq!(image.metadata("/etc/passwd")?.size, 30);
+/// assert_eq!(image.metadata("/etc/passwd")?.size, 63);
 /// # Ok(())
 /// # }
 /// ```

@@ -179,7 +179,7 @@ impl Error {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let client = layerslayer::Client::builder().build()?;
     /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
-    /// let mut entries = image.layer(0)?.entries().await?;
+    /// let mut entries = image.layer(0)?.entries();
     /// while let Some(entry) = entries.next().await {
     ///     match entry {
     ///         Err(error) if error.is_corrupt() => println!("do not trust it: {error}"),

@@ -158,7 +158,7 @@ impl OpenFile {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let client = layerslayer::Client::builder().build()?;
     /// # let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
-    /// assert_eq!(image.open("/etc/passwd").await?.layer(), 0);
+    /// assert_eq!(image.open("/etc/passwd").await?.layer(), 1);
     /// # Ok(())
     /// # }
     /// ```
@@ -174,7 +174,7 @@ impl OpenFile {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let client = layerslayer::Client::builder().build()?;
     /// # let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
-    /// assert_eq!(image.open("/etc/passwd").await?.size(), 30);
+    /// assert_eq!(image.open("/etc/passwd").await?.size(), 63);
     /// # Ok(())
     /// # }
     /// ```

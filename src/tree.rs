@@ -36,7 +36,7 @@ const ROOT: u32 = 0;
 /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
 /// let tree = image.tree().await?;
 /// let passwd = tree.get("/etc/passwd").ok_or("no such file")?;
-/// assert_eq!((passwd.name(), passwd.layer()), (&b"passwd"[..], 0));
+/// assert_eq!((passwd.name(), passwd.layer()), (&b"passwd"[..], 1));
 /// assert!(tree.get("/app/secret").is_none(), "the newest layer deletes it");
 /// # Ok(())
 /// # }
@@ -85,7 +85,7 @@ impl Image {
     /// let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
     /// let tree = image.tree().await?;
     /// let names: Vec<_> = tree.root().children().map(|child| child.name().to_vec()).collect();
-    /// assert_eq!(names, [&b"app"[..], b"etc"]);
+    /// assert_eq!(names, [&b"app"[..], b"bin", b"etc", b"usr"]);
     /// # Ok(())
     /// # }
     /// ```

@@ -22,7 +22,7 @@ use crate::{
 /// # let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
 /// let tree = image.tree().await?;
 /// let entry = tree.get("etc/passwd").ok_or("no such file")?;
-/// assert_eq!((entry.size(), entry.mode(), entry.link_count()), (30, 0o644, 1));
+/// assert_eq!((entry.size(), entry.mode(), entry.link_count()), (63, 0o644, 1));
 /// # Ok(())
 /// # }
 /// ```
@@ -107,7 +107,7 @@ impl<'a> TreeEntry<'a> {
     /// # let client = layerslayer::Client::builder().build()?;
     /// # let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
     /// let tree = image.tree().await?;
-    /// assert_eq!(tree.get("etc").ok_or("no such directory")?.children().count(), 2);
+    /// assert_eq!(tree.get("etc").ok_or("no such directory")?.children().count(), 3);
     /// # Ok(())
     /// # }
     /// ```
@@ -289,7 +289,7 @@ impl<'a> TreeEntry<'a> {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let client = layerslayer::Client::builder().build()?;
     /// # let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
-    /// assert_eq!(image.tree().await?.root().link_count(), 4);
+    /// assert_eq!(image.tree().await?.root().link_count(), 5);
     /// # Ok(())
     /// # }
     /// ```
@@ -309,7 +309,7 @@ impl<'a> TreeEntry<'a> {
     /// # let client = layerslayer::Client::builder().build()?;
     /// # let image = client.image(&"oci:fixtures/demo".parse()?, &Default::default()).await?;
     /// let tree = image.tree().await?;
-    /// assert_eq!(tree.get("etc/passwd").ok_or("no such file")?.change(), layerslayer::Change::Added);
+    /// assert_eq!(tree.get("etc/passwd").ok_or("no such file")?.change(), layerslayer::Change::Modified);
     /// # Ok(())
     /// # }
     /// ```
